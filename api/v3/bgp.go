@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v3
+
+// BGPConfiguration is the cluster's ("default") or one node's ("node.NAME")
+// BGP configuration.
+type BGPConfiguration struct {
+	Object `json:",inline"`
+	Spec   BGPConfigurationSpec `json:"spec"`
+}
+
+// BGPConfigurationSpec is the body of a BGPConfiguration.
+type BGPConfigurationSpec struct {
+	LogSeverityScreen              string                `json:"logSeverityScreen,omitempty"`
+	NodeToNodeMeshEnabled          *bool                 `json:"nodeToNodeMeshEnabled,omitempty"`
+	ASNumber                       *ASNumber             `json:"asNumber,omitempty"`
+	ServiceLoadBalancerIPs         []CIDRBlock           `json:"serviceLoadBalancerIPs,omitempty"`
+	ServiceExternalIPs             []CIDRBlock           `json:"serviceExternalIPs,omitempty"`
+	ServiceClusterIPs              []CIDRBlock           `json:"serviceClusterIPs,omitempty"`
+	ServiceLoadBalancerAggregation string                `json:"serviceLoadBalancerAggregation,omitempty"`
+	Communities                    []Community           `json:"communities,omitempty"`
+	PrefixAdvertisements           []PrefixAdvertisement `json:"prefixAdvertisements,omitempty"`
+	ListenPort                     uint16                `json:"listenPort,omitempty"`
+	NodeMeshPassword               *Password             `json:"nodeMeshPassword,omitempty"`
+	NodeMeshMaxRestartTime         *Duration             `json:"nodeMeshMaxRestartTime,omitempty"`
+	BindMode                       string                `json:"bindMode,omitempty"`
+	IgnoredInterfaces              []string              `json:"ignoredInterfaces,omitempty"`
+	LocalWorkloadPeeringIPV4       string                `json:"localWorkloadPeeringIPV4,omitempty"`
+	LocalWorkloadPeeringIPV6       string                `json:"localWorkloadPeeringIPV6,omitempty"`
+	ProgramClusterRoutes           string                `json:"programClusterRoutes,omitempty"`
+	IPv4NormalRoutePriority        int                   `json:"ipv4NormalRoutePriority,omitempty"`
+	IPv6NormalRoutePriority        int                   `json:"ipv6NormalRoutePriority,omitempty"`
+}
+
+// CIDRBlock wraps one prefix.
+type CIDRBlock struct {
+	CIDR string `json:"cidr"`
+}
+
+// Community names a community value, aa:nn or aa:nn:mm.
+type Community struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// PrefixAdvertisement attaches communities to prefixes.
+type PrefixAdvertisement struct {
+	CIDR        string   `json:"cidr"`
+	Communities []string `json:"communities,omitempty"`
+}
+
+// Password refers to a secret; it never holds one.
+type Password struct {
+	SecretKeyRef *SecretKeyRef `json:"secretKeyRef,omitempty"`
+}
+
+// SecretKeyRef names a key of a secret.
+type SecretKeyRef struct {
+	Name     string `json:"name,omitempty"`
+	Key      string `json:"key"`
+	Optional *bool  `json:"optional,omitempty"`
+}
+
+// BGPPeer is a session, or a set of sessions, beside the node-to-node mesh.
+type BGPPeer struct {
+	Object `json:",inline"`
+	Spec   BGPPeerSpec `json:"spec"`
+}
+
+// BGPPeerSpec is the body of a BGPPeer. PeerIP is IP, IP:port or [IPv6]:port.
+type BGPPeerSpec struct {
+	Node                     string    `json:"node,omitempty"`
+	NodeSelector             string    `json:"nodeSelector,omitempty"`
+	PeerIP                   string    `json:"peerIP,omitempty"`
+	PeerSelector             string    `json:"peerSelector,omitempty"`
+	LocalWorkloadSelector    string    `json:"localWorkloadSelector,omitempty"`
+	ASNumber                 ASNumber  `json:"asNumber,omitzero"`
+	LocalASNumber            *ASNumber `json:"localASNumber,omitempty"`
+	KeepOriginalNextHop      bool      `json:"keepOriginalNextHop,omitempty"`
+	NextHopMode              string    `json:"nextHopMode,omitempty"`
+	Password                 *Password `json:"password,omitempty"`
+	SourceAddress            string    `json:"sourceAddress,omitempty"`
+	MaxRestartTime           *Duration `json:"maxRestartTime,omitempty"`
+	KeepaliveTime            *Duration `json:"keepaliveTime,omitempty"`
+	NumAllowedLocalASNumbers *int32    `json:"numAllowedLocalASNumbers,omitempty"`
+	TTLSecurity              *uint8    `json:"ttlSecurity,omitempty"`
+	ReachableBy              string    `json:"reachableBy,omitempty"`
+	Filters                  []string  `json:"filters,omitempty"`
+	ReversePeering           string    `json:"reversePeering,omitempty"`
+}

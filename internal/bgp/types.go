@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bgp
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is everything the speaker is told from outside. It is handed over
+// whole; the speaker computes the difference and touches only what changed.
+type Config struct {
+	ASN      uint32
+	RouterID netip.Addr // IPv4
+	// Listen holds the addresses to accept connections on; empty means none.
+	Listen []netip.AddrPort
+	// RestartTime is what we announce for graceful restart (RFC 4724).
+	RestartTime time.Duration
+	// NextHop4 and NextHop6 are this node's own addresses, used as next hop
+	// for what it originates and for next-hop-self. An invalid one means that
+	// the family is not offered.
+	NextHop4, NextHop6 netip.Addr
+	Peers              []PeerConfig
+}
+
+// PeerConfig is one neighbour. Addr and LocalAddr are of one family; the
+// session carries every family that both ends offer.
+type PeerConfig struct {
+	Name        string // for people: mesh node name or BGPPeer name
+	Addr        netip.AddrPort
+	LocalAddr   netip.Addr // source address; invalid means the kernel's choice
+	ASN         uint32
+	LocalASN    uint32 // 0 means Config.ASN
+	Passive     bool   // never connect, only accept
+	HoldTime    time.Duration
+	Keepalive   time.Duration
+	RestartTime time.Duration // upper bound for keeping stale routes of the peer; 0 means what it announces
+	TTLSecurity uint8         // RFC 5082 hop count, 0 is off
+	NextHopMode NextHopMode
+	// Import and Export are applied to each route before it enters Adj-RIB-In's
+	// accepted set, and before it enters Adj-RIB-Out. Peers with an equal
+	// ExportID, local AS and session type share an export group. A nil policy accepts.
+	Import, Export     Policy
+	ImportID, ExportID string
+}
+
+// NextHopMode says what next hop is advertised.
+type NextHopMode uint8
+
+const (
+	// NextHopAuto is self for what we originate and towards eBGP peers, self for
+	// eBGP-learned routes towards iBGP peers, unchanged otherwise.
+	NextHopAuto NextHopMode = iota
+	// NextHopSelf always sets our own address.
+	NextHopSelf
+	// NextHopKeep never changes a learned next hop.
+	NextHopKeep
+)
+
+// Route is one path to a prefix as policies and outsiders see it. Slices are
+// shared: never change them in place.
+type Route struct {
+	Prefix       netip.Prefix
+	NextHop      netip.Addr
+	LocalPref    uint32
+	HasLocalPref bool
+	MED          uint32
+	HasMED       bool
+	Origin       uint8
+	ASPath       []uint32 // flat, leftmost first; see PathSets for AS_SET segments
+	Communities  []uint32
+	Large        [][3]uint32
+	Peer         netip.Addr // learned from; invalid when originated here
+	EBGP         bool       // learned over an eBGP session
+	Stale        bool
+}
+
+// Policy accepts a route, possibly changed, or rejects it with a reason.
+type Policy func(Route) (out Route, accept bool, reason string)
+
+// Origination is a prefix that this node announces. Next hop is the node itself.
+type Origination struct {
+	Prefix    netip.Prefix
+	LocalPref uint32
+}
+
+// Best is the outcome of path selection for a prefix: the equal-cost next hops
+// of learned paths, in address order. No hops means that the prefix is gone or is our
+// own (what a node originates always wins over what it learns).
+type Best struct {
+	Prefix    netip.Prefix
+	NextHops  []netip.Addr
+	LocalPref uint32
+}
+
+// State is an FSM state of RFC 4271 section 8.2.2.
+type State uint8
+
+// The FSM states.
+const (
+	Idle State = iota
+	Connect
+	Active
+	OpenSent
+	OpenConfirm
+	Established
+)
+
+// PeerStatus is what is known of a session.
+type PeerStatus struct {
+	Name            string         `json:"name"`
+	Addr            netip.AddrPort `json:"address"`
+	ASN             uint32         `json:"asNumber"`
+	LocalASN        uint32         `json:"localASNumber"`
+	State           string         `json:"state"`
+	Since           time.Time      `json:"since"`
+	Uptime          float64        `json:"uptimeSeconds,omitempty"`
+	LastError       string         `json:"lastError,omitempty"`
+	RouterID        string         `json:"routerID,omitempty"`
+	Families        []string       `json:"families,omitempty"`
+	HoldTime        float64        `json:"holdTimeSeconds,omitempty"`
+	GracefulRestart bool           `json:"gracefulRestart"`
+	PeerRestarting  bool           `json:"peerRestarting,omitempty"`
+	Received        int            `json:"received"` // Adj-RIB-In
+	Accepted        int            `json:"accepted"`
+	Advertised      int            `json:"advertised"` // Adj-RIB-Out
+	Stale           int            `json:"stale,omitempty"`
+	EndOfRIB        []string       `json:"endOfRIB,omitempty"` // families for which it was received
+	MessagesIn      uint64         `json:"messagesIn"`
+	MessagesOut     uint64         `json:"messagesOut"`
+	Established     uint64         `json:"establishedTransitions"`
+}

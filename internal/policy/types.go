@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"iter"
+	"net/netip"
+)
+
+// Direction is as the endpoint sees it: ingress is towards the endpoint.
+type Direction uint8
+
+// The two directions.
+const (
+	Ingress Direction = iota
+	Egress
+)
+
+// Action is what a rule does with a packet that matches it.
+type Action uint8
+
+// The actions of the model. An unknown action compiles to Deny.
+const (
+	Deny Action = iota
+	Allow
+	Pass
+	Log
+)
+
+// Key identifies a policy or a profile by its place in the datastore. Name is
+// the key's name, not the displayed one. Namespace is empty for cluster-scoped
+// kinds. Kind is NetworkPolicy, GlobalNetworkPolicy or Profile.
+type Key struct {
+	Kind, Namespace, Name string
+}
+
+// EndpointID identifies a workload endpoint by its namespace and name.
+type EndpointID struct {
+	Namespace, Name string
+}
+
+// SetID names a set of addresses; it is a hash of what selects the members, so
+// equal selectors share one set. It is short enough for a kernel name: 24
+// characters of [a-z0-9].
+type SetID string
+
+// SetKind says what the members of a set are.
+type SetKind uint8
+
+const (
+	// SetNets has networks as members; they never overlap or repeat.
+	SetNets SetKind = iota
+	// SetPorts has (address, protocol, port) as members: a named port.
+	SetPorts
+)
+
+// Member is one element of a set. Proto and Port are 0 in a SetNets.
+type Member struct {
+	Net   netip.Prefix
+	Proto uint8
+	Port  uint16
+}
+
+// PortRange is inclusive at both ends.
+type PortRange struct{ Min, Max uint16 }
+
+// ICMPMatch matches a type, a code, or both. A negative value is absent.
+type ICMPMatch struct{ Type, Code int16 }
+
+// Match is one end of a packet: all that is present must hold. Within Nets,
+// and within the union of Ports and PortSets, any one suffices. A Not list
+// holds when none of its entries matches.
+type Match struct {
+	Nets, NotNets         []netip.Prefix
+	Sets                  []SetID // address must be in every one (at most one is usual)
+	NotSets               []SetID // address must be in none
+	Ports, NotPorts       []PortRange
+	PortSets, NotPortSets []SetID // (address, protocol, port) sets
+}
+
+// Rule is a rule of the model with selectors resolved to sets and names to
+// numbers. It is not tied to a family: see Rule.ForFamily.
+type Rule struct {
+	Action    Action
+	IPVersion uint8 // 4, 6, or 0 for both
+	// Proto and NotProto are IP protocol numbers. HasProto tells presence;
+	// Never marks a rule that nothing can match (an unknown protocol name).
+	Proto, NotProto       uint8
+	HasProto, HasNotProto bool
+	Never                 bool
+	ICMP, NotICMP         *ICMPMatch
+	Src, Dst              Match
+	// Index is the rule's place in its list, from 0, for explain and counters.
+	Index int
+}
+
+// Policy is a policy or profile ready for the data plane. It is immutable.
+// Name is the displayed name.
+type Policy struct {
+	Key             Key
+	Name            string
+	Tier            string // empty for a profile
+	Ingress, Egress []Rule
+	// HasPass tells whether any rule of the direction passes to the next tier.
+	HasPass [2]bool
+}
+
+// TierPolicies is one tier as one endpoint sees it in one direction. A tier
+// with no policy for the endpoint in that direction is left out.
+type TierPolicies struct {
+	Name        string
+	DefaultPass bool // unmatched packets go to the next tier, not to drop
+	Policies    []*Policy
+}
+
+// Effective is the ordered policy of an endpoint. Endpoints with the same
+// effective policy share one *Effective (pointer equality), hence one set of
+// chains. ID is a hash of the identity of its parts: the tiers with their
+// default actions and the keys of policies and profiles in order, not of the
+// rules, so that a policy that changes keeps the chains that jump to it.
+type Effective struct {
+	ID       string            // 16 characters of [a-z0-9]
+	Tiers    [2][]TierPolicies // by Direction
+	Profiles []*Policy         // a missing profile is present as one that denies
+}
+
+// Endpoint is a local workload endpoint ready for the data plane; immutable.
+type Endpoint struct {
+	ID        EndpointID
+	Interface string
+	MAC       [6]byte // valid if HasMAC
+	HasMAC    bool
+	Addrs     []netip.Addr // its own addresses, v4 and v6
+	Effective *Effective
+}
+
+// SetChange is how a set differs since the last Flush. New means that the set
+// came into use (all its members are in Added); Gone that it left use.
+type SetChange struct {
+	Kind           SetKind
+	New, Gone      bool
+	Added, Removed []Member
+}
+
+// Changes names what differs since the last Flush; the values are read from
+// the View. It is a hint about where to look, never the truth: a reconciler
+// that has lost track ignores it and compares the whole View with the kernel.
+type Changes struct {
+	Endpoints  map[EndpointID]*Endpoint // nil when it left
+	Effectives map[string]*Effective    // by Effective.ID; nil when it left use
+	Policies   map[Key]*Policy          // policies and profiles in use; nil when it left use
+	Sets       map[SetID]*SetChange
+}
+
+// Empty tells whether nothing changed.
+func (c *Changes) Empty() bool {
+	return len(c.Endpoints)+len(c.Effectives)+len(c.Policies)+len(c.Sets) == 0
+}
+
+// View is the whole desired policy of this node. It is only valid in the loop
+// that owns the Index, between two updates.
+type View interface {
+	Endpoints() iter.Seq[*Endpoint]   // local endpoints, closed ones included
+	Effectives() iter.Seq[*Effective] // in use by some local endpoint
+	Policies() iter.Seq[*Policy]      // policies and profiles in use, once each
+	Sets() iter.Seq2[SetID, SetKind]  // in use by some policy in use
+	Members(SetID) iter.Seq[Member]   // of a set in use, merged, in any order
+}
