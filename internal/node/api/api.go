@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package api is the daemon's local API: the types that cross the unix socket
+// in the run directory, and a client for them. The wire is HTTP with JSON
+// bodies; an error is a status of 400 or above with an Error body.
+//
+// The socket is reachable by root alone. Everything here is a question to, or
+// a request of, the one daemon of this server; what concerns the cluster goes
+// through the datastore.
+package api
+
+import (
+	"time"
+
+	"github.com/muslin-net/muslin/internal/bgp"
+)
+
+// SocketName is the file name of the socket in the run directory.
+const SocketName = "muslin.sock"
+
+// Upgrade is the protocol named in the Upgrade header of POST /v1/etcd; after
+// the 101 answer the connection carries raw bytes to and from the datastore.
+const Upgrade = "muslin-etcd"
+
+// Error is the body of every failed request.
+type Error struct {
+	Message string `json:"error"`
+	// Holder is the process that stands in the way, if there is one.
+	Holder int `json:"holderPID,omitempty"`
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Status is the answer of GET /v1/status. With ?wait=DURATION the daemon first
+// reads the datastore's current revision and answers when it is live at that
+// revision or later, or when the time is over.
+type Status struct {
+	Node    string    `json:"node"`
+	PID     int       `json:"pid"`
+	Version string    `json:"version"`
+	Started time.Time `json:"started"`
+	// Live is true when everything up to LiveRevision is in the kernel and the
+	// kernel is equal to it.
+	Live bool `json:"live"`
+	// Target is the revision that was waited for; 0 without a wait.
+	Target int64 `json:"targetRevision,omitempty"`
+	// SeenRevision is the newest datastore revision the daemon has read.
+	SeenRevision int64 `json:"seenRevision"`
+	// LiveRevision is the newest revision that the kernel is equal to.
+	LiveRevision int64 `json:"liveRevision"`
+	// Missing names what keeps the node from being live; empty when Live.
+	Missing   []string  `json:"missing,omitempty"`
+	Datastore Datastore `json:"datastore"`
+	Addresses []string  `json:"addresses"` // of this node, with prefix length
+	ASN       uint32    `json:"asNumber"`
+	// Pending lists endpoints whose interface does not exist or is down; they
+	// do not keep the node from being live.
+	Pending  []string       `json:"pending,omitempty"`
+	Problems []Problem      `json:"problems,omitempty"`
+	Counts   map[string]int `json:"counts"`
+	// Repairs counts what was changed by others and put back, by kind.
+	Repairs map[string]int `json:"repairs,omitempty"`
+}
+
+// Datastore says how the daemon stands with etcd.
+type Datastore struct {
+	Endpoints []string `json:"endpoints"`
+	Embedded  bool     `json:"embedded"`
+	Connected bool     `json:"connected"`
+	InSync    bool     `json:"inSync"`
+	Ready     bool     `json:"ready"` // ClusterInformation.spec.datastoreReady
+	Error     string   `json:"error,omitempty"`
+	// Held tells why deletions of a re-list are not acted on yet.
+	Held string `json:"held,omitempty"`
+}
+
+// Problem is an object in error and what it means.
+type Problem struct {
+	Object string `json:"object"` // Kind namespace/name, or a kernel object
+	Field  string `json:"field,omitempty"`
+	Text   string `json:"text"`
+}
+
+// Endpoint is a local workload endpoint as GET /v1/endpoints lists them.
+type Endpoint struct {
+	Namespace string   `json:"namespace"`
+	Name      string   `json:"name"`     // of the WorkloadEndpoint
+	Workload  string   `json:"workload"` // NAME given to attach, or the orchestrator's
+	Interface string   `json:"interface"`
+	Addresses []string `json:"addresses"`
+	MAC       string   `json:"mac,omitempty"`
+	Profiles  []string `json:"profiles,omitempty"`
+	Policies  []string `json:"policies,omitempty"` // those that select it, in order
+	State     string   `json:"state"`              // live, no interface, down, closed
+	Text      string   `json:"text,omitempty"`
+}
+
+// Attach is the body of POST /v1/endpoints.
+type Attach struct {
+	Name      string            `json:"name"`
+	Namespace string            `json:"namespace,omitempty"` // default: default
+	NetNS     string            `json:"netns"`               // path of the namespace file
+	Interface string            `json:"interface,omitempty"` // inside; default eth0
+	Labels    map[string]string `json:"labels,omitempty"`
+	Profiles  []string          `json:"profiles,omitempty"`
+	IPs       []string          `json:"ips,omitempty"` // addresses wanted; else one per family with a pool
+	MTU       int               `json:"mtu,omitempty"`
+	Timeout   string            `json:"timeout,omitempty"` // default 10s
+}
+
+// Attached is the answer to Attach.
+type Attached struct {
+	Endpoint
+	Revision int64 `json:"revision"` // at which it became live
+}
+
+// Peers is the answer of GET /v1/bgp/peers.
+type Peers struct {
+	Node  string           `json:"node"`
+	ASN   uint32           `json:"asNumber"`
+	Peers []bgp.PeerStatus `json:"peers"`
+}
+
+// Route is one kernel route of ours: GET /v1/routes.
+type Route struct {
+	Prefix   string   `json:"prefix"`
+	Kind     string   `json:"kind"` // endpoint, blackhole, bgp
+	NextHops []string `json:"nextHops,omitempty"`
+	Device   string   `json:"device,omitempty"`
+	Metric   int      `json:"metric"`
+	State    string   `json:"state"` // installed, pending, conflict, failed
+	Text     string   `json:"text,omitempty"`
+}
+
+// BGPRoute is one path: GET /v1/bgp/routes?peer=&view=received|best|advertised&prefix=.
+type BGPRoute struct {
+	Prefix      string   `json:"prefix"`
+	NextHop     string   `json:"nextHop"`
+	Peer        string   `json:"peer,omitempty"` // empty: originated here
+	Origin      string   `json:"origin"`
+	ASPath      []uint32 `json:"asPath,omitempty"`
+	LocalPref   uint32   `json:"localPref,omitempty"`
+	MED         uint32   `json:"med,omitempty"`
+	Communities []string `json:"communities,omitempty"`
+	Best        bool     `json:"best"`
+	Stale       bool     `json:"stale,omitempty"`
+}
+
+// BGPRoutes is the answer of GET /v1/bgp/routes; with ?count=1 Routes is empty.
+type BGPRoutes struct {
+	Count  int            `json:"count"`
+	Counts map[string]int `json:"counts"` // by family: ipv4, ipv6
+	Routes []BGPRoute     `json:"routes,omitempty"`
+}
+
+// Explain is the answer of GET /v1/explain?src=&dst=&proto=&port=.
+type Explain struct {
+	Source      string        `json:"source"`
+	Destination string        `json:"destination"`
+	Protocol    string        `json:"protocol"`
+	Port        uint16        `json:"port,omitempty"`
+	Families    []ExplainPath `json:"families"`
+}
+
+// ExplainPath is the walk of one packet, one per family both ends share.
+type ExplainPath struct {
+	Family  string        `json:"family"` // ipv4, ipv6
+	From    string        `json:"from"`
+	To      string        `json:"to"`
+	Allowed bool          `json:"allowed"`
+	Steps   []ExplainStep `json:"steps"`
+}
+
+// ExplainStep is one decision on the way.
+type ExplainStep struct {
+	Where   string `json:"where"`   // egress, ingress, to-host
+	Verdict string `json:"verdict"` // allow, deny
+	Object  string `json:"object"`  // GlobalNetworkPolicy web, tier default, profile x
+	Rule    int    `json:"rule"`    // index in its list, -1 if no rule decided
+	Text    string `json:"text"`
+}
