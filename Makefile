@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+
+# Plain `make` explains the targets. Nothing here needs more than Go, git and a
+# POSIX shell, except where a target says so.
+
+GO          ?= go
+BIN         := bin/muslin
+VERSION     ?= $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS     := -s -w -X main.version=$(VERSION)
+FUZZTIME    ?= 30s
+BENCH       ?= .
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test race bench bench-agent fuzz lint clean
+
+help: ## explain the targets
+	@echo 'muslin $(VERSION)'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/muslin, static and without cgo
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/muslin
+
+demo: build ## three servers on this machine, as root; EXIT=1 checks the matrix and tears down
+	$(BIN) demo $(if $(filter-out 0,$(EXIT)),--exit)
+
+test: ## everything; as root installs the Debian packages the tests need
+	@GO='$(GO)' hack/test
+
+race: ## the tests under the race detector (needs a C compiler)
+	$(GO) test -race -timeout 30m -p 1 ./...
+
+bench: ## micro benchmarks; BENCH=regexp selects
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m -p 1 ./...
+
+bench-agent: build ## the agent under load: first packet, memory, cold start (root)
+	$(BIN) lab bench-agent
+
+fuzz: ## every fuzz target for FUZZTIME (30s) each
+	@GO='$(GO)' hack/fuzz $(FUZZTIME)
+
+lint: ## gofmt, go vet, the repository's rules, staticcheck
+	@GO='$(GO)' hack/gofmt
+	$(GO) vet ./...
+	$(GO) test ./internal/rules
+	$(GO) run $(STATICCHECK) ./...
+
+clean: ## remove what was built
+	rm -rf bin
