@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// audit compares the revisions of all keys with etcd's and returns an
+// errRelist if an event never came. A watch that loses events silently looks
+// healthy from the inside; only a second way of reading shows it.
+func (w *watcher) audit(ctx context.Context) error {
+	w.mu.Lock()
+	w.gen++
+	gen := w.gen
+	w.mu.Unlock()
+	missed := map[string]int64{} // key → revision of the write that did not come
+	var rev int64
+	for _, prefix := range listed {
+		h, err := w.c.pages(ctx, prefix, rev, func(kvs []*mvccpb.KeyValue) error {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			for _, kv := range kvs {
+				key := string(kv.Key)
+				if _, ok := refOf(key); !ok {
+					continue
+				}
+				k, ok := w.keys[key]
+				if ok {
+					w.keys[key] = known{rev: k.rev, gen: gen}
+				}
+				if k.rev < kv.ModRevision {
+					missed[key] = kv.ModRevision
+				}
+			}
+			return nil
+		}, clientv3.WithKeysOnly())
+		if err != nil {
+			return nil // the stream's own business; next time
+		}
+		rev = h.Revision
+	}
+	var undead []string // known, and not in etcd at rev
+	w.mu.Lock()
+	for key, k := range w.keys {
+		if k.gen != gen && k.rev <= rev {
+			undead = append(undead, key)
+		}
+	}
+	w.mu.Unlock()
+	if len(missed) == 0 && len(undead) == 0 {
+		return nil
+	}
+	// Most likely the events are on their way.
+	signal(w.poke)
+	if !sleep(ctx, max(2*w.tun.settle, w.tun.ping/2)) {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.rev < rev {
+		return nil // slow, not lossy
+	}
+	lost := 0
+	for key, r := range missed {
+		if w.keys[key].rev < r {
+			lost++
+		}
+	}
+	for _, key := range undead {
+		if k, ok := w.keys[key]; ok && k.rev <= rev {
+			lost++
+		}
+	}
+	if lost == 0 {
+		return nil
+	}
+	w.lost += int64(lost)
+	return &errRelist{fmt.Sprintf("the watch lost %d events without a sign", lost)}
+}
+
+// WatchStats counts what a healthy watch never sees.
+type WatchStats struct {
+	Stale int64 // events that came again, or late
+	Lost  int64 // events that never came and were found by comparing
+}
+
+// WatchStats sums over the running watches of the client.
+func (c *Client) WatchStats() WatchStats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var s WatchStats
+	for w := range c.watchers {
+		w.mu.Lock()
+		s.Stale += w.stale
+		s.Lost += w.lost
+		w.mu.Unlock()
+	}
+	return s
+}

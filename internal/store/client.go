@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+)
+
+// pageSize is the number of keys one listing request asks for: small enough
+// that a page of large values stays a few megabytes.
+const pageSize = 500
+
+// Client is a connection to etcd. It is safe for concurrent use.
+type Client struct {
+	log       *slog.Logger
+	endpoints []string
+	timeout   time.Duration
+	etcd      *clientv3.Client
+	dialErr   atomic.Pointer[error]
+
+	mu       sync.Mutex
+	watchers map[*watcher]struct{}
+}
+
+// Open prepares a connection. It does not wait for etcd: each request fails
+// with ErrUnavailable while no endpoint answers, and a Watch keeps trying.
+// Use Ping to learn whether etcd answers. Errors are of the configuration:
+// endpoints, certificate files, DNS discovery.
+func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Client, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	endpoints, err := cfg.resolve()
+	if err != nil {
+		return nil, err
+	}
+	tlsCfg, err := cfg.tlsConfig(endpoints)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{log: log, endpoints: endpoints, timeout: cfg.Timeout, watchers: map[*watcher]struct{}{}}
+	if c.timeout <= 0 {
+		c.timeout = requestTimeout
+	}
+	dial := cfg.Dial
+	if dial == nil {
+		dial = dialDirect
+	}
+	// gRPC's own pause between attempts to connect grows to two minutes;
+	// a fabric wants its datastore back within seconds.
+	pause := backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.3, MaxDelay: 2 * time.Second}
+	c.etcd, err = clientv3.New(clientv3.Config{
+		Endpoints: endpoints,
+		Username:  cfg.Username,
+		Password:  cfg.Password.Reveal(),
+		TLS:       tlsCfg,
+		// A black hole is noticed by the watch's own probes first; these
+		// cover connections without a watch.
+		DialKeepAliveTime:    10 * time.Second,
+		DialKeepAliveTimeout: 5 * time.Second,
+		DialTimeout:          c.timeout,
+		Logger:               zap.NewNop(),
+		DialOptions: []grpc.DialOption{
+			grpc.WithContextDialer(c.recordDial(dial)),
+			grpc.WithConnectParams(grpc.ConnectParams{Backoff: pause, MinConnectTimeout: 3 * time.Second}),
+			grpc.WithSharedWriteBuffer(true),
+			grpc.WithDisableServiceConfig(),
+			grpc.WithNoProxy(),
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("etcd client for %s: %w", strings.Join(endpoints, ","), err)
+	}
+	return c, nil
+}
+
+// Close ends all requests and watches.
+func (c *Client) Close() error {
+	err := c.etcd.Close()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// Endpoints returns the endpoints in use. The result must not be changed.
+func (c *Client) Endpoints() []string { return c.endpoints }
+
+// Ping asks for a linearizable answer and says clearly if there is none.
+func (c *Client) Ping(ctx context.Context) error {
+	_, err := c.Revision(ctx)
+	return err
+}
+
+func dialDirect(ctx context.Context, addr string) (net.Conn, error) {
+	var d net.Dialer
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		if abs, ok := strings.CutPrefix(path, "//"); ok {
+			path = abs
+		}
+		return d.DialContext(ctx, "unix", path)
+	}
+	return d.DialContext(ctx, "tcp", addr)
+}
+
+// recordDial remembers why the last attempt to connect failed: gRPC hides it
+// behind a deadline.
+func (c *Client) recordDial(dial func(context.Context, string) (net.Conn, error)) func(context.Context, string) (net.Conn, error) {
+	return func(ctx context.Context, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, addr)
+		if err != nil {
+			c.dialErr.Store(&err)
+		} else {
+			c.dialErr.Store(nil)
+		}
+		return conn, err
+	}
+}
+
+func (c *Client) lastDialError() error {
+	if p := c.dialErr.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// KV is one key with its value and the revision it was last changed at.
+type KV struct {
+	Key      string
+	Value    []byte
+	Revision int64
+}
+
+func kvOf(kv *mvccpb.KeyValue) KV {
+	return KV{Key: string(kv.Key), Value: kv.Value, Revision: kv.ModRevision}
+}
+
+// Revision returns the datastore's current revision. It is linearizable: every
+// write acknowledged before the call has a revision at or below the result.
+func (c *Client) Revision(ctx context.Context) (int64, error) {
+	h, err := c.header(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return h.Revision, nil
+}
+
+func (c *Client) header(ctx context.Context) (*pb.ResponseHeader, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	resp, err := c.etcd.Get(ctx, "/calico/resources/v3/projectcalico.org/clusterinformations/default", clientv3.WithCountOnly())
+	if err != nil {
+		return nil, c.wrap("read", "revision", err)
+	}
+	return resp.Header, nil
+}
+
+// Get returns one key; ErrNotFound if there is none.
+func (c *Client) Get(ctx context.Context, key string) (KV, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	resp, err := c.etcd.Get(ctx, key)
+	if err != nil {
+		return KV{}, c.wrap("get", key, err)
+	}
+	if len(resp.Kvs) == 0 {
+		return KV{}, c.wrap("get", key, ErrNotFound)
+	}
+	return kvOf(resp.Kvs[0]), nil
+}
+
+// List returns every key that starts with prefix, in key order, and the
+// revision all of them were read at.
+func (c *Client) List(ctx context.Context, prefix string) ([]KV, int64, error) {
+	var out []KV
+	h, err := c.pages(ctx, prefix, 0, func(kvs []*mvccpb.KeyValue) error {
+		for _, kv := range kvs {
+			out = append(out, kvOf(kv))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return out, h.Revision, nil
+}
+
+// pages lists prefix page by page, all pages at one revision: rev, or the
+// current one when rev is 0. The header returned has that revision. each may
+// keep the values.
+func (c *Client) pages(ctx context.Context, prefix string, rev int64, each func([]*mvccpb.KeyValue) error, opts ...clientv3.OpOption) (*pb.ResponseHeader, error) {
+	var header *pb.ResponseHeader
+	end := clientv3.GetPrefixRangeEnd(prefix)
+	for key := prefix; ; {
+		page := append([]clientv3.OpOption{clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithRev(rev)}, opts...)
+		resp, err := c.page(ctx, key, page)
+		if err != nil {
+			return nil, c.wrap("list", prefix, err)
+		}
+		if header == nil {
+			header = resp.Header
+			if rev == 0 {
+				rev = header.Revision
+			}
+			header.Revision = rev
+		}
+		if err := each(resp.Kvs); err != nil {
+			return nil, err
+		}
+		if !resp.More || len(resp.Kvs) == 0 {
+			return header, nil
+		}
+		key = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
+	}
+}
+
+func (c *Client) page(ctx context.Context, key string, opts []clientv3.OpOption) (*clientv3.GetResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	return c.etcd.Get(ctx, key, opts...)
+}
+
+// Create writes a key that must not exist yet; ErrExists otherwise. It returns
+// the key's revision.
+func (c *Client) Create(ctx context.Context, key string, value []byte) (int64, error) {
+	return c.one(ctx, OpCreate(key, value))
+}
+
+// Update writes a key that must still be at revision rev: ErrConflict if it
+// was changed, ErrNotFound if it was deleted. It returns the new revision.
+func (c *Client) Update(ctx context.Context, key string, value []byte, rev int64) (int64, error) {
+	return c.one(ctx, OpUpdate(key, value, rev))
+}
+
+// Put writes a key whatever is there. It returns the new revision.
+func (c *Client) Put(ctx context.Context, key string, value []byte) (int64, error) {
+	return c.one(ctx, OpPut(key, value))
+}
+
+// Delete deletes a key, which must still be at revision rev unless rev is 0:
+// ErrNotFound, ErrConflict.
+func (c *Client) Delete(ctx context.Context, key string, rev int64) error {
+	_, err := c.one(ctx, OpDelete(key, rev))
+	return err
+}
+
+func (c *Client) one(ctx context.Context, op Op) (int64, error) {
+	rev, err := c.commit(ctx, []Op{op})
+	if err != nil {
+		return 0, c.wrap(op.verb.String(), op.Key, err)
+	}
+	return rev, nil
+}

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/srv"
+	"sigs.k8s.io/yaml"
+)
+
+// DefaultConfigFile is where calicoctl keeps its connection settings.
+const DefaultConfigFile = "/etc/calico/calicoctl.cfg"
+
+const (
+	// requestTimeout bounds one request; a caller's own deadline may be shorter.
+	requestTimeout = 5 * time.Second
+	srvService     = "etcd-client"
+)
+
+// Config says how to reach etcd. Exactly one of Endpoints and DiscoverySRV is
+// set; certificates come from files or inline.
+type Config struct {
+	Endpoints    []string // http(s)://host:port or unix:///path
+	DiscoverySRV string   // DNS domain with etcd-client SRV records
+	Username     string
+	Password     Secret
+
+	CertFile, KeyFile, CAFile string
+	Cert, CA                  string // PEM
+	Key                       Secret // PEM
+
+	// Dial replaces the way a connection is made; addr is host:port, or
+	// unix:///path. Nil dials addr directly.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// Timeout bounds one request; 5 s when zero.
+	Timeout time.Duration
+}
+
+// IsZero reports whether no endpoint is configured at all.
+func (c Config) IsZero() bool { return len(c.Endpoints) == 0 && c.DiscoverySRV == "" }
+
+// LoadConfig reads path in calicoctl's form if it exists, and the environment
+// otherwise, as calicoctl does. An empty path means DefaultConfigFile.
+func LoadConfig(path string) (Config, error) {
+	if path == "" {
+		path = DefaultConfigFile
+	}
+	cfg, err := ConfigFromFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ConfigFromEnv()
+	}
+	return cfg, err
+}
+
+// ConfigFromEnv reads the ETCD_* variables of calicoctl. Without any of them
+// the result IsZero.
+func ConfigFromEnv() (Config, error) {
+	cfg := Config{
+		Endpoints:    SplitEndpoints(os.Getenv("ETCD_ENDPOINTS")),
+		DiscoverySRV: os.Getenv("ETCD_DISCOVERY_SRV"),
+		Username:     os.Getenv("ETCD_USERNAME"),
+		Password:     NewSecret(os.Getenv("ETCD_PASSWORD")),
+		KeyFile:      os.Getenv("ETCD_KEY_FILE"),
+		CertFile:     os.Getenv("ETCD_CERT_FILE"),
+		CAFile:       os.Getenv("ETCD_CA_CERT_FILE"),
+	}
+	if t := os.Getenv("DATASTORE_TYPE"); t != "" && t != "etcdv3" && cfg.IsZero() {
+		return cfg, nil
+	}
+	return cfg, cfg.check("the environment")
+}
+
+// SplitEndpoints splits a comma-separated list of endpoints; blanks are
+// dropped.
+func SplitEndpoints(s string) []string {
+	var out []string
+	for _, e := range strings.Split(s, ",") {
+		if e = strings.TrimSpace(e); e != "" {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+type calicoAPIConfig struct {
+	Kind       string `json:"kind"`
+	APIVersion string `json:"apiVersion"`
+	Spec       struct {
+		DatastoreType    string `json:"datastoreType"`
+		EtcdEndpoints    string `json:"etcdEndpoints"`
+		EtcdDiscoverySrv string `json:"etcdDiscoverySrv"`
+		EtcdUsername     string `json:"etcdUsername"`
+		EtcdPassword     string `json:"etcdPassword"`
+		EtcdKeyFile      string `json:"etcdKeyFile"`
+		EtcdCertFile     string `json:"etcdCertFile"`
+		EtcdCACertFile   string `json:"etcdCACertFile"`
+		EtcdKey          string `json:"etcdKey"`
+		EtcdCert         string `json:"etcdCert"`
+		EtcdCACert       string `json:"etcdCACert"`
+	} `json:"spec"`
+}
+
+// ConfigFromFile reads a CalicoAPIConfig. A missing file is fs.ErrNotExist.
+func ConfigFromFile(path string) (Config, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, err
+	}
+	var f calicoAPIConfig
+	if err := yaml.Unmarshal(b, &f); err != nil {
+		return Config{}, fmt.Errorf("%s: %w", path, err)
+	}
+	if f.Kind != "" && f.Kind != "CalicoAPIConfig" {
+		return Config{}, fmt.Errorf("%s: kind is %q, want CalicoAPIConfig", path, f.Kind)
+	}
+	if f.APIVersion != "" && f.APIVersion != "projectcalico.org/v3" {
+		return Config{}, fmt.Errorf("%s: apiVersion is %q, want projectcalico.org/v3", path, f.APIVersion)
+	}
+	s := f.Spec
+	if s.DatastoreType != "" && s.DatastoreType != "etcdv3" {
+		return Config{}, fmt.Errorf("%s: spec.datastoreType is %q; only etcdv3 is supported", path, s.DatastoreType)
+	}
+	cfg := Config{
+		Endpoints:    SplitEndpoints(s.EtcdEndpoints),
+		DiscoverySRV: s.EtcdDiscoverySrv,
+		Username:     s.EtcdUsername,
+		Password:     NewSecret(s.EtcdPassword),
+		KeyFile:      s.EtcdKeyFile,
+		CertFile:     s.EtcdCertFile,
+		CAFile:       s.EtcdCACertFile,
+		Key:          NewSecret(s.EtcdKey),
+		Cert:         s.EtcdCert,
+		CA:           s.EtcdCACert,
+	}
+	return cfg, cfg.check(path)
+}
+
+func (c Config) check(where string) error {
+	if len(c.Endpoints) > 0 && c.DiscoverySRV != "" {
+		return fmt.Errorf("%s: both etcd endpoints and a discovery domain are set; set one of them", where)
+	}
+	if (c.CertFile == "") != (c.KeyFile == "") || (c.Cert == "") != c.Key.IsZero() {
+		return fmt.Errorf("%s: a client certificate needs its key, and a key its certificate", where)
+	}
+	for _, e := range c.Endpoints {
+		u, err := url.Parse(e)
+		if err != nil {
+			return fmt.Errorf("%s: etcd endpoint %q: %w", where, e, err)
+		}
+		switch u.Scheme {
+		case "http", "https":
+			if u.Host == "" {
+				return fmt.Errorf("%s: etcd endpoint %q: want http(s)://host:port", where, e)
+			}
+		case "unix", "unixs":
+		default:
+			return fmt.Errorf("%s: etcd endpoint %q: want http(s)://host:port", where, e)
+		}
+	}
+	return nil
+}
+
+// resolve returns the endpoints, looked up in DNS if need be.
+func (c Config) resolve() ([]string, error) {
+	if err := c.check("etcd configuration"); err != nil {
+		return nil, err
+	}
+	if len(c.Endpoints) > 0 {
+		return c.Endpoints, nil
+	}
+	if c.DiscoverySRV == "" {
+		return nil, errors.New("no etcd endpoint is configured; set ETCD_ENDPOINTS or --etcd")
+	}
+	found, err := srv.GetClient(srvService, c.DiscoverySRV, "")
+	if err != nil {
+		return nil, fmt.Errorf("etcd endpoints of %s: %w", c.DiscoverySRV, err)
+	}
+	if len(found.Endpoints) == 0 {
+		return nil, fmt.Errorf("etcd endpoints of %s: no %s SRV records", c.DiscoverySRV, srvService)
+	}
+	return found.Endpoints, nil
+}
+
+// tlsConfig returns nil when nothing asks for TLS. Certificate files are read
+// again for each handshake, so that rotation needs no restart.
+func (c Config) tlsConfig(endpoints []string) (*tls.Config, error) {
+	secure := c.CertFile != "" || c.CAFile != "" || c.Cert != "" || c.CA != ""
+	for _, e := range endpoints {
+		secure = secure || strings.HasPrefix(e, "https:") || strings.HasPrefix(e, "unixs:")
+	}
+	if !secure {
+		return nil, nil
+	}
+	out := &tls.Config{MinVersion: tls.VersionTLS12}
+	ca := []byte(c.CA)
+	if c.CAFile != "" {
+		var err error
+		if ca, err = os.ReadFile(c.CAFile); err != nil {
+			return nil, fmt.Errorf("etcd CA certificate: %w", err)
+		}
+	}
+	if len(ca) > 0 {
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(ca) {
+			return nil, fmt.Errorf("etcd CA certificate %s: no certificate in PEM form found", c.CAFile)
+		}
+		out.RootCAs = pool
+	}
+	switch {
+	case c.CertFile != "":
+		load := func() (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+			if err != nil {
+				return nil, fmt.Errorf("etcd client certificate: %w", err)
+			}
+			return &pair, nil
+		}
+		if _, err := load(); err != nil {
+			return nil, err
+		}
+		out.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
+	case c.Cert != "":
+		pair, err := tls.X509KeyPair([]byte(c.Cert), []byte(c.Key.Reveal()))
+		if err != nil {
+			return nil, fmt.Errorf("etcd client certificate: %w", err)
+		}
+		out.Certificates = []tls.Certificate{pair}
+	}
+	return out, nil
+}

@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"time"
+
+	v3 "github.com/muslin-net/muslin/api/v3"
+)
+
+// Update is what Watch hands to its consumer: the changes of one or several
+// whole etcd transactions, or only news about the watch itself.
+type Update struct {
+	// Revision: every change of the datastore up to and including this
+	// revision has been delivered, this Update included. It is 0 until InSync
+	// and goes back only after a restored datastore was accepted.
+	Revision int64
+	// InSync is false while the first listing is being delivered, in several
+	// Updates; from then on it is true. Prune nothing before.
+	InSync bool
+	// Connected is false from the moment the watch breaks until it follows
+	// the datastore again.
+	Connected bool
+	// Held is not empty while changes found by a listing are held back,
+	// because they look like a lost or foreign datastore. It says which.
+	Held string
+	// Changes are in the order of their last write. A key is in it once.
+	Changes []Change
+}
+
+// Change is the newest state of one key.
+type Change struct {
+	Key string
+	// Kind is a kind of api/v3, KindBlock, KindAffinity or KindIPAMConfig.
+	Kind string
+	// Namespace is of a namespaced kind, or the node of a KindAffinity.
+	Namespace string
+	// Name is the object's name in the key; see DisplayName for policies.
+	Name string
+	// Revision is the revision the key was last written, or deleted, at. For
+	// a deletion found by a listing it is the revision of the listing.
+	Revision int64
+	// Raw is the stored value; nil when Deleted.
+	Raw []byte
+	// Object is the value of a resource, with stored members only: no default
+	// is filled in. Nil when Deleted, when Err is set, and for the IPAM kinds.
+	Object v3.Resource
+	// Err says why the value cannot be read. Other changes are unaffected.
+	Err error
+	// Deleted: the key is gone.
+	Deleted bool
+}
+
+// Tuning of the watch. Tests shorten it; nobody else needs to.
+type tuning struct {
+	maxPending int           // bytes waiting for the consumer
+	ping       time.Duration // silence before a progress request
+	pong       time.Duration // wait for its answer
+	settle     time.Duration // see stream.progress
+	audit      time.Duration // between comparisons with the datastore
+	hold       time.Duration // between the two listings that lift the brake
+	minBackoff time.Duration
+	maxBackoff time.Duration
+}
+
+func defaultTuning() tuning {
+	return tuning{
+		maxPending: 16 << 20,
+		ping:       4 * time.Second,
+		pong:       5 * time.Second,
+		settle:     100 * time.Millisecond,
+		audit:      50 * time.Second,
+		hold:       10 * time.Second,
+		minBackoff: 50 * time.Millisecond,
+		maxBackoff: time.Second,
+	}
+}
+
+// known is what the watch remembers of a key: enough to find differences.
+type known struct {
+	rev int64
+	gen uint32 // of the listing that last saw it
+}
+
+// watcher is one running Watch. One goroutine (run) reads from etcd and fills
+// pend; the caller's goroutine (deliverLoop) empties it.
+type watcher struct {
+	c   *Client
+	log *slog.Logger
+	tun tuning
+
+	news chan struct{} // pend or the state below changed
+	room chan struct{} // pend was taken
+	poke chan struct{} // a progress request is wanted
+
+	mu        sync.Mutex
+	pend      pending
+	keys      map[string]known
+	gen       uint32
+	rev       int64 // everything up to here is in keys and pend, as far as etcd says
+	sure      int64 // the same, from what cannot have been overtaken; resume after it
+	clusterID uint64
+	inSync    bool
+	connected bool
+	told      bool // the consumer knows that it is not connected
+	held      string
+	changed   bool // the consumer has not seen rev, connected or held
+	stale     int64
+	lost      int64
+
+	delivered int64 // revision the consumer returned from
+	reached   chan struct{}
+}
+
+// Watch delivers the datastore, first everything and then every change, until
+// ctx ends; then it returns nil. It never gives up: while etcd cannot be
+// reached it says so once (Connected false) and keeps trying.
+//
+// deliver is called from this goroutine, one call at a time. While it is busy
+// changes are coalesced by key, within a bound; beyond it etcd keeps them.
+func (c *Client) Watch(ctx context.Context, deliver func(Update)) error {
+	return c.watch(ctx, deliver, defaultTuning())
+}
+
+func (c *Client) watch(ctx context.Context, deliver func(Update), tun tuning) error {
+	w := &watcher{
+		c: c, log: c.log, tun: tun,
+		news: make(chan struct{}, 1), room: make(chan struct{}, 1), poke: make(chan struct{}, 1),
+		keys: map[string]known{}, reached: make(chan struct{}),
+	}
+	c.mu.Lock()
+	c.watchers[w] = struct{}{}
+	c.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.run(ctx)
+	}()
+	w.deliverLoop(ctx, deliver)
+	cancel()
+	<-done
+	c.mu.Lock()
+	delete(c.watchers, w)
+	c.mu.Unlock()
+	return nil
+}
+
+func (w *watcher) deliverLoop(ctx context.Context, deliver func(Update)) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.news:
+		}
+		w.mu.Lock()
+		if len(w.pend.index) == 0 && !w.changed {
+			w.pend.take()
+			w.mu.Unlock()
+			continue
+		}
+		items := w.pend.take()
+		w.changed = false
+		up := Update{InSync: w.inSync, Connected: w.connected, Held: w.held}
+		if w.inSync {
+			up.Revision = w.rev
+		}
+		w.mu.Unlock()
+		signal(w.room)
+		up.Changes = changesOf(items)
+		deliver(up)
+		w.mu.Lock()
+		w.delivered = up.Revision
+		close(w.reached)
+		w.reached = make(chan struct{})
+		w.mu.Unlock()
+	}
+}
+
+func changesOf(items []item) []Change {
+	if len(items) == 0 {
+		return nil
+	}
+	out := make([]Change, 0, len(items))
+	for i := range items {
+		it := &items[i]
+		if it.dropped {
+			continue
+		}
+		r, ok := refOf(it.key)
+		if !ok {
+			continue
+		}
+		ch := Change{Key: it.key, Kind: r.kind, Namespace: r.namespace, Name: r.name, Revision: it.rev, Raw: it.raw, Deleted: it.deleted}
+		if !it.deleted && isResource(it.key) {
+			var err error
+			if ch.Object, err = decode(r, it.raw, it.rev); err != nil {
+				ch.Object, ch.Err = nil, &Error{Op: "read", Object: it.key, Err: err}
+			}
+		}
+		it.raw = nil
+		out = append(out, ch)
+	}
+	return out
+}
+
+// run follows the datastore until ctx ends.
+func (w *watcher) run(ctx context.Context) {
+	wait := w.tun.minBackoff
+	relist := true
+	for ctx.Err() == nil {
+		var err error
+		began := time.Now()
+		if relist {
+			err = w.relist(ctx)
+		}
+		if err == nil {
+			relist = false
+			err = w.follow(ctx)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		relist = relist || needsListing(err)
+		if w.disconnect() {
+			w.log.Warn("the datastore is not followed; what is enforced stays in force", "etcd", w.c.endpoints, "err", err)
+		}
+		if time.Since(began) > 4*w.tun.maxBackoff {
+			wait = w.tun.minBackoff
+		}
+		if !sleep(ctx, jitter(wait)) {
+			return
+		}
+		wait = min(2*wait, w.tun.maxBackoff)
+	}
+}
+
+// errRelist is a reason to list again.
+type errRelist struct{ why string }
+
+func (e *errRelist) Error() string { return e.why }
+
+func needsListing(err error) bool {
+	var r *errRelist
+	return errors.As(err, &r)
+}
+
+// disconnect tells the consumer, once; it reports whether that is news.
+func (w *watcher) disconnect() bool {
+	w.mu.Lock()
+	news := !w.told
+	if news {
+		w.connected, w.told, w.changed = false, true, true
+	}
+	w.mu.Unlock()
+	if news {
+		signal(w.news)
+	}
+	return news
+}
+
+// waitRoom blocks while the consumer has too much in front of it. etcd keeps
+// what is not read.
+func (w *watcher) waitRoom(ctx context.Context) error {
+	for {
+		w.mu.Lock()
+		full := w.pend.cost > w.tun.maxPending
+		w.mu.Unlock()
+		if !full {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-w.room:
+		}
+	}
+}
+
+// RequestProgress asks etcd to tell every running Watch which revision it has
+// reached, although none of its keys changed. The answer arrives as an Update
+// without changes.
+func (c *Client) RequestProgress() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for w := range c.watchers {
+		signal(w.poke)
+	}
+}
+
+// WaitRevision returns once every running Watch of this client has delivered
+// everything up to revision rev and its consumer has returned from deliver, or
+// when ctx ends.
+func (c *Client) WaitRevision(ctx context.Context, rev int64) error {
+	c.mu.Lock()
+	all := make([]*watcher, 0, len(c.watchers))
+	for w := range c.watchers {
+		all = append(all, w)
+	}
+	c.mu.Unlock()
+	for _, w := range all {
+		for {
+			w.mu.Lock()
+			reached, done := w.reached, w.delivered >= rev
+			w.mu.Unlock()
+			if done {
+				break
+			}
+			signal(w.poke)
+			select {
+			case <-ctx.Done():
+				return &Error{Op: "wait for", Object: "revision " + formatRevision(rev), Err: ctx.Err()}
+			case <-reached:
+			case <-time.After(50 * time.Millisecond):
+				// A server that was still catching up does not answer.
+			}
+		}
+	}
+	return nil
+}
+
+func formatRevision(rev int64) string { return strconv.FormatInt(rev, 10) }
+
+func isResource(key string) bool {
+	return len(key) > len(resourcePrefix) && key[:len(resourcePrefix)] == resourcePrefix
+}
+
+// signal wakes the reader of a channel that holds one token.
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// jitter spreads d over 50–150 %, so that nodes do not return in step.
+func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d+1) }
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
