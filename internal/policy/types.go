@@ -19,7 +19,9 @@ const (
 // Action is what a rule does with a packet that matches it.
 type Action uint8
 
-// The actions of the model. An unknown action compiles to Deny.
+// The actions of the model. An unknown action compiles to Deny. Pass in a
+// policy leaves the tier for the next one; in a profile it leaves the profile
+// for the next one. Log does not decide.
 const (
 	Deny Action = iota
 	Allow
@@ -27,9 +29,9 @@ const (
 	Log
 )
 
-// Key identifies a policy or a profile by its place in the datastore. Name is
-// the key's name, not the displayed one. Namespace is empty for cluster-scoped
-// kinds. Kind is NetworkPolicy, GlobalNetworkPolicy or Profile.
+// Key identifies an object by its place in the datastore. Name is the key's
+// name, not the displayed one. Namespace is empty for cluster-scoped kinds. Of a
+// Policy, Kind is NetworkPolicy, GlobalNetworkPolicy or Profile.
 type Key struct {
 	Kind, Namespace, Name string
 }
@@ -64,12 +66,17 @@ type Member struct {
 // PortRange is inclusive at both ends.
 type PortRange struct{ Min, Max uint16 }
 
-// ICMPMatch matches a type, a code, or both. A negative value is absent.
+// ICMPMatch matches a type, a code, or both. A negative value is absent. It
+// matches ICMP in IPv4 (protocol 1) and ICMPv6 in IPv6 (protocol 58), and
+// nothing else, whether or not the rule names a protocol.
 type ICMPMatch struct{ Type, Code int16 }
 
 // Match is one end of a packet: all that is present must hold. Within Nets,
 // and within the union of Ports and PortSets, any one suffices. A Not list
-// holds when none of its entries matches.
+// holds when none of its entries matches, and NotNets only for packets of a
+// family that it has an entry of. A rule with any port criterion at either end,
+// negated ones included, matches TCP, UDP and SCTP only. Nets are masked, sorted
+// and do not overlap; Ports are sorted and do not touch.
 type Match struct {
 	Nets, NotNets         []netip.Prefix
 	Sets                  []SetID // address must be in every one (at most one is usual)
@@ -91,6 +98,7 @@ type Rule struct {
 	ICMP, NotICMP         *ICMPMatch
 	Src, Dst              Match
 	// Index is the rule's place in its list, from 0, for explain and counters.
+	// The one rule of a policy that stands in for a bad or missing one has 0.
 	Index int
 }
 
@@ -117,14 +125,19 @@ type TierPolicies struct {
 // effective policy share one *Effective (pointer equality), hence one set of
 // chains. ID is a hash of the identity of its parts: the tiers with their
 // default actions and the keys of policies and profiles in order, not of the
-// rules, so that a policy that changes keeps the chains that jump to it.
+// rules, so that a policy that changes keeps the chains that jump to it. It is
+// immutable: if only rules differ, Flush makes a new Effective with the old ID.
+// Pointers are equal within one View; compare IDs across a Flush.
 type Effective struct {
 	ID       string            // 16 characters of [a-z0-9]
 	Tiers    [2][]TierPolicies // by Direction
 	Profiles []*Policy         // a missing profile is present as one that denies
 }
 
-// Endpoint is a local workload endpoint ready for the data plane; immutable.
+// Endpoint is a local workload endpoint ready for the data plane; immutable. An
+// endpoint that is closed because its object is bad, or because another one has
+// its interface, is not there at all. One whose addresses all belong to older
+// endpoints is there without Addrs.
 type Endpoint struct {
 	ID        EndpointID
 	Interface string
@@ -160,7 +173,7 @@ func (c *Changes) Empty() bool {
 // View is the whole desired policy of this node. It is only valid in the loop
 // that owns the Index, between two updates.
 type View interface {
-	Endpoints() iter.Seq[*Endpoint]   // local endpoints, closed ones included
+	Endpoints() iter.Seq[*Endpoint]   // local endpoints that are not closed
 	Effectives() iter.Seq[*Effective] // in use by some local endpoint
 	Policies() iter.Seq[*Policy]      // policies and profiles in use, once each
 	Sets() iter.Seq2[SetID, SetKind]  // in use by some policy in use

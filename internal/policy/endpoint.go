@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+	"unique"
+
+	v3 "github.com/muslin-net/muslin/api/v3"
+)
+
+// Kinds that the Index takes.
+const (
+	kindEndpoint      = "WorkloadEndpoint"
+	kindPolicy        = "NetworkPolicy"
+	kindGlobalPolicy  = "GlobalNetworkPolicy"
+	kindTier          = "Tier"
+	kindProfile       = "Profile"
+	kindNetworkSet    = "NetworkSet"
+	kindGlobalNetwSet = "GlobalNetworkSet"
+)
+
+// member is what an endpoint or a network set contributes to sets. It does not
+// change.
+type member struct {
+	nets  []netip.Prefix // each once
+	ports []namedPort
+	class *memberClass
+}
+
+type namedPort struct {
+	name  word
+	proto uint8
+	port  uint16
+}
+
+// parsedEndpoint is a workload endpoint as read from its object.
+type parsedEndpoint struct {
+	node     string
+	iface    string
+	created  int64 // Unix nanoseconds; MaxInt64 if not said
+	mac      [6]byte
+	hasMAC   bool
+	nets     []netip.Prefix // single addresses, each once
+	ports    []namedPort
+	labels   labelSet
+	profiles []string // each once
+}
+
+// errClosed marks an endpoint that is readable, and is not to be in force.
+var errClosed = errors.New("the endpoint is closed")
+
+// parseEndpoint reads an endpoint. odd is tolerated but worth reporting. An
+// error that wraps errClosed takes effect; any other is a defect of the object,
+// whose last good version then stays in force.
+func parseEndpoint(k Key, w *v3.WorkloadEndpoint) (p *parsedEndpoint, odd []error, err error) {
+	s := &w.Spec
+	p = &parsedEndpoint{node: s.Node, iface: s.InterfaceName, created: math.MaxInt64}
+	if t := w.Metadata.CreationTimestamp; t != nil {
+		if at, err := time.Parse(time.RFC3339, *t); err == nil {
+			p.created = at.UnixNano()
+		}
+	}
+	if p.nets, err = endpointNets(s.IPNetworks); err != nil {
+		return nil, nil, err
+	}
+	if s.MAC != "" {
+		mac, err := net.ParseMAC(s.MAC)
+		if err != nil || len(mac) != 6 {
+			return nil, nil, fieldErrf("spec.mac", "%q: want six octets such as 02:00:00:00:00:01", s.MAC)
+		}
+		p.mac, p.hasMAC = [6]byte(mac), true
+	}
+	for i, ep := range s.Ports {
+		if ep.Name == "" {
+			continue
+		}
+		proto, ok := ep.Protocol.Number()
+		if !ok || !HasPorts(proto) {
+			odd = append(odd, fieldErrf(fmt.Sprintf("spec.ports[%d].protocol", i), "port %q is ignored: protocol %s; want TCP, UDP or SCTP", ep.Name, ep.Protocol))
+			continue
+		}
+		p.ports = append(p.ports, namedPort{unique.Make(ep.Name), proto, ep.Port})
+	}
+	slices.SortFunc(p.ports, comparePorts)
+	p.ports = slices.Clip(slices.Compact(p.ports))
+	for _, name := range s.Profiles {
+		if !slices.Contains(p.profiles, name) {
+			p.profiles = append(p.profiles, unique.Make(name).Value())
+		}
+	}
+	own, forged := ownLabels(w.Metadata.Labels, k.Namespace)
+	if forged != "" {
+		odd = append(odd, fieldErrf("metadata.labels["+forged+"]", "%q is taken as %q, the namespace of the endpoint", w.Metadata.Labels[forged], k.Namespace))
+	}
+	if s.ServiceAccountName != "" {
+		own[labelServiceAccount] = s.ServiceAccountName
+	}
+	p.labels = makeLabels(own)
+	switch {
+	case len(s.AllowSpoofedSourcePrefixes) > 0:
+		err = fieldErr("spec.allowSpoofedSourcePrefixes", fmt.Errorf("%w: spoofed sources are disabled on this node; remove the field", errClosed))
+	case len(p.nets) == 0:
+		err = fieldErr("spec.ipNetworks", fmt.Errorf("%w: it has no address; add one", errClosed))
+	case s.InterfaceName == "":
+		err = fieldErr("spec.interfaceName", fmt.Errorf("%w: it names no interface; set it", errClosed))
+	}
+	return p, odd, err
+}
+
+func comparePorts(a, b namedPort) int {
+	if c := strings.Compare(a.name.Value(), b.name.Value()); c != 0 {
+		return c
+	}
+	if a.proto != b.proto {
+		return int(a.proto) - int(b.proto)
+	}
+	return int(a.port) - int(b.port)
+}
+
+// endpointNets reads the addresses of an endpoint. An address that can never
+// be one workload's would capture the traffic of others.
+func endpointNets(texts []string) ([]netip.Prefix, error) {
+	var nets []netip.Prefix
+	for i, text := range texts {
+		field := fmt.Sprintf("spec.ipNetworks[%d]", i)
+		p, err := parseNet(text)
+		if err != nil {
+			return nil, fieldErr(field, err)
+		}
+		a := p.Addr()
+		switch {
+		case !p.IsSingleIP():
+			return nil, fieldErrf(field, "%s: want a single address (/32 or /128)", text)
+		case a.IsUnspecified(), a.IsLoopback(), a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}), a.Is6() && a.IsLinkLocalUnicast():
+			return nil, fieldErrf(field, "%s: want an address that a workload can have", text)
+		}
+		if !slices.Contains(nets, p) {
+			nets = append(nets, p)
+		}
+	}
+	return slices.Clip(nets), nil
+}
+
+// displayName is the name that users know a policy by (it may be stored under
+// another one).
+func displayName(k Key, m *v3.ObjectMeta, tier string) string {
+	if text, ok := m.Annotations["projectcalico.org/metadata"]; ok {
+		var meta struct {
+			Name string `json:"name"`
+		}
+		if json.Unmarshal([]byte(text), &meta) == nil && meta.Name != "" {
+			return meta.Name
+		}
+	}
+	if m.Name != "" && m.Name != k.Name {
+		return m.Name
+	}
+	if tierName(tier) == "default" {
+		return strings.TrimPrefix(k.Name, "default.")
+	}
+	return k.Name
+}
+
+// lower tells whether a comes before b: by namespace, then by name.
+func (a EndpointID) lower(b EndpointID) bool {
+	if a.Namespace != b.Namespace {
+		return a.Namespace < b.Namespace
+	}
+	return a.Name < b.Name
+}

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"unique"
+
+	v3 "github.com/muslin-net/muslin/api/v3"
+)
+
+// Index calculates the policy of one node from the objects of the whole
+// cluster. It is not safe for concurrent use. Make one with NewIndex.
+type Index struct {
+	node string
+	odd  map[Key][]error // what is wrong with an object as such
+
+	sets    *sets
+	members map[Key]*member // of network sets
+
+	endpoints map[EndpointID]*endpoint // of all nodes, closed ones left out
+	owners    map[netip.Addr]*endpoint // the one endpoint that has an address
+	rivals    map[netip.Addr][]*endpoint
+	ifaces    map[string][]*endpoint // local ones, lowest ID first
+
+	*applied
+}
+
+// endpoint is what is kept of a workload endpoint of any node.
+type endpoint struct {
+	id      EndpointID
+	created int64
+	member  *member
+	local   *local // nil on other nodes
+}
+
+// local is what is kept of an endpoint of this node beside that.
+type local struct {
+	iface     string
+	mac       [6]byte
+	hasMAC    bool
+	labels    labelSet
+	parents   []word
+	profiles  []string
+	class     *localClass // nil while another endpoint has the interface
+	published *Endpoint
+}
+
+// NewIndex returns an empty Index for a node, named as in spec.node of its
+// endpoints.
+func NewIndex(node string) *Index {
+	return &Index{
+		node:      node,
+		odd:       map[Key][]error{},
+		sets:      newSets(),
+		members:   map[Key]*member{},
+		endpoints: map[EndpointID]*endpoint{},
+		owners:    map[netip.Addr]*endpoint{},
+		rivals:    map[netip.Addr][]*endpoint{},
+		ifaces:    map[string][]*endpoint{},
+		applied:   newApplied(),
+	}
+}
+
+// Takes tells whether objects of a kind matter to the Index. Set ignores the
+// others.
+func Takes(kind string) bool {
+	switch kind {
+	case kindEndpoint, kindPolicy, kindGlobalPolicy, kindTier, kindProfile, kindNetworkSet, kindGlobalNetwSet:
+		return true
+	}
+	return false
+}
+
+// Set says what is stored under a key. Key.Kind is the kind of the object, of
+// those that the package Takes, and Key.Name the name in the datastore. A nil
+// object with a nil error says that there is none. An error says that there is
+// one which cannot be read; r may then hold what could be read of it, from
+// which the selector of a policy is taken. The Index keeps no reference to r.
+// The View changes with the next Flush.
+func (x *Index) Set(k Key, r v3.Resource, err error) {
+	if !Takes(k.Kind) {
+		return
+	}
+	if reflect.ValueOf(r).Kind() == reflect.Pointer && reflect.ValueOf(r).IsNil() {
+		r = nil
+	}
+	delete(x.odd, k)
+	if r == nil && err == nil {
+		x.remove(k)
+		return
+	}
+	var odd []error
+	if err != nil {
+		odd = x.setUnreadable(k, r, err)
+	} else {
+		odd = x.setReadable(k, r)
+	}
+	if len(odd) > 0 {
+		x.odd[k] = odd
+	}
+}
+
+func (x *Index) remove(k Key) {
+	switch k.Kind {
+	case kindEndpoint:
+		x.removeEndpoint(EndpointID{k.Namespace, k.Name})
+	case kindPolicy, kindGlobalPolicy:
+		x.setPolicy(k, nil)
+	case kindProfile:
+		x.setProfile(k, nil, nil)
+	case kindTier:
+		x.setTier(k.Name, nil)
+	case kindNetworkSet, kindGlobalNetwSet:
+		if old := x.members[k]; old != nil {
+			delete(x.members, k)
+			x.sets.replace(old, nil, nil, nil)
+		}
+	}
+}
+
+// setUnreadable leaves the last good version in force. Without one, a policy
+// whose selector can be read denies, and all else is absent, which closes an
+// endpoint and makes a profile deny.
+func (x *Index) setUnreadable(k Key, r v3.Resource, err error) []error {
+	if rec := x.recs[k]; rec != nil && rec.present {
+		return []error{err}
+	}
+	var c *compiled
+	switch p := r.(type) {
+	case *v3.NetworkPolicy:
+		c, _, _ = compilePolicy(k, displayName(k, p.Meta(), p.Spec.Tier), &p.Spec, nil)
+	case *v3.GlobalNetworkPolicy:
+		c, _, _ = compilePolicy(k, displayName(k, p.Meta(), p.Spec.Tier), &p.Spec.PolicySpec, &p.Spec)
+	}
+	if c != nil && c.policy != nil {
+		x.setPolicy(k, denying(c))
+		x.recs[k].present = false // a better version replaces it, a bad one may too
+	}
+	return []error{err}
+}
+
+func (x *Index) setReadable(k Key, r v3.Resource) []error {
+	var c *compiled
+	var odd []error
+	var err error
+	switch o := r.(type) {
+	case *v3.WorkloadEndpoint:
+		if k.Kind == kindEndpoint {
+			return x.setEndpoint(k, o)
+		}
+	case *v3.NetworkPolicy:
+		if k.Kind == kindPolicy {
+			c, odd, err = compilePolicy(k, displayName(k, o.Meta(), o.Spec.Tier), &o.Spec, nil)
+			return x.setCompiled(k, c, odd, err)
+		}
+	case *v3.GlobalNetworkPolicy:
+		if k.Kind == kindGlobalPolicy {
+			c, odd, err = compilePolicy(k, displayName(k, o.Meta(), o.Spec.Tier), &o.Spec.PolicySpec, &o.Spec)
+			return x.setCompiled(k, c, odd, err)
+		}
+	case *v3.Profile:
+		if k.Kind == kindProfile {
+			if c, odd, err = compileProfile(k, k.Name, &o.Spec); err != nil {
+				return []error{err}
+			}
+			return append(odd, x.setProfile(k, c, makeLabels(o.Spec.LabelsToApply))...)
+		}
+	case *v3.Tier:
+		if k.Kind == kindTier {
+			x.setTier(k.Name, &o.Spec)
+			return nil
+		}
+	case *v3.NetworkSet:
+		if k.Kind == kindNetworkSet {
+			own, forged := ownLabels(o.Metadata.Labels, k.Namespace)
+			if forged != "" {
+				odd = append(odd, fieldErrf("metadata.labels["+forged+"]", "ignored: it is given by the namespace; remove it"))
+			}
+			own[labelNamespace] = k.Namespace
+			return append(odd, x.setNetworkSet(k, o.Spec.Nets, own, []word{unique.Make("kns." + k.Namespace)})...)
+		}
+	case *v3.GlobalNetworkSet:
+		if k.Kind == kindGlobalNetwSet {
+			own := o.Metadata.Labels
+			if _, ok := own[labelNamespace]; ok {
+				own = maps.Clone(own)
+				delete(own, labelNamespace)
+				odd = append(odd, fieldErrf("metadata.labels["+labelNamespace+"]", "ignored: a global network set is in no namespace; remove it"))
+			}
+			return append(odd, x.setNetworkSet(k, o.Spec.Nets, own, nil)...)
+		}
+	}
+	return []error{fmt.Errorf("the object is of type %T; want %s", r, k.Kind)}
+}
+
+// setCompiled puts a policy in force unless it is a bad one with a good
+// predecessor.
+func (x *Index) setCompiled(k Key, c *compiled, odd []error, err error) []error {
+	if err == nil {
+		x.setPolicy(k, c)
+		return odd
+	}
+	if rec := x.recs[k]; c != nil && (rec == nil || !rec.present) {
+		x.setPolicy(k, c)
+		x.recs[k].present = false
+	}
+	return []error{err}
+}
+
+func (x *Index) setNetworkSet(k Key, texts []string, own map[string]string, parents []word) []error {
+	nets, err := parseNets("spec.nets", texts)
+	if err != nil {
+		return []error{err}
+	}
+	old := x.members[k]
+	m := &member{nets: nets}
+	x.members[k] = m
+	x.sets.replace(old, m, makeLabels(own), parents)
+	return nil
+}
+
+func (x *Index) setEndpoint(k Key, w *v3.WorkloadEndpoint) []error {
+	id := EndpointID{unique.Make(k.Namespace).Value(), k.Name}
+	p, odd, err := parseEndpoint(k, w)
+	if err != nil {
+		if errors.Is(err, errClosed) {
+			x.removeEndpoint(id)
+		}
+		return append(odd, err)
+	}
+	old := x.endpoints[id]
+	parents := make([]word, len(p.profiles))
+	for i, name := range p.profiles {
+		parents[i] = unique.Make(name)
+	}
+	e := &endpoint{id: id, created: p.created, member: &member{nets: p.nets, ports: p.ports}}
+	var oldMember *member
+	if old != nil {
+		oldMember = old.member
+		x.unclaim(old)
+	}
+	x.sets.replace(oldMember, e.member, p.labels, parents)
+	// Equal slices of the class are shared by all its members.
+	labels, parents := e.member.class.own, e.member.class.parents
+	if p.node == x.node {
+		e.local = &local{iface: p.iface, mac: p.mac, hasMAC: p.hasMAC, labels: labels, parents: parents, profiles: p.profiles}
+	}
+	x.endpoints[id] = e
+	x.claim(e)
+	x.moveLocal(old, e)
+	return odd
+}
+
+func (x *Index) removeEndpoint(id EndpointID) {
+	old := x.endpoints[id]
+	if old == nil {
+		return
+	}
+	delete(x.endpoints, id)
+	x.unclaim(old)
+	x.sets.replace(old.member, nil, nil, nil)
+	x.moveLocal(old, nil)
+}
+
+// moveLocal puts new in the place of old among the local endpoints; either may
+// be nil, or of another node. Activation goes first, so that a class does not
+// empty for a moment.
+func (x *Index) moveLocal(old, new *endpoint) {
+	if new != nil && new.local != nil {
+		x.dirtyEndpoints[new.id] = struct{}{}
+		list := x.ifaces[new.local.iface]
+		i, _ := slices.BinarySearchFunc(list, new, compareEndpoints)
+		if old != nil && old.local != nil && old.local.iface == new.local.iface {
+			list[i] = new
+		} else {
+			list = slices.Insert(list, i, new)
+			x.ifaces[new.local.iface] = list
+			if i == 0 && len(list) > 1 {
+				x.deactivate(list[1])
+			}
+		}
+		if i == 0 {
+			x.activate(new)
+		}
+	}
+	if old == nil || old.local == nil {
+		return
+	}
+	x.dirtyEndpoints[old.id] = struct{}{}
+	x.deactivate(old)
+	if new != nil && new.local != nil && new.local.iface == old.local.iface {
+		return
+	}
+	list := x.ifaces[old.local.iface]
+	i, _ := slices.BinarySearchFunc(list, old, compareEndpoints)
+	list = slices.Delete(list, i, i+1)
+	if len(list) == 0 {
+		delete(x.ifaces, old.local.iface)
+		return
+	}
+	x.ifaces[old.local.iface] = list
+	x.activate(list[0])
+}
+
+func compareEndpoints(a, b *endpoint) int {
+	switch {
+	case a.id == b.id:
+		return 0
+	case a.id.lower(b.id):
+		return -1
+	}
+	return 1
+}
+
+// older tells whether a's claim to an address goes before b's: the endpoint
+// created first has it, and of equals the lowest namespace and name. One that
+// does not say when it was created comes last.
+func older(a, b *endpoint) int {
+	if a.created != b.created {
+		if a.created < b.created {
+			return -1
+		}
+		return 1
+	}
+	return compareEndpoints(a, b)
+}
+
+// claim claims the addresses of an endpoint for it.
+func (x *Index) claim(e *endpoint) {
+	for _, p := range e.member.nets {
+		a := p.Addr()
+		owner := x.owners[a]
+		if owner == nil {
+			x.owners[a] = e
+			continue
+		}
+		list := x.rivals[a]
+		if list == nil {
+			list = []*endpoint{owner}
+		}
+		i, _ := slices.BinarySearchFunc(list, e, older)
+		x.rivals[a] = slices.Insert(list, i, e)
+		if i == 0 {
+			x.owners[a] = e
+			x.touch(owner)
+		}
+	}
+}
+
+func (x *Index) unclaim(e *endpoint) {
+	for _, p := range e.member.nets {
+		a := p.Addr()
+		list := x.rivals[a]
+		if list == nil {
+			delete(x.owners, a)
+			continue
+		}
+		i, _ := slices.BinarySearchFunc(list, e, older)
+		list = slices.Delete(list, i, i+1)
+		if i == 0 {
+			x.owners[a] = list[0]
+			x.touch(list[0])
+		}
+		if len(list) == 1 {
+			delete(x.rivals, a)
+		} else {
+			x.rivals[a] = list
+		}
+	}
+}
+
+// touch notes that what an endpoint is to the data plane may differ.
+func (x *Index) touch(e *endpoint) {
+	if e.local != nil {
+		x.dirtyEndpoints[e.id] = struct{}{}
+	}
+}

@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"hash/maphash"
+	"slices"
+	"unique"
+
+	"github.com/muslin-net/muslin/selector"
+)
+
+// labelIndex keeps up to date which queries (selectors) match which items.
+//
+// Items with equal labels and equal parents form a class, and it is classes
+// that are matched. I is the item; C and Q are what the user keeps with a class
+// and with a query. started and stopped are called when a query starts or stops
+// matching a class; a class is empty when it starts to match because it is new,
+// and when it stops to match because its last item left.
+type labelIndex[I comparable, C, Q any] struct {
+	started, stopped func(*class[I, C, Q], *query[I, C, Q])
+
+	seed    maphash.Seed
+	classes map[uint64][]*class[I, C, Q]
+	parents map[word]*parent[I, C, Q]
+	queries map[string]*query[I, C, Q]
+
+	// Classes by label and by name of a label, for a query that is new.
+	all     bag[*class[I, C, Q]]
+	byLabel map[label]*bag[*class[I, C, Q]]
+	byName  map[word]*bag[*class[I, C, Q]]
+
+	// Queries by the label that a match must have, for a class that is new. A
+	// query is filed under one name only; one that can match nothing nowhere.
+	free    bag[*query[I, C, Q]]
+	ofLabel map[label]*bag[*query[I, C, Q]]
+	ofName  map[word]*bag[*query[I, C, Q]]
+}
+
+// class is all items with equal labels and parents.
+type class[I comparable, C, Q any] struct {
+	own     labelSet
+	parents []word   // in order: of two that give a label, the first one counts
+	labels  labelSet // with those inherited
+	hash    uint64
+	items   bag[I]
+	queries bag[*query[I, C, Q]]
+	val     C
+}
+
+// Get implements selector.Labels.
+func (c *class[I, C, Q]) Get(name string) (string, bool) { return c.labels.Get(name) }
+
+// parent gives labels to the classes that name it.
+type parent[I comparable, C, Q any] struct {
+	labels  labelSet
+	classes bag[*class[I, C, Q]]
+}
+
+// query is a selector in use.
+type query[I comparable, C, Q any] struct {
+	sel     *selector.Selector
+	key     string
+	refs    int
+	classes bag[*class[I, C, Q]]
+	val     Q
+
+	// Where it is filed: under labels, under name, or among the free.
+	labels []label
+	name   word
+	place  place
+}
+
+type place uint8
+
+const (
+	placeFree place = iota
+	placeLabels
+	placeName
+	placeNowhere
+)
+
+func newLabelIndex[I comparable, C, Q any](started, stopped func(*class[I, C, Q], *query[I, C, Q])) *labelIndex[I, C, Q] {
+	return &labelIndex[I, C, Q]{
+		started: started, stopped: stopped,
+		seed:    maphash.MakeSeed(),
+		classes: map[uint64][]*class[I, C, Q]{},
+		parents: map[word]*parent[I, C, Q]{},
+		queries: map[string]*query[I, C, Q]{},
+		byLabel: map[label]*bag[*class[I, C, Q]]{},
+		byName:  map[word]*bag[*class[I, C, Q]]{},
+		ofLabel: map[label]*bag[*query[I, C, Q]]{},
+		ofName:  map[word]*bag[*query[I, C, Q]]{},
+	}
+}
+
+// join puts an item into the class of its labels.
+func (x *labelIndex[I, C, Q]) join(item I, own labelSet, parents []word) *class[I, C, Q] {
+	c := x.classOf(own, parents)
+	c.items.add(item)
+	return c
+}
+
+// leave takes an item out of its class. Join the new class first.
+func (x *labelIndex[I, C, Q]) leave(item I, c *class[I, C, Q]) {
+	c.items.remove(item)
+	if c.items.len() > 0 {
+		return
+	}
+	for c.queries.len() > 0 {
+		for q := range c.queries.each {
+			x.unmatch(c, q)
+			break
+		}
+	}
+	x.unindex(c)
+	for _, name := range c.parents {
+		p := x.parents[name]
+		p.classes.remove(c)
+		x.dropParent(name, p)
+	}
+	list := x.classes[c.hash]
+	if i := slices.Index(list, c); i >= 0 {
+		list = slices.Delete(list, i, i+1)
+	}
+	if len(list) == 0 {
+		delete(x.classes, c.hash)
+	} else {
+		x.classes[c.hash] = list
+	}
+}
+
+func (x *labelIndex[I, C, Q]) classOf(own labelSet, parents []word) *class[I, C, Q] {
+	var h maphash.Hash
+	h.SetSeed(x.seed)
+	for _, l := range own {
+		maphash.WriteComparable(&h, l)
+	}
+	h.WriteByte(0)
+	for _, p := range parents {
+		maphash.WriteComparable(&h, p)
+	}
+	sum := h.Sum64()
+	for _, c := range x.classes[sum] {
+		if slices.Equal(c.own, own) && slices.Equal(c.parents, parents) {
+			return c
+		}
+	}
+	c := &class[I, C, Q]{own: own, parents: parents, hash: sum}
+	x.classes[sum] = append(x.classes[sum], c)
+	for _, name := range parents {
+		p := x.parents[name]
+		if p == nil {
+			p = &parent[I, C, Q]{}
+			x.parents[name] = p
+		}
+		p.classes.add(c)
+	}
+	c.labels = x.inherited(c)
+	x.index(c)
+	x.rematch(c)
+	return c
+}
+
+func (x *labelIndex[I, C, Q]) inherited(c *class[I, C, Q]) labelSet {
+	s := c.own
+	for _, name := range c.parents {
+		s = s.inherit(x.parents[name].labels)
+	}
+	return s
+}
+
+// setParent says which labels a parent gives, nil for none.
+func (x *labelIndex[I, C, Q]) setParent(name string, labels labelSet) {
+	w := unique.Make(name)
+	p := x.parents[w]
+	if p == nil {
+		p = &parent[I, C, Q]{}
+		x.parents[w] = p
+	}
+	if !slices.Equal(p.labels, labels) {
+		p.labels = labels
+		for c := range p.classes.each {
+			x.unindex(c)
+			c.labels = x.inherited(c)
+			x.index(c)
+			x.rematch(c)
+		}
+	}
+	x.dropParent(w, p)
+}
+
+func (x *labelIndex[I, C, Q]) dropParent(name word, p *parent[I, C, Q]) {
+	if p.classes.len() == 0 && len(p.labels) == 0 {
+		delete(x.parents, name)
+	}
+}
+
+func (x *labelIndex[I, C, Q]) index(c *class[I, C, Q]) {
+	x.all.add(c)
+	for _, l := range c.labels {
+		file(x.byLabel, l, c)
+		file(x.byName, l.name, c)
+	}
+}
+
+func (x *labelIndex[I, C, Q]) unindex(c *class[I, C, Q]) {
+	x.all.remove(c)
+	for _, l := range c.labels {
+		unfile(x.byLabel, l, c)
+		unfile(x.byName, l.name, c)
+	}
+}
+
+// rematch finds the queries that match a class whose labels are new.
+func (x *labelIndex[I, C, Q]) rematch(c *class[I, C, Q]) {
+	var lost []*query[I, C, Q]
+	for q := range c.queries.each {
+		if !q.sel.Match(c) {
+			lost = append(lost, q)
+		}
+	}
+	for _, q := range lost {
+		x.unmatch(c, q)
+	}
+	try := func(q *query[I, C, Q]) bool {
+		if !c.queries.has(q) && q.sel.Match(c) {
+			x.match(c, q)
+		}
+		return true
+	}
+	x.free.each(try)
+	for _, l := range c.labels {
+		if b := x.ofLabel[l]; b != nil {
+			b.each(try)
+		}
+		if b := x.ofName[l.name]; b != nil {
+			b.each(try)
+		}
+	}
+}
+
+func (x *labelIndex[I, C, Q]) match(c *class[I, C, Q], q *query[I, C, Q]) {
+	c.queries.add(q)
+	q.classes.add(c)
+	x.started(c, q)
+}
+
+func (x *labelIndex[I, C, Q]) unmatch(c *class[I, C, Q], q *query[I, C, Q]) {
+	c.queries.remove(q)
+	q.classes.remove(c)
+	x.stopped(c, q)
+}
+
+// acquire returns the query of a selector; equal selectors share one.
+func (x *labelIndex[I, C, Q]) acquire(sel *selector.Selector) *query[I, C, Q] {
+	key := sel.String()
+	if q := x.queries[key]; q != nil {
+		q.refs++
+		return q
+	}
+	q := &query[I, C, Q]{sel: sel, key: key, refs: 1}
+	x.queries[key] = q
+	limits := sel.Restrictions()
+	x.fileQuery(q, limits)
+	x.candidates(limits, func(c *class[I, C, Q]) bool {
+		if sel.Match(c) {
+			x.match(c, q)
+		}
+		return true
+	})
+	return q
+}
+
+// release undoes one acquire.
+func (x *labelIndex[I, C, Q]) release(q *query[I, C, Q]) {
+	if q.refs--; q.refs > 0 {
+		return
+	}
+	for q.classes.len() > 0 {
+		for c := range q.classes.each {
+			x.unmatch(c, q)
+			break
+		}
+	}
+	delete(x.queries, q.key)
+	switch q.place {
+	case placeFree:
+		x.free.remove(q)
+	case placeLabels:
+		for _, l := range q.labels {
+			unfile(x.ofLabel, l, q)
+		}
+	case placeName:
+		unfile(x.ofName, q.name, q)
+	}
+}
+
+// fileQuery files a query where fewest others are, so that no one label of
+// all endpoints, such as that of the namespace, gathers all queries.
+func (x *labelIndex[I, C, Q]) fileQuery(q *query[I, C, Q], limits map[string]selector.Restriction) {
+	best := 0
+	for name, r := range limits {
+		w := unique.Make(name)
+		if r.Values == nil {
+			// Never better than a value: nearly every class may have the name.
+			n := sizeOf(x.ofName, w) + sizeOf(x.byName, w)
+			if q.place == placeFree || q.place == placeName && n < best {
+				best, q.place, q.name = n, placeName, w
+			}
+			continue
+		}
+		if len(r.Values) == 0 {
+			q.place, q.labels = placeNowhere, nil
+			return
+		}
+		n := 0
+		labels := make([]label, len(r.Values))
+		for i, v := range r.Values {
+			labels[i] = label{w, unique.Make(v)}
+			n += 1 + sizeOf(x.ofLabel, labels[i])
+		}
+		if q.place != placeLabels || n < best {
+			best, q.place, q.labels = n, placeLabels, labels
+		}
+	}
+	switch q.place {
+	case placeFree:
+		x.free.add(q)
+	case placeLabels:
+		for _, l := range q.labels {
+			file(x.ofLabel, l, q)
+		}
+	case placeName:
+		file(x.ofName, q.name, q)
+	}
+}
+
+// candidates calls f with the classes that may meet the restrictions.
+func (x *labelIndex[I, C, Q]) candidates(limits map[string]selector.Restriction, f func(*class[I, C, Q]) bool) {
+	best, where := x.all.len(), []*bag[*class[I, C, Q]]{&x.all}
+	for name, r := range limits {
+		var in []*bag[*class[I, C, Q]]
+		n, w := 0, unique.Make(name)
+		if r.Values == nil {
+			if b := x.byName[w]; b != nil {
+				n, in = b.len(), append(in, b)
+			}
+		} else {
+			for _, v := range r.Values {
+				if b := x.byLabel[label{w, unique.Make(v)}]; b != nil {
+					n, in = n+b.len(), append(in, b)
+				}
+			}
+		}
+		if n < best {
+			best, where = n, in
+		}
+	}
+	for _, b := range where {
+		b.each(f)
+	}
+}
+
+func file[K, V comparable](m map[K]*bag[V], k K, v V) {
+	b := m[k]
+	if b == nil {
+		b = &bag[V]{}
+		m[k] = b
+	}
+	b.add(v)
+}
+
+func unfile[K, V comparable](m map[K]*bag[V], k K, v V) {
+	b := m[k]
+	if b == nil {
+		return
+	}
+	b.remove(v)
+	if b.len() == 0 {
+		delete(m, k)
+	}
+}
+
+func sizeOf[K, V comparable](m map[K]*bag[V], k K) int {
+	if b := m[k]; b != nil {
+		return b.len()
+	}
+	return 0
+}

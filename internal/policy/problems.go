@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+)
+
+// Problem is something about an object that its author should know. Field is
+// the path within the object, empty if it is about the object as a whole.
+type Problem struct {
+	Key   Key
+	Field string
+	Err   error
+}
+
+// String names the object, the field and the error.
+func (p Problem) String() string {
+	name := p.Key.Name
+	if p.Key.Namespace != "" {
+		name = p.Key.Namespace + "/" + name
+	}
+	if p.Field == "" {
+		return fmt.Sprintf("%s %s: %v", p.Key.Kind, name, p.Err)
+	}
+	return fmt.Sprintf("%s %s: %s: %v", p.Key.Kind, name, p.Field, p.Err)
+}
+
+// problem splits the field from the error.
+func problem(k Key, err error) Problem {
+	var f *fieldError
+	if errors.As(err, &f) {
+		return Problem{k, f.field, f.err}
+	}
+	return Problem{k, "", err}
+}
+
+// Problems is an iterator over all that is wrong now, ordered by kind,
+// namespace and name. It costs as much as there are local endpoints, so call
+// it when someone asks. It is up to date without Flush.
+func (x *Index) Problems() iter.Seq[Problem] {
+	var all []Problem
+	for k, list := range x.odd {
+		for _, err := range list {
+			all = append(all, problem(k, err))
+		}
+	}
+	for _, rivals := range x.rivals {
+		owner := rivals[0]
+		for _, e := range rivals[1:] {
+			for _, p := range e.member.nets {
+				if x.owners[p.Addr()] == owner {
+					all = append(all, Problem{e.id.key(), "spec.ipNetworks", fmt.Errorf("%s belongs to the older endpoint %s; release it in one of them", p.Addr(), owner.id)})
+				}
+			}
+		}
+	}
+	for iface, list := range x.ifaces {
+		for _, e := range list[1:] {
+			all = append(all, Problem{e.id.key(), "spec.interfaceName", fmt.Errorf("%s belongs to endpoint %s; the endpoint is closed until one of them is removed", iface, list[0].id)})
+		}
+	}
+	for _, list := range x.ifaces {
+		for _, name := range list[0].local.profiles {
+			if r := x.recs[Key{Kind: kindProfile, Name: name}]; r == nil || !r.present {
+				all = append(all, Problem{list[0].id.key(), "spec.profiles", fmt.Errorf("profile %q does not exist and denies; create it or remove its name", name)})
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Problem) int {
+		return cmp.Or(compareKeys(a.Key, b.Key), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Err.Error(), b.Err.Error()))
+	})
+	// Two rivals for two addresses would be told twice.
+	all = slices.CompactFunc(all, func(a, b Problem) bool {
+		return a.Key == b.Key && a.Field == b.Field && a.Err.Error() == b.Err.Error()
+	})
+	return slices.Values(all)
+}
+
+func compareKeys(a, b Key) int {
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+}
+
+func (id EndpointID) key() Key { return Key{kindEndpoint, id.Namespace, id.Name} }
+
+// String is namespace/name.
+func (id EndpointID) String() string { return id.Namespace + "/" + id.Name }
