@@ -11,41 +11,41 @@ type BGPConfiguration struct {
 
 // BGPConfigurationSpec is the body of a BGPConfiguration.
 type BGPConfigurationSpec struct {
-	LogSeverityScreen              string                `json:"logSeverityScreen,omitempty"`
+	LogSeverityScreen              string                `json:"logSeverityScreen,omitempty" oneof:"Trace|Debug|Info|Warning|Error|Fatal|None" fold:"true"`
 	NodeToNodeMeshEnabled          *bool                 `json:"nodeToNodeMeshEnabled,omitempty"`
 	ASNumber                       *ASNumber             `json:"asNumber,omitempty"`
 	ServiceLoadBalancerIPs         []CIDRBlock           `json:"serviceLoadBalancerIPs,omitempty"`
 	ServiceExternalIPs             []CIDRBlock           `json:"serviceExternalIPs,omitempty"`
 	ServiceClusterIPs              []CIDRBlock           `json:"serviceClusterIPs,omitempty"`
-	ServiceLoadBalancerAggregation string                `json:"serviceLoadBalancerAggregation,omitempty"`
+	ServiceLoadBalancerAggregation string                `json:"serviceLoadBalancerAggregation,omitempty" oneof:"Enabled|Disabled"`
 	Communities                    []Community           `json:"communities,omitempty"`
 	PrefixAdvertisements           []PrefixAdvertisement `json:"prefixAdvertisements,omitempty"`
-	ListenPort                     uint16                `json:"listenPort,omitempty"`
+	ListenPort                     uint16                `json:"listenPort,omitempty" check:"1..65535"`
 	NodeMeshPassword               *Password             `json:"nodeMeshPassword,omitempty"`
 	NodeMeshMaxRestartTime         *Duration             `json:"nodeMeshMaxRestartTime,omitempty"`
-	BindMode                       string                `json:"bindMode,omitempty"`
+	BindMode                       string                `json:"bindMode,omitempty" oneof:"None|NodeIP"`
 	IgnoredInterfaces              []string              `json:"ignoredInterfaces,omitempty"`
-	LocalWorkloadPeeringIPV4       string                `json:"localWorkloadPeeringIPV4,omitempty"`
-	LocalWorkloadPeeringIPV6       string                `json:"localWorkloadPeeringIPV6,omitempty"`
-	ProgramClusterRoutes           string                `json:"programClusterRoutes,omitempty"`
-	IPv4NormalRoutePriority        int                   `json:"ipv4NormalRoutePriority,omitempty"`
-	IPv6NormalRoutePriority        int                   `json:"ipv6NormalRoutePriority,omitempty"`
+	LocalWorkloadPeeringIPV4       string                `json:"localWorkloadPeeringIPV4,omitempty" check:"ip4"`
+	LocalWorkloadPeeringIPV6       string                `json:"localWorkloadPeeringIPV6,omitempty" check:"ip6"`
+	ProgramClusterRoutes           string                `json:"programClusterRoutes,omitempty" oneof:"Enabled|Disabled|EnabledIPIPOnly|EnabledNoEncapOnly"`
+	IPv4NormalRoutePriority        int                   `json:"ipv4NormalRoutePriority,omitempty" check:"1..2147483646"`
+	IPv6NormalRoutePriority        int                   `json:"ipv6NormalRoutePriority,omitempty" check:"1..2147483646"`
 }
 
 // CIDRBlock wraps one prefix.
 type CIDRBlock struct {
-	CIDR string `json:"cidr"`
+	CIDR string `json:"cidr" check:"cidr" required:"true"`
 }
 
 // Community names a community value, aa:nn or aa:nn:mm.
 type Community struct {
-	Name  string `json:"name"`
-	Value string `json:"value"`
+	Name  string `json:"name" required:"true"`
+	Value string `json:"value" check:"community" required:"true"`
 }
 
 // PrefixAdvertisement attaches communities to prefixes.
 type PrefixAdvertisement struct {
-	CIDR        string   `json:"cidr"`
+	CIDR        string   `json:"cidr" check:"cidr" required:"true"`
 	Communities []string `json:"communities,omitempty"`
 }
 
@@ -57,7 +57,7 @@ type Password struct {
 // SecretKeyRef names a key of a secret.
 type SecretKeyRef struct {
 	Name     string `json:"name,omitempty"`
-	Key      string `json:"key"`
+	Key      string `json:"key" required:"true"`
 	Optional *bool  `json:"optional,omitempty"`
 }
 
@@ -69,22 +69,22 @@ type BGPPeer struct {
 
 // BGPPeerSpec is the body of a BGPPeer. PeerIP is IP, IP:port or [IPv6]:port.
 type BGPPeerSpec struct {
-	Node                     string    `json:"node,omitempty"`
-	NodeSelector             string    `json:"nodeSelector,omitempty"`
-	PeerIP                   string    `json:"peerIP,omitempty"`
-	PeerSelector             string    `json:"peerSelector,omitempty"`
-	LocalWorkloadSelector    string    `json:"localWorkloadSelector,omitempty"`
+	Node                     string    `json:"node,omitempty" check:"name"`
+	NodeSelector             string    `json:"nodeSelector,omitempty" check:"selector"`
+	PeerIP                   string    `json:"peerIP,omitempty" check:"ip-port"`
+	PeerSelector             string    `json:"peerSelector,omitempty" check:"selector"`
+	LocalWorkloadSelector    string    `json:"localWorkloadSelector,omitempty" check:"selector"`
 	ASNumber                 ASNumber  `json:"asNumber,omitzero"`
 	LocalASNumber            *ASNumber `json:"localASNumber,omitempty"`
 	KeepOriginalNextHop      bool      `json:"keepOriginalNextHop,omitempty"`
-	NextHopMode              string    `json:"nextHopMode,omitempty"`
+	NextHopMode              string    `json:"nextHopMode,omitempty" oneof:"Auto|Self|Keep"`
 	Password                 *Password `json:"password,omitempty"`
-	SourceAddress            string    `json:"sourceAddress,omitempty"`
+	SourceAddress            string    `json:"sourceAddress,omitempty" oneof:"UseNodeIP|None"`
 	MaxRestartTime           *Duration `json:"maxRestartTime,omitempty"`
 	KeepaliveTime            *Duration `json:"keepaliveTime,omitempty"`
-	NumAllowedLocalASNumbers *int32    `json:"numAllowedLocalASNumbers,omitempty"`
+	NumAllowedLocalASNumbers *int32    `json:"numAllowedLocalASNumbers,omitempty" check:"0..255"`
 	TTLSecurity              *uint8    `json:"ttlSecurity,omitempty"`
-	ReachableBy              string    `json:"reachableBy,omitempty"`
-	Filters                  []string  `json:"filters,omitempty"`
-	ReversePeering           string    `json:"reversePeering,omitempty"`
+	ReachableBy              string    `json:"reachableBy,omitempty" check:"ip"`
+	Filters                  []string  `json:"filters,omitempty" check:"each-name"`
+	ReversePeering           string    `json:"reversePeering,omitempty" oneof:"Auto|Manual"`
 }

@@ -15,7 +15,12 @@ type TypeMeta struct {
 
 // ObjectMeta is the metadata of every resource. ResourceVersion is the etcd
 // ModRevision in decimal; it is never stored, only filled in on read.
+//
+// KeyName is the name in the object's key where that differs from Name, which
+// is possible for policies only: the key is the identity, Name is what users
+// see. It is empty when both are the same. See KeyName and DecodeKV.
 type ObjectMeta struct {
+	KeyName           string            `json:"-"`
 	Name              string            `json:"name"`
 	Namespace         string            `json:"namespace,omitempty"`
 	UID               string            `json:"uid,omitempty"`

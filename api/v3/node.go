@@ -14,10 +14,10 @@ type Node struct {
 // NodeSpec is the body of a Node.
 type NodeSpec struct {
 	BGP                  *NodeBGP        `json:"bgp,omitempty"`
-	IPv4VXLANTunnelAddr  string          `json:"ipv4VXLANTunnelAddr,omitempty"`
-	VXLANTunnelMACAddr   string          `json:"vxlanTunnelMACAddr,omitempty"`
-	IPv6VXLANTunnelAddr  string          `json:"ipv6VXLANTunnelAddr,omitempty"`
-	VXLANTunnelMACAddrV6 string          `json:"vxlanTunnelMACAddrV6,omitempty"`
+	IPv4VXLANTunnelAddr  string          `json:"ipv4VXLANTunnelAddr,omitempty" check:"ip4"`
+	VXLANTunnelMACAddr   string          `json:"vxlanTunnelMACAddr,omitempty" check:"mac"`
+	IPv6VXLANTunnelAddr  string          `json:"ipv6VXLANTunnelAddr,omitempty" check:"ip6"`
+	VXLANTunnelMACAddrV6 string          `json:"vxlanTunnelMACAddrV6,omitempty" check:"mac"`
 	OrchRefs             []OrchRef       `json:"orchRefs,omitempty"`
 	Wireguard            *NodeWireguard  `json:"wireguard,omitempty"`
 	Addresses            []NodeAddress   `json:"addresses,omitempty"`
@@ -28,28 +28,28 @@ type NodeSpec struct {
 // address and its subnet.
 type NodeBGP struct {
 	ASNumber                *ASNumber `json:"asNumber,omitempty"`
-	IPv4Address             string    `json:"ipv4Address,omitempty"`
-	IPv6Address             string    `json:"ipv6Address,omitempty"`
-	IPv4IPIPTunnelAddr      string    `json:"ipv4IPIPTunnelAddr,omitempty"`
-	RouteReflectorClusterID string    `json:"routeReflectorClusterID,omitempty"`
+	IPv4Address             string    `json:"ipv4Address,omitempty" check:"net4"`
+	IPv6Address             string    `json:"ipv6Address,omitempty" check:"net6"`
+	IPv4IPIPTunnelAddr      string    `json:"ipv4IPIPTunnelAddr,omitempty" check:"ip4"`
+	RouteReflectorClusterID string    `json:"routeReflectorClusterID,omitempty" check:"ip4"`
 }
 
 // OrchRef links a node to what an orchestrator calls it.
 type OrchRef struct {
 	NodeName     string `json:"nodeName,omitempty"`
-	Orchestrator string `json:"orchestrator"`
+	Orchestrator string `json:"orchestrator" required:"true"`
 }
 
 // NodeWireguard holds the WireGuard interface addresses of a node.
 type NodeWireguard struct {
-	InterfaceIPv4Address string `json:"interfaceIPv4Address,omitempty"`
-	InterfaceIPv6Address string `json:"interfaceIPv6Address,omitempty"`
+	InterfaceIPv4Address string `json:"interfaceIPv4Address,omitempty" check:"ip4"`
+	InterfaceIPv6Address string `json:"interfaceIPv6Address,omitempty" check:"ip6"`
 }
 
 // NodeAddress is an address of a node: CalicoNodeIP, InternalIP or ExternalIP.
 type NodeAddress struct {
-	Address string `json:"address"`
-	Type    string `json:"type,omitempty"`
+	Address string `json:"address" check:"net" required:"true"`
+	Type    string `json:"type,omitempty" oneof:"CalicoNodeIP|InternalIP|ExternalIP"`
 }
 
 // NodeInterface is informational.
@@ -62,7 +62,7 @@ type NodeInterface struct {
 type NodeStatus struct {
 	WireguardPublicKey   string   `json:"wireguardPublicKey,omitempty"`
 	WireguardPublicKeyV6 string   `json:"wireguardPublicKeyV6,omitempty"`
-	PodCIDRs             []string `json:"podCIDRs,omitempty"`
+	PodCIDRs             []string `json:"podCIDRs,omitempty" check:"each-cidr"`
 }
 
 // IPPool is a range that endpoint addresses are allocated from.
@@ -74,17 +74,17 @@ type IPPool struct {
 
 // IPPoolSpec is the body of an IPPool. BlockSize is a prefix length.
 type IPPoolSpec struct {
-	CIDR              string   `json:"cidr"`
-	VXLANMode         string   `json:"vxlanMode,omitempty"`
-	IPIPMode          string   `json:"ipipMode,omitempty"`
+	CIDR              string   `json:"cidr" check:"cidr" required:"true"`
+	VXLANMode         string   `json:"vxlanMode,omitempty" oneof:"Never|Always|CrossSubnet"`
+	IPIPMode          string   `json:"ipipMode,omitempty" oneof:"Never|Always|CrossSubnet"`
 	NATOutgoing       bool     `json:"natOutgoing,omitempty"`
 	Disabled          bool     `json:"disabled,omitempty"`
 	DisableBGPExport  bool     `json:"disableBGPExport,omitempty"`
 	BlockSize         int      `json:"blockSize,omitempty"`
-	NodeSelector      string   `json:"nodeSelector,omitempty"`
-	NamespaceSelector string   `json:"namespaceSelector,omitempty"`
-	AllowedUses       []string `json:"allowedUses,omitempty"`
-	AssignmentMode    string   `json:"assignmentMode,omitempty"`
+	NodeSelector      string   `json:"nodeSelector,omitempty" check:"selector"`
+	NamespaceSelector string   `json:"namespaceSelector,omitempty" check:"selector"`
+	AllowedUses       []string `json:"allowedUses,omitempty" oneof:"Workload|Tunnel|LoadBalancer"`
+	AssignmentMode    string   `json:"assignmentMode,omitempty" oneof:"Automatic|Manual"`
 }
 
 // ClusterInformation is the one object, named default, about the cluster.

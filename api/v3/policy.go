@@ -14,7 +14,7 @@ type Tier struct {
 // TierSpec is the body of a Tier. A nil Order sorts last.
 type TierSpec struct {
 	Order         *float64 `json:"order,omitempty"`
-	DefaultAction string   `json:"defaultAction,omitempty"` // Deny (default) or Pass
+	DefaultAction string   `json:"defaultAction,omitempty" oneof:"Deny|Pass"` // Deny (default) or Pass
 }
 
 // NetworkPolicy is a policy that selects endpoints of its own namespace.
@@ -35,20 +35,20 @@ type GlobalNetworkPolicy struct {
 // PolicySpec is what both kinds of policy share. Nil Order means +Inf. Empty
 // Types means both directions, whatever the rule lists hold.
 type PolicySpec struct {
-	Tier                   string   `json:"tier,omitempty"`
+	Tier                   string   `json:"tier,omitempty" check:"label"`
 	Order                  *float64 `json:"order,omitempty"`
 	Ingress                []Rule   `json:"ingress,omitempty"`
 	Egress                 []Rule   `json:"egress,omitempty"`
-	Selector               string   `json:"selector,omitempty"`
-	Types                  []string `json:"types,omitempty"` // Ingress, Egress
-	ServiceAccountSelector string   `json:"serviceAccountSelector,omitempty"`
-	PerformanceHints       []string `json:"performanceHints,omitempty"`
+	Selector               string   `json:"selector,omitempty" check:"selector"`
+	Types                  []string `json:"types,omitempty" oneof:"Ingress|Egress"` // Ingress, Egress
+	ServiceAccountSelector string   `json:"serviceAccountSelector,omitempty" check:"selector"`
+	PerformanceHints       []string `json:"performanceHints,omitempty" oneof:"AssumeNeededOnEveryNode"`
 }
 
 // GlobalPolicySpec adds the members that only a GlobalNetworkPolicy has.
 type GlobalPolicySpec struct {
 	PolicySpec        `json:",inline"`
-	NamespaceSelector string `json:"namespaceSelector,omitempty"`
+	NamespaceSelector string `json:"namespaceSelector,omitempty" check:"selector"`
 	DoNotTrack        bool   `json:"doNotTrack,omitempty"`
 	PreDNAT           bool   `json:"preDNAT,omitempty"`
 	ApplyOnForward    bool   `json:"applyOnForward,omitempty"`
@@ -57,11 +57,11 @@ type GlobalPolicySpec struct {
 // Rule is one match and its action. All members present are ANDed; within a
 // list, any entry matches.
 type Rule struct {
-	Action      string        `json:"action"` // Allow, Deny, Log, Pass
-	IPVersion   *int          `json:"ipVersion,omitempty"`
-	Protocol    *Protocol     `json:"protocol,omitempty"`
+	Action      string        `json:"action" oneof:"Allow|Deny|Log|Pass" required:"true"` // Allow, Deny, Log, Pass
+	IPVersion   *int          `json:"ipVersion,omitempty" oneof:"4|6"`
+	Protocol    *Protocol     `json:"protocol,omitempty" check:"protocol"`
 	ICMP        *ICMP         `json:"icmp,omitempty"`
-	NotProtocol *Protocol     `json:"notProtocol,omitempty"`
+	NotProtocol *Protocol     `json:"notProtocol,omitempty" check:"protocol"`
 	NotICMP     *ICMP         `json:"notICMP,omitempty"`
 	Source      EntityRule    `json:"source,omitzero"`
 	Destination EntityRule    `json:"destination,omitzero"`
@@ -72,20 +72,20 @@ type Rule struct {
 // ICMP matches a type and, with it, a code. networking-calico may write a
 // code without a type.
 type ICMP struct {
-	Type *int `json:"type,omitempty"`
-	Code *int `json:"code,omitempty"`
+	Type *int `json:"type,omitempty" check:"0..254"`
+	Code *int `json:"code,omitempty" check:"0..255"`
 }
 
 // EntityRule matches one end of a packet.
 type EntityRule struct {
-	Nets              []string         `json:"nets,omitempty"`
-	NotNets           []string         `json:"notNets,omitempty"`
-	Selector          string           `json:"selector,omitempty"`
-	NotSelector       string           `json:"notSelector,omitempty"`
-	NamespaceSelector string           `json:"namespaceSelector,omitempty"`
+	Nets              []string         `json:"nets,omitempty" check:"each-net"`
+	NotNets           []string         `json:"notNets,omitempty" check:"each-net"`
+	Selector          string           `json:"selector,omitempty" check:"selector"`
+	NotSelector       string           `json:"notSelector,omitempty" check:"selector"`
+	NamespaceSelector string           `json:"namespaceSelector,omitempty" check:"namespace-selector"`
 	Services          *ServiceMatch    `json:"services,omitempty"`
-	Ports             []Port           `json:"ports,omitempty"`
-	NotPorts          []Port           `json:"notPorts,omitempty"`
+	Ports             []Port           `json:"ports,omitempty" check:"each-port"`
+	NotPorts          []Port           `json:"notPorts,omitempty" check:"each-port"`
 	ServiceAccounts   *ServiceAccounts `json:"serviceAccounts,omitempty"`
 }
 
@@ -97,8 +97,8 @@ type ServiceMatch struct {
 
 // ServiceAccounts matches by name and by label; both are ANDed.
 type ServiceAccounts struct {
-	Names    []string `json:"names,omitempty"`
-	Selector string   `json:"selector,omitempty"`
+	Names    []string `json:"names,omitempty" check:"each-name"`
+	Selector string   `json:"selector,omitempty" check:"selector"`
 }
 
 // HTTPMatch is an application-layer match, which no kernel enforces.
@@ -146,5 +146,5 @@ type GlobalNetworkSet struct {
 
 // NetworkSetSpec is the body of both kinds of network set.
 type NetworkSetSpec struct {
-	Nets []string `json:"nets,omitempty"`
+	Nets []string `json:"nets,omitempty" check:"each-net"`
 }

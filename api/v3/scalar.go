@@ -10,6 +10,10 @@ import (
 	"time"
 )
 
+// isNull tells whether a value is the JSON null, which by the convention of
+// encoding/json leaves what it is decoded into as it was.
+func isNull(b []byte) bool { return string(b) == "null" }
+
 // ASNumber is a four-octet AS number (RFC 6793). It reads a number, a decimal
 // string or the dotted form "1.10" (RFC 5396) and writes a number.
 type ASNumber uint32
@@ -31,15 +35,19 @@ func ParseASNumber(s string) (ASNumber, error) {
 	return ASNumber(n), nil
 }
 
-// UnmarshalJSON reads any of the three forms.
+// UnmarshalJSON reads any of the three forms. The dotted form must be in
+// quotes: as a number, 1.10 has already become 1.1.
 func (a *ASNumber) UnmarshalJSON(b []byte) error {
-	var s string
+	if isNull(b) {
+		return nil
+	}
+	s := string(b)
 	if len(b) > 0 && b[0] == '"' {
 		if err := json.Unmarshal(b, &s); err != nil {
 			return err
 		}
-	} else {
-		s = string(b)
+	} else if strings.Contains(s, ".") {
+		return fmt.Errorf("AS number %s: put the dotted form in quotes", s)
 	}
 	n, err := ParseASNumber(s)
 	if err != nil {
@@ -56,8 +64,6 @@ type Protocol struct {
 	Name string // "" when Num is set
 }
 
-var protocolNumbers = map[string]uint8{"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58, "sctp": 132, "udplite": 136}
-
 // ProtocolNumber returns a protocol by number.
 func ProtocolNumber(n uint8) Protocol { return Protocol{Num: n} }
 
@@ -69,8 +75,21 @@ func (p Protocol) Number() (uint8, bool) {
 	if p.Name == "" {
 		return p.Num, true
 	}
-	n, ok := protocolNumbers[strings.ToLower(p.Name)]
-	return n, ok
+	switch strings.ToLower(p.Name) {
+	case "icmp":
+		return 1, true
+	case "tcp":
+		return 6, true
+	case "udp":
+		return 17, true
+	case "icmpv6":
+		return 58, true
+	case "sctp":
+		return 132, true
+	case "udplite":
+		return 136, true
+	}
+	return 0, false
 }
 
 // String returns the name, or the number in decimal.
@@ -83,6 +102,9 @@ func (p Protocol) String() string {
 
 // UnmarshalJSON reads a number or a name.
 func (p *Protocol) UnmarshalJSON(b []byte) error {
+	if isNull(b) {
+		return nil
+	}
 	if len(b) > 0 && b[0] == '"' {
 		var s string
 		if err := json.Unmarshal(b, &s); err != nil {
@@ -156,6 +178,9 @@ func (p Port) String() string {
 
 // UnmarshalJSON reads a number or one of the string forms.
 func (p *Port) UnmarshalJSON(b []byte) error {
+	if isNull(b) {
+		return nil
+	}
 	s := string(b)
 	if len(b) > 0 && b[0] == '"' {
 		if err := json.Unmarshal(b, &s); err != nil {
@@ -185,6 +210,9 @@ type Duration struct{ time.Duration }
 
 // UnmarshalJSON reads a string such as "30s".
 func (d *Duration) UnmarshalJSON(b []byte) error {
+	if isNull(b) {
+		return nil
+	}
 	var s string
 	if err := json.Unmarshal(b, &s); err != nil {
 		return fmt.Errorf("duration %s: want a string such as \"30s\"", b)
@@ -208,6 +236,9 @@ type IntOrString struct {
 
 // UnmarshalJSON reads either form.
 func (v *IntOrString) UnmarshalJSON(b []byte) error {
+	if isNull(b) {
+		return nil
+	}
 	if len(b) > 0 && b[0] == '"' {
 		v.IsString = true
 		return json.Unmarshal(b, &v.Text)
@@ -221,7 +252,7 @@ func (v *IntOrString) UnmarshalJSON(b []byte) error {
 
 // MarshalJSON writes the form that was read.
 func (v IntOrString) MarshalJSON() ([]byte, error) {
-	if v.IsString {
+	if v.IsString || v.Text == "" {
 		return json.Marshal(v.Text)
 	}
 	return []byte(v.Text), nil

@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v3
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+)
+
+// Limits of what is read.
+const (
+	MaxInput  = 64 << 20 // bytes that Decode accepts
+	MaxStored = 3 << 19  // bytes of one object, 1.5 MiB: what etcd accepts by default
+	separator = "\n---"  // between documents
+	listKind  = "List"   // the kind, or its end, of a list of objects
+	wantAPI   = `want "` + APIVersion + `"`
+)
+
+// Decode reads what a user wrote: YAML or JSON, one document or several
+// separated by lines "---", each one object, a list of objects, or an object
+// whose kind is List or <Kind>List and whose items are objects. Empty documents
+// are skipped.
+//
+// It is strict. An unknown member, a member that occurs twice, or a value of
+// the wrong type is an error that names the document, the line where that can
+// be told, the object and the path; all errors of the input are returned
+// together, as *FieldError, and then no object is. The objects are neither
+// defaulted nor validated.
+func Decode(input []byte) ([]Resource, error) {
+	if len(input) > MaxInput {
+		return nil, fmt.Errorf("input of %d bytes: the limit is %d; split it", len(input), MaxInput)
+	}
+	docs := split(input)
+	var all []Resource
+	var errs []error
+	for i, text := range docs {
+		d := decoder{text: text}
+		if len(docs) > 1 {
+			d.document = i + 1
+		}
+		rs, err := d.decode()
+		all = append(all, rs...)
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return all, nil
+}
+
+// split cuts the input into documents that are not blank. Each keeps the line
+// numbers of the whole by beginning with as many line breaks as precede it.
+func split(input []byte) []string {
+	text := strings.TrimPrefix(string(input), "\ufeff")
+	var docs []string
+	var doc strings.Builder
+	blank := true
+	end := func() {
+		if !blank {
+			docs = append(docs, doc.String())
+		}
+		blank = true
+	}
+	line := 0
+	begin := func() {
+		doc.Reset()
+		doc.WriteString(strings.Repeat("\n", line))
+	}
+	begin()
+	for l := range strings.SplitAfterSeq(text, "\n") {
+		content := strings.TrimRight(l, " \t\r\n")
+		if content == "---" || strings.HasPrefix(content, "--- ") {
+			end()
+			begin()
+			l = "   " + l[3:]
+			content = content[3:]
+		}
+		line++
+		if c := strings.TrimSpace(content); c != "" && c[0] != '#' && c != "..." && !strings.HasPrefix(content, "%") {
+			blank = false
+		}
+		doc.WriteString(l)
+	}
+	end()
+	return docs
+}
+
+// decoder reads one document.
+type decoder struct {
+	document int    // for errors; 0 if it is the only one
+	text     string // with leading line breaks, see split
+	isJSON   bool
+	tree     *tree
+	errs     []error
+	out      []Resource
+}
+
+func (d *decoder) decode() ([]Resource, error) {
+	if err := d.parse(); err != nil {
+		return nil, err
+	}
+	d.top(d.tree, "", TypeMeta{APIVersion: APIVersion})
+	return d.out, errors.Join(d.errs...)
+}
+
+var yamlLine = regexp.MustCompile(`line (\d+): (?s:(.*))`)
+
+// parse makes the tree: of JSON itself, of YAML by way of JSON.
+func (d *decoder) parse() error {
+	start := strings.TrimSpace(d.text)
+	if start[0] == '{' || start[0] == '[' {
+		t, err := parseTree([]byte(d.text), true)
+		var at *treeError
+		if err == nil || errors.As(err, &at) && errors.Is(err, errDuplicate) {
+			d.isJSON, d.tree = true, t
+		}
+		if err != nil && d.isJSON {
+			line := 1 + strings.Count(d.text[:at.offset], "\n")
+			return &FieldError{Document: d.document, Line: line, Path: at.path, Problem: at.cause.Error()}
+		}
+		if err == nil {
+			return nil
+		}
+		// Else it may still be YAML in flow style, and if it is not, the
+		// YAML parser says where it goes wrong.
+	}
+	b, err := yaml.YAMLToJSONStrict([]byte(d.text))
+	if err == nil {
+		if d.tree, err = parseTree(b, true); err == nil {
+			return nil
+		}
+	}
+	e := &FieldError{Document: d.document, Problem: strings.TrimPrefix(err.Error(), "yaml: ")}
+	if m := yamlLine.FindStringSubmatch(e.Problem); m != nil {
+		e.Line, _ = strconv.Atoi(m[1])
+		e.Problem = strings.TrimSpace(m[2])
+	}
+	return e
+}
+
+// top reads what stands at the top of a document or in a list: an object or a
+// list of objects. The kind and apiVersion of the list serve objects that have
+// none.
+func (d *decoder) top(t *tree, path string, inherited TypeMeta) {
+	if t.shape == '[' {
+		for i, item := range t.items {
+			d.top(item, path+"["+strconv.Itoa(i)+"]", inherited)
+		}
+		return
+	}
+	f := faults{template: FieldError{Document: d.document}}
+	defer func() { d.report(&f, path) }()
+	if t.shape != '{' {
+		f.add("", "want an object with apiVersion, kind, metadata and spec, not %s", t.describe())
+		return
+	}
+	f.template.Name, f.template.Namespace = name(t)
+	of := TypeMeta{Kind: t.get("kind").text(), APIVersion: t.get("apiVersion").text()}
+	if of.Kind == "" {
+		of.Kind = inherited.Kind
+	}
+	if of.APIVersion == "" && path != "" {
+		of.APIVersion = inherited.APIVersion
+	}
+	elem, isList := strings.CutSuffix(of.Kind, listKind)
+	if _, known := kindNamed(elem); isList && (elem == "" || known) {
+		d.list(t, path, elem, &f)
+		return
+	}
+	info, ok := kindNamed(of.Kind)
+	switch {
+	case of.Kind == "":
+		f.add("kind", "missing: want one of %s", kindNames())
+		return
+	case !ok:
+		f.add("kind", "%q: unknown kind%s", of.Kind, suggestKind(of.Kind))
+		return
+	}
+	f.template.Kind = of.Kind
+	switch of.APIVersion {
+	case APIVersion:
+	case "":
+		f.add("apiVersion", "missing: %s", wantAPI)
+		return
+	default:
+		f.add("apiVersion", "%q: %s", of.APIVersion, wantAPI)
+		return
+	}
+	r := info.New()
+	strict{&f}.check(t, reflect.TypeOf(r).Elem(), "")
+	if len(f.list) > 0 {
+		return
+	}
+	b := t.append(nil)
+	if len(b) > MaxStored {
+		f.add("", "%d bytes: the datastore accepts %d in one object", len(b), MaxStored)
+		return
+	}
+	if err := json.Unmarshal(b, r); err != nil {
+		f.add("", "%v", err) // cannot happen: strict found nothing wrong
+		return
+	}
+	*r.Type() = of
+	d.out = append(d.out, r)
+}
+
+// list reads the items of a List.
+func (d *decoder) list(t *tree, path, elem string, f *faults) {
+	f.template.Kind = elem + listKind
+	for _, m := range t.members {
+		switch m.name {
+		case "kind", "metadata":
+		case "apiVersion":
+			if v := m.value.text(); v != APIVersion && v != "v1" {
+				f.add("apiVersion", "%q: %s", v, wantAPI)
+			}
+		case "items":
+			switch {
+			case m.value.isNull():
+			case m.value.shape != '[':
+				f.add("items", "want a list, not %s", m.value.describe())
+			default:
+				d.top(m.value, joinPath(path, "items"), TypeMeta{Kind: elem, APIVersion: APIVersion})
+			}
+		default:
+			f.add(m.name, "unknown field%s", suggest(m.name, reflect.TypeFor[struct {
+				TypeMeta
+				Metadata ObjectMeta `json:"metadata"`
+				Items    []Resource `json:"items"`
+			}]()))
+		}
+	}
+}
+
+// report puts lines to the faults of the object at path.
+func (d *decoder) report(f *faults, path string) {
+	if len(f.list) == 0 {
+		return
+	}
+	var lines map[string]int
+	if d.isJSON {
+		lines = d.tree.lines([]byte(d.text))
+	} else {
+		lines = yamlLines(d.text)
+	}
+	for _, e := range f.list {
+		full := path
+		switch {
+		case path == "" || e.Path == "":
+			full += e.Path
+		case e.Path[0] == '[':
+			full += e.Path
+		default:
+			full += "." + e.Path
+		}
+		for full != "" && lines[full] == 0 {
+			full = parentPath(full)
+		}
+		if e.Line = lines[full]; e.Line == 0 {
+			e.Line = 1 + len(d.text) - len(strings.TrimLeft(d.text, "\n"))
+		}
+		if e.Kind == "" && path != "" && e.Name == "" {
+			e.Path = strings.TrimSuffix(path+"."+e.Path, ".")
+		}
+	}
+	d.errs = append(d.errs, f.err())
+}
+
+// name returns the name and namespace of an object, for errors.
+func name(t *tree) (name, namespace string) {
+	if m := t.get("metadata"); m != nil {
+		return m.get("name").text(), m.get("namespace").text()
+	}
+	return "", ""
+}
+
+func kindNames() string {
+	var names []string
+	for _, k := range kinds {
+		names = append(names, k.Kind)
+	}
+	return strings.Join(names, ", ")
+}
+
+func suggestKind(word string) string {
+	if k, ok := LookupKind(word); ok {
+		return fmt.Sprintf(", did you mean %q?", k.Kind)
+	}
+	var names []string
+	for _, k := range kinds {
+		names = append(names, k.Kind, k.Kind+listKind)
+	}
+	if best := nearest(word, names); best != "" {
+		return fmt.Sprintf(", did you mean %q?", best)
+	}
+	return "; want one of " + kindNames()
+}
+
+// DecodeStored reads the value of an object of the given kind as etcd holds it,
+// whoever wrote it. Unknown members are ignored (EncodeMerged keeps them), and
+// so are nulls; missing kind, apiVersion and metadata are filled in. What is
+// not an object of that kind, is larger than MaxStored, or nests too deep is an
+// error that says so. It never panics.
+//
+// The displayed name of a policy is worked out: see KeyName. Where the key is at
+// hand, DecodeKV is better, because the key is the identity.
+func DecodeStored(kind string, b []byte) (Resource, error) {
+	r, err := decodeStored(kind, b)
+	if err != nil {
+		return nil, err
+	}
+	showName(r, r.Meta().Name)
+	return r, nil
+}
+
+// DecodeKV is DecodeStored for a key and its value. Name and namespace of the
+// result are those of the key.
+func DecodeKV(key string, b []byte) (Resource, error) {
+	kind, namespace, name, ok := ParseKey(key)
+	if !ok {
+		return nil, fmt.Errorf("key %q: not that of a resource of a known kind", key)
+	}
+	r, err := decodeStored(kind, b)
+	if err != nil {
+		return nil, &FieldError{Kind: kind, Namespace: namespace, Name: name, Problem: err.Error()}
+	}
+	r.Meta().Name, r.Meta().Namespace = name, namespace
+	showName(r, name)
+	return r, nil
+}
+
+func decodeStored(kind string, b []byte) (Resource, error) {
+	info, ok := kindNamed(kind)
+	if !ok {
+		return nil, fmt.Errorf("kind %q: unknown; want one of %s", kind, kindNames())
+	}
+	if len(b) > MaxStored {
+		return nil, fmt.Errorf("stored value of %d bytes: the limit is %d", len(b), MaxStored)
+	}
+	if b = bytes.TrimLeft(b, " \t\r\n"); len(b) == 0 || b[0] != '{' {
+		return nil, errors.New("stored value is not a JSON object")
+	}
+	if tooDeep(b) {
+		return nil, fmt.Errorf("stored value nests deeper than %d levels", maxDepth)
+	}
+	r := info.New()
+	*r.Type() = TypeMeta{}
+	if err := json.Unmarshal(b, r); err != nil {
+		var wrong *json.UnmarshalTypeError
+		if errors.As(err, &wrong) {
+			return nil, fmt.Errorf("stored value: %s: want %s, not %s", wrong.Field, wanted(wrong.Type), wrong.Value)
+		}
+		return nil, fmt.Errorf("stored value: %w", err)
+	}
+	if k := r.Type().Kind; k != "" && k != kind {
+		return nil, fmt.Errorf("stored value is a %.60q, but its key says %s", k, kind)
+	}
+	*r.Type() = TypeMeta{Kind: kind, APIVersion: APIVersion}
+	return r, nil
+}
+
+// tooDeep tells whether brackets nest deeper than maxDepth, before a parser
+// spends anything on them.
+func tooDeep(b []byte) bool {
+	depth, inString := 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '{' || c == '[':
+			if depth++; depth > maxDepth {
+				return true
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return false
+}
+
+// showName sets the displayed name of a policy whose name in the key is given.
+// It is in an annotation, which is not shown itself; older writers have none,
+// and prefix the names of policies in the default tier.
+func showName(r Resource, inKey string) {
+	spec := policySpec(r)
+	if spec == nil {
+		return
+	}
+	m := r.Meta()
+	shown := inKey
+	var saved struct {
+		Name string `json:"name"`
+	}
+	text, annotated := m.Annotations[metadataAnnotation]
+	delete(m.Annotations, metadataAnnotation)
+	if len(m.Annotations) == 0 {
+		m.Annotations = nil
+	}
+	switch {
+	case annotated && json.Unmarshal([]byte(text), &saved) == nil && saved.Name != "":
+		shown = saved.Name
+	case spec.Tier == "" || spec.Tier == DefaultTier:
+		if cut := strings.TrimPrefix(inKey, DefaultTier+"."); cut != "" {
+			shown = cut
+		}
+	}
+	m.Name, m.KeyName = shown, ""
+	if shown != inKey {
+		m.KeyName = inKey
+	}
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v3
+
+import "encoding/json"
+
+// HostEndpoint is an interface of the host itself.
+type HostEndpoint struct {
+	Object `json:",inline"`
+	Spec   HostEndpointSpec `json:"spec"`
+}
+
+// HostEndpointSpec is the body of a HostEndpoint. InterfaceName "*" is every
+// interface of the host.
+type HostEndpointSpec struct {
+	Node          string             `json:"node,omitempty" check:"name" required:"true"`
+	InterfaceName string             `json:"interfaceName,omitempty" check:"interface"`
+	ExpectedIPs   []string           `json:"expectedIPs,omitempty" check:"each-ip"`
+	Profiles      []string           `json:"profiles,omitempty" check:"each-name"`
+	Ports         []HostEndpointPort `json:"ports,omitempty"`
+}
+
+// HostEndpointPort names a port of a host endpoint.
+type HostEndpointPort struct {
+	Name     string   `json:"name" check:"port-name" required:"true"`
+	Protocol Protocol `json:"protocol" check:"protocol" required:"true"`
+	Port     uint16   `json:"port" check:"1..65535"`
+}
+
+// IPReservation is a list of networks that are never allocated automatically.
+type IPReservation struct {
+	Object `json:",inline"`
+	Spec   IPReservationSpec `json:"spec"`
+}
+
+// IPReservationSpec is the body of an IPReservation.
+type IPReservationSpec struct {
+	ReservedCIDRs []string `json:"reservedCIDRs,omitempty" check:"each-net"`
+}
+
+// StagedNetworkPolicy is a NetworkPolicy that is not enforced (yet).
+type StagedNetworkPolicy struct {
+	Object `json:",inline"`
+	Spec   StagedPolicySpec `json:"spec"`
+	Status json.RawMessage  `json:"status,omitempty"`
+}
+
+// StagedPolicySpec is the body of a StagedNetworkPolicy.
+type StagedPolicySpec struct {
+	StagedAction string `json:"stagedAction,omitempty" oneof:"Set|Delete|Learn|Ignore"`
+	PolicySpec   `json:",inline"`
+}
+
+// StagedGlobalNetworkPolicy is a GlobalNetworkPolicy that is not enforced (yet).
+type StagedGlobalNetworkPolicy struct {
+	Object `json:",inline"`
+	Spec   StagedGlobalPolicySpec `json:"spec"`
+	Status json.RawMessage        `json:"status,omitempty"`
+}
+
+// StagedGlobalPolicySpec is the body of a StagedGlobalNetworkPolicy.
+type StagedGlobalPolicySpec struct {
+	StagedAction     string `json:"stagedAction,omitempty" oneof:"Set|Delete|Learn|Ignore"`
+	GlobalPolicySpec `json:",inline"`
+}
+
+// BGPFilter is a set of ordered rules about the routes of a session.
+type BGPFilter struct {
+	Object `json:",inline"`
+	Spec   BGPFilterSpec `json:"spec"`
+}
+
+// BGPFilterSpec is the body of a BGPFilter. In each list the first rule that
+// matches decides; no match leaves the route to the default treatment.
+type BGPFilterSpec struct {
+	ExportV4 []BGPFilterRule `json:"exportV4,omitempty"`
+	ImportV4 []BGPFilterRule `json:"importV4,omitempty"`
+	ExportV6 []BGPFilterRule `json:"exportV6,omitempty"`
+	ImportV6 []BGPFilterRule `json:"importV6,omitempty"`
+}
+
+// BGPFilterRule matches routes; all members present are ANDed.
+type BGPFilterRule struct {
+	CIDR          string                `json:"cidr,omitempty" check:"cidr"`
+	PrefixLength  *BGPFilterLengths     `json:"prefixLength,omitempty"`
+	MatchOperator string                `json:"matchOperator,omitempty" oneof:"Equal|NotEqual|In|NotIn"`
+	Source        string                `json:"source,omitempty" oneof:"RemotePeers"`
+	Interface     string                `json:"interface,omitempty" check:"interface-glob"`
+	PeerType      string                `json:"peerType,omitempty" oneof:"eBGP|iBGP"`
+	Communities   *BGPFilterCommunities `json:"communities,omitempty"`
+	ASPathPrefix  []ASNumber            `json:"asPathPrefix,omitempty"`
+	Priority      *int                  `json:"priority,omitempty" check:"1..2147483646"`
+	Action        string                `json:"action" oneof:"Accept|Reject" required:"true"`
+	Operations    []BGPFilterOperation  `json:"operations,omitempty"`
+}
+
+// BGPFilterLengths bounds the length of a route's prefix.
+type BGPFilterLengths struct {
+	Min *int32 `json:"min,omitempty" check:"0..128"`
+	Max *int32 `json:"max,omitempty" check:"0..128"`
+}
+
+// BGPFilterCommunities matches a community that the route carries.
+type BGPFilterCommunities struct {
+	Values []string `json:"values" check:"each-community"`
+}
+
+// BGPFilterOperation changes a route that is accepted; exactly one member is set.
+type BGPFilterOperation struct {
+	AddCommunity  *AddCommunity  `json:"addCommunity,omitempty"`
+	PrependASPath *PrependASPath `json:"prependASPath,omitempty"`
+	SetPriority   *SetPriority   `json:"setPriority,omitempty"`
+}
+
+// AddCommunity adds a community.
+type AddCommunity struct {
+	Value string `json:"value" check:"community" required:"true"`
+}
+
+// PrependASPath prepends AS numbers, in the order in which they go on the wire.
+type PrependASPath struct {
+	Prefix []ASNumber `json:"prefix"`
+}
+
+// SetPriority sets the kernel's priority, and LOCAL_PREF to match.
+type SetPriority struct {
+	Value int `json:"value" check:"1..2147483646"`
+}
