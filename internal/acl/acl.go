@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package acl
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/muslin-net/muslin/internal/policy"
+	"golang.org/x/sys/unix"
+)
+
+// TableName is the name of our table, of family inet. No other is touched.
+const TableName = "muslin"
+
+// HostAction is what happens to traffic from a workload to its host that the
+// workload's egress policy allows.
+type HostAction uint8
+
+// The host actions. HostReturn leaves the packet to other tables, as an
+// accept in ours does: the two are the same here.
+const (
+	HostDrop HostAction = iota
+	HostAccept
+	HostReturn
+)
+
+// Options configure a Table.
+type Options struct {
+	Log        *slog.Logger // required
+	Prefixes   []string     // names of workload interfaces start with one of these; required
+	HostAction HostAction
+	LogPrefix  string // of the rules that log; default "calico-packet"
+	NetNS      int    // file descriptor of the network namespace; 0 for that of the calling thread
+
+	withoutRPF, withoutSources bool // tests take one layer away to try the other
+}
+
+func (o *Options) check() error {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.LogPrefix == "" {
+		o.LogPrefix = "calico-packet"
+	}
+	if len(o.LogPrefix) > 120 {
+		return fmt.Errorf("log prefix of %d characters: at most 120", len(o.LogPrefix))
+	}
+	if len(o.Prefixes) == 0 {
+		return errors.New("interface prefix: at least one is needed")
+	}
+	for _, p := range o.Prefixes {
+		if p == "" || len(p) > 15 || strings.ContainsAny(p, "/ *") {
+			return fmt.Errorf("interface prefix %q: must be 1 to 15 characters without space, slash or asterisk", p)
+		}
+	}
+	o.Prefixes = slices.Clone(o.Prefixes)
+	slices.Sort(o.Prefixes)
+	return nil
+}
+
+// Table is the desired and the actual state of our table. Only Watch may run
+// beside other methods.
+type Table struct {
+	opts   Options
+	sock   *socket
+	events *socket
+	port   atomic.Uint32
+
+	state *state           // nil before the first Resync, and when track was lost
+	bad   map[string]error // quarantined objects, by owner
+	stats Stats
+
+	refuse func(m *msgs) error // tests make transactions fail
+}
+
+// Stats counts what was written since Open.
+type Stats struct {
+	Commits  int // transactions committed
+	Messages int // netlink messages in them
+	Bytes    int
+	Failed   int // transactions the kernel refused
+}
+
+// Problem is an object that is not in force as written, and is closed instead.
+type Problem struct {
+	Object string // kind and name
+	Err    error
+}
+
+// Open connects to nf_tables and checks that the kernel has what the table
+// needs. It changes nothing; the first Apply or Resync does.
+func Open(opts Options) (*Table, error) {
+	if err := opts.check(); err != nil {
+		return nil, err
+	}
+	t := &Table{opts: opts, bad: map[string]error{}}
+	var err error
+	if t.sock, err = openSocket(opts.NetNS); err != nil {
+		return nil, err
+	}
+	// The socket for Watch is opened here, in the caller's namespace.
+	if t.events, err = openSocket(opts.NetNS); err != nil {
+		t.sock.close()
+		return nil, err
+	}
+	t.port.Store(t.sock.port())
+	if err := t.sock.probe(); err != nil {
+		t.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// Close ends the connection and leaves the table in force.
+func (t *Table) Close() error {
+	return errors.Join(t.sock.close(), t.events.close())
+}
+
+// Teardown removes the table: every workload is open afterwards.
+func (t *Table) Teardown() error {
+	t.state = nil
+	var m msgs
+	m.addTable() // so that the next message finds one
+	m.delTable()
+	if err := t.commit(&m); err != nil {
+		return fmt.Errorf("remove table inet %s: %w", TableName, err)
+	}
+	return nil
+}
+
+// SetOptions changes the options, except Log and NetNS. The next Apply or
+// Resync puts them in force.
+func (t *Table) SetOptions(opts Options) error {
+	opts.Log, opts.NetNS = t.opts.Log, t.opts.NetNS
+	if err := opts.check(); err != nil {
+		return err
+	}
+	t.opts = opts
+	t.state = nil
+	return nil
+}
+
+// Stats returns the counters.
+func (t *Table) Stats() Stats { return t.stats }
+
+// Problems returns the objects that are closed because they could not be put
+// in force, sorted by name.
+func (t *Table) Problems() []Problem {
+	all := map[string]error{}
+	if t.state != nil {
+		maps.Copy(all, t.state.problems)
+	}
+	maps.Copy(all, t.bad)
+	var out []Problem
+	for _, o := range sortedKeys(all) {
+		out = append(out, Problem{o, all[o]})
+	}
+	return out
+}
+
+func (t *Table) renderer() *renderer { return &renderer{opts: t.opts, bad: t.bad} }
+
+// Apply puts the change in force in one transaction, whose size depends on
+// the change only; with nothing to change it writes nothing. If the kernel
+// refuses it, the previous ruleset stays in force while the objects to blame
+// are found; they are then closed and listed by Problems, and the rest is
+// applied. An error means that the previous ruleset is in force, and that the
+// next Apply or Resync starts from the whole view.
+func (t *Table) Apply(view policy.View, ch policy.Changes) error {
+	if t.state == nil || t.retries(&ch) {
+		return t.Resync(view)
+	}
+	if ch.Empty() {
+		return nil
+	}
+	c := t.state.stage(t.renderer(), view, &ch)
+	if c.lost {
+		return t.Resync(view)
+	}
+	m := incremental(c, view)
+	if len(m.starts) == 0 {
+		return nil
+	}
+	if err := t.commit(m); err != nil {
+		t.opts.Log.Warn("nftables change refused, comparing the whole table", "err", err)
+		t.state = nil
+		return t.Resync(view)
+	}
+	return nil
+}
+
+// retries tells whether the change touches a quarantined object, and takes
+// all out of quarantine if so.
+func (t *Table) retries(ch *policy.Changes) bool {
+	if len(t.bad) == 0 {
+		return false
+	}
+	touched := false
+	for k := range ch.Policies {
+		touched = touched || t.bad[policyOwner(k)] != nil
+	}
+	for id := range ch.Effectives {
+		touched = touched || t.bad[effectiveOwner(id)] != nil
+	}
+	for id := range ch.Endpoints {
+		touched = touched || t.bad[endpointOwner(id)] != nil
+	}
+	for id := range ch.Sets {
+		for _, f := range []*family{ipv4, ipv6} {
+			for _, kind := range []policy.SetKind{policy.SetNets, policy.SetPorts} {
+				touched = touched || t.bad[memberSet(id, kind, f).owner()] != nil
+			}
+		}
+	}
+	return touched
+}
+
+// Resync compares the whole view with the kernel, by content, and writes the
+// difference in one transaction; with none it writes nothing. What failed
+// before is tried again.
+func (t *Table) Resync(view policy.View) error {
+	clear(t.bad)
+	t.state = nil
+	err := t.resync(view)
+	for range maxBlame {
+		var r refusals
+		if !errors.As(err, &r) || !t.blame(r) {
+			break
+		}
+		err = t.resync(view)
+	}
+	var r refusals
+	if errors.As(err, &r) {
+		err = t.bisect(view, err)
+	}
+	return err
+}
+
+// maxBlame bounds how often a transaction is tried again without the objects
+// that the kernel named.
+const maxBlame = 8
+
+// blame quarantines the owners of the refused messages and tells whether
+// there were new ones.
+func (t *Table) blame(r refusals) bool {
+	found := false
+	for _, x := range r {
+		if x.owner == "" || t.bad[x.owner] != nil {
+			continue
+		}
+		t.bad[x.owner] = fmt.Errorf("nftables: %w", x.errno)
+		t.opts.Log.Error("object refused by nftables, closed", "object", x.owner, "err", x.errno)
+		found = true
+	}
+	return found
+}
+
+// resync is one attempt with the present quarantine.
+func (t *Table) resync(view policy.View) error {
+	m, st, err := t.compare(view)
+	if err != nil {
+		return err
+	}
+	if len(m.starts) > 0 {
+		if err := t.commit(m); err != nil {
+			return err
+		}
+	}
+	t.state = st
+	return nil
+}
+
+// compare returns the transaction that makes the kernel equal to the view.
+func (t *Table) compare(view policy.View) (*msgs, *state, error) {
+	a, err := t.sock.read()
+	if err != nil {
+		return nil, nil, err
+	}
+	if a.owner != 0 && a.owner != t.port.Load() {
+		return nil, nil, fmt.Errorf("table inet %s belongs to another process (netlink port %d): stop it, or remove the table", TableName, a.owner)
+	}
+	st, w := entire(t.renderer(), view)
+	if !a.exists {
+		return w.create(view, false), st, nil
+	}
+	m, ok := w.repair(a, view)
+	if !ok {
+		t.opts.Log.Warn("nftables table has objects of ours with other definitions, replacing it", "table", TableName)
+		return w.create(view, true), st, nil
+	}
+	return m, st, nil
+}
+
+func (t *Table) commit(m *msgs) error {
+	if t.refuse != nil {
+		if err := t.refuse(m); err != nil {
+			t.stats.Failed++
+			return err
+		}
+	}
+	err := t.sock.transact(m)
+	if err != nil {
+		t.stats.Failed++
+		if errors.Is(err, unix.EPERM) {
+			return fmt.Errorf("%w (CAP_NET_ADMIN is needed, and table inet %s must not belong to another process)", err, TableName)
+		}
+		return err
+	}
+	t.stats.Commits++
+	t.stats.Messages += len(m.starts)
+	t.stats.Bytes += len(m.data)
+	return nil
+}
+
+// bisect finds the objects whose presence makes the kernel refuse the whole
+// without saying why. It closes all that the transaction is about, and lets
+// them in again by halves.
+func (t *Table) bisect(view policy.View, cause error) error {
+	m, _, err := t.compare(view)
+	if err != nil {
+		return err
+	}
+	suspects := map[string]bool{}
+	for _, o := range m.owners {
+		if o != "" && t.bad[o] == nil {
+			suspects[o] = true
+		}
+	}
+	list := sortedKeys(suspects)
+	if len(list) == 0 {
+		return cause
+	}
+	for _, o := range list {
+		t.bad[o] = cause
+	}
+	if err := t.resync(view); err != nil {
+		for _, o := range list {
+			delete(t.bad, o)
+		}
+		return err // not an object's fault
+	}
+	t.release(view, list)
+	for _, o := range list {
+		if t.bad[o] != nil {
+			t.opts.Log.Error("object refused by nftables, closed", "object", o, "err", cause)
+		}
+	}
+	if t.state == nil {
+		return t.resync(view)
+	}
+	return nil
+}
+
+// release takes the suspects out of quarantine as far as the kernel lets it.
+func (t *Table) release(view policy.View, list []string) {
+	saved := map[string]error{}
+	for _, o := range list {
+		saved[o] = t.bad[o]
+		delete(t.bad, o)
+	}
+	err := t.resync(view)
+	if err == nil {
+		return
+	}
+	t.state = nil
+	maps.Copy(t.bad, saved)
+	if len(list) > 1 {
+		t.release(view, list[:len(list)/2])
+		t.release(view, list[len(list)/2:])
+	}
+}

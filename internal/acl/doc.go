@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package acl turns effective policy into the objects of one nftables table,
+// inet muslin, over netlink. It touches no other table and runs no program.
+//
+// The walk of its datum: the loop that owns the policy index hands Apply a
+// view and a hint of what changed. A stage renders the objects the hint points
+// to (a policy's chain, an effective policy's chains, an endpoint's elements,
+// a set's members) and compares them with what it rendered before; the
+// difference goes to the kernel as one transaction. Resync takes the same path
+// with everything as the hint and the kernel's own table, read back and
+// normalised, as what it compares with: start, restart, tampering, error and
+// timer are all this. Watch tells when somebody else touched the table.
+//
+// The shape of the table: five base chains that never change, each of which
+// singles out workload interfaces by their prefix and accepts the rest;
+// verdict maps from interface to the chains of its effective policy; one chain
+// for each effective policy and direction, shared by all endpoints that have
+// it, which jumps to one chain for each policy and direction. So an endpoint
+// is a few elements, a policy one chain, a member one element.
+//
+// What must hold: an interface with a workload prefix and no elements passes
+// nothing, not even an established flow, because its verdict is looked up
+// before the connection is. Sources are checked before connection tracking,
+// twice: against the endpoint's own addresses (and MAC address), and against
+// the routes. What is to be dropped meets an explicit drop, never a chain
+// policy. Base chains are never deleted and made again in normal operation.
+// Names in the kernel are hashes; names from the datastore appear only in
+// comments, made harmless.
+package acl

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package acl
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// actual is our table as the kernel has it. Other tables are never read.
+type actual struct {
+	exists  bool
+	owner   uint32 // netlink port that owns the table, 0 for none
+	flags   uint32 // of the table, without owner and persist
+	chains  map[string]*actualChain
+	sets    map[string]*actualSet
+	foreign bool // it holds objects of kinds that we never make
+}
+
+type actualChain struct {
+	base    bool
+	hook    hook
+	policy  uint32
+	typ     string
+	flags   uint32
+	comment string
+	rules   []sum
+}
+
+// is compares what cannot be changed while the chain stays.
+func (a *actualChain) is(c *chain) bool {
+	if a.base != (c.hook != nil) || a.comment != c.comment || a.flags&^1 /* NFT_CHAIN_BASE */ != 0 {
+		return false
+	}
+	return c.hook == nil || a.hook == *c.hook && a.typ == "filter"
+}
+
+func (a *actualChain) holds(c *chain) bool {
+	if len(a.rules) != len(c.rules) {
+		return false
+	}
+	for i, r := range c.rules {
+		if r.sum() != a.rules[i] {
+			return false
+		}
+	}
+	return true
+}
+
+type actualSet struct {
+	flags, keyType, keyLen, dataType uint32
+	timeout                          bool
+	elems                            map[place]string // target
+}
+
+func (a *actualSet) is(t *setType) bool {
+	return a.flags == t.flags && a.keyType == t.keyType && a.keyLen == t.keyLen && a.dataType == t.dataType && !a.timeout
+}
+
+// diff returns what to delete from the set and to add to it to hold es.
+// The elements deleted carry the set's blame only if they are replaced.
+func (a *actualSet) diff(es []elem) (del, add []elem) {
+	kept := make(map[place]bool, len(es))
+	for _, e := range es {
+		p := e.place()
+		if kept[p] {
+			continue
+		}
+		kept[p] = true
+		target, ok := a.elems[p]
+		switch {
+		case !ok:
+			add = append(add, e)
+		case target != e.target:
+			del = append(del, elem{key: p.key, end: p.end})
+			add = append(add, e)
+		}
+	}
+	for p := range a.elems {
+		if !kept[p] {
+			del = append(del, elem{key: p.key, end: p.end})
+		}
+	}
+	return del, add
+}
+
+// read dumps the table. The result is of one generation: it is read again if
+// somebody commits meanwhile.
+func (s *socket) read() (*actual, error) {
+	var err error
+	for range 10 {
+		var before, after uint32
+		if before, err = s.generation(); err != nil {
+			return nil, err
+		}
+		var a *actual
+		a, err = s.readOnce()
+		if errors.Is(err, errInterrupted) || errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if after, err = s.generation(); err != nil {
+			return nil, err
+		}
+		if before == after {
+			return a, nil
+		}
+		err = errInterrupted
+	}
+	return nil, fmt.Errorf("read table inet %s: the ruleset keeps changing: %w", TableName, err)
+}
+
+func ours(b *buf) { b.str(1 /* the table's name, in every kind of object */, TableName) }
+
+func (s *socket) readOnce() (*actual, error) {
+	a := &actual{chains: map[string]*actualChain{}, sets: map[string]*actualSet{}}
+	err := s.dump(unix.NFT_MSG_GETTABLE, 0, ours, func(data []byte) {
+		a.exists = true
+		attrs(data, func(typ uint16, v []byte) bool {
+			switch typ {
+			case unix.NFTA_TABLE_FLAGS:
+				a.flags = beU32(v)
+			case nftaTableOwner:
+				a.owner = beU32(v)
+			}
+			return true
+		})
+	})
+	if errors.Is(err, unix.ENOENT) {
+		return a, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read table inet %s: %w", TableName, err)
+	}
+	if a.flags&nftTableOwner == 0 {
+		a.owner = 0
+	}
+	a.flags &= 1 // NFT_TABLE_F_DORMANT
+	steps := []struct {
+		what string
+		typ  uint16
+		f    func([]byte)
+	}{
+		{"chains", unix.NFT_MSG_GETCHAIN, a.takeChain},
+		{"rules", unix.NFT_MSG_GETRULE, a.takeRule},
+		{"sets", unix.NFT_MSG_GETSET, a.takeSet},
+		{"objects", unix.NFT_MSG_GETOBJ, a.takeForeign},
+		{"flow tables", unix.NFT_MSG_GETFLOWTABLE, a.takeForeign},
+	}
+	for _, st := range steps {
+		if err := s.dump(st.typ, unix.NLM_F_DUMP, ours, st.f); err != nil {
+			return nil, fmt.Errorf("read %s of table inet %s: %w", st.what, TableName, err)
+		}
+	}
+	for name, set := range a.sets {
+		err := s.dump(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(b *buf) {
+			ours(b)
+			b.str(unix.NFTA_SET_ELEM_LIST_SET, name)
+		}, set.take)
+		if err != nil {
+			return nil, fmt.Errorf("read elements of set %s: %w", name, err)
+		}
+	}
+	return a, nil
+}
+
+func (a *actual) takeForeign(data []byte) {
+	attrs(data, func(typ uint16, v []byte) bool {
+		a.foreign = a.foreign || typ == 1 && cstr(v) == TableName
+		return typ != 1
+	})
+}
+
+func (a *actual) takeChain(data []byte) {
+	c := &actualChain{policy: nfAccept}
+	var table, name string
+	attrs(data, func(typ uint16, v []byte) bool {
+		switch typ {
+		case unix.NFTA_CHAIN_TABLE:
+			table = cstr(v)
+		case unix.NFTA_CHAIN_NAME:
+			name = cstr(v)
+		case unix.NFTA_CHAIN_HOOK:
+			c.base = true
+			attrs(v, func(typ uint16, v []byte) bool {
+				switch typ {
+				case unix.NFTA_HOOK_HOOKNUM:
+					c.hook.num = beU32(v)
+				case unix.NFTA_HOOK_PRIORITY:
+					c.hook.priority = int32(beU32(v))
+				}
+				return true
+			})
+		case unix.NFTA_CHAIN_POLICY:
+			c.policy = beU32(v)
+		case unix.NFTA_CHAIN_TYPE:
+			c.typ = cstr(v)
+		case nftaChainFlags:
+			c.flags = beU32(v)
+		case nftaChainUserdata:
+			c.comment = commentOf(udataComment, v)
+		}
+		return true
+	})
+	if table == TableName { // the kernel may ignore the filter and dump every table's
+		a.chains[name] = c
+	}
+}
+
+func (a *actual) takeRule(data []byte) {
+	var table, chain, note string
+	var exprs []byte
+	attrs(data, func(typ uint16, v []byte) bool {
+		switch typ {
+		case unix.NFTA_RULE_TABLE:
+			table = cstr(v)
+		case unix.NFTA_RULE_CHAIN:
+			chain = cstr(v)
+		case unix.NFTA_RULE_EXPRESSIONS:
+			exprs = v
+		case unix.NFTA_RULE_USERDATA:
+			note = commentOf(udataComment, v)
+		}
+		return true
+	})
+	if c := a.chains[chain]; table == TableName && c != nil {
+		c.rules = append(c.rules, ruleSum(exprs, note))
+	}
+}
+
+func (a *actual) takeSet(data []byte) {
+	s := &actualSet{elems: map[place]string{}}
+	var table, name string
+	attrs(data, func(typ uint16, v []byte) bool {
+		switch typ {
+		case unix.NFTA_SET_TABLE:
+			table = cstr(v)
+		case unix.NFTA_SET_NAME:
+			name = cstr(v)
+		case unix.NFTA_SET_FLAGS:
+			s.flags = beU32(v)
+		case unix.NFTA_SET_KEY_TYPE:
+			s.keyType = beU32(v)
+		case unix.NFTA_SET_KEY_LEN:
+			s.keyLen = beU32(v)
+		case unix.NFTA_SET_DATA_TYPE:
+			s.dataType = beU32(v)
+		case unix.NFTA_SET_TIMEOUT:
+			s.timeout = !allZero(v)
+		}
+		return true
+	})
+	if table == TableName {
+		a.sets[name] = s
+	}
+}
+
+func (a *actualSet) take(data []byte) {
+	attrs(data, func(typ uint16, v []byte) bool {
+		if typ != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
+			return true
+		}
+		attrs(v, func(_ uint16, v []byte) bool {
+			a.takeElem(v)
+			return true
+		})
+		return true
+	})
+}
+
+// takeElem reads one element. Anything on it that we never put there, such as
+// a timeout or another verdict than goto, makes its target differ.
+func (a *actualSet) takeElem(data []byte) {
+	var p place
+	var target string
+	attrs(data, func(typ uint16, v []byte) bool {
+		switch typ {
+		case unix.NFTA_SET_ELEM_KEY:
+			attrs(v, func(_ uint16, v []byte) bool {
+				p.key = string(v)
+				return true
+			})
+		case unix.NFTA_SET_ELEM_FLAGS:
+			p.end = beU32(v)&unix.NFT_SET_ELEM_INTERVAL_END != 0
+		case unix.NFTA_SET_ELEM_DATA:
+			attrs(v, func(_ uint16, v []byte) bool {
+				target = verdictText(v)
+				return true
+			})
+		case unix.NFTA_SET_ELEM_PAD:
+		default:
+			target += "?"
+		}
+		return true
+	})
+	a.elems[p] = target
+}
+
+// verdictText is the chain of a goto, or what shows that it is none.
+func verdictText(data []byte) string {
+	var code int32
+	var chain string
+	attrs(data, func(typ uint16, v []byte) bool {
+		switch typ {
+		case unix.NFTA_VERDICT_CODE:
+			code = int32(beU32(v))
+		case unix.NFTA_VERDICT_CHAIN:
+			chain = cstr(v)
+		}
+		return true
+	})
+	if code != nftGoto {
+		return fmt.Sprintf("verdict %d %s", code, chain)
+	}
+	return chain
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package acl
+
+import (
+	"fmt"
+
+	"github.com/muslin-net/muslin/internal/policy"
+)
+
+// polDir is one direction of a policy.
+type polDir struct {
+	key policy.Key
+	dir policy.Direction
+}
+
+// effective renders the chains of one direction of an effective policy: the
+// first is the one that the verdict map goes to. A new chain starts after each
+// tier in which some policy passes, because Pass goes there.
+// lookup returns the current version of a policy; uses collects the shared
+// policy chains that the chains jump to.
+func (r *renderer) effective(e *policy.Effective, d policy.Direction, lookup func(*policy.Policy) *policy.Policy) (chains []*chain, uses []polDir) {
+	owner := effectiveOwner(e.ID)
+	n := 0
+	start := func() *chain {
+		n++
+		c := &chain{name: nthChain(e.ID, d, n), owner: owner, comment: "effective " + dirWord(d)}
+		chains = append(chains, c)
+		return c
+	}
+	c := start()
+	if r.bad[owner] != nil {
+		c.add(r.rule().drop().done("quarantined"))
+		return chains, nil
+	}
+	c.add(r.rule().ctState(ctEstablished|ctRelated, "established,related").accept().done(""))
+	c.add(r.rule().ctState(ctInvalid, "invalid").drop().done(""))
+	for i := range e.Tiers[d] {
+		t := &e.Tiers[d][i]
+		passes := false
+		for _, p := range t.Policies {
+			p = lookup(p)
+			if shared(p, d) {
+				uses = append(uses, polDir{p.Key, d})
+				c.add(r.rule().jump(policyChain(p.Key, d)).done(comment(displayName(p))))
+				continue
+			}
+			passes = true
+			r.rules(c, p, d, nthChain(e.ID, d, n+1))
+		}
+		if !t.DefaultPass {
+			c.add(r.rule().drop().done(comment("end of tier " + t.Name)))
+			if !passes {
+				return chains, uses // nothing gets beyond this tier
+			}
+		}
+		if passes {
+			if t.DefaultPass {
+				c.add(r.rule().goTo(nthChain(e.ID, d, n+1)).done(comment("end of tier " + t.Name)))
+			}
+			c = start()
+		}
+	}
+	for _, p := range e.Profiles {
+		p = lookup(p)
+		uses = append(uses, polDir{p.Key, d})
+		c.add(r.rule().jump(policyChain(p.Key, d)).done(comment(displayName(p))))
+	}
+	c.add(r.rule().drop().done("no profile allows"))
+	return chains, uses
+}
+
+func nthChain(id string, d policy.Direction, n int) string {
+	if n == 1 {
+		return effectiveChain(id, d)
+	}
+	return fmt.Sprintf("%s-%d", effectiveChain(id, d), n)
+}
+
+func effectiveOwner(id string) string { return "effective policy " + id }
+
+func endpointOwner(id policy.EndpointID) string {
+	return "WorkloadEndpoint " + id.Namespace + "/" + id.Name
+}

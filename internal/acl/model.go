@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package acl
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
+	"math/big"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/muslin-net/muslin/internal/policy"
+	"golang.org/x/sys/unix"
+)
+
+// chain is a chain as it should be.
+type chain struct {
+	name    string
+	comment string
+	owner   string // the object blamed when the kernel refuses it
+	hook    *hook  // nil for a chain that is only jumped to
+	rules   []*rule
+	sets    []*set // what its rules look up, beyond the static sets
+}
+
+// hook is where a base chain sits. Its type is filter and its policy accept:
+// a replacement must never depend on a chain policy, so that what is to be
+// dropped meets an explicit drop.
+type hook struct {
+	num      uint32
+	priority int32
+}
+
+func (c *chain) add(r *rule) { c.rules = append(c.rules, r) }
+
+func (c *chain) sums() []sum {
+	s := make([]sum, len(c.rules))
+	for i, r := range c.rules {
+		s[i] = r.sum()
+	}
+	return s
+}
+
+// setType is the definition of a set: what the kernel cannot change later.
+type setType struct {
+	flags, keyType, keyLen, dataType uint32
+	word                             string
+}
+
+// Data types of nft(8), which the kernel only stores for its sake.
+const (
+	typeIPv4    = 7
+	typeIPv6    = 8
+	typeEther   = 9
+	typeProto   = 12
+	typePort    = 13
+	typeICMPv6  = 29
+	typeIfname  = 41
+	typeVerdict = 0xffffff00
+)
+
+func concat(types ...uint32) (t uint32) {
+	for _, x := range types {
+		t = t<<6 | x
+	}
+	return t
+}
+
+var (
+	setIfname  = &setType{0, typeIfname, 16, 0, "ifname"}
+	setVmap    = &setType{unix.NFT_SET_MAP, typeIfname, 16, typeVerdict, "ifname : verdict"}
+	setIfIPv4  = &setType{0, concat(typeIfname, typeIPv4), 20, 0, "ifname . ipv4_addr"}
+	setIfIPv6  = &setType{0, concat(typeIfname, typeIPv6), 32, 0, "ifname . ipv6_addr"}
+	setIfEther = &setType{0, concat(typeIfname, typeEther), 24, 0, "ifname . ether_addr"}
+	setIPv4    = &setType{unix.NFT_SET_INTERVAL, typeIPv4, 4, 0, "ipv4_addr; flags interval"}
+	setIPv6    = &setType{unix.NFT_SET_INTERVAL, typeIPv6, 16, 0, "ipv6_addr; flags interval"}
+	setEnd4    = &setType{0, concat(typeIPv4, typeProto, typePort), 12, 0, "ipv4_addr . inet_proto . inet_service"}
+	setEnd6    = &setType{0, concat(typeIPv6, typeProto, typePort), 24, 0, "ipv6_addr . inet_proto . inet_service"}
+	setPort    = &setType{unix.NFT_SET_INTERVAL, typePort, 2, 0, "inet_service; flags interval"}
+	setProto   = &setType{0, typeProto, 1, 0, "inet_proto"}
+	setICMPv6  = &setType{0, typeICMPv6, 1, 0, "icmpv6_type"}
+)
+
+// set is a set as it should be. Its elements are constant, or come from the
+// endpoints, or are the members of the policy set id that fam can hold.
+type set struct {
+	name    string
+	typ     *setType
+	comment string
+	static  bool   // one of the table's own, filled by the endpoints
+	elems   []elem // of a constant set
+	id      policy.SetID
+	kind    policy.SetKind
+	fam     *family
+}
+
+// owner is the object blamed when the kernel refuses the set or an element.
+func (s *set) owner() string {
+	if s.static {
+		return ""
+	}
+	return setOwner(s.name)
+}
+
+func setOwner(name string) string { return "set " + name }
+
+// elem is an element: of an interval set, the start of an interval or the
+// first key after it.
+type elem struct {
+	key    string
+	end    bool
+	target string // the chain a verdict map goes to
+	owner  string
+}
+
+// place identifies an element within its set.
+type place struct {
+	key string
+	end bool
+}
+
+func (e *elem) place() place { return place{e.key, e.end} }
+
+// ifKey is an interface name as the kernel's registers hold it.
+func ifKey(name string) string {
+	var k [16]byte
+	copy(k[:15], name)
+	return string(k[:])
+}
+
+// interval returns the elements for the addresses of a prefix. The interval
+// that ends at the last address has no end element.
+func interval(p netip.Prefix, owner string) []elem {
+	p = p.Masked()
+	a := p.Addr().AsSlice()
+	out := []elem{{key: string(a), owner: owner}}
+	b := slices.Clone(a)
+	if !increment(b, p.Bits()) {
+		out = append(out, elem{key: string(b), end: true, owner: owner})
+	}
+	return out
+}
+
+// increment adds one to the first n bits of b and tells whether that
+// overflowed.
+func increment(b []byte, n int) bool {
+	if n == 0 {
+		return true
+	}
+	i := (n - 1) / 8
+	step := byte(1) << (7 - (n-1)%8)
+	for ; i >= 0; i-- {
+		old := b[i]
+		b[i] += step
+		if b[i] > old {
+			return false
+		}
+		step = 1
+	}
+	return true
+}
+
+func portInterval(r policy.PortRange, owner string) []elem {
+	out := []elem{{key: string(binary.BigEndian.AppendUint16(nil, r.Min)), owner: owner}}
+	if r.Max < 65535 {
+		out = append(out, elem{key: string(binary.BigEndian.AppendUint16(nil, r.Max+1)), end: true, owner: owner})
+	}
+	return out
+}
+
+// memberElems returns the elements for one member of the set, none if the
+// member is of the other family.
+func (s *set) memberElems(m policy.Member) []elem {
+	if !m.Net.IsValid() || familyOf(m.Net.Addr()) != s.fam {
+		return nil
+	}
+	if s.kind == policy.SetNets {
+		return interval(m.Net, s.owner())
+	}
+	k := m.Net.Addr().AsSlice()
+	k = append(k, m.Proto, 0, 0, 0)
+	k = binary.BigEndian.AppendUint16(k, m.Port)
+	return []elem{{key: string(append(k, 0, 0)), owner: s.owner()}}
+}
+
+// content returns all elements of a set that is not static.
+func (s *set) content(view policy.View) []elem {
+	if s.id == "" {
+		return s.elems
+	}
+	var out []elem
+	for m := range view.Members(s.id) {
+		out = append(out, s.memberElems(m)...)
+	}
+	return out
+}
+
+// Names in the kernel never contain text from the datastore, so that no name
+// can be a keyword, too long, or equal to another's after cutting.
+
+var b32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// hashName is 24 characters of [a-z2-7] that stand for the parts.
+func hashName(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(p))))
+		h.Write([]byte(p))
+	}
+	return b32.EncodeToString(h.Sum(nil))[:24]
+}
+
+// safeName returns an identifier of [a-z0-9] as it is and hashes what is not.
+func safeName(id string) string {
+	if id == "" || len(id) > 32 {
+		return hashName(id)
+	}
+	for _, c := range id {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			return hashName(id)
+		}
+	}
+	return id
+}
+
+// dirLetter is how names tell the direction.
+func dirLetter(d policy.Direction) string {
+	if d == policy.Ingress {
+		return "i"
+	}
+	return "e"
+}
+
+func dirWord(d policy.Direction) string {
+	if d == policy.Ingress {
+		return "ingress"
+	}
+	return "egress"
+}
+
+func policyChain(k policy.Key, d policy.Direction) string {
+	return "p" + dirLetter(d) + "-" + hashName(k.Kind, k.Namespace, k.Name)
+}
+
+func effectiveChain(id string, d policy.Direction) string {
+	return "e" + dirLetter(d) + "-" + safeName(id)
+}
+
+// comment makes text fit for showing by nft(8): printable ASCII without
+// quotes or backslashes, at most 120 bytes.
+func comment(s string) string {
+	if len(s) > 120 {
+		s = s[:117] + "..."
+	}
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' || r == '"' || r == '\\' {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// mergeNets sorts the prefixes of the family and drops those that others
+// contain, because intervals of a set must not overlap.
+func mergeNets(nets []netip.Prefix, f *family) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range nets {
+		if p.IsValid() && familyOf(p.Addr()) == f {
+			out = append(out, p.Masked())
+		}
+	}
+	slices.SortFunc(out, func(a, b netip.Prefix) int {
+		if c := a.Addr().Compare(b.Addr()); c != 0 {
+			return c
+		}
+		return a.Bits() - b.Bits()
+	})
+	kept := out[:0]
+	for _, p := range out {
+		if n := len(kept); n == 0 || !kept[n-1].Overlaps(p) {
+			kept = append(kept, p)
+		}
+	}
+	return kept
+}
+
+// mergePorts sorts the ranges and joins those that touch. A range that ends
+// before it starts matches nothing and is left out.
+func mergePorts(ports []policy.PortRange) []policy.PortRange {
+	in := slices.DeleteFunc(slices.Clone(ports), func(r policy.PortRange) bool { return r.Max < r.Min })
+	slices.SortFunc(in, func(a, b policy.PortRange) int { return int(a.Min) - int(b.Min) })
+	var out []policy.PortRange
+	for _, r := range in {
+		if n := len(out); n > 0 && int(r.Min) <= int(out[n-1].Max)+1 {
+			out[n-1].Max = max(out[n-1].Max, r.Max)
+			continue
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// rangeText shows the interval from start to the key before end; end may be
+// empty for the last key.
+func rangeText(start, end string) string {
+	last := make([]byte, len(start))
+	if end == "" {
+		for i := range last {
+			last[i] = 0xff
+		}
+	} else {
+		n := new(big.Int).SetBytes([]byte(end))
+		n.Sub(n, big.NewInt(1)).FillBytes(last)
+	}
+	return keyText(start) + "-" + keyText(string(last))
+}

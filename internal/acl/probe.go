@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package acl
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// probe finds out whether the kernel has every feature the table is made of.
+// It sends a transaction with one object of each kind whose last message must
+// fail, so that nothing is ever committed.
+func (s *socket) probe() error {
+	var t tx
+	t.table.addTable()
+	t.newSet(&set{name: "probe-vmap", typ: setVmap, static: true}, nil)
+	t.newSet(&set{name: "probe-concat", typ: setIfIPv6, static: true}, nil)
+	t.newSet(&set{name: "probe-interval", typ: setIPv6, static: true}, nil)
+	features := []struct {
+		name, module string
+		rule         *rule
+	}{
+		{"verdict maps", "nf_tables", (&rb{}).dispatch(expr.MetaKeyIIFNAME, "probe-vmap").done("")},
+		{"concatenations", "nf_tables", (&rb{}).iifAnd(expr.PayloadBaseNetworkHeader, ipv6.src, ipv6.bytes, "", "probe-concat").done("")},
+		{"interval sets", "nf_tables", (&rb{}).addrIn(ipv6, source, "probe-interval", false).done("")},
+		{"fib expressions", "nft_fib_inet", (&rb{}).reversePath().done("")},
+		{"connection tracking", "nft_ct", (&rb{}).ctState(ctInvalid, "").done("")},
+		{"log expressions", "nft_log", (&rb{}).log("probe").done("")},
+	}
+	c := &chain{name: "probe"}
+	t.chains.addChain(c)
+	for _, f := range features {
+		t.rules.addRule(f.name, c.name, f.rule)
+	}
+	t.goneChain.delChain("end", "probe-does-not-exist")
+	err := s.transact(t.all())
+	var r refusals
+	if !errors.As(err, &r) {
+		return fmt.Errorf("probe nftables: %w", err)
+	}
+	var missing []error
+	for _, x := range r {
+		if x.owner == "end" || x.owner == "" && x.errno == unix.ENOENT {
+			continue
+		}
+		if x.errno == unix.EPERM {
+			return fmt.Errorf("nftables: %w (CAP_NET_ADMIN is needed, and table inet %s must not belong to another process)", syscall.Errno(unix.EPERM), TableName)
+		}
+		for _, f := range features {
+			if f.name == x.owner {
+				missing = append(missing, fmt.Errorf("the kernel lacks nftables %s (Linux 5.10 or later with module %s is needed): %w", f.name, f.module, x.errno))
+			}
+		}
+		if x.owner == "" {
+			missing = append(missing, fmt.Errorf("the kernel lacks nftables for family inet (Linux 5.10 or later is needed): %w", x.errno))
+		}
+	}
+	return errors.Join(missing...)
+}

@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package acl
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/google/nftables/expr"
+	"github.com/muslin-net/muslin/internal/policy"
+	"golang.org/x/sys/unix"
+)
+
+// renderer turns policy into chains. It has no state but what it was given:
+// the same input always gives the same chains.
+type renderer struct {
+	opts Options
+	text bool             // also make text
+	bad  map[string]error // objects quarantined: rendered closed
+}
+
+func (r *renderer) rule() *rb { return &rb{text: r.text} }
+
+func policyOwner(k policy.Key) string {
+	name := k.Name
+	if k.Namespace != "" {
+		name = k.Namespace + "/" + name
+	}
+	return k.Kind + " " + name
+}
+
+// hasPass tells whether a direction must be inlined. The rules are looked at
+// themselves: a wrong flag would jump nowhere.
+func hasPass(rules []policy.Rule) bool {
+	for i := range rules {
+		if rules[i].Action == policy.Pass {
+			return true
+		}
+	}
+	return false
+}
+
+func rulesOf(p *policy.Policy, d policy.Direction) []policy.Rule {
+	if d == policy.Ingress {
+		return p.Ingress
+	}
+	return p.Egress
+}
+
+// shared tells whether the direction of a policy is one chain for all who
+// use it. In a tier, Pass must name the next tier's chain, which differs
+// from endpoint to endpoint; in a profile, Pass just ends the profile.
+func shared(p *policy.Policy, d policy.Direction) bool {
+	return p.Key.Kind == kindProfile || !hasPass(rulesOf(p, d))
+}
+
+const kindProfile = "Profile"
+
+// policyChain renders the shared chain of a policy's direction. A packet that
+// matches no rule returns to the chain of the effective policy, which ends
+// in a drop.
+func (r *renderer) policyChain(p *policy.Policy, d policy.Direction) *chain {
+	c := &chain{
+		name:    policyChain(p.Key, d),
+		comment: comment(fmt.Sprintf("%s %s %s", p.Key.Kind, displayName(p), dirWord(d))),
+		owner:   policyOwner(p.Key),
+	}
+	r.rules(c, p, d, "")
+	return c
+}
+
+func displayName(p *policy.Policy) string {
+	n := p.Name
+	if n == "" {
+		n = p.Key.Name
+	}
+	if p.Key.Namespace != "" {
+		return p.Key.Namespace + "/" + n
+	}
+	return n
+}
+
+// rules appends the rules of a policy's direction to the chain. next is the
+// chain that Pass goes to; without one Pass returns. A quarantined policy, or
+// one that uses a quarantined set, is a drop.
+func (r *renderer) rules(c *chain, p *policy.Policy, d policy.Direction, next string) {
+	rulesBefore, setsBefore := len(c.rules), len(c.sets)
+	closed := r.bad[policyOwner(p.Key)] != nil
+	if !closed {
+		for i := range rulesOf(p, d) {
+			ru := &rulesOf(p, d)[i]
+			note := comment(fmt.Sprintf("%s %s %d", displayName(p), dirWord(d), ru.Index))
+			r.policyRule(c, ru, next, note)
+		}
+		for _, s := range c.sets[setsBefore:] {
+			closed = closed || r.bad[s.owner()] != nil
+		}
+	}
+	if closed {
+		c.rules, c.sets = c.rules[:rulesBefore], c.sets[:setsBefore]
+		c.add(r.rule().drop().done(comment(displayName(p) + " quarantined")))
+	}
+}
+
+// portProtos are the protocols in which a port can be matched: TCP, UDP, SCTP.
+var portProtos = []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_SCTP}
+
+func hasPorts(proto uint8) bool {
+	for _, p := range portProtos {
+		if p == proto {
+			return true
+		}
+	}
+	return false
+}
+
+// policyRule appends the kernel's rules for one rule of the model: one for
+// each family it can match, and for each alternative in which it can match
+// that one kernel rule cannot express together.
+func (r *renderer) policyRule(c *chain, ru *policy.Rule, next, note string) {
+	if ru.Never {
+		return
+	}
+	for _, f := range r.families(ru) {
+		if !possible(ru, f) {
+			continue
+		}
+		for _, icmp := range icmpCases(ru) {
+			for _, pc := range portCases(ru) {
+				for _, sp := range portChoices(&ru.Src) {
+					for _, dp := range portChoices(&ru.Dst) {
+						b := r.rule()
+						if f != nil {
+							b.is(f)
+						}
+						r.protocol(c, b, ru, f, icmp, pc)
+						r.end(c, b, source, &ru.Src, f, sp, pc)
+						r.end(c, b, destination, &ru.Dst, f, dp, pc)
+						r.action(b, ru.Action, next)
+						c.add(b.done(note))
+					}
+				}
+			}
+		}
+	}
+}
+
+func (r *renderer) action(b *rb, a policy.Action, next string) {
+	switch a {
+	case policy.Allow:
+		b.accept()
+	case policy.Log:
+		b.log(r.opts.LogPrefix)
+	case policy.Pass:
+		if next != "" {
+			b.goTo(next)
+		} else {
+			b.ret()
+		}
+	default:
+		b.drop()
+	}
+}
+
+// families returns the families the rule is rendered for: nil alone if one
+// rule serves both.
+func (r *renderer) families(ru *policy.Rule) []*family {
+	switch ru.IPVersion {
+	case 4:
+		return []*family{ipv4}
+	case 6:
+		return []*family{ipv6}
+	}
+	needs := func(m *policy.Match) bool {
+		return len(m.Nets)+len(m.NotNets)+len(m.Sets)+len(m.NotSets)+len(m.PortSets)+len(m.NotPortSets) > 0
+	}
+	if needs(&ru.Src) || needs(&ru.Dst) || ru.ICMP != nil || ru.NotICMP != nil ||
+		ru.HasProto && (ru.Proto == ipv4.icmp || ru.Proto == ipv6.icmp) {
+		return []*family{ipv4, ipv6}
+	}
+	return []*family{nil}
+}
+
+// possible tells whether any packet of the family can match. A list of
+// negated networks that has none of the family excludes the family, as a list
+// of networks does.
+func possible(ru *policy.Rule, f *family) bool {
+	if ru.HasProto && ru.HasNotProto && ru.Proto == ru.NotProto {
+		return false
+	}
+	if f == nil {
+		return true
+	}
+	for _, other := range []*family{ipv4, ipv6} {
+		if other != f && ru.HasProto && ru.Proto == other.icmp {
+			return false
+		}
+	}
+	if ru.ICMP != nil && (ru.HasProto && ru.Proto != f.icmp || ru.HasNotProto && ru.NotProto == f.icmp) {
+		return false
+	}
+	for _, m := range []*policy.Match{&ru.Src, &ru.Dst} {
+		if len(m.Nets) > 0 && len(mergeNets(m.Nets, f)) == 0 {
+			return false
+		}
+		if len(m.NotNets) > 0 {
+			not := mergeNets(m.NotNets, f)
+			if len(not) == 0 || not[0].Bits() == 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// icmpCase is how a rule's ICMP conditions are met.
+type icmpCase uint8
+
+const (
+	icmpFree    icmpCase = iota // there are none, or the protocol is given
+	icmpIs                      // the packet is ICMP, and they hold
+	icmpIsOther                 // the packet is not ICMP, and NotICMP holds therefore
+)
+
+func icmpCases(ru *policy.Rule) []icmpCase {
+	switch {
+	case ru.ICMP != nil:
+		return []icmpCase{icmpIs}
+	case ru.NotICMP == nil:
+		return []icmpCase{icmpFree}
+	case !ru.HasProto:
+		return []icmpCase{icmpIs, icmpIsOther}
+	case ru.Proto == ipv4.icmp || ru.Proto == ipv6.icmp:
+		return []icmpCase{icmpIs}
+	}
+	return []icmpCase{icmpFree} // another protocol: NotICMP holds
+}
+
+// portCase is how a rule's port conditions are met.
+type portCase uint8
+
+const (
+	portFree    portCase = iota // there are none, or the protocol is given and has ports
+	portIs                      // the packet's protocol has ports, and they hold
+	portIsOther                 // the packet has no ports: only negations, which hold
+)
+
+func portCases(ru *policy.Rule) []portCase {
+	positive := len(ru.Src.Ports)+len(ru.Dst.Ports)+len(ru.Src.PortSets)+len(ru.Dst.PortSets) > 0
+	negative := len(ru.Src.NotPorts)+len(ru.Dst.NotPorts)+len(ru.Src.NotPortSets)+len(ru.Dst.NotPortSets) > 0
+	switch {
+	case !positive && !negative:
+		return []portCase{portFree}
+	case ru.HasProto && hasPorts(ru.Proto):
+		return []portCase{portFree}
+	case ru.HasProto && positive:
+		return nil // nothing can match
+	case ru.HasProto:
+		return []portCase{portIsOther}
+	case positive:
+		return []portCase{portIs}
+	}
+	return []portCase{portIs, portIsOther}
+}
+
+// portChoice is one of the alternatives of a union of ports and port sets.
+type portChoice struct {
+	ports []policy.PortRange
+	set   policy.SetID
+}
+
+func portChoices(m *policy.Match) []portChoice {
+	if len(m.Ports) == 0 && len(m.PortSets) == 0 {
+		return []portChoice{{}}
+	}
+	var out []portChoice
+	if ports := mergePorts(m.Ports); len(ports) > 0 {
+		out = append(out, portChoice{ports: ports})
+	}
+	for _, id := range m.PortSets {
+		out = append(out, portChoice{set: id})
+	}
+	return out // none if every range was empty: nothing can match
+}
+
+func (r *renderer) protocol(c *chain, b *rb, ru *policy.Rule, f *family, icmp icmpCase, pc portCase) {
+	switch {
+	case ru.HasProto:
+		b.l4proto(expr.CmpOpEq, ru.Proto)
+	case icmp == icmpIs:
+		b.l4proto(expr.CmpOpEq, f.icmp)
+	case icmp == icmpIsOther:
+		b.l4proto(expr.CmpOpNeq, f.icmp)
+	}
+	if ru.HasNotProto {
+		b.l4proto(expr.CmpOpNeq, ru.NotProto)
+	}
+	if !ru.HasProto && pc != portFree {
+		s := constSet("cproto", setProto, protoElems(portProtos))
+		c.sets = append(c.sets, s)
+		b.protoIn(s.name, pc == portIsOther)
+	}
+	if icmp == icmpIs {
+		icmpMatch(b, f, ru.ICMP, false)
+		icmpMatch(b, f, ru.NotICMP, true)
+	}
+}
+
+func icmpMatch(b *rb, f *family, m *policy.ICMPMatch, not bool) {
+	switch {
+	case m == nil:
+	case m.Type >= 0 && m.Code >= 0:
+		b.icmpBytes(f, 0, []byte{byte(m.Type), byte(m.Code)}, not)
+	case m.Type >= 0:
+		b.icmpBytes(f, 0, []byte{byte(m.Type)}, not)
+	case m.Code >= 0:
+		b.icmpBytes(f, 1, []byte{byte(m.Code)}, not)
+	}
+}
+
+// end appends the conditions on one end of the packet.
+func (r *renderer) end(c *chain, b *rb, e end, m *policy.Match, f *family, choice portChoice, pc portCase) {
+	if f != nil {
+		r.nets(c, b, e, m.Nets, f, false)
+		r.nets(c, b, e, m.NotNets, f, true)
+		for _, id := range m.Sets {
+			b.addrIn(f, e, use(c, memberSet(id, policy.SetNets, f)), false)
+		}
+		for _, id := range m.NotSets {
+			b.addrIn(f, e, use(c, memberSet(id, policy.SetNets, f)), true)
+		}
+	}
+	if choice.set != "" {
+		b.endIn(f, e, use(c, memberSet(choice.set, policy.SetPorts, f)), false)
+	}
+	r.ports(c, b, e, choice.ports, false)
+	if pc == portIsOther {
+		return
+	}
+	r.ports(c, b, e, mergePorts(m.NotPorts), true)
+	for _, id := range m.NotPortSets {
+		b.endIn(f, e, use(c, memberSet(id, policy.SetPorts, f)), true)
+	}
+}
+
+func use(c *chain, s *set) string {
+	c.sets = append(c.sets, s)
+	return s.name
+}
+
+func (r *renderer) nets(c *chain, b *rb, e end, nets []netip.Prefix, f *family, not bool) {
+	nets = mergeNets(nets, f)
+	switch {
+	case len(nets) == 0 || nets[0].Bits() == 0:
+	case len(nets) == 1:
+		b.addr(f, e, nets[0], not)
+	default:
+		var es []elem
+		for _, p := range nets {
+			es = append(es, interval(p, "")...)
+		}
+		b.addrIn(f, e, use(c, constSet(fmt.Sprintf("cn%d", f.v), addrSet(f), es)), not)
+	}
+}
+
+func (r *renderer) ports(c *chain, b *rb, e end, ports []policy.PortRange, not bool) {
+	switch {
+	case len(ports) == 0:
+	case len(ports) == 1:
+		b.portRange(e, ports[0].Min, ports[0].Max, not)
+	default:
+		var es []elem
+		for _, p := range ports {
+			es = append(es, portInterval(p, "")...)
+		}
+		b.portIn(e, use(c, constSet("cp", setPort, es)), not)
+	}
+}
+
+func addrSet(f *family) *setType {
+	if f.v == 4 {
+		return setIPv4
+	}
+	return setIPv6
+}
+
+// memberSet is the kernel's set for the members of one family of a set.
+func memberSet(id policy.SetID, kind policy.SetKind, f *family) *set {
+	s := &set{id: id, kind: kind, fam: f}
+	switch {
+	case kind == policy.SetNets:
+		s.name, s.typ = fmt.Sprintf("n%d-", f.v), addrSet(f)
+	case f.v == 4:
+		s.name, s.typ = "p4-", setEnd4
+	default:
+		s.name, s.typ = "p6-", setEnd6
+	}
+	s.name += safeName(string(id))
+	return s
+}
+
+// constSet is a set whose name says its content: rules with the same list
+// share it, and it never changes.
+func constSet(prefix string, typ *setType, es []elem) *set {
+	keys := make([]string, 0, 2*len(es))
+	for _, e := range es {
+		kind := "start"
+		if e.end {
+			kind = "end"
+		}
+		keys = append(keys, e.key, kind)
+	}
+	s := &set{name: prefix + "-" + hashName(keys...), typ: typ, elems: es}
+	for i := range es {
+		es[i].owner = s.owner()
+	}
+	return s
+}
+
+func protoElems(protos []byte) []elem {
+	var out []elem
+	for _, p := range protos {
+		out = append(out, elem{key: string([]byte{p})})
+	}
+	return out
+}

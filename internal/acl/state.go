@@ -1,0 +1,460 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package acl
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/muslin-net/muslin/internal/policy"
+)
+
+// state is the desired table as far as an incremental apply needs it: what
+// every object is made of, and who uses whom. Rules are kept as sums and set
+// members not at all, so it is small.
+type state struct {
+	policies   map[policy.Key]*policy.Policy
+	effectives map[string]*effState
+	users      map[polDir]int                     // jumps to a shared policy chain
+	listedBy   map[policy.Key]map[string]struct{} // effectives that contain the policy
+	endpoints  map[policy.EndpointID]*policy.Endpoint
+	claims     map[string][]policy.EndpointID // by interface
+	live       map[string][]setElem           // elements of the interface's endpoint
+	chains     map[string]*chainState
+	sets       map[string]*setState
+	byID       map[policy.SetID][]string // kernel sets of a policy set
+	problems   map[string]error          // by owner
+}
+
+type effState struct {
+	effective *policy.Effective
+	chains    []string
+	uses      []polDir
+	lists     []policy.Key
+}
+
+type chainState struct {
+	owner string
+	sums  []sum
+	sets  []string
+}
+
+type setState struct {
+	set  *set
+	refs int
+	live bool // created by this or an earlier change
+}
+
+func newState() *state {
+	return &state{
+		policies:   map[policy.Key]*policy.Policy{},
+		effectives: map[string]*effState{},
+		users:      map[polDir]int{},
+		listedBy:   map[policy.Key]map[string]struct{}{},
+		endpoints:  map[policy.EndpointID]*policy.Endpoint{},
+		claims:     map[string][]policy.EndpointID{},
+		live:       map[string][]setElem{},
+		chains:     map[string]*chainState{},
+		sets:       map[string]*setState{},
+		byID:       map[policy.SetID][]string{},
+		problems:   map[string]error{},
+	}
+}
+
+// change is what a stage makes different, in terms of kernel objects.
+type change struct {
+	chains     []*chain // rendered anew; unchanged ones are left out
+	isNew      map[string]bool
+	goneChains []string
+	newSets    []*set
+	goneSets   []string
+	memberDel  []setElem
+	memberAdd  []setElem
+	elemDel    []setElem
+	elemAdd    []setElem
+	lost       bool // the hint contradicts the state
+}
+
+// everything is the change from nothing to the whole view.
+func everything(view policy.View) policy.Changes {
+	ch := policy.Changes{
+		Endpoints:  map[policy.EndpointID]*policy.Endpoint{},
+		Effectives: map[string]*policy.Effective{},
+		Policies:   map[policy.Key]*policy.Policy{},
+	}
+	for e := range view.Endpoints() {
+		ch.Endpoints[e.ID] = e
+	}
+	for e := range view.Effectives() {
+		ch.Effectives[e.ID] = e
+	}
+	for p := range view.Policies() {
+		ch.Policies[p.Key] = p
+	}
+	return ch
+}
+
+// stager carries a stage through the state.
+type stager struct {
+	*state
+	r     *renderer
+	out   *change
+	pol   map[polDir]bool // shared chains to render or remove
+	eff   map[string]bool // effectives to render
+	touch map[string]bool // sets whose use changed
+}
+
+// stage brings the state to what the view wants, looking only where the hint
+// points, and returns the difference.
+func (s *state) stage(r *renderer, view policy.View, ch *policy.Changes) *change {
+	g := &stager{state: s, r: r, out: &change{isNew: map[string]bool{}},
+		pol: map[polDir]bool{}, eff: map[string]bool{}, touch: map[string]bool{}}
+	g.takePolicies(ch)
+	g.takeEffectives(ch)
+	for _, id := range sortedKeys(g.eff) {
+		g.renderEffective(id)
+	}
+	for _, pd := range slices.SortedFunc(mapKeys(g.pol), comparePolDir) {
+		name := policyChain(pd.key, pd.dir)
+		if g.users[pd] > 0 {
+			g.put(r.policyChain(g.policies[pd.key], pd.dir))
+		} else if g.chains[name] != nil {
+			g.remove(name)
+		}
+	}
+	for key := range ch.Policies {
+		g.forget(key)
+	}
+	g.takeMembers(ch)
+	g.settleSets()
+	g.takeEndpoints(ch)
+	return g.out
+}
+
+func (g *stager) takePolicies(ch *policy.Changes) {
+	for key, p := range ch.Policies {
+		if p == nil {
+			continue // goes when nothing lists it any more
+		}
+		old := g.policies[key]
+		g.policies[key] = p
+		for _, d := range directions {
+			g.pol[polDir{key, d}] = true
+			if old == nil || !shared(old, d) || !shared(p, d) {
+				for id := range g.listedBy[key] {
+					g.eff[id] = true
+				}
+			}
+		}
+	}
+}
+
+var directions = []policy.Direction{policy.Ingress, policy.Egress}
+
+func (g *stager) takeEffectives(ch *policy.Changes) {
+	take := func(e *policy.Effective) {
+		st := g.effectives[e.ID]
+		if st == nil {
+			st = &effState{}
+			g.effectives[e.ID] = st
+		}
+		st.effective = e
+		g.eff[e.ID] = true
+	}
+	for id, e := range ch.Effectives {
+		if e != nil {
+			take(e)
+		} else if st := g.effectives[id]; st != nil {
+			st.effective = nil
+			g.eff[id] = true
+		}
+	}
+	for _, ep := range ch.Endpoints {
+		if ep != nil && ep.Effective != nil {
+			if st := g.effectives[ep.Effective.ID]; st == nil || st.effective == nil {
+				take(ep.Effective)
+			}
+		}
+	}
+}
+
+// renderEffective renders the chains of an effective policy, or removes those
+// of one that left.
+func (g *stager) renderEffective(id string) {
+	st := g.effectives[id]
+	was := *st
+	st.chains, st.uses, st.lists = nil, nil, nil
+	for _, k := range was.lists {
+		delete(g.listedBy[k], id)
+	}
+	if st.effective == nil {
+		delete(g.effectives, id)
+	} else {
+		lookup := func(p *policy.Policy) *policy.Policy {
+			st.lists = append(st.lists, p.Key)
+			if g.listedBy[p.Key] == nil {
+				g.listedBy[p.Key] = map[string]struct{}{}
+			}
+			g.listedBy[p.Key][id] = struct{}{}
+			if g.policies[p.Key] == nil {
+				g.policies[p.Key] = p
+			}
+			return g.policies[p.Key]
+		}
+		for _, d := range directions {
+			chains, uses := g.r.effective(st.effective, d, lookup)
+			for _, c := range chains {
+				st.chains = append(st.chains, c.name)
+				g.put(c)
+			}
+			st.uses = append(st.uses, uses...)
+		}
+	}
+	for _, pd := range st.uses {
+		g.users[pd]++
+		if g.users[pd] == 1 {
+			g.pol[pd] = true
+		}
+	}
+	for _, pd := range was.uses {
+		g.users[pd]--
+		if g.users[pd] == 0 {
+			delete(g.users, pd)
+			g.pol[pd] = true
+		}
+	}
+	for _, name := range was.chains {
+		if !slices.Contains(st.chains, name) {
+			g.remove(name)
+		}
+	}
+	for _, k := range was.lists {
+		g.forget(k)
+	}
+}
+
+// forget drops a policy that nothing lists.
+func (g *stager) forget(k policy.Key) {
+	if len(g.listedBy[k]) == 0 {
+		delete(g.listedBy, k)
+		delete(g.policies, k)
+	}
+}
+
+func (g *stager) put(c *chain) {
+	st := &chainState{owner: c.owner, sums: c.sums()}
+	for _, s := range c.sets {
+		if slices.Contains(st.sets, s.name) {
+			continue
+		}
+		st.sets = append(st.sets, s.name)
+		if g.sets[s.name] == nil {
+			g.sets[s.name] = &setState{set: s}
+			if s.id != "" {
+				g.byID[s.id] = append(g.byID[s.id], s.name)
+			}
+		}
+		g.sets[s.name].refs++
+		g.touch[s.name] = true
+	}
+	old := g.chains[c.name]
+	if old != nil {
+		g.unref(old)
+	}
+	g.chains[c.name] = st
+	if old == nil {
+		g.out.isNew[c.name] = true
+	} else if slices.Equal(old.sums, st.sums) {
+		return
+	}
+	g.out.chains = append(g.out.chains, c)
+}
+
+func (g *stager) remove(name string) {
+	st := g.chains[name]
+	if st == nil {
+		return
+	}
+	g.unref(st)
+	delete(g.chains, name)
+	g.out.goneChains = append(g.out.goneChains, name)
+}
+
+func (g *stager) unref(st *chainState) {
+	for _, n := range st.sets {
+		g.sets[n].refs--
+		g.touch[n] = true
+	}
+}
+
+// takeMembers turns changed members into changed elements of the kernel sets
+// that stay. A set that is new is filled as a whole.
+func (g *stager) takeMembers(ch *policy.Changes) {
+	for id, sc := range ch.Sets {
+		for _, name := range g.byID[id] {
+			st := g.sets[name]
+			if !st.live || st.refs == 0 {
+				continue
+			}
+			if sc.New {
+				g.out.lost = true
+			}
+			for _, m := range sc.Removed {
+				for _, e := range st.set.memberElems(m) {
+					g.out.memberDel = append(g.out.memberDel, setElem{name, e})
+				}
+			}
+			for _, m := range sc.Added {
+				for _, e := range st.set.memberElems(m) {
+					g.out.memberAdd = append(g.out.memberAdd, setElem{name, e})
+				}
+			}
+		}
+	}
+	bySet := func(a, b setElem) int { return strings.Compare(a.set, b.set) }
+	slices.SortStableFunc(g.out.memberDel, bySet)
+	slices.SortStableFunc(g.out.memberAdd, bySet)
+}
+
+func (g *stager) settleSets() {
+	for _, name := range sortedKeys(g.touch) {
+		st := g.sets[name]
+		switch {
+		case st.refs > 0 && !st.live:
+			st.live = true
+			g.out.newSets = append(g.out.newSets, st.set)
+		case st.refs == 0:
+			if st.live {
+				g.out.goneSets = append(g.out.goneSets, name)
+			}
+			delete(g.sets, name)
+			if id := st.set.id; id != "" {
+				g.byID[id] = slices.DeleteFunc(g.byID[id], func(n string) bool { return n == name })
+				if len(g.byID[id]) == 0 {
+					delete(g.byID, id)
+				}
+			}
+		}
+	}
+}
+
+// takeEndpoints turns changed endpoints into changed elements. Of several
+// endpoints that claim one interface the first by name has it.
+func (g *stager) takeEndpoints(ch *policy.Changes) {
+	ifaces := map[string]bool{}
+	for id, e := range ch.Endpoints {
+		delete(g.problems, endpointOwner(id))
+		if old := g.endpoints[id]; old != nil {
+			ifaces[old.Interface] = true
+			g.claims[old.Interface] = slices.DeleteFunc(g.claims[old.Interface], func(x policy.EndpointID) bool { return x == id })
+			delete(g.endpoints, id)
+		}
+		if e == nil {
+			continue
+		}
+		if err := g.r.validInterface(e.Interface); err != nil {
+			g.problems[endpointOwner(id)] = err
+			continue
+		}
+		g.endpoints[id] = e
+		g.claims[e.Interface] = append(g.claims[e.Interface], id)
+		ifaces[e.Interface] = true
+	}
+	for _, iface := range sortedKeys(ifaces) {
+		g.settleInterface(iface)
+	}
+}
+
+func (g *stager) settleInterface(iface string) {
+	claims := g.claims[iface]
+	slices.SortFunc(claims, func(a, b policy.EndpointID) int {
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+	})
+	var want []setElem
+	for i, id := range claims {
+		if i == 0 {
+			delete(g.problems, endpointOwner(id))
+			want = g.r.endpoint(g.endpoints[id])
+			continue
+		}
+		g.problems[endpointOwner(id)] = fmt.Errorf("spec.interfaceName %q: already used by %s; give it another interface",
+			iface, endpointOwner(claims[0]))
+	}
+	del, add := diffElems(g.live[iface], want)
+	g.out.elemDel = append(g.out.elemDel, del...)
+	g.out.elemAdd = append(g.out.elemAdd, add...)
+	if len(claims) == 0 {
+		delete(g.claims, iface)
+		delete(g.live, iface)
+		return
+	}
+	g.live[iface] = want
+}
+
+// diffElems returns what to delete from old and add to it to reach want. An
+// element whose target changes is in both.
+func diffElems(old, want []setElem) (del, add []setElem) {
+	type at struct {
+		set string
+		place
+	}
+	have := make(map[at]string, len(old))
+	for _, e := range old {
+		have[at{e.set, e.place()}] = e.target
+	}
+	seen := make(map[at]bool, len(want))
+	for _, e := range want {
+		k := at{e.set, e.place()}
+		if seen[k] {
+			continue
+		}
+		seen[k] = true
+		target, ok := have[k]
+		if ok && target == e.target {
+			delete(have, k)
+		} else {
+			add = append(add, e)
+		}
+	}
+	for _, e := range old {
+		k := at{e.set, e.place()}
+		if _, ok := have[k]; ok {
+			delete(have, k)
+			del = append(del, e)
+		}
+	}
+	return del, add
+}
+
+// validInterface refuses names that cannot be a workload's: the rules match
+// by prefix, and an uplink must never be claimed.
+func (r *renderer) validInterface(name string) error {
+	if name == "" || len(name) > 15 || strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c == '/' || c > '~' }) {
+		return fmt.Errorf("spec.interfaceName %q: not a name for a Linux interface (1 to 15 printable characters without space or slash)", name)
+	}
+	for _, p := range r.opts.Prefixes {
+		if strings.HasPrefix(name, p) {
+			return nil
+		}
+	}
+	return fmt.Errorf("spec.interfaceName %q: starts with none of the workload prefixes %s", name, strings.Join(r.opts.Prefixes, ", "))
+}
+
+func mapKeys[K comparable, V any](m map[K]V) func(func(K) bool) {
+	return func(yield func(K) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(mapKeys(m)) }
+
+func comparePolDir(a, b polDir) int {
+	return cmp.Or(strings.Compare(a.key.Kind, b.key.Kind), strings.Compare(a.key.Namespace, b.key.Namespace),
+		strings.Compare(a.key.Name, b.key.Name), int(a.dir)-int(b.dir))
+}

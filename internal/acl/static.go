@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package acl
+
+import (
+	"net/netip"
+
+	"github.com/google/nftables/expr"
+	"github.com/muslin-net/muslin/internal/policy"
+	"golang.org/x/sys/unix"
+)
+
+// Names of the chains and sets that are always there.
+const (
+	chainAntispoof    = "antispoof"     // every packet, before connection tracking
+	chainAntispoofWl  = "antispoof-wl"  // from a workload
+	chainAntispoofMAC = "antispoof-mac" // whose MAC address is known
+	chainAntispoofSrc = "antispoof-src" // explicit sources
+	chainAntispoofRPF = "antispoof-rpf" // reverse path
+	chainEgress       = "egress"
+	chainEgressWl     = "egress-wl"
+	chainIngress      = "ingress"
+	chainIngressWl    = "ingress-wl"
+	chainInput        = "input"
+	chainInputWl      = "input-wl"
+	chainInputHost    = "input-host"
+	chainInputHostWl  = "input-host-wl"
+
+	setInterfaces = "interfaces"  // interfaces of known endpoints
+	setFrom       = "from"        // interface : chain of its egress policy
+	setTo         = "to"          // interface : chain of its ingress policy
+	setMACChecked = "mac-checked" // interfaces whose MAC address is known
+	setMAC        = "mac"         // interface . its MAC address
+	setSrc4       = "src4"        // interface . its address
+	setSrc6       = "src6"
+	setLinkLocal  = "ll6"    // interface . its EUI-64 link-local address
+	setLLAny      = "ll-any" // interfaces free to choose a link-local address
+	setND         = "nd"     // ICMPv6 types an endpoint may always send to its host
+)
+
+// Priorities of linux/netfilter_ipv4.h.
+const (
+	priorityRaw    = -300
+	priorityFilter = 0
+)
+
+// neighbourTypes are the ICMPv6 types accepted towards the host: multicast
+// listener queries and reports, router and neighbour solicitations and
+// neighbour advertisements (RFC 2710, RFC 4861), and not router
+// advertisements (134) or redirects (137).
+var neighbourTypes = []byte{130, 131, 132, 133, 135, 136}
+
+func (r *renderer) staticSets() []*set {
+	s := func(name string, typ *setType, comment string) *set {
+		return &set{name: name, typ: typ, comment: comment, static: true}
+	}
+	nd := s(setND, setICMPv6, "neighbour discovery towards the host")
+	nd.elems = protoElems(neighbourTypes)
+	return []*set{
+		s(setInterfaces, setIfname, "interfaces of endpoints"),
+		s(setFrom, setVmap, "egress policy"),
+		s(setTo, setVmap, "ingress policy"),
+		s(setMACChecked, setIfname, "interfaces with a known MAC address"),
+		s(setMAC, setIfEther, "MAC addresses"),
+		s(setSrc4, setIfIPv4, "IPv4 addresses"),
+		s(setSrc6, setIfIPv6, "IPv6 addresses"),
+		s(setLinkLocal, setIfIPv6, "link-local addresses made from MAC addresses"),
+		s(setLLAny, setIfname, "interfaces with any link-local address"),
+		nd,
+	}
+}
+
+// staticChains renders the chains that do not depend on policy.
+//
+// A packet from a workload meets antispoof first, before connection tracking
+// can call it established. Forwarded, it then meets egress, and if that
+// accepts, ingress: an accept ends one base chain only. Towards the host it
+// meets input (its own egress policy) and input-host (what the operator lets
+// workloads do to the host). No other packet is decided upon here.
+func (r *renderer) staticChains() []*chain {
+	base := func(name, target string, num uint32, priority int32, key expr.MetaKey) *chain {
+		c := &chain{name: name, hook: &hook{num, priority}}
+		for _, p := range r.opts.Prefixes {
+			c.add(r.rule().prefixed(key, p).goTo(target).done(""))
+		}
+		c.add(r.rule().accept().done("not a workload"))
+		return c
+	}
+	forward := func(name, set string, key expr.MetaKey) *chain {
+		c := &chain{name: name}
+		c.add(r.rule().dispatch(key, set).done(""))
+		c.add(r.rule().drop().done("unknown interface"))
+		return c
+	}
+	chains := []*chain{
+		base(chainAntispoof, chainAntispoofWl, unix.NF_INET_PRE_ROUTING, priorityRaw, expr.MetaKeyIIFNAME),
+		base(chainEgress, chainEgressWl, unix.NF_INET_FORWARD, priorityFilter, expr.MetaKeyIIFNAME),
+		base(chainIngress, chainIngressWl, unix.NF_INET_FORWARD, priorityFilter+1, expr.MetaKeyOIFNAME),
+		base(chainInput, chainInputWl, unix.NF_INET_LOCAL_IN, priorityFilter, expr.MetaKeyIIFNAME),
+		base(chainInputHost, chainInputHostWl, unix.NF_INET_LOCAL_IN, priorityFilter+1, expr.MetaKeyIIFNAME),
+		forward(chainEgressWl, setFrom, expr.MetaKeyIIFNAME),
+		forward(chainIngressWl, setTo, expr.MetaKeyOIFNAME),
+	}
+
+	input := forward(chainInputWl, setFrom, expr.MetaKeyIIFNAME)
+	input.rules = append([]*rule{r.neighbours()}, input.rules...)
+
+	host := &chain{name: chainInputHostWl}
+	host.add(r.neighbours())
+	host.add(r.rule().ctState(ctEstablished|ctRelated, "established,related").accept().done(""))
+	if r.opts.HostAction == HostDrop {
+		host.add(r.rule().drop().done("endpoint to host"))
+	} else {
+		host.add(r.rule().accept().done("endpoint to host"))
+	}
+	chains = append(chains, input, host)
+	return append(chains, r.antispoof()...)
+}
+
+func (r *renderer) neighbours() *rule {
+	return r.rule().iifIn(setInterfaces).is(ipv6).l4proto(expr.CmpOpEq, ipv6.icmp).icmpTypeIn(ipv6, setND).
+		accept().done("neighbour discovery")
+}
+
+// antispoof renders the two independent layers: the explicit sources of each
+// interface, then the reverse path. Link-local sources and the unspecified
+// one have no route and skip the second.
+func (r *renderer) antispoof() []*chain {
+	rpf := chainAntispoofRPF
+	toRPF := func(b *rb) *rule {
+		if r.opts.withoutRPF {
+			return b.accept().done("")
+		}
+		return b.goTo(rpf).done("")
+	}
+
+	wl := &chain{name: chainAntispoofWl}
+	wl.add(r.rule().iifIn(setMACChecked).goTo(chainAntispoofMAC).done(""))
+	wl.add(r.rule().iifIn(setInterfaces).goTo(chainAntispoofSrc).done(""))
+	wl.add(r.rule().drop().done("unknown interface"))
+
+	mac := &chain{name: chainAntispoofMAC}
+	mac.add(r.rule().iifAnd(expr.PayloadBaseLLHeader, 6, 6, "ether saddr", setMAC).goTo(chainAntispoofSrc).done(""))
+	mac.add(r.rule().drop().done("MAC address"))
+
+	src := &chain{name: chainAntispoofSrc}
+	if r.opts.withoutSources {
+		src.add(toRPF(r.rule()))
+	}
+	src.add(toRPF(r.rule().is(ipv4).iifAnd(expr.PayloadBaseNetworkHeader, ipv4.src, ipv4.bytes, "ip saddr", setSrc4)))
+	src.add(toRPF(r.rule().is(ipv6).iifAnd(expr.PayloadBaseNetworkHeader, ipv6.src, ipv6.bytes, "ip6 saddr", setSrc6)))
+	src.add(r.rule().is(ipv6).iifAnd(expr.PayloadBaseNetworkHeader, ipv6.src, ipv6.bytes, "ip6 saddr", setLinkLocal).accept().done(""))
+	src.add(r.rule().is(ipv6).addr(ipv6, source, linkLocal, false).iifIn(setLLAny).accept().done(""))
+	src.add(r.rule().is(ipv6).addr(ipv6, source, unspecified, false).hopLimit(255).l4proto(expr.CmpOpEq, ipv6.icmp).
+		icmpBytes(ipv6, 0, []byte{135}, false).accept().done("duplicate address detection"))
+	src.add(r.rule().drop().done("source address"))
+
+	path := &chain{name: rpf}
+	path.add(r.rule().reversePath().accept().done(""))
+	path.add(r.rule().drop().done("reverse path"))
+	return []*chain{wl, mac, src, path}
+}
+
+var (
+	linkLocal   = netip.MustParsePrefix("fe80::/64")
+	unspecified = netip.MustParsePrefix("::/128")
+)
+
+// setElem is an element and the static set it belongs to.
+type setElem struct {
+	set string
+	elem
+}
+
+// endpoint renders the elements that make an endpoint live.
+func (r *renderer) endpoint(e *policy.Endpoint) []setElem {
+	owner := endpointOwner(e.ID)
+	if r.bad[owner] != nil {
+		return nil
+	}
+	iface := ifKey(e.Interface)
+	var out []setElem
+	add := func(set, key, target string) {
+		out = append(out, setElem{set, elem{key: key, target: target, owner: owner}})
+	}
+	add(setInterfaces, iface, "")
+	for _, a := range e.Addrs {
+		// A zone or a v4-mapped form is no source that a packet can carry.
+		a = a.WithZone("")
+		switch {
+		case a.Is4():
+			add(setSrc4, iface+string(a.AsSlice()), "")
+		case a.Is6() && !a.Is4In6():
+			add(setSrc6, iface+string(a.AsSlice()), "")
+		}
+	}
+	if e.HasMAC {
+		add(setMACChecked, iface, "")
+		add(setMAC, iface+string(e.MAC[:])+"\x00\x00", "")
+		ll := eui64(e.MAC)
+		add(setLinkLocal, iface+string(ll[:]), "")
+	} else {
+		add(setLLAny, iface, "")
+	}
+	if e.Effective != nil {
+		add(setFrom, iface, effectiveChain(e.Effective.ID, policy.Egress))
+		add(setTo, iface, effectiveChain(e.Effective.ID, policy.Ingress))
+	}
+	return out
+}
+
+// eui64 is the link-local address made from a MAC address (RFC 4291 appendix A).
+func eui64(m [6]byte) [16]byte {
+	return [16]byte{0xfe, 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]}
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package acl
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/muslin-net/muslin/internal/policy"
+)
+
+// Text shows the desired table for the view, as nft(8) would write it in
+// spirit; it is never parsed.
+func (t *Table) Text(view policy.View) string {
+	return text(&renderer{opts: t.opts, bad: t.bad, text: true}, view)
+}
+
+func text(r *renderer, view policy.View) string {
+	_, w := entire(r, view)
+	var b strings.Builder
+	fmt.Fprintf(&b, "table inet %s {\n", TableName)
+	for _, s := range w.sets {
+		word := "set"
+		if s.typ == setVmap {
+			word = "map"
+		}
+		fmt.Fprintf(&b, "\t%s %s {\n\t\ttype %s\n", word, s.name, s.typ.word)
+		if s.comment != "" {
+			fmt.Fprintf(&b, "\t\tcomment %q\n", s.comment)
+		}
+		for _, e := range elemTexts(s, w.content(s, view)) {
+			fmt.Fprintf(&b, "\t\t%s\n", e)
+		}
+		b.WriteString("\t}\n")
+	}
+	for _, c := range w.chains {
+		fmt.Fprintf(&b, "\tchain %s {", c.name)
+		if c.comment != "" {
+			fmt.Fprintf(&b, " # %s", c.comment)
+		}
+		b.WriteString("\n")
+		if c.hook != nil {
+			fmt.Fprintf(&b, "\t\ttype filter hook %s priority %d; policy accept\n", hookWord(c.hook.num), c.hook.priority)
+		}
+		for _, r := range c.rules {
+			fmt.Fprintf(&b, "\t\t%s", r.text)
+			if r.comment != "" {
+				fmt.Fprintf(&b, " # %s", r.comment)
+			}
+			b.WriteString("\n")
+		}
+		b.WriteString("\t}\n")
+	}
+	b.WriteString("}\n")
+	return b.String()
+}
+
+func hookWord(n uint32) string {
+	return [...]string{"prerouting", "input", "forward", "output", "postrouting"}[n]
+}
+
+func elemTexts(s *set, es []elem) []string {
+	var out []string
+	if s.typ.flags&4 != 0 { // interval
+		for i, e := range es {
+			if e.end {
+				continue
+			}
+			stop := ""
+			if i+1 < len(es) && es[i+1].end {
+				stop = es[i+1].key
+			}
+			out = append(out, rangeText(e.key, stop))
+		}
+		slices.Sort(out)
+		return out
+	}
+	for _, e := range es {
+		var t string
+		switch s.typ {
+		case setEnd4, setEnd6:
+			n := len(e.key) - 8
+			t = keyText(e.key[:n]) + " . " + strconv.Itoa(int(e.key[n])) + " . " + keyText(e.key[n+4:n+6])
+		case setIfname, setVmap:
+			t = cstr([]byte(e.key))
+		case setIfIPv4, setIfIPv6:
+			t = cstr([]byte(e.key[:16])) + " . " + keyText(e.key[16:])
+		case setIfEther:
+			t = cstr([]byte(e.key[:16])) + " . " + net.HardwareAddr(e.key[16:22]).String()
+		default:
+			t = keyText(e.key)
+		}
+		if e.target != "" {
+			t += " : goto " + e.target
+		}
+		out = append(out, t)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// keyText shows an address, a port or a number by its length.
+func keyText(k string) string {
+	switch len(k) {
+	case 4, 16:
+		a, _ := netip.AddrFromSlice([]byte(k))
+		return a.String()
+	case 2:
+		return strconv.Itoa(int(k[0])<<8 | int(k[1]))
+	case 1:
+		return strconv.Itoa(int(k[0]))
+	}
+	return fmt.Sprintf("%x", k)
+}

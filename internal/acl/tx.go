@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package acl
+
+import (
+	"github.com/muslin-net/muslin/internal/policy"
+	"golang.org/x/sys/unix"
+)
+
+// tx is a transaction in the making. Its sections are sent in this order, so
+// that every message finds what it refers to and nothing is removed that is
+// still referred to. The kernel shows packets only the whole.
+type tx struct {
+	table     msgs // the table itself
+	sets      msgs // new sets
+	chains    msgs // new chains, empty
+	members   msgs // elements of the sets that rules look up
+	rules     msgs // chains flushed and refilled
+	elements  msgs // elements that make endpoints live, out then in
+	goneSets  msgs
+	goneChain msgs
+	setID     uint32
+}
+
+func (t *tx) all() *msgs {
+	var m msgs
+	for _, s := range []*msgs{&t.table, &t.sets, &t.chains, &t.members, &t.rules, &t.elements, &t.goneSets, &t.goneChain} {
+		m.append(s)
+	}
+	return &m
+}
+
+func (t *tx) newSet(s *set, es []elem) {
+	t.setID++
+	t.sets.addSet(s, t.setID)
+	t.members.elems(unix.NFT_MSG_NEWSETELEM, s.name, es)
+}
+
+func (t *tx) newChain(c *chain) {
+	t.chains.addChain(c)
+	for _, r := range c.rules {
+		t.rules.addRule(c.owner, c.name, r)
+	}
+}
+
+// refill replaces the rules of a chain that stays.
+func (t *tx) refill(c *chain) {
+	t.rules.flushChain(c.owner, c.name)
+	for _, r := range c.rules {
+		t.rules.addRule(c.owner, c.name, r)
+	}
+}
+
+// dropChain empties a chain together with the rules that may jump to it, and
+// removes it at the end.
+func (t *tx) dropChain(name string) {
+	t.rules.flushChain("", name)
+	t.goneChain.delChain("", name)
+}
+
+// setElems writes the elements, which are grouped by set.
+func setElems(m *msgs, typ uint16, es []setElem) {
+	for i := 0; i < len(es); {
+		var run []elem
+		name := es[i].set
+		for ; i < len(es) && es[i].set == name; i++ {
+			run = append(run, es[i].elem)
+		}
+		m.elems(typ, name, run)
+	}
+}
+
+// incremental makes the transaction for a change to a table that is as the
+// state said before.
+func incremental(c *change, view policy.View) *msgs {
+	var t tx
+	for _, s := range c.newSets {
+		t.newSet(s, s.content(view))
+	}
+	for _, ch := range c.chains {
+		if c.isNew[ch.name] {
+			t.newChain(ch)
+		} else {
+			t.refill(ch)
+		}
+	}
+	setElems(&t.members, unix.NFT_MSG_DELSETELEM, c.memberDel)
+	setElems(&t.members, unix.NFT_MSG_NEWSETELEM, c.memberAdd)
+	setElems(&t.elements, unix.NFT_MSG_DELSETELEM, c.elemDel)
+	setElems(&t.elements, unix.NFT_MSG_NEWSETELEM, c.elemAdd)
+	for _, n := range c.goneSets {
+		t.goneSets.delSet("", n)
+	}
+	for _, n := range c.goneChains {
+		t.dropChain(n)
+	}
+	return t.all()
+}
+
+// whole is the complete desired table.
+type whole struct {
+	chains []*chain
+	sets   []*set
+	elems  map[string][]elem // of static sets, by name
+}
+
+// entire stages everything into a new state and collects the whole table.
+func entire(r *renderer, view policy.View) (*state, *whole) {
+	st := newState()
+	ch := everything(view)
+	c := st.stage(r, view, &ch)
+	w := &whole{chains: append(r.staticChains(), c.chains...), elems: map[string][]elem{}}
+	w.sets = append(r.staticSets(), c.newSets...)
+	for _, e := range c.elemAdd {
+		w.elems[e.set] = append(w.elems[e.set], e.elem)
+	}
+	return st, w
+}
+
+// content returns the elements a set should have.
+func (w *whole) content(s *set, view policy.View) []elem {
+	if s.static && s.elems == nil {
+		return w.elems[s.name]
+	}
+	return s.content(view)
+}
+
+// create makes the transaction that builds the table where there is none.
+// With replace, what is there goes in the same transaction.
+func (w *whole) create(view policy.View, replace bool) *msgs {
+	var t tx
+	if replace {
+		t.table.delTable()
+	}
+	t.table.addTable()
+	for _, s := range w.sets {
+		es := w.content(s, view)
+		t.setID++
+		t.sets.addSet(s, t.setID)
+		if s.static {
+			t.elements.elems(unix.NFT_MSG_NEWSETELEM, s.name, es)
+		} else {
+			t.members.elems(unix.NFT_MSG_NEWSETELEM, s.name, es)
+		}
+	}
+	for _, c := range w.chains {
+		t.newChain(c)
+	}
+	return t.all()
+}
+
+// repair makes the transaction that turns what is there into what should be;
+// it is empty if nothing differs. ok is false if that takes more than a
+// transaction may do to a table that stays: then it must be replaced.
+func (w *whole) repair(a *actual, view policy.View) (m *msgs, ok bool) {
+	var t tx
+	if a.foreign {
+		return nil, false
+	}
+	if a.flags != 0 {
+		t.table.addTable() // dormant: wake it
+	}
+	wanted := map[string]bool{}
+	for _, s := range w.sets {
+		wanted[s.name] = true
+		es := w.content(s, view)
+		have := a.sets[s.name]
+		if have == nil {
+			t.newSet(s, es)
+			continue
+		}
+		if !have.is(s.typ) {
+			return nil, false
+		}
+		into := &t.members
+		if s.static {
+			into = &t.elements
+		}
+		del, add := have.diff(es)
+		into.elems(unix.NFT_MSG_DELSETELEM, s.name, del)
+		into.elems(unix.NFT_MSG_NEWSETELEM, s.name, add)
+	}
+	for _, n := range sortedKeys(a.sets) {
+		if !wanted[n] {
+			t.goneSets.delSet("", n)
+		}
+	}
+	clear(wanted)
+	for _, c := range w.chains {
+		wanted[c.name] = true
+		have := a.chains[c.name]
+		switch {
+		case have == nil:
+			t.newChain(c)
+		case !have.is(c):
+			return nil, false
+		default:
+			if have.policy != nfAccept && c.hook != nil {
+				t.chains.addChain(c)
+			}
+			if !have.holds(c) {
+				t.refill(c)
+			}
+		}
+	}
+	for _, n := range sortedKeys(a.chains) {
+		if !wanted[n] {
+			t.dropChain(n)
+		}
+	}
+	return t.all(), true
+}
