@@ -3,7 +3,6 @@
 package store
 
 import (
-	"fmt"
 	"strings"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
@@ -30,9 +29,9 @@ const (
 const (
 	// KindBlock is an allocation block. Name is its CIDR.
 	KindBlock = "IPAMBlock"
-	// KindAffinity is a node's claim to a block. Namespace is the node, Name
+	// KindBlockAffinity is a node's claim to a block. Namespace is the node, Name
 	// the CIDR. Without a CIDR it is the legacy mark that a node uses IPAM.
-	KindAffinity = "IPAMAffinity"
+	KindBlockAffinity = "IPAMAffinity"
 	// KindIPAMConfig is the one IPAM configuration. Name is "default".
 	KindIPAMConfig = "IPAMConfigV1"
 )
@@ -62,10 +61,10 @@ func refOf(key string) (ref, bool) {
 			return ref{}, false
 		}
 		if !found {
-			return ref{kind: KindAffinity, namespace: node}, true
+			return ref{kind: KindBlockAffinity, namespace: node}, true
 		}
 		if cidr, ok := blockCIDR(rest); ok {
-			return ref{kind: KindAffinity, namespace: node, name: cidr}, true
+			return ref{kind: KindBlockAffinity, namespace: node, name: cidr}, true
 		}
 	}
 	return ref{}, false
@@ -83,18 +82,13 @@ func blockCIDR(s string) (string, bool) {
 	return "", false
 }
 
-// decode turns a resource's bytes into its object. The key, not the value,
-// says what it is called: a policy's order among its equals goes by key.
-func decode(r ref, raw []byte, rev int64) (v3.Resource, error) {
-	obj, err := v3.DecodeStored(r.kind, raw)
+// decodeKV turns a resource's bytes into its object. The key, not the value,
+// says what it is called (a policy may be displayed under another name).
+func decodeKV(kv KV) (v3.Resource, error) {
+	obj, err := v3.DecodeKV(kv.Key, kv.Value)
 	if err != nil {
-		return nil, err
+		return nil, &Error{Op: "read", Object: kv.Key, Err: err}
 	}
-	if obj == nil {
-		return nil, fmt.Errorf("empty value")
-	}
-	m := obj.Meta()
-	m.Namespace, m.Name = r.namespace, r.name
-	m.ResourceVersion = formatRevision(rev)
+	obj.Meta().ResourceVersion = formatRevision(kv.Revision)
 	return obj, nil
 }

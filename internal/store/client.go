@@ -4,10 +4,12 @@ package store
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,10 +33,40 @@ type Client struct {
 	endpoints []string
 	timeout   time.Duration
 	etcd      *clientv3.Client
+	dial      func(context.Context, string) (net.Conn, error)
+	tls       *tls.Config
 	dialErr   atomic.Pointer[error]
 
 	mu       sync.Mutex
 	watchers map[*watcher]struct{}
+	conns    map[*conn]struct{}
+}
+
+// conn is a connection that can be found again, to end it.
+type conn struct {
+	net.Conn
+	c *Client
+}
+
+func (n *conn) Close() error {
+	n.c.mu.Lock()
+	delete(n.c.conns, n)
+	n.c.mu.Unlock()
+	return n.Conn.Close()
+}
+
+// drop closes every connection. gRPC alone would go on using one that is dead
+// until its own, slower, probes say so.
+func (c *Client) drop() {
+	c.mu.Lock()
+	all := make([]*conn, 0, len(c.conns))
+	for n := range c.conns {
+		all = append(all, n)
+	}
+	c.mu.Unlock()
+	for _, n := range all {
+		n.Close()
+	}
 }
 
 // Open prepares a connection. It does not wait for etcd: each request fails
@@ -53,13 +85,12 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{log: log, endpoints: endpoints, timeout: cfg.Timeout, watchers: map[*watcher]struct{}{}}
+	c := &Client{log: log, endpoints: endpoints, timeout: cfg.Timeout, watchers: map[*watcher]struct{}{}, conns: map[*conn]struct{}{}}
 	if c.timeout <= 0 {
 		c.timeout = requestTimeout
 	}
-	dial := cfg.Dial
-	if dial == nil {
-		dial = dialDirect
+	if c.dial, c.tls = cfg.Dial, tlsCfg; c.dial == nil {
+		c.dial = dialDirect
 	}
 	// gRPC's own pause between attempts to connect grows to two minutes;
 	// a fabric wants its datastore back within seconds.
@@ -76,7 +107,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Client, error) {
 		DialTimeout:          c.timeout,
 		Logger:               zap.NewNop(),
 		DialOptions: []grpc.DialOption{
-			grpc.WithContextDialer(c.recordDial(dial)),
+			grpc.WithContextDialer(c.recordDial),
 			grpc.WithConnectParams(grpc.ConnectParams{Backoff: pause, MinConnectTimeout: 3 * time.Second}),
 			grpc.WithSharedWriteBuffer(true),
 			grpc.WithDisableServiceConfig(),
@@ -120,16 +151,51 @@ func dialDirect(ctx context.Context, addr string) (net.Conn, error) {
 
 // recordDial remembers why the last attempt to connect failed: gRPC hides it
 // behind a deadline.
-func (c *Client) recordDial(dial func(context.Context, string) (net.Conn, error)) func(context.Context, string) (net.Conn, error) {
-	return func(ctx context.Context, addr string) (net.Conn, error) {
-		conn, err := dial(ctx, addr)
-		if err != nil {
-			c.dialErr.Store(&err)
-		} else {
-			c.dialErr.Store(nil)
-		}
-		return conn, err
+func (c *Client) recordDial(ctx context.Context, addr string) (net.Conn, error) {
+	raw, err := c.dial(ctx, addr)
+	if err != nil {
+		c.dialErr.Store(&err)
+		return nil, err
 	}
+	c.dialErr.Store(nil)
+	n := &conn{Conn: raw, c: c}
+	c.mu.Lock()
+	c.conns[n] = struct{}{}
+	c.mu.Unlock()
+	return n, nil
+}
+
+// DialRaw opens a plain connection to the first endpoint that answers, for
+// tunnelling someone else's requests to etcd. TLS is done here; authentication
+// is the requester's.
+func (c *Client) DialRaw(ctx context.Context) (net.Conn, error) {
+	var errs []error
+	for _, e := range c.endpoints {
+		u, err := url.Parse(e)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		addr, secure := u.Host, u.Scheme == "https"
+		if u.Scheme == "unix" || u.Scheme == "unixs" {
+			addr, secure = "unix://"+u.Path, u.Scheme == "unixs"
+		}
+		conn, err := c.dial(ctx, addr)
+		if err == nil && secure {
+			cfg := c.tls.Clone()
+			cfg.ServerName, cfg.NextProtos = u.Hostname(), []string{"h2"}
+			tc := tls.Client(conn, cfg)
+			if err = tc.HandshakeContext(ctx); err != nil {
+				conn.Close()
+			}
+			conn = tc
+		}
+		if err == nil {
+			return conn, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, c.wrap("connect to", "etcd", fmt.Errorf("%w: %w", ErrUnavailable, errors.Join(errs...)))
 }
 
 func (c *Client) lastDialError() error {

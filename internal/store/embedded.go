@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"go.etcd.io/etcd/server/v3/embed"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
@@ -126,6 +127,9 @@ func serverConfig(cfg EmbeddedConfig, urls []url.URL) *embed.Config {
 	// The advertised peer URL is part of the member's identity and is never
 	// dialled; nothing listens.
 	ec.ListenPeerUrls = nil
+	// A new directory is a new cluster, with an id that no other one has. An
+	// existing one knows its id.
+	ec.InitialClusterToken = uuid.NewString()
 	ec.InitialCluster = ec.Name + "=" + embed.DefaultInitialAdvertisePeerURLs
 	// History is kept for an hour: a node away for longer lists again.
 	ec.AutoCompactionMode = embed.CompactorModePeriodic

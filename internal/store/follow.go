@@ -242,6 +242,7 @@ func (s *stream) tend(ctx context.Context) {
 		due := asked != 0 && now-asked > tun.pong && s.answers.Load()
 		if due || (!s.created.Load() && now > tun.pong) {
 			s.cancel(fmt.Errorf("%w at %s: no answer on the watch for %s", ErrUnavailable, strings.Join(s.w.c.endpoints, ","), tun.pong))
+			s.w.c.drop()
 			return
 		}
 		if s.created.Load() && (want || (asked == 0 && now-heard > tun.ping)) {

@@ -37,11 +37,12 @@ type Update struct {
 // Change is the newest state of one key.
 type Change struct {
 	Key string
-	// Kind is a kind of api/v3, KindBlock, KindAffinity or KindIPAMConfig.
+	// Kind is a kind of api/v3, KindBlock, KindBlockAffinity or KindIPAMConfig.
 	Kind string
-	// Namespace is of a namespaced kind, or the node of a KindAffinity.
+	// Namespace is of a namespaced kind, or the node of a KindBlockAffinity.
 	Namespace string
-	// Name is the object's name in the key; see DisplayName for policies.
+	// Name is the name in the key, which is the identity. A policy may be
+	// displayed under another: Object.Meta().Name.
 	Name string
 	// Revision is the revision the key was last written, or deleted, at. For
 	// a deletion found by a listing it is the revision of the listing.
@@ -200,8 +201,8 @@ func changesOf(items []item) []Change {
 		ch := Change{Key: it.key, Kind: r.kind, Namespace: r.namespace, Name: r.name, Revision: it.rev, Raw: it.raw, Deleted: it.deleted}
 		if !it.deleted && isResource(it.key) {
 			var err error
-			if ch.Object, err = decode(r, it.raw, it.rev); err != nil {
-				ch.Object, ch.Err = nil, &Error{Op: "read", Object: it.key, Err: err}
+			if ch.Object, err = decodeKV(KV{Key: it.key, Value: it.raw, Revision: it.rev}); err != nil {
+				ch.Object, ch.Err = nil, err
 			}
 		}
 		it.raw = nil
@@ -284,9 +285,10 @@ func (w *watcher) waitRoom(ctx context.Context) error {
 }
 
 // RequestProgress asks etcd to tell every running Watch which revision it has
-// reached, although none of its keys changed. The answer arrives as an Update
-// without changes.
-func (c *Client) RequestProgress() {
+// reached, although none of its keys changed. It does not wait: the answer
+// arrives as an Update without changes, or not at all if the connection breaks
+// meanwhile. See WaitRevision.
+func (c *Client) RequestProgress(context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for w := range c.watchers {
