@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"math"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/selector"
+)
+
+// World is the objects that verdicts depend on, as they are in the datastore.
+// The zero value is an empty one; Put fills it. It is for Evaluate: nobody needs
+// to keep one.
+type World struct {
+	Endpoints         map[EndpointID]*v3.WorkloadEndpoint
+	Policies          map[Key]*v3.NetworkPolicy
+	GlobalPolicies    map[Key]*v3.GlobalNetworkPolicy
+	Profiles          map[string]*v3.Profile
+	Tiers             map[string]*v3.Tier
+	NetworkSets       map[Key]*v3.NetworkSet
+	GlobalNetworkSets map[Key]*v3.GlobalNetworkSet
+	Bad               map[Key]error // policies of which only the selector can be trusted
+}
+
+// Put takes an object as Index.Set does, except that a World knows no last
+// good version. Kinds that do not matter are ignored.
+func (w *World) Put(k Key, r v3.Resource, err error) {
+	id := EndpointID{k.Namespace, k.Name}
+	delete(w.Bad, k)
+	switch k.Kind {
+	case kindEndpoint:
+		put(&w.Endpoints, id, r, err)
+	case kindPolicy:
+		if put(&w.Policies, k, r, nil) && err != nil {
+			set(&w.Bad, k, err)
+		}
+	case kindGlobalPolicy:
+		if put(&w.GlobalPolicies, k, r, nil) && err != nil {
+			set(&w.Bad, k, err)
+		}
+	case kindProfile:
+		put(&w.Profiles, k.Name, r, err)
+	case kindTier:
+		put(&w.Tiers, k.Name, r, err)
+	case kindNetworkSet:
+		put(&w.NetworkSets, k, r, err)
+	case kindGlobalNetwSet:
+		put(&w.GlobalNetworkSets, k, r, err)
+	}
+}
+
+// put stores r if it is a readable T, and otherwise forgets what was there.
+func put[K comparable, T v3.Resource](m *map[K]T, k K, r v3.Resource, err error) bool {
+	o, ok := r.(T)
+	if !ok || err != nil {
+		delete(*m, k)
+		return false
+	}
+	set(m, k, o)
+	return true
+}
+
+func set[K comparable, V any](m *map[K]V, k K, v V) {
+	if *m == nil {
+		*m = map[K]V{}
+	}
+	(*m)[k] = v
+}
+
+// Owner returns the endpoint that has an address: of several, the one created
+// first, and of equals the lowest namespace and name.
+func (w *World) Owner(a netip.Addr) (id EndpointID, ok bool) {
+	var at int64
+	for other, e := range w.Endpoints {
+		nets, open := openEndpoint(e)
+		if !open || !holds(nets, a) {
+			continue
+		}
+		t := created(e)
+		if !ok || t < at || t == at && other.lower(id) {
+			id, at, ok = other, t, true
+		}
+	}
+	return id, ok
+}
+
+func created(e *v3.WorkloadEndpoint) int64 {
+	if s := e.Metadata.CreationTimestamp; s != nil {
+		if t, err := time.Parse(time.RFC3339, *s); err == nil {
+			return t.UnixNano()
+		}
+	}
+	return math.MaxInt64
+}
+
+// openEndpoint returns the addresses of an endpoint, and false if it is closed.
+func openEndpoint(e *v3.WorkloadEndpoint) ([]netip.Prefix, bool) {
+	nets, err := endpointNets(e.Spec.IPNetworks)
+	if err != nil || len(nets) == 0 || e.Spec.InterfaceName == "" || len(e.Spec.AllowSpoofedSourcePrefixes) > 0 {
+		return nil, false
+	}
+	if e.Spec.MAC != "" {
+		if mac, err := net.ParseMAC(e.Spec.MAC); err != nil || len(mac) != 6 {
+			return nil, false
+		}
+	}
+	return nets, true
+}
+
+// closed tells whether nothing passes to or from an endpoint: it is bad, or
+// another one of its node with a lower name has its interface.
+func (w *World) closed(id EndpointID) bool {
+	e := w.Endpoints[id]
+	if e == nil {
+		return true
+	}
+	if _, open := openEndpoint(e); !open {
+		return true
+	}
+	for other, o := range w.Endpoints {
+		if o.Spec.Node == e.Spec.Node && o.Spec.InterfaceName == e.Spec.InterfaceName && other.lower(id) {
+			if _, open := openEndpoint(o); open {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func holds(nets []netip.Prefix, a netip.Addr) bool {
+	for _, p := range nets {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// entity is an endpoint or network set that holds one of the packet's
+// addresses.
+type entity struct {
+	labels selector.Map
+	ports  []v3.EndpointPort
+}
+
+// entities returns all that hold an address.
+func (w *World) entities(a netip.Addr) []entity {
+	var all []entity
+	for id, e := range w.Endpoints {
+		if nets, open := openEndpoint(e); open && holds(nets, a) {
+			all = append(all, entity{w.endpointLabels(id), e.Spec.Ports})
+		}
+	}
+	for k, s := range w.NetworkSets {
+		if nets, err := parseNets("", s.Spec.Nets); err == nil && holds(nets, a) {
+			labels := trusted(s.Metadata.Labels)
+			labels[labelNamespace] = k.Namespace
+			w.inherit(labels, "kns."+k.Namespace)
+			all = append(all, entity{labels, nil})
+		}
+	}
+	for _, s := range w.GlobalNetworkSets {
+		if nets, err := parseNets("", s.Spec.Nets); err == nil && holds(nets, a) {
+			labels := selector.Map{}
+			for k, v := range s.Metadata.Labels {
+				if k != labelNamespace {
+					labels[k] = v
+				}
+			}
+			all = append(all, entity{labels, nil})
+		}
+	}
+	return all
+}
+
+// trusted copies labels without those that an object cannot give itself.
+func trusted(labels map[string]string) selector.Map {
+	own := selector.Map{}
+	for k, v := range labels {
+		if !strings.HasPrefix(k, "pcns.") && !strings.HasPrefix(k, "pcsa.") && k != labelServiceAccount {
+			own[k] = v
+		}
+	}
+	return own
+}
+
+// endpointLabels are those that selectors see.
+func (w *World) endpointLabels(id EndpointID) selector.Map {
+	e := w.Endpoints[id]
+	labels := trusted(e.Metadata.Labels)
+	if _, ok := labels[labelNamespace]; ok {
+		labels[labelNamespace] = id.Namespace
+	}
+	if e.Spec.ServiceAccountName != "" {
+		labels[labelServiceAccount] = e.Spec.ServiceAccountName
+	}
+	for _, name := range e.Spec.Profiles {
+		w.inherit(labels, name)
+	}
+	return labels
+}
+
+func (w *World) inherit(labels selector.Map, profile string) {
+	p := w.Profiles[profile]
+	if p == nil || profile == defaultAllow || badRules(p.Spec.Ingress) || badRules(p.Spec.Egress) {
+		return
+	}
+	for k, v := range p.Spec.LabelsToApply {
+		if _, ok := labels[k]; !ok {
+			labels[k] = v
+		}
+	}
+}
