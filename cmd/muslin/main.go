@@ -1,29 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command muslin is the whole system in one binary.
+// Command muslin is the whole system in one binary: the agent of a server, and
+// the command line for the data model and for the agent. See package cli.
 package main
 
 import (
-	_ "github.com/coreos/go-systemd/v22/daemon"
-	_ "github.com/gaissmai/bart"
-	_ "github.com/google/go-cmp/cmp"
-	_ "github.com/google/nftables"
-	_ "github.com/google/uuid"
-	_ "github.com/mdlayher/netlink"
-	_ "github.com/osrg/gobgp/v4/pkg/packet/bgp"
-	_ "github.com/prometheus/client_golang/prometheus/promhttp"
-	_ "github.com/rogpeppe/go-internal/testscript"
-	_ "github.com/spf13/cobra"
-	_ "github.com/vishvananda/netlink"
-	_ "github.com/vishvananda/netns"
-	_ "go.etcd.io/etcd/client/v3"
-	_ "go.etcd.io/etcd/server/v3/embed"
-	_ "go.uber.org/zap"
-	_ "golang.org/x/sync/errgroup"
-	_ "golang.org/x/sys/unix"
-	_ "google.golang.org/grpc"
-	_ "pgregory.net/rapid"
-	_ "sigs.k8s.io/yaml"
+	"os"
+	"runtime/debug"
+
+	"github.com/muslin-net/muslin/internal/cli"
 )
 
-func main() {}
+// version is set by the linker: see the Makefile.
+var version string
+
+func main() {
+	os.Exit(cli.Main(versionText(), os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+}
+
+// versionText falls back to what the go command recorded.
+func versionText() string {
+	if version != "" {
+		return version
+	}
+	if b, ok := debug.ReadBuildInfo(); ok && b.Main.Version != "" {
+		return b.Main.Version
+	}
+	return "unknown"
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	v3 "github.com/muslin-net/muslin/api/v3"
+)
+
+// completionTime bounds what a key press may cost.
+const completionTime = 2 * time.Second
+
+// completeObjects completes KIND from the registry and NAME… from the
+// datastore, if it answers at once.
+func (a *app) completeObjects(cmd *cobra.Command, words []string, partial string) ([]string, cobra.ShellCompDirective) {
+	const none = cobra.ShellCompDirectiveNoFileComp
+	if f := cmd.Flags().Lookup("filename"); f != nil && f.Changed {
+		return nil, none
+	}
+	if len(words) == 0 {
+		var out []string
+		for _, k := range v3.Kinds() {
+			out = append(out, strings.ToLower(k.Kind))
+		}
+		return out, none
+	}
+	k, ok := v3.LookupKind(words[0])
+	if !ok {
+		return nil, none
+	}
+	namespace := ""
+	if k.Namespaced {
+		namespace, _ = cmd.Flags().GetString("namespace")
+	}
+	return a.names(k.Kind, namespace, words[1:], partial), none
+}
+
+// completeNames completes the names of a cluster-scoped kind.
+func (a *app) completeNames(kind string) cobra.CompletionFunc {
+	return func(_ *cobra.Command, words []string, partial string) ([]string, cobra.ShellCompDirective) {
+		return a.names(kind, "", words, partial), cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// names lists the objects whose names begin like partial and are not among
+// those given; none if the datastore does not answer.
+func (a *app) names(kind, namespace string, given []string, partial string) []string {
+	ctx, cancel := context.WithTimeout(context.Background(), completionTime)
+	defer cancel()
+	o, err := a.objects(ctx)
+	if err != nil {
+		return nil
+	}
+	defer o.Close()
+	all, _, err := o.ReadAll(ctx, kind, namespace)
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, r := range all {
+		if n := r.Meta().Name; strings.HasPrefix(n, partial) && !slices.Contains(given, n) {
+			out = append(out, n)
+		}
+	}
+	return out
+}

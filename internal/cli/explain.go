@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/muslin-net/muslin/internal/node/api"
+)
+
+func (a *app) explainCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "explain SRC DST PROTO [PORT]",
+		Short: "Say whether a packet may pass, and which rule of which policy decides",
+		Long: `Says for each address family that both ends share whether the first packet of a flow may
+pass, and which rule of which policy decides at either end. The answer comes from the
+model: no packet is sent.
+
+SRC and DST are workloads (name, or namespace/name) or addresses. PROTO is a name or a
+number; tcp, udp and sctp need a port.`,
+		Example: `  muslin explain web db tcp 5432
+  muslin explain shop/web 192.0.2.7 udp 53
+  muslin explain web db icmp`,
+		Args: args(cobra.RangeArgs(3, 4)),
+	}
+	form := answerForm(cmd)
+	cmd.RunE = func(cmd *cobra.Command, words []string) error {
+		if err := checkForm(*form, answerForms); err != nil {
+			return err
+		}
+		q := url.Values{"src": {words[0]}, "dst": {words[1]}, "proto": {words[2]}}
+		if len(words) == 4 {
+			if n, err := strconv.ParseUint(words[3], 10, 16); err != nil || n == 0 {
+				return usagef("port %q: want 1–65535", words[3])
+			}
+			q.Set("port", words[3])
+		} else {
+			switch strings.ToLower(words[2]) {
+			case "tcp", "udp", "sctp", "6", "17", "132":
+				return usagef("explain: %s needs a port", words[2])
+			}
+		}
+		ctx, cancel := ask(cmd)
+		defer cancel()
+		var e api.Explain
+		if err := a.daemon().Get(ctx, "/v1/explain", q, &e); err != nil {
+			return err
+		}
+		return a.show(*form, e, func() error { return a.showExplain(e) })
+	}
+	return cmd
+}
+
+func (a *app) showExplain(e api.Explain) error {
+	what := e.Protocol
+	if e.Port > 0 {
+		what += fmt.Sprintf(" %d", e.Port)
+	}
+	if len(e.Families) == 0 {
+		_, err := fmt.Fprintf(a.Out, "%s and %s share no address family\n", e.Source, e.Destination)
+		return err
+	}
+	w := tabwriter.NewWriter(a.Out, 0, 8, 2, ' ', 0)
+	for _, f := range e.Families {
+		verdict := "DENIED"
+		if f.Allowed {
+			verdict = "ALLOWED"
+		}
+		fmt.Fprintf(w, "%s  %s (%s) to %s (%s), %s: %s\n", f.Family, e.Source, f.From, e.Destination, f.To, what, verdict)
+		for _, s := range f.Steps {
+			by := s.Object
+			if s.Rule >= 0 {
+				by += fmt.Sprintf(", rule %d", s.Rule)
+			}
+			fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", s.Where, s.Verdict, by, s.Text)
+		}
+	}
+	return w.Flush()
+}

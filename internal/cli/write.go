@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/store"
+)
+
+// writeFlags are those of the commands that change the datastore.
+type writeFlags struct {
+	files     []string
+	namespace string
+	skip      bool // what already is as wanted: exists, or does not
+}
+
+func (w *writeFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVarP(&w.files, "filename", "f", nil, "`file` or folder of objects, YAML or JSON; - is standard input; may be repeated")
+	cmd.Flags().StringVarP(&w.namespace, "namespace", "n", "default", "`namespace` of objects that name none")
+	_ = cmd.RegisterFlagCompletionFunc("namespace", cobra.NoFileCompletions)
+}
+
+// action is one way of writing an object.
+type action struct {
+	done  string // "applied"
+	write func(context.Context, objects, v3.Resource) (v3.Resource, error)
+}
+
+func (a *app) applyCommand() *cobra.Command {
+	return a.writeCommand("apply", "Create or change objects",
+		`Creates the objects of the files, or changes those that exist.
+
+All objects are checked first: if one is not valid, none is written.`,
+		action{"applied", func(ctx context.Context, o objects, r v3.Resource) (v3.Resource, error) { return o.Apply(ctx, r) }})
+}
+
+func (a *app) createCommand() *cobra.Command {
+	return a.writeCommand("create", "Create objects",
+		`Creates the objects of the files; one that exists is an error, unless --skip-exists is given.
+
+All objects are checked first: if one is not valid, none is written.`,
+		action{"created", func(ctx context.Context, o objects, r v3.Resource) (v3.Resource, error) { return o.Create(ctx, r) }})
+}
+
+func (a *app) replaceCommand() *cobra.Command {
+	return a.writeCommand("replace", "Replace objects that exist",
+		`Replaces the objects of the files; one that does not exist is an error.
+
+All objects are checked first: if one is not valid, none is written.`,
+		action{"replaced", func(ctx context.Context, o objects, r v3.Resource) (v3.Resource, error) { return o.Replace(ctx, r) }})
+}
+
+func (a *app) writeCommand(verb, short, long string, act action) *cobra.Command {
+	var w writeFlags
+	cmd := &cobra.Command{
+		Use:   verb + " -f FILE",
+		Short: short,
+		Long:  long,
+		Example: fmt.Sprintf(`  muslin %[1]s -f policy.yaml
+  muslin %[1]s -f tiers/ -f policies/
+  muslin get np -o yaml | muslin %[1]s -f -`, verb),
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if len(w.files) == 0 {
+				return usagef("%s: name a file with -f", verb)
+			}
+			return a.write(cmd.Context(), w, act)
+		},
+	}
+	w.register(cmd)
+	if verb == "create" {
+		cmd.Flags().BoolVar(&w.skip, "skip-exists", false, "pass over objects that exist")
+	}
+	return cmd
+}
+
+func (a *app) write(ctx context.Context, w writeFlags, act action) error {
+	docs, err := a.documents(w.files, w.namespace)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, d := range docs {
+		if err := v3.Validate(d.obj); err != nil {
+			errs = append(errs, prefixLines(d.file, err))
+		}
+	}
+	if len(errs) > 0 {
+		return errors.Join(append(errs, fmt.Errorf("nothing was written: %d of %d objects are not valid", len(errs), len(docs)))...)
+	}
+	slices.SortStableFunc(docs, func(x, y document) int { return order(x.ref) - order(y.ref) })
+
+	o, err := a.objects(ctx)
+	if err != nil {
+		return err
+	}
+	defer o.Close()
+	for _, d := range docs {
+		stored, err := act.write(ctx, o, d.obj)
+		switch {
+		case err == nil:
+			fmt.Fprintln(a.Out, act.done, showResource(stored))
+		case w.skip && errors.Is(err, store.ErrExists):
+			fmt.Fprintln(a.Out, "exists", d.ref)
+		default:
+			errs = append(errs, err)
+			if hopeless(err) {
+				return errors.Join(errs...)
+			}
+		}
+	}
+	return tally(errs, len(docs))
+}
+
+// tally adds a line that counts the failures, when there are several objects.
+func tally(errs []error, of int) error {
+	if len(errs) > 0 && of > 1 {
+		errs = append(errs, fmt.Errorf("%d of %d objects failed", len(errs), of))
+	}
+	return errors.Join(errs...)
+}
+
+// hopeless tells whether the next object would fail the same way.
+func hopeless(err error) bool {
+	return errors.Is(err, store.ErrUnavailable) || errors.Is(err, context.Canceled)
+}
+
+// order puts what others refer to before what refers to it.
+func order(r ref) int {
+	return slices.IndexFunc(v3.Kinds(), func(k v3.KindInfo) bool { return k.Kind == r.kind.Kind })
+}
+
+func (a *app) deleteCommand() *cobra.Command {
+	var w writeFlags
+	cmd := &cobra.Command{
+		Use:   "delete KIND NAME… | delete -f FILE",
+		Short: "Delete objects",
+		Long: `Deletes the objects named, or those of the files: of a file only kind, namespace and
+name count.`,
+		Example: `  muslin delete networkpolicy web db -n shop
+  muslin delete -f policy.yaml
+  muslin delete $(muslin get np -A -o name)`,
+		ValidArgsFunction: a.completeObjects,
+		RunE: func(cmd *cobra.Command, words []string) error {
+			return a.remove(cmd.Context(), w, words)
+		},
+	}
+	w.register(cmd)
+	cmd.Flags().BoolVar(&w.skip, "skip-not-exists", false, "pass over objects that do not exist")
+	return cmd
+}
+
+func (a *app) remove(ctx context.Context, w writeFlags, words []string) error {
+	targets, err := a.targets(w.files, w.namespace, words)
+	if err != nil {
+		return err
+	}
+	for _, t := range targets {
+		if t.name == "" {
+			return usagef("delete: name the %s to delete", t.kind.Kind)
+		}
+	}
+	slices.SortStableFunc(targets, func(x, y ref) int { return order(y) - order(x) })
+	o, err := a.objects(ctx)
+	if err != nil {
+		return err
+	}
+	defer o.Close()
+	var errs []error
+	for _, t := range targets {
+		err := o.Remove(ctx, t.kind.Kind, t.namespace, t.name, "")
+		switch {
+		case err == nil:
+			fmt.Fprintln(a.Out, "deleted", t)
+		case w.skip && errors.Is(err, store.ErrNotFound):
+			fmt.Fprintln(a.Out, "does not exist", t)
+		default:
+			errs = append(errs, err)
+			if hopeless(err) {
+				return errors.Join(errs...)
+			}
+		}
+	}
+	return tally(errs, len(targets))
+}
+
+// targets are the objects that the files describe, or else those the words
+// name.
+func (a *app) targets(files []string, namespace string, words []string) ([]ref, error) {
+	if len(files) == 0 {
+		return refs(words, namespace)
+	}
+	if len(words) > 0 {
+		return nil, usagef("give names or -f, not both")
+	}
+	docs, err := a.documents(files, namespace)
+	if err != nil {
+		return nil, err
+	}
+	var out []ref
+	for _, d := range docs {
+		if d.ref.name == "" {
+			return nil, fmt.Errorf("%s: a %s has no metadata.name", d.file, d.ref.kind.Kind)
+		}
+		out = append(out, d.ref)
+	}
+	return out, nil
+}
