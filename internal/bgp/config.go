@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bgp
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+)
+
+// Validate checks the fields that concern every session; each error names its
+// field. Peers are checked one by one, see PeerConfig.Validate.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(format string, a ...any) { errs = append(errs, fmt.Errorf(format, a...)) }
+	if c.ASN == 0 || c.ASN == asTrans || c.ASN == 1<<32-1 {
+		bad("ASN: %d is reserved; use 1 to 4294967294", c.ASN)
+	}
+	if !c.RouterID.Is4() || c.RouterID.IsUnspecified() {
+		bad("RouterID: %q is not an IPv4 address", c.RouterID)
+	}
+	if c.NextHop4.IsValid() && !c.NextHop4.Is4() {
+		bad("NextHop4: %s is not IPv4", c.NextHop4)
+	}
+	if c.NextHop6.IsValid() && (!c.NextHop6.Is6() || c.NextHop6.Is4In6() || c.NextHop6.IsLinkLocalUnicast()) {
+		bad("NextHop6: %s is not a global IPv6 address", c.NextHop6)
+	}
+	return errors.Join(errs...)
+}
+
+// Validate checks one neighbour; each error names the peer and the field.
+func (p PeerConfig) Validate() error {
+	var errs []error
+	bad := func(format string, a ...any) {
+		errs = append(errs, fmt.Errorf("peer %q (%s): %s", p.Name, p.Addr, fmt.Sprintf(format, a...)))
+	}
+	if a := p.Addr.Addr(); !p.Addr.IsValid() || a.IsUnspecified() || a.IsMulticast() || a.Is4In6() {
+		bad("Addr is not an address to connect to")
+	}
+	if p.ASN == 0 || p.ASN == asTrans || p.ASN == 1<<32-1 {
+		bad("ASN %d is reserved", p.ASN)
+	}
+	if p.LocalAddr.IsValid() && p.LocalAddr.Is4() != p.Addr.Addr().Is4() {
+		bad("LocalAddr %s is of the other family", p.LocalAddr)
+	}
+	if p.LocalAddr.IsValid() && p.LocalAddr == p.Addr.Addr() {
+		bad("Addr is our own LocalAddr")
+	}
+	return errors.Join(errs...)
+}
+
+// SetConfig replaces the configuration. The difference to the last one is
+// computed inside: a session that it does not concern stays up, a changed
+// policy or next hop is applied to the live session, and a removed peer gets
+// Cease. When a field that concerns every session is invalid, nothing changes;
+// an invalid peer, or the second of two with one address, is left out. Both
+// are reported in the error.
+func (s *Speaker) SetConfig(c Config) error {
+	if err := c.Validate(); err != nil {
+		return fmt.Errorf("BGP configuration: %w", err)
+	}
+	var errs []error
+	seen := make(map[netip.AddrPort]string)
+	peers := make([]PeerConfig, 0, len(c.Peers))
+	for _, p := range c.Peers {
+		if err := p.Validate(); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if other, dup := seen[p.Addr]; dup {
+			errs = append(errs, fmt.Errorf("peer %q (%s): Addr is also that of peer %q", p.Name, p.Addr, other))
+			continue
+		}
+		seen[p.Addr] = p.Name
+		peers = append(peers, p)
+	}
+	c.Peers = peers
+	s.post(func() { s.apply(c) })
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("BGP configuration: %w", err)
+	}
+	return nil
+}
+
+// families are those we have a next hop for.
+func (s *Speaker) families() familySet {
+	return familySet{v4: s.cfg.NextHop4.IsValid(), v6: s.cfg.NextHop6.IsValid()}
+}
+
+// apply runs in the loop.
+func (s *Speaker) apply(c Config) {
+	old, wasFamilies := s.cfg, s.families()
+	s.cfg, s.configured = c, true
+	resetAll := old.RouterID != c.RouterID || wasFamilies != s.families()
+
+	own := map[netip.Addr]bool{}
+	known := map[netip.Addr]bool{}
+	want := map[netip.AddrPort]PeerConfig{}
+	for _, a := range []netip.Addr{c.NextHop4, c.NextHop6} {
+		if a.IsValid() {
+			own[a] = true
+		}
+	}
+	for _, l := range c.Listen {
+		if !l.Addr().IsUnspecified() {
+			own[l.Addr()] = true
+		}
+	}
+	for _, p := range c.Peers {
+		if p.LocalAddr.IsValid() {
+			own[p.LocalAddr] = true
+		}
+		known[p.Addr.Addr()] = true
+		want[p.Addr] = p
+	}
+	ownChanged := !maps.Equal(own, s.own)
+	s.own = own
+	s.known.set(known)
+
+	for addr, l := range s.listeners {
+		if !containsAddr(c.Listen, addr) {
+			l.close()
+			delete(s.listeners, addr)
+		}
+	}
+	for _, addr := range c.Listen {
+		if s.listeners[addr] == nil {
+			s.listeners[addr] = s.listen(addr)
+		}
+	}
+	for addr, p := range s.peers {
+		if _, ok := want[addr]; !ok {
+			s.removePeer(p)
+		}
+	}
+	for _, pc := range c.Peers {
+		p := s.peers[pc.Addr]
+		if p == nil {
+			s.addPeer(pc)
+			continue
+		}
+		s.changePeer(p, pc, resetAll, ownChanged || old.ASN != c.ASN)
+	}
+	s.releaseEOR()
+	s.checkConverged()
+}
+
+func containsAddr(list []netip.AddrPort, a netip.AddrPort) bool {
+	for _, x := range list {
+		if x == a {
+			return true
+		}
+	}
+	return false
+}
+
+// localAS is the AS number we use towards a peer.
+func (s *Speaker) localAS(pc PeerConfig) uint32 {
+	if pc.LocalASN != 0 {
+		return pc.LocalASN
+	}
+	return s.cfg.ASN
+}
+
+// addPeer makes a peer, gives it a number, and starts connecting.
+func (s *Speaker) addPeer(pc PeerConfig) {
+	slot := -1
+	for i, src := range s.rib.sources {
+		if !src.used {
+			slot = i
+			break
+		}
+	}
+	if slot < 0 {
+		slot = len(s.rib.sources)
+		s.rib.sources = append(s.rib.sources, nil)
+	}
+	p := &peer{s: s, cfg: pc, slot: uint32(slot), localAS: s.localAS(pc)}
+	p.ebgp = p.localAS != pc.ASN
+	s.rib.sources[slot] = &source{used: true, ebgp: p.ebgp, addr: pc.Addr.Addr()}
+	s.peers[pc.Addr] = p
+	p.connect()
+	p.show(nil)
+}
+
+// removePeer ends everything of a peer: Cease, "peer de-configured" (RFC 4486).
+func (s *Speaker) removePeer(p *peer) {
+	p.cfg.Passive = true // nothing below may connect again
+	s.stopPeer(p, ceaseDeconfigured, "removed from the configuration")
+	for _, prefix := range s.rib.of(p.slot, nil) {
+		if s.rib.remove(prefix, p.slot) {
+			s.touch(prefix)
+		}
+	}
+	delete(s.peers, p.cfg.Addr)
+	s.rib.sources[p.slot].used = false
+}
+
+// stopPeer closes what a peer has and forgets retained routes' timers.
+func (s *Speaker) stopPeer(p *peer, sub uint8, why string) {
+	p.retry.stop()
+	p.hangUp()
+	for len(p.conns) > 0 {
+		s.fire(p.conns[0], evStop, &notification{code: codeCease, sub: sub, reason: why}, nil)
+	}
+	p.retry.stop()
+	p.settled.stop()
+	s.sweepAll(p)
+	p.show(nil)
+}
+
+// changePeer applies a new configuration to an existing peer.
+func (s *Speaker) changePeer(p *peer, pc PeerConfig, reset, rejudge bool) {
+	old := p.cfg
+	p.cfg = pc
+	reset = reset || old.ASN != pc.ASN || p.localAS != s.localAS(pc) || old.LocalAddr != pc.LocalAddr ||
+		old.HoldTime != pc.HoldTime || old.Keepalive != pc.Keepalive || old.TTLSecurity != pc.TTLSecurity
+	if reset {
+		s.stopPeer(p, ceaseConfigChange, "the configuration of the session changed")
+		p.localAS = s.localAS(pc)
+		p.ebgp = p.localAS != pc.ASN
+		s.rib.sources[p.slot].ebgp = p.ebgp
+		p.losses, p.flaps = 0, 0
+		p.connectLater()
+		p.show(nil)
+		return
+	}
+	if policyChanged(old.Import, old.ImportID, pc.Import, pc.ImportID) || rejudge {
+		s.rejudge(p)
+	}
+	if old.Passive && !pc.Passive {
+		p.connectLater()
+	}
+	if p.group != nil {
+		s.regroup(p)
+		if p.group.key.alone != 0 {
+			p.group.export = pc.Export
+			s.reexport(p.group)
+		} else {
+			p.group.export = pc.Export // equal IDs mean equal policies
+		}
+	}
+	p.show(nil)
+}
+
+// policyChanged compares policies by identity: functions cannot be compared, so
+// one without an ID counts as changed.
+func policyChanged(a Policy, aID string, b Policy, bID string) bool {
+	if a == nil && b == nil {
+		return false
+	}
+	return (a == nil) != (b == nil) || aID != bID || aID == ""
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bgp
+
+import "slices"
+
+// The decision process: RFC 4271 section 9.1.2.2 with the tie-breaks of RFC
+// 4456 section 9. Two rules come before it. What the node originates itself
+// always wins: otherwise an anycast address served here is sent elsewhere, and
+// an echo of our own route oscillates. A stale path (RFC 4724) loses
+// against any fresh one.
+
+// step is one comparison: negative when a is preferred over b, 0 when equal.
+type step struct {
+	name string
+	cmp  func(r *rib, a, b *path) int
+}
+
+// stepsToTie lead to the set of equal paths; stepsOfOne pick one of it. MED
+// stands between the parts of the first list, because it compares only
+// within one neighbouring AS and is therefore an elimination, not an order.
+var (
+	stepsBeforeMED = []step{
+		{"stale", func(_ *rib, a, b *path) int { return int(a.flags&pathStale) - int(b.flags&pathStale) }},
+		{"local preference", func(_ *rib, a, b *path) int { return cmpU32(b.out.lp(), a.out.lp()) }},
+		{"AS path length", func(_ *rib, a, b *path) int { return a.out.pathLen() - b.out.pathLen() }},
+		{"origin", func(_ *rib, a, b *path) int { return int(a.out.origin) - int(b.out.origin) }},
+	}
+	stepsAfterMED = []step{
+		{"eBGP over iBGP", func(r *rib, a, b *path) int {
+			switch ea, eb := r.sources[a.peer].ebgp, r.sources[b.peer].ebgp; {
+			case ea && !eb:
+				return -1
+			case eb && !ea:
+				return 1
+			}
+			return 0
+		}},
+	}
+	stepsOfOne = []step{
+		{"router ID", func(r *rib, a, b *path) int { return cmpU32(r.originID(a), r.originID(b)) }},
+		{"cluster list length", func(_ *rib, a, b *path) int { return len(a.out.clusters) - len(b.out.clusters) }},
+		{"peer address", func(r *rib, a, b *path) int {
+			return r.sources[a.peer].addr.Compare(r.sources[b.peer].addr)
+		}},
+		{"peer number", func(_ *rib, a, b *path) int { return cmpU32(a.peer, b.peer) }}, // two sessions to one address
+	}
+)
+
+func cmpU32(a, b uint32) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// originID is ORIGINATOR_ID where present, else the identifier of the peer.
+func (r *rib) originID(p *path) uint32 {
+	if p.out.hasOriginator {
+		return p.out.originator
+	}
+	return r.sources[p.peer].id
+}
+
+// decide sets the best and multi flags of a list.
+func (r *rib) decide(head *path) {
+	c := r.cand[:0]
+	for p := head; p != nil; p = p.next {
+		p.flags &^= pathBest | pathMulti
+		if p.out == nil {
+			continue
+		}
+		if p.peer == 0 {
+			// Clear the rest, too: they come later in the list.
+			for q := p.next; q != nil; q = q.next {
+				q.flags &^= pathBest | pathMulti
+			}
+			p.flags |= pathBest | pathMulti
+			return
+		}
+		c = append(c, p)
+	}
+	r.cand = c
+	if len(c) == 0 {
+		return
+	}
+	if len(c) > 1 {
+		c = r.keepBest(c, stepsBeforeMED)
+		c = eliminateMED(c)
+		c = r.keepBest(c, stepsAfterMED)
+	}
+	for _, p := range c {
+		p.flags |= pathMulti
+	}
+	if len(c) > 1 {
+		c = r.keepBest(c, stepsOfOne)
+	}
+	c[0].flags |= pathBest
+}
+
+// keepBest keeps, step after step, only the paths that no other beats. It
+// reuses the slice.
+func (r *rib) keepBest(c []*path, steps []step) []*path {
+	for _, s := range steps {
+		if len(c) == 1 {
+			break
+		}
+		top := c[0]
+		for _, p := range c[1:] {
+			if s.cmp(r, p, top) < 0 {
+				top = p
+			}
+		}
+		n := 0
+		for _, p := range c {
+			if s.cmp(r, p, top) == 0 {
+				c[n] = p
+				n++
+			}
+		}
+		c = c[:n]
+	}
+	return c
+}
+
+// eliminateMED drops every path that has a higher MULTI_EXIT_DISC than
+// another of the same neighbouring AS; a missing one counts as 0 (section
+// 9.1.2.2 c).
+func eliminateMED(c []*path) []*path {
+	if len(c) == 1 {
+		return c
+	}
+	beaten := func(p *path) bool {
+		return slices.ContainsFunc(c, func(q *path) bool {
+			return q.out.firstAS() == p.out.firstAS() && q.out.med < p.out.med
+		})
+	}
+	var drop uint64 // bit per candidate; more than 64 equal paths are not compared further
+	for i, p := range c[:min(len(c), 64)] {
+		if beaten(p) {
+			drop |= 1 << i
+		}
+	}
+	if drop == 0 {
+		return c
+	}
+	n := 0
+	for i, p := range c {
+		if i >= 64 || drop&(1<<i) == 0 {
+			c[n] = p
+			n++
+		}
+	}
+	return c[:n]
+}

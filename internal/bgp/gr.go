@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bgp
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Graceful restart, RFC 4724, without the N bit of RFC 8538.
+//
+// Restarting speaker. A process told that the forwarding state of its
+// predecessor is in place sets the R and F bits in its first OPEN to each
+// peer. It selects and announces routes at once: waiting for every peer, as
+// section 4.1 has it, is what keeps a server silent for minutes when one peer is dead. What
+// waits is only End-of-RIB, because it makes peers drop what we have not said
+// yet: until the daemon has named all it originates, and, if we pass routes on from eBGP peers, until
+// those have sent theirs or the restart time is over.
+//
+// Receiving speaker. When a connection breaks without a NOTIFICATION, the
+// routes of the families in the peer's capability become stale and stay for
+// the restart time. The new session keeps them per family if its OPEN says
+// that forwarding continued (F bit); End-of-RIB, or the timer, removes what was not
+// announced again. A NOTIFICATION in either direction, expiry of the hold
+// timer included, removes all routes at once.
+
+// defaultRestartTime is announced when the configuration names none.
+const defaultRestartTime = 120 * time.Second
+
+func (s *Speaker) restartTime() time.Duration {
+	if s.cfg.RestartTime > 0 {
+		return s.cfg.RestartTime
+	}
+	return defaultRestartTime
+}
+
+// staleTime is how long routes of a peer outlive its connection.
+func (p *peer) staleTime(o *openMessage) time.Duration {
+	if p.cfg.RestartTime > 0 {
+		return min(p.cfg.RestartTime, o.grTime)
+	}
+	return o.grTime
+}
+
+// markStale is for rib.edit.
+func (s *Speaker) markStale(p *path) bool {
+	p.flags |= pathStale
+	return true
+}
+
+// retain decides what happens to the routes of a session that ended.
+func (s *Speaker) retain(p *peer, c *conn, keep bool) {
+	p.retained = familySet{}
+	wait := p.staleTime(c.open)
+	for f := range numFamilies {
+		p.retained[f] = keep && wait > 0 && c.open.gr && c.open.grFamilies[f] && c.families[f]
+	}
+	for _, prefix := range s.rib.of(p.slot, nil) {
+		changed := false
+		if p.retained[familyOf(prefix.Addr())] {
+			// Stale twice: RFC 4724 section 4.2, a second restart before
+			// End-of-RIB drops what the first one left.
+			gone := false
+			changed = s.rib.edit(prefix, p.slot, func(q *path) bool {
+				gone = q.flags&pathStale != 0
+				q.flags |= pathStale
+				return !gone
+			})
+		} else {
+			changed = s.rib.remove(prefix, p.slot)
+		}
+		if changed {
+			s.touch(prefix)
+		}
+	}
+	p.stale.stop()
+	if p.retained != (familySet{}) {
+		p.stale.set(s, wait, func() { s.sweepAll(p) })
+	}
+}
+
+// resume judges the retained routes by the OPEN of the new session.
+func (s *Speaker) resume(p *peer) {
+	o := p.est.open
+	for f := range numFamilies {
+		if p.retained[f] && !(o.gr && o.grForward[f] && p.est.families[f]) {
+			s.sweep(p, f)
+		}
+	}
+	p.stale.stop()
+	if p.retained != (familySet{}) {
+		// The restart timer ends with the session's return; End-of-RIB may
+		// still never come, so the same time bounds the wait for it.
+		p.stale.set(s, max(p.staleTime(o), time.Second), func() { s.sweepAll(p) })
+	}
+	if !o.gr {
+		p.settled.set(s, settleTime, s.checkConverged)
+	}
+}
+
+// settleTime is after how long a peer that will send no End-of-RIB counts as
+// having sent its table.
+const settleTime = 2 * time.Second
+
+// sweep removes the stale routes of one family.
+func (s *Speaker) sweep(p *peer, f family) {
+	p.retained[f] = false
+	if s.rib.sources[p.slot].stale[f] == 0 {
+		return
+	}
+	for _, prefix := range s.rib.of(p.slot, func(prefix netip.Prefix, q *path) bool {
+		return q.flags&pathStale != 0 && familyOf(prefix.Addr()) == f
+	}) {
+		if s.rib.remove(prefix, p.slot) {
+			s.touch(prefix)
+		}
+	}
+}
+
+func (s *Speaker) sweepAll(p *peer) {
+	p.stale.stop()
+	for f := range numFamilies {
+		s.sweep(p, f)
+	}
+}
+
+// endOfRIB handles the marker.
+func (s *Speaker) endOfRIB(p *peer, f family) {
+	p.gotEOR[f] = true
+	s.sweep(p, f)
+	if p.retained == (familySet{}) {
+		p.stale.stop()
+	}
+	s.releaseEOR()
+	s.checkConverged()
+}
+
+// toldAll reports whether a peer has sent its table. One that restarts itself
+// is not waited for (RFC 4724 section 4.1), or two would wait for each other.
+func (p *peer) toldAll() bool {
+	if p.est == nil {
+		return false
+	}
+	o := p.est.open
+	switch {
+	case o.gr && o.grRestarting:
+		return true
+	case !o.gr && time.Since(p.est.since) >= settleTime:
+		return true
+	}
+	return p.gotEOR == p.est.families
+}
+
+// mayEndRIB reports whether p may be told that it has heard all.
+func (s *Speaker) mayEndRIB(p *peer) bool {
+	if !s.originated {
+		return false
+	}
+	if !s.opt.Restarting || time.Since(s.epoch) >= s.restartTime() {
+		return true
+	}
+	for _, q := range s.peers {
+		if q != p && q.ebgp && !q.toldAll() {
+			return false
+		}
+	}
+	return true
+}
+
+// releaseEOR sends the markers that were held back, where they may go now.
+func (s *Speaker) releaseEOR() {
+	for _, p := range s.peers {
+		if p.oweEOR != (familySet{}) {
+			s.pump(p)
+		}
+	}
+}
+
+// checkConverged closes the Converged channel when its time has come.
+func (s *Speaker) checkConverged() {
+	if s.hasConv || !s.configured {
+		return
+	}
+	left := s.restartTime() - time.Since(s.epoch)
+	for _, p := range s.peers {
+		if !p.toldAll() && left > 0 {
+			s.conv.set(s, left, func() { s.checkConverged(); s.releaseEOR() })
+			return
+		}
+	}
+	s.conv.stop()
+	s.hasConv = true
+	// What is pending now belongs to the converged state: whoever waits
+	// for both sees it first.
+	s.flush()
+	close(s.converged)
+}

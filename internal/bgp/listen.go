@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bgp
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// listener accepts connections on one address for as long as it is
+// configured. An address that is not there yet is tried again.
+type listener struct {
+	cancel context.CancelFunc
+	mu     sync.Mutex
+	l      net.Listener
+	closed bool
+}
+
+func (l *listener) close() {
+	l.cancel()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	if l.l != nil {
+		_ = l.l.Close()
+	}
+}
+
+// knownPeers is the set of addresses that may connect.
+type knownPeers struct {
+	mu    sync.RWMutex
+	addrs map[netip.Addr]bool
+}
+
+func (k *knownPeers) has(a netip.Addr) bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return k.addrs[a]
+}
+
+func (k *knownPeers) set(addrs map[netip.Addr]bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.addrs = addrs
+}
+
+// defaultListen listens on TCP. Go sets SO_REUSEADDR, so that a restarted
+// process can bind while old connections linger.
+func defaultListen(ctx context.Context, addr netip.AddrPort) (net.Listener, error) {
+	network := "tcp4"
+	if addr.Addr().Is6() {
+		network = "tcp6"
+	}
+	lc := net.ListenConfig{KeepAlive: -1}
+	return lc.Listen(ctx, network, addr.String())
+}
+
+// listen starts accepting on addr.
+func (s *Speaker) listen(addr netip.AddrPort) *listener {
+	ctx, cancel := context.WithCancel(s.ctx)
+	l := &listener{cancel: cancel}
+	s.wg.Add(1)
+	go func() {
+		defer s.wg.Done()
+		const again = time.Second
+		for failed := false; ; {
+			nl, err := s.opt.Listen(ctx, addr)
+			if err == nil {
+				l.mu.Lock()
+				l.l = nl
+				closed := l.closed
+				l.mu.Unlock()
+				if closed {
+					_ = nl.Close()
+					return
+				}
+				s.accept(nl)
+			} else if !failed && ctx.Err() == nil {
+				s.log.Error("cannot listen for BGP, trying again", "address", addr, "error", err)
+			}
+			failed = err != nil
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(again):
+			}
+		}
+	}()
+	return l
+}
+
+// accept takes connections until the socket is closed. Who is not configured
+// is turned away here, before anything is allocated for him.
+func (s *Speaker) accept(nl net.Listener) {
+	for {
+		nc, err := nl.Accept()
+		if err != nil {
+			if ne, ok := err.(net.Error); ok && ne.Timeout() {
+				continue
+			}
+			_ = nl.Close()
+			return
+		}
+		from := addrPortOf(nc.RemoteAddr())
+		if !s.known.has(from.Addr()) {
+			_ = nc.Close()
+			continue
+		}
+		select {
+		case s.arrivals <- nc:
+		case <-s.done:
+			_ = nc.Close()
+			return
+		}
+	}
+}
+
+// addrPortOf is the address of a connection's end, IPv4 unmapped and without a
+// zone.
+func addrPortOf(a net.Addr) netip.AddrPort {
+	ap, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+}

@@ -1,0 +1,529 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bgp
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// peer is a configured neighbour: the owner of its connections, of which at
+// most one is Established. It belongs to the loop.
+type peer struct {
+	s       *Speaker
+	cfg     PeerConfig
+	slot    uint32 // in rib.sources
+	localAS uint32
+	ebgp    bool
+
+	conns   []*conn // alive, in any state from OpenSent on
+	est     *conn   // the Established one
+	state   State   // as shown: that of the most advanced connection
+	since   time.Time
+	dialing context.CancelFunc
+	dialSeq uint64 // outdates a dial that ends after it was given up
+	retry   timer
+	losses  int // consecutive failures, for the retry time
+	flaps   int // sessions that ended soon and badly, for damping
+	lastErr string
+
+	transitions     uint64
+	msgsIn, msgsOut uint64 // of connections that are gone
+
+	// Graceful restart, receiving side (gr.go).
+	stale    timer
+	retained familySet
+	hadUp    bool      // a session was Established since the process started
+	gotEOR   familySet // in this session
+
+	// Export.
+	group   *group
+	backlog []chunk // shared table dump, not yet queued
+	dirty   map[netip.Prefix]struct{}
+	refresh familySet // ROUTE-REFRESH to be answered
+	oweEOR  familySet
+	settled timer // a peer without graceful restart counts as converged a little after the start
+}
+
+// handle processes what a reader or writer reported.
+func (s *Speaker) handle(in input) {
+	c := in.c
+	if c.dead {
+		for _, m := range in.msgs {
+			s.recycle(m.update)
+		}
+		return
+	}
+	if in.drained {
+		s.pump(c.p)
+	}
+	for _, m := range in.msgs {
+		if !c.dead {
+			s.receive(c, m)
+		}
+		s.recycle(m.update)
+	}
+	if in.err != nil && !c.dead {
+		if timedOut(in.err) {
+			s.fire(c, evHoldTimer, &notification{code: codeHold, reason: "the peer does not read: send-hold timer expired"}, nil)
+		} else {
+			s.fire(c, evTCPFail, nil, in.err)
+		}
+	}
+}
+
+// recycle gives the slices of a processed update back.
+func (s *Speaker) recycle(u *update) {
+	if u == nil {
+		return
+	}
+	*u = update{withdrawn: u.withdrawn[:0], reach: u.reach[:0], mpReach: u.mpReach[:0]}
+	s.updates.Put(u)
+}
+
+// receive feeds one message to the state machine of its connection.
+func (s *Speaker) receive(c *conn, m message) {
+	switch {
+	case m.note != nil && m.typ == msgNotification:
+		s.fire(c, evNotify, nil, fmt.Errorf("peer sent %w", m.note))
+	case m.typ == 0:
+		s.fire(c, evHeaderErr, m.note, nil)
+	case m.typ == msgOpen:
+		s.receiveOpen(c, m)
+	case m.typ == msgUpdate && m.note != nil && c.state == Established:
+		s.fire(c, evUpdateErr, m.note, nil)
+	case m.typ == msgUpdate:
+		if s.fire(c, evUpdate, unexpected(c.state), nil)&actUse != 0 {
+			s.ingest(c, m.update)
+		}
+	case m.typ == msgKeepalive:
+		s.fire(c, evKeepalive, unexpected(c.state), nil)
+	case m.typ == msgRefresh:
+		if s.fire(c, evRefresh, unexpected(c.state), nil)&actUse != 0 {
+			if f, ok := familyFrom(m.afi, m.safi); ok && c.families[f] {
+				c.p.refresh[f] = true
+				s.pump(c.p)
+			}
+		}
+	}
+}
+
+// receiveOpen checks an OPEN and resolves collisions before the state machine
+// sees it.
+func (s *Speaker) receiveOpen(c *conn, m message) {
+	p := c.p
+	if c.state != OpenSent {
+		s.fire(c, evOpen, unexpected(c.state), nil)
+		return
+	}
+	if m.note == nil {
+		m.note = m.open.accept(p.cfg.ASN, p.localAS, s.cfg.RouterID)
+	}
+	if m.note != nil {
+		s.fire(c, evOpenErr, m.note, nil)
+		return
+	}
+	collision := &notification{code: codeCease, sub: ceaseCollision, reason: "connection collision"}
+	for _, other := range slices.Clone(p.conns) {
+		if other == c {
+			continue
+		}
+		switch other.state {
+		case Established:
+			// RFC 4724 section 5: from a peer with graceful restart, a new
+			// connection means that it lost the old one. A session that is
+			// only just up is a collision seen late, unless the peer says
+			// that it restarted.
+			if !other.open.gr || !m.open.grRestarting && time.Since(other.since) < lateCollision {
+				s.fire(c, evCollision, collision, nil)
+				return
+			}
+			s.fire(other, evTCPFail, nil, fmt.Errorf("the peer opened a new connection"))
+		case OpenConfirm:
+			keep := c // two of one kind: the newer one lives
+			if c.dialled != other.dialled {
+				if collide(id32(s.cfg.RouterID), id32(m.open.id), p.localAS, p.cfg.ASN) != c.dialled {
+					keep = other
+				}
+			}
+			if keep == other {
+				s.fire(c, evCollision, collision, nil)
+				return
+			}
+			s.fire(other, evCollision, collision, nil)
+		}
+	}
+	c.open = m.open
+	s.fire(c, evOpen, nil, nil)
+}
+
+// lateCollision is the age under which an Established session is taken for
+// the other half of a collision.
+const lateCollision = 3 * time.Second
+
+// fire runs one transition of a connection and does what it asks. n is the NOTIFICATION
+// to send if the transition notifies; cause is the error otherwise.
+func (s *Speaker) fire(c *conn, ev event, n *notification, cause error) action {
+	p := c.p
+	next, act := transition(c.state, ev)
+	if cause == nil && n != nil {
+		cause = n
+	}
+	c.state = next
+	if act&actOpen != 0 {
+		if err := s.sendOpen(c); err != nil {
+			s.log.Error("cannot send OPEN", "peer", p.cfg.Name, "address", p.cfg.Addr, "error", err)
+			return s.fire(c, evStop, nil, err)
+		}
+	}
+	if act&actKeepalive != 0 {
+		s.negotiate(c)
+	}
+	if act&actClose != 0 {
+		c.dead = true
+		c.timer.stop()
+		if act&actNotify == 0 {
+			n = nil
+		}
+		c.end(n)
+		p.conns = slices.DeleteFunc(p.conns, func(o *conn) bool { return o == c })
+		p.msgsIn += c.msgsIn.Load()
+		p.msgsOut += c.msgsOut.Load()
+		s.rib.attrs.release(c.lastInterned)
+		if !c.dialled && act&actDown == 0 {
+			s.accepted--
+		}
+	}
+	if act&actUp != 0 {
+		s.up(c)
+	}
+	if act&actDown != 0 {
+		p.lastErr = fmt.Sprint(cause)
+		// Routes outlive only a connection that broke: RFC 4724 section 4.2.
+		s.down(c, ev == evTCPFail)
+	} else if act&actClose != 0 && ev != evCollision && p.est == nil {
+		p.lastErr = fmt.Sprint(cause)
+	}
+	if act&actClose != 0 {
+		if ev != evCollision {
+			p.lose(ev == evTCPFail, act&actDown != 0 && time.Since(c.since) > stableAfter)
+		}
+		p.connectLater()
+	}
+	p.show(cause)
+	return act
+}
+
+// sendOpen starts the writer's output with our OPEN.
+func (s *Speaker) sendOpen(c *conn) error {
+	p := c.p
+	b, err := openParams{
+		asn: p.localAS, id: s.cfg.RouterID, hold: p.hold(), families: s.families(),
+		restarting:  s.opt.Restarting && !p.hadUp && time.Since(s.epoch) < s.restartTime(),
+		forwarding:  s.opt.Restarting || p.hadUp,
+		restartTime: s.restartTime(),
+	}.marshal()
+	if err != nil {
+		return err
+	}
+	c.send(chunk{b, 1})
+	c.timer.set(s, s.opt.OpenTimeout, func() {
+		s.fire(c, evHoldTimer, &notification{code: codeHold, reason: "no OPEN from the peer"}, nil)
+	})
+	return nil
+}
+
+// negotiate answers a valid OPEN with a KEEPALIVE and starts the timers of
+// RFC 4271 section 4.2.
+func (s *Speaker) negotiate(c *conn) {
+	p := c.p
+	c.hold = min(p.hold(), c.open.hold)
+	keep := p.keepalive()
+	if c.hold > 0 {
+		keep = min(keep, c.hold/3)
+	} else {
+		keep = 0
+	}
+	for f := range numFamilies {
+		c.families[f] = s.families()[f] && c.open.families[f]
+	}
+	c.send(chunk{keepaliveMessage(), 1})
+	sendHold := c.hold * 3 / 2
+	if sendHold == 0 {
+		sendHold = defaultHold
+	}
+	c.setTimes(keep, sendHold)
+	c.lastRecv.Store(int64(time.Since(s.epoch)))
+	s.watchHold(c, c.hold)
+}
+
+// watchHold arms the hold timer. Readers note the time of each message; on
+// expiry the rest of the hold time after the last one is waited for.
+func (s *Speaker) watchHold(c *conn, d time.Duration) {
+	if c.hold == 0 {
+		c.timer.stop()
+		return
+	}
+	c.timer.set(s, d, func() {
+		left := c.hold - (time.Since(s.epoch) - time.Duration(c.lastRecv.Load()))
+		switch {
+		case left > 0:
+			s.watchHold(c, left)
+		case c.busy.Load():
+			s.watchHold(c, c.hold/4) // it has a message for us; we are the slow one
+		default:
+			s.fire(c, evHoldTimer, &notification{code: codeHold, reason: fmt.Sprintf("nothing received for %v", c.hold)}, nil)
+		}
+	})
+}
+
+// up makes a connection the session of its peer.
+func (s *Speaker) up(c *conn) {
+	p := c.p
+	if !c.dialled {
+		s.accepted--
+	}
+	c.since = time.Now()
+	p.est = c
+	p.hangUp()
+	p.retry.stop()
+	for _, other := range slices.Clone(p.conns) {
+		if other != c {
+			s.fire(other, evCollision, &notification{code: codeCease, sub: ceaseCollision, reason: "connection collision"}, nil)
+		}
+	}
+	src := s.rib.sources[p.slot]
+	src.id = id32(c.open.id)
+	p.lastErr, p.losses = "", 0
+	p.transitions++
+	p.gotEOR = familySet{}
+	s.resume(p)
+	p.hadUp = true
+	p.dirty = make(map[netip.Prefix]struct{})
+	p.oweEOR = c.families
+	s.join(p)
+	p.backlog = slices.Clone(p.group.table(c.families))
+	s.pump(p)
+	s.checkConverged()
+}
+
+// down ends the session of a peer; keep says that the connection broke
+// without a NOTIFICATION.
+func (s *Speaker) down(c *conn, keep bool) {
+	p := c.p
+	p.est = nil
+	s.leave(p)
+	p.backlog, p.dirty, p.refresh, p.oweEOR = nil, nil, familySet{}, familySet{}
+	p.settled.stop()
+	s.retain(p, c, keep)
+	s.releaseEOR()
+	s.checkConverged()
+}
+
+// Retry and damping.
+const (
+	stableAfter = 30 * time.Second // a session that lived so long clears the damping
+	maxDamping  = 6                // 2^6 seconds at most
+)
+
+// lose counts a failure. A broken connection is tried again at once; a
+// session that ends with an error soon after it came up is damped (RFC 4271
+// section 8.1, DampPeerOscillations).
+func (p *peer) lose(broken, stable bool) {
+	p.losses++
+	switch {
+	case stable:
+		p.losses, p.flaps = 0, 0
+	case !broken:
+		p.losses = max(p.losses, 4)
+		p.flaps = min(p.flaps+1, maxDamping)
+	}
+}
+
+// connectLater arms ConnectRetryTimer unless something is under way already.
+func (p *peer) connectLater() {
+	if p.cfg.Passive || len(p.conns) > 0 || p.dialing != nil || p.retry.armed() || p.s.ctx.Err() != nil {
+		return
+	}
+	lo, hi := p.s.opt.RetryMin, p.s.opt.RetryMax
+	var d time.Duration
+	if p.losses < 4 {
+		// The first moments after a loss or a start: the peer is most
+		// likely only restarting.
+		d = min(lo, 200*time.Millisecond<<p.losses)
+		d = d/2 + rand.N(d/2+1)
+	} else {
+		d = lo + rand.N(hi-lo+1)
+	}
+	if p.flaps > 1 {
+		d = max(d, min(time.Second<<p.flaps, 64*hi))
+	}
+	p.retry.set(p.s, d, p.connect)
+}
+
+// connect dials the peer.
+func (p *peer) connect() {
+	s := p.s
+	if p.cfg.Passive || len(p.conns) > 0 || p.dialing != nil {
+		return
+	}
+	p.retry.stop()
+	const limit = 4 * time.Second
+	ctx, cancel := context.WithTimeout(s.ctx, limit)
+	p.dialing = cancel
+	p.dialSeq++
+	seq := p.dialSeq
+	p.show(nil)
+	local, addr := p.cfg.LocalAddr, p.cfg.Addr
+	s.wg.Add(1)
+	go func() {
+		defer s.wg.Done()
+		nc, err := s.opt.Dial(ctx, local, addr)
+		cancel()
+		s.postOr(func() {
+			if p.dialSeq != seq {
+				if nc != nil {
+					_ = nc.Close()
+				}
+				return
+			}
+			p.dialing = nil
+			if err != nil {
+				p.lastErr = err.Error()
+				p.lose(true, false)
+				p.connectLater()
+				p.show(err)
+				return
+			}
+			s.start(p, nc, true)
+		}, func() {
+			if nc != nil {
+				_ = nc.Close()
+			}
+		})
+	}()
+}
+
+// hangUp gives up a dial that is under way.
+func (p *peer) hangUp() {
+	p.dialSeq++
+	if p.dialing != nil {
+		p.dialing()
+		p.dialing = nil
+	}
+}
+
+// postOr posts fn, or runs instead if the loop has ended.
+func (s *Speaker) postOr(fn, instead func()) {
+	s.mu.Lock()
+	gone := s.state == stopped
+	s.mu.Unlock()
+	if gone {
+		instead()
+		return
+	}
+	s.post(fn)
+}
+
+// incoming takes an accepted connection to its peer. One that cannot belong to
+// any is closed without a word.
+func (s *Speaker) incoming(nc net.Conn) {
+	from, to := addrPortOf(nc.RemoteAddr()).Addr(), addrPortOf(nc.LocalAddr()).Addr()
+	var p *peer
+	for _, q := range s.peers {
+		if q.cfg.Addr.Addr() != from || q.cfg.LocalAddr.IsValid() && q.cfg.LocalAddr != to {
+			continue
+		}
+		if p == nil || q.cfg.Addr.Port() < p.cfg.Addr.Port() {
+			p = q
+		}
+	}
+	if p == nil {
+		_ = nc.Close()
+		return
+	}
+	// The newest unidentified connection of a peer replaces the one before:
+	// whoever opens many holds at most one.
+	for _, c := range slices.Clone(p.conns) {
+		if !c.dialled && c.state == OpenSent {
+			s.fire(c, evCollision, &notification{code: codeCease, sub: ceaseCollision, reason: "replaced by a newer connection"}, nil)
+		}
+	}
+	if s.accepted >= s.opt.MaxPending {
+		_ = nc.Close()
+		return
+	}
+	s.start(p, nc, false)
+}
+
+// start gives a fresh TCP connection its reader, writer and state machine.
+func (s *Speaker) start(p *peer, nc net.Conn, dialled bool) {
+	c := &conn{
+		p: p, dialled: dialled, state: Active, nc: nc, s: s, ebgp: p.ebgp,
+		wake: make(chan struct{}, 1), readDone: make(chan struct{}),
+		sendHold: s.opt.OpenTimeout,
+	}
+	if dialled {
+		c.state = Connect
+	} else {
+		s.accepted++
+	}
+	p.conns = append(p.conns, c)
+	s.wg.Add(2)
+	go func() { defer s.wg.Done(); c.read() }()
+	go func() { defer s.wg.Done(); c.write() }()
+	s.fire(c, evTCPUp, nil, nil)
+}
+
+// show updates the state that is displayed for a peer and tells of a change.
+func (p *peer) show(cause error) {
+	st := Idle
+	switch {
+	case p.dialing != nil:
+		st = Connect
+	case p.retry.armed() || p.cfg.Passive:
+		st = Active
+	}
+	for _, c := range p.conns {
+		st = max(st, c.state)
+	}
+	if st == p.state {
+		return
+	}
+	ch := StateChange{Peer: p.cfg.Name, Addr: p.cfg.Addr, From: p.state, To: st}
+	p.state, p.since = st, time.Now()
+	if ch.From == Established {
+		ch.Reason = fmt.Sprint(cause)
+		p.s.log.Warn("BGP session down", "peer", ch.Peer, "address", ch.Addr, "reason", ch.Reason)
+	} else if st == Established {
+		p.s.log.Info("BGP session up", "peer", ch.Peer, "address", ch.Addr)
+	}
+	if p.s.opt.OnState != nil {
+		p.s.opt.OnState(ch)
+	}
+}
+
+// Defaults inside a fabric.
+const (
+	defaultHold      = 9 * time.Second
+	defaultKeepalive = 3 * time.Second
+)
+
+func (p *peer) hold() time.Duration {
+	if p.cfg.HoldTime == 0 {
+		return defaultHold
+	}
+	return max(p.cfg.HoldTime, 3*time.Second) // RFC 4271 section 4.2: 1 and 2 are illegal
+}
+
+func (p *peer) keepalive() time.Duration {
+	if p.cfg.Keepalive == 0 {
+		return min(defaultKeepalive, p.hold()/3)
+	}
+	return p.cfg.Keepalive
+}

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bgp
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// conn is one TCP connection with its own state machine. The fields of the
+// first part belong to the loop; reader and writer touch only the second.
+type conn struct {
+	p       *peer
+	dialled bool
+	state   State
+	dead    bool
+	open    *openMessage // what the peer sent
+
+	hold     time.Duration // negotiated; 0: no hold timer
+	families familySet     // negotiated
+	timer    timer         // open timer, then hold timer
+	since    time.Time     // Established
+
+	lastDecoded, lastInterned *attrs // the second with a reference
+
+	nc       net.Conn
+	s        *Speaker
+	ebgp     bool
+	lastRecv atomic.Int64 // nanoseconds since s.epoch
+	busy     atomic.Bool  // the reader waits for the loop: the peer is alive
+	msgsIn   atomic.Uint64
+	msgsOut  atomic.Uint64
+	readDone chan struct{}
+
+	mu        sync.Mutex // guards the rest
+	queue     []chunk
+	queued    int           // octets in queue
+	keepalive time.Duration // 0: not yet, or never
+	sendHold  time.Duration
+	final     []byte // last message, then close
+	ending    bool
+	wantDrain bool // tell the loop when the queue is empty
+	wake      chan struct{}
+}
+
+// message is one decoded message.
+type message struct {
+	typ    uint8
+	open   *openMessage
+	update *update
+	note   *notification // received NOTIFICATION (typ msgNotification), or what the message deserves
+	afi    uint16        // ROUTE-REFRESH
+	safi   uint8
+}
+
+// input is what reader and writer tell the loop.
+type input struct {
+	c       *conn
+	msgs    []message
+	err     error // the connection ended; a timeout means the send-hold timer
+	drained bool
+}
+
+// maxBatch bounds what one reader hands to the loop at a time.
+const maxBatch = 64
+
+// read takes messages off the connection until it fails.
+func (c *conn) read() {
+	defer close(c.readDone)
+	br := bufio.NewReaderSize(c.nc, 64<<10)
+	buf := make([]byte, maxMessage)
+	dec := decoder{ebgp: c.ebgp}
+	var batch []message
+	hand := func(err error) bool {
+		c.busy.Store(true)
+		defer c.busy.Store(false)
+		select {
+		case c.s.inputs <- input{c: c, msgs: batch, err: err}:
+			batch = nil
+			return true
+		case <-c.s.done:
+			return false
+		}
+	}
+	for {
+		typ, body, err := readMessage(br, buf)
+		var n *notification
+		if errors.As(err, &n) {
+			batch = append(batch, message{note: n})
+			hand(nil)
+			c.discard(br)
+			return
+		}
+		if err != nil {
+			hand(err)
+			return
+		}
+		c.lastRecv.Store(int64(time.Since(c.s.epoch)))
+		c.msgsIn.Add(1)
+		m := message{typ: typ}
+		switch typ {
+		case msgOpen:
+			m.open, m.note = decodeOpen(body)
+			if m.open != nil {
+				dec.as4 = m.open.as4 // we always offer it
+			}
+		case msgUpdate:
+			m.update = c.s.updates.Get().(*update)
+			m.note = dec.decode(body, m.update)
+		case msgNotification:
+			m.note = decodeNotification(body)
+		case msgRefresh:
+			m.afi, m.safi = uint16(body[0])<<8|uint16(body[1]), body[3]
+		}
+		batch = append(batch, m)
+		if m.note != nil {
+			hand(nil)
+			c.discard(br)
+			return
+		}
+		if len(batch) >= maxBatch || !wholeMessage(br) {
+			if !hand(nil) {
+				return
+			}
+		}
+	}
+}
+
+// wholeMessage reports whether the next message can be read without waiting.
+func wholeMessage(br *bufio.Reader) bool {
+	if br.Buffered() < headerLen {
+		return false
+	}
+	h, _ := br.Peek(headerLen)
+	return br.Buffered() >= int(h[16])<<8+int(h[17])
+}
+
+// discard reads on after a fatal message, so that the NOTIFICATION we send is not
+// lost to a reset caused by unread octets. close ends it.
+func (c *conn) discard(br *bufio.Reader) {
+	buf := make([]byte, 4096)
+	for {
+		if _, err := br.Read(buf); err != nil {
+			c.report(err)
+			return
+		}
+	}
+}
+
+// report tells the loop that the connection ended.
+func (c *conn) report(err error) {
+	select {
+	case c.s.inputs <- input{c: c, err: err}:
+	case <-c.s.done:
+	}
+}
+
+// write sends what is queued, and a KEEPALIVE whenever nothing was sent for
+// the keepalive interval, on its own clock: a busy loop never costs a session.
+// Each write has a deadline, the send-hold timer of RFC 9687.
+func (c *conn) write() {
+	ka := time.NewTimer(time.Hour)
+	ka.Stop()
+	defer ka.Stop()
+	send := func(ch chunk, hold time.Duration) bool {
+		if hold > 0 {
+			_ = c.nc.SetWriteDeadline(time.Now().Add(hold))
+		}
+		if _, err := c.nc.Write(ch.b); err != nil {
+			c.mu.Lock()
+			ending := c.ending
+			c.mu.Unlock()
+			if !ending {
+				c.report(err)
+			}
+			return false
+		}
+		c.msgsOut.Add(uint64(ch.msgs))
+		return true
+	}
+	armed := time.Duration(0)
+	for {
+		c.mu.Lock()
+		work, interval, hold := c.queue, c.keepalive, c.sendHold
+		c.queue, c.queued = nil, 0
+		ending, final := c.ending, c.final
+		drain := c.wantDrain && len(work) == 0
+		if drain {
+			c.wantDrain = false
+		}
+		c.mu.Unlock()
+
+		if ending {
+			c.finish(final)
+			return
+		}
+		for _, ch := range work {
+			if !send(ch, hold) {
+				c.await()
+				return
+			}
+		}
+		if len(work) > 0 {
+			if interval > 0 {
+				ka.Reset(interval)
+				armed = interval
+			}
+			continue
+		}
+		if drain {
+			select {
+			case c.s.inputs <- input{c: c, drained: true}:
+			case <-c.s.done:
+				_ = c.nc.Close()
+				return
+			}
+		}
+		if interval != armed {
+			armed = interval
+			ka.Stop()
+			if interval > 0 {
+				ka.Reset(interval)
+			}
+		}
+		select {
+		case <-c.wake:
+		case <-ka.C:
+			if !send(chunk{keepaliveMessage(), 1}, hold) {
+				c.await()
+				return
+			}
+			ka.Reset(interval)
+		case <-c.s.done:
+			_ = c.nc.Close()
+			return
+		}
+	}
+}
+
+// await waits, after a failed write, for the loop to give the connection up.
+func (c *conn) await() {
+	for {
+		c.mu.Lock()
+		ending := c.ending
+		c.mu.Unlock()
+		if ending {
+			break
+		}
+		select {
+		case <-c.wake:
+		case <-c.s.done:
+			_ = c.nc.Close()
+			return
+		}
+	}
+	_ = c.nc.Close()
+}
+
+// lingerTime is how long a closed connection stays to get its NOTIFICATION out.
+const lingerTime = time.Second
+
+// finish sends the last message, if any, and closes.
+func (c *conn) finish(final []byte) {
+	if final != nil {
+		_ = c.nc.SetWriteDeadline(time.Now().Add(lingerTime))
+		if _, err := c.nc.Write(final); err == nil {
+			c.msgsOut.Add(1)
+			_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime))
+			if half, ok := c.nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+				<-c.readDone
+			}
+		}
+	}
+	_ = c.nc.Close()
+}
+
+// send queues chunks; the caller bounds what it queues by c.backlogged.
+func (c *conn) send(chunks ...chunk) {
+	c.mu.Lock()
+	for _, ch := range chunks {
+		c.queue = append(c.queue, ch)
+		c.queued += len(ch.b)
+	}
+	c.mu.Unlock()
+	c.poke()
+}
+
+// maxQueue bounds the octets queued to one connection: beyond it changes
+// are remembered as prefixes only.
+const maxQueue = 512 << 10
+
+// backlogged reports whether the queue is full; then it asks for an input when it is empty.
+func (c *conn) backlogged() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.queued < maxQueue {
+		return false
+	}
+	c.wantDrain = true
+	return true
+}
+
+func (c *conn) poke() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// setTimes starts the keepalive and send-hold timers of the writer.
+func (c *conn) setTimes(keepalive, sendHold time.Duration) {
+	c.mu.Lock()
+	c.keepalive, c.sendHold = keepalive, sendHold
+	c.mu.Unlock()
+	c.poke()
+}
+
+// end closes the connection, after sending final if that is not nil.
+func (c *conn) end(final *notification) {
+	c.mu.Lock()
+	c.ending = true
+	c.queue = nil
+	if final != nil {
+		c.final = final.marshal()
+	}
+	c.mu.Unlock()
+	if final == nil {
+		_ = c.nc.Close()
+	} else {
+		// A writer stuck in a full socket gets no further than this.
+		_ = c.nc.SetWriteDeadline(time.Now().Add(lingerTime))
+	}
+	c.poke()
+}
+
+// timedOut reports whether a connection error is an expired write deadline.
+func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
+
+// timer runs a function in the loop after a time. Setting or stopping it
+// outdates an expiry that is already on its way.
+type timer struct {
+	t   *time.Timer
+	gen uint64
+}
+
+func (t *timer) set(s *Speaker, d time.Duration, fn func()) {
+	t.stop()
+	gen := t.gen
+	t.t = time.AfterFunc(d, func() {
+		s.post(func() {
+			if t.gen == gen {
+				t.t = nil
+				fn()
+			}
+		})
+	})
+}
+
+func (t *timer) stop() {
+	t.gen++
+	if t.t != nil {
+		t.t.Stop()
+		t.t = nil
+	}
+}
+
+func (t *timer) armed() bool { return t.t != nil }
+
+// defaultDial connects from local, if valid, to addr.
+func defaultDial(ctx context.Context, local netip.Addr, addr netip.AddrPort) (net.Conn, error) {
+	d := net.Dialer{KeepAlive: -1}
+	if local.IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0))
+	}
+	return d.DialContext(ctx, "tcp", addr.String())
+}

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bgp
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Options are what a Speaker is built from. The zero value works: it logs to
+// nowhere and uses the network.
+type Options struct {
+	Log *slog.Logger
+	// Listen opens a listening socket; nil means TCP with SO_REUSEADDR.
+	Listen func(ctx context.Context, addr netip.AddrPort) (net.Listener, error)
+	// Dial connects to a peer, from local if that is valid; nil means TCP.
+	Dial func(ctx context.Context, local netip.Addr, addr netip.AddrPort) (net.Conn, error)
+	// Restarting says that the forwarding state of an earlier process is
+	// still in place: the first OPEN to each peer carries the R and F bits of
+	// RFC 4724, and End-of-RIB may wait for outside peers (gr.go).
+	Restarting bool
+	// OnState is called by the loop at each change of a session's state, in
+	// order. It must return quickly and not call the Speaker.
+	OnState func(StateChange)
+	// MaxPending bounds accepted connections that are not Established yet;
+	// 0 means 100.
+	MaxPending int
+	// RetryMin and RetryMax bound the ConnectRetryTimer, which is drawn at
+	// random between them; 0 means 2 s and 5 s. The first attempts after a
+	// loss come faster.
+	RetryMin, RetryMax time.Duration
+	// OpenTimeout bounds the wait for the peer's OPEN; 0 means 5 s.
+	OpenTimeout time.Duration
+}
+
+// StateChange is a session's step from one FSM state to another.
+type StateChange struct {
+	Peer     string // its name
+	Addr     netip.AddrPort
+	From, To State
+	Reason   string // why, when it went down
+}
+
+// Speaker is the BGP engine. Its methods may be called from any goroutine, before
+// and while Run runs; after Run has returned they do nothing.
+type Speaker struct {
+	opt      Options
+	log      *slog.Logger
+	epoch    time.Time
+	inputs   chan input
+	arrivals chan net.Conn // accepted from known addresses
+	done     chan struct{} // closed when Run ends
+	updates  sync.Pool     // *update
+	wg       sync.WaitGroup
+
+	converged chan struct{}
+
+	mu      sync.Mutex // guards calls and state
+	calls   []func()
+	state   runState
+	callSig chan struct{}
+	known   knownPeers // addresses that may connect; read by the accept goroutines
+
+	// Below: owned by the loop.
+	ctx        context.Context
+	cfg        Config
+	configured bool
+	peers      map[netip.AddrPort]*peer
+	listeners  map[netip.AddrPort]*listener
+	rib        rib
+	own        map[netip.Addr]bool // addresses that cannot be a next hop of others
+	groups     map[groupKey]*group
+	changed    []netip.Prefix
+	pending    map[netip.Prefix]struct{} // not yet handed out by NextBest
+	waiting    []chan<- []Best
+	originated bool // OriginationsComplete was called
+	hasConv    bool
+	conv       timer
+	accepted   int // accepted connections that are not Established
+}
+
+type runState uint8
+
+const (
+	notRunning runState = iota
+	running
+	stopped
+)
+
+// New returns a Speaker with nothing configured. It starts no goroutine.
+func New(opt Options) *Speaker {
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.Dial == nil {
+		opt.Dial = defaultDial
+	}
+	if opt.Listen == nil {
+		opt.Listen = defaultListen
+	}
+	if opt.MaxPending == 0 {
+		opt.MaxPending = 100
+	}
+	if opt.RetryMin == 0 {
+		opt.RetryMin = 2 * time.Second
+	}
+	if opt.RetryMax < opt.RetryMin {
+		opt.RetryMax = max(5*time.Second, opt.RetryMin)
+	}
+	if opt.OpenTimeout == 0 {
+		opt.OpenTimeout = 5 * time.Second
+	}
+	return &Speaker{
+		opt: opt, log: opt.Log, epoch: time.Now(),
+		inputs: make(chan input, 64), arrivals: make(chan net.Conn), done: make(chan struct{}),
+		callSig: make(chan struct{}, 1), converged: make(chan struct{}),
+		updates:   sync.Pool{New: func() any { return new(update) }},
+		peers:     make(map[netip.AddrPort]*peer),
+		listeners: make(map[netip.AddrPort]*listener),
+		groups:    make(map[groupKey]*group),
+		own:       make(map[netip.Addr]bool),
+		pending:   make(map[netip.Prefix]struct{}),
+		rib:       rib{sources: []*source{{used: true}}},
+	}
+}
+
+// Run runs the engine until ctx ends, then closes every connection without a
+// NOTIFICATION, so that peers with graceful restart keep our routes, waits
+// for its goroutines and returns nil. It can be called once.
+func (s *Speaker) Run(ctx context.Context) error {
+	s.mu.Lock()
+	if s.state != notRunning {
+		s.mu.Unlock()
+		return fmt.Errorf("bgp: Run called twice")
+	}
+	s.state = running
+	s.mu.Unlock()
+	var cancel context.CancelFunc
+	s.ctx, cancel = context.WithCancel(ctx)
+	defer cancel()
+	s.epoch = time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			s.shutdown(cancel)
+			return nil
+		case in := <-s.inputs:
+			s.handle(in)
+		case nc := <-s.arrivals:
+			s.incoming(nc)
+		case <-s.callSig:
+			s.mu.Lock()
+			calls := s.calls
+			s.calls = nil
+			s.mu.Unlock()
+			for _, fn := range calls {
+				fn()
+			}
+		}
+		s.flush()
+	}
+}
+
+// shutdown ends every goroutine and releases every waiting caller.
+func (s *Speaker) shutdown(cancel context.CancelFunc) {
+	cancel()
+	s.mu.Lock()
+	s.state = stopped
+	s.calls = nil
+	s.mu.Unlock()
+	close(s.done)
+	for _, l := range s.listeners {
+		l.close()
+	}
+	for _, p := range s.peers {
+		p.retry.stop()
+		p.stale.stop()
+		for _, c := range p.conns {
+			c.timer.stop()
+			_ = c.nc.Close()
+		}
+	}
+	s.conv.stop()
+	s.wg.Wait()
+}
+
+// post has fn run by the loop. It never blocks; after Run ended fn is dropped.
+func (s *Speaker) post(fn func()) {
+	s.mu.Lock()
+	if s.state != stopped {
+		s.calls = append(s.calls, fn)
+	}
+	s.mu.Unlock()
+	select {
+	case s.callSig <- struct{}{}:
+	default:
+	}
+}
+
+// ask runs fn in the loop and waits for it. It reports false, without running
+// fn, when the loop does not run.
+func (s *Speaker) ask(fn func()) bool {
+	s.mu.Lock()
+	up := s.state == running
+	s.mu.Unlock()
+	if !up {
+		return false
+	}
+	finished := make(chan struct{})
+	s.post(func() {
+		fn()
+		close(finished)
+	})
+	select {
+	case <-finished:
+		return true
+	case <-s.done:
+		return false
+	}
+}
+
+// Originate changes what this node announces: add replaces an announcement of
+// the same prefix, remove withdraws. Prefixes are masked; 169.254/16 and other
+// prefixes that cannot be routed are kept but never announced.
+func (s *Speaker) Originate(add []Origination, remove []netip.Prefix) {
+	s.post(func() {
+		for _, prefix := range remove {
+			if prefix.IsValid() && s.rib.remove(prefix.Masked(), 0) {
+				s.touch(prefix.Masked())
+			}
+		}
+		for _, o := range add {
+			if !o.Prefix.IsValid() {
+				continue
+			}
+			a := &attrs{localPref: o.LocalPref, hasLocalPref: o.LocalPref != 0}
+			if s.rib.set(o.Prefix.Masked(), 0, nil, s.rib.attrs.intern(a)) {
+				s.touch(o.Prefix.Masked())
+			}
+		}
+	})
+}
+
+// OriginationsComplete says that everything this node announces has been
+// given to Originate once: from now on End-of-RIB may be sent.
+func (s *Speaker) OriginationsComplete() {
+	s.post(func() {
+		s.flush()
+		s.originated = true
+		s.releaseEOR()
+	})
+}
+
+// Converged returns a channel that is closed once, when every configured peer
+// has sent its table, or when the restart time has passed since the start: only
+// then may routes of an earlier process that NextBest did not name be removed.
+func (s *Speaker) Converged() <-chan struct{} { return s.converged }
+
+// NextBest waits for changes of the selected routes and returns them, at most
+// a few thousand at a time and each prefix once, with its present state: what
+// changed twice is seen once. Every prefix with a learned route is named at
+// least once. It returns ctx's error, or net.ErrClosed when Run has ended. Meant for one
+// consumer; several share the changes.
+func (s *Speaker) NextBest(ctx context.Context) ([]Best, error) {
+	ch := make(chan []Best, 1)
+	s.post(func() { s.waiting = append(s.waiting, ch) })
+	select {
+	case b := <-ch:
+		return b, nil
+	case <-ctx.Done():
+		s.post(func() {
+			for i, w := range s.waiting {
+				if w == (chan<- []Best)(ch) {
+					s.waiting = append(s.waiting[:i], s.waiting[i+1:]...)
+					return
+				}
+			}
+			// Answered in the meantime: the changes are due again.
+			select {
+			case b := <-ch:
+				for _, x := range b {
+					s.pending[x.Prefix] = struct{}{}
+				}
+			default:
+			}
+		})
+		return nil, ctx.Err()
+	case <-s.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// maxBest bounds what NextBest returns at a time.
+const maxBest = 4096
+
+// answerBest gives pending changes to a waiting NextBest.
+func (s *Speaker) answerBest() {
+	for len(s.waiting) > 0 && len(s.pending) > 0 {
+		out := make([]Best, 0, min(len(s.pending), maxBest))
+		for prefix := range s.pending {
+			head, _ := s.rib.table.Get(prefix)
+			out = append(out, outcome(prefix, head))
+			delete(s.pending, prefix)
+			if len(out) == maxBest {
+				break
+			}
+		}
+		if len(s.pending) == 0 {
+			s.pending = make(map[netip.Prefix]struct{}) // a map never shrinks
+		}
+		s.waiting[0] <- out
+		s.waiting = s.waiting[1:]
+	}
+}

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bgp
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+)
+
+// update is a decoded UPDATE of both families. What could not be understood
+// has already been dealt with as RFC 7606 says: after treat-as-withdraw all
+// its prefixes are in withdrawn and reach is empty.
+type update struct {
+	withdrawn []netip.Prefix
+	reach     []netip.Prefix // IPv4 NLRI field, with attrs
+	attrs     *attrs
+	mpReach   []netip.Prefix // MP_REACH_NLRI, with mpAttrs
+	mpAttrs   *attrs
+	endOfRIB  familySet
+	problem   string // why routes or attributes were dropped, for the log; empty if clean
+	treated   bool   // treat-as-withdraw happened
+	dropped   int    // attributes discarded
+}
+
+// decoder decodes the UPDATEs of one connection. It remembers the attributes
+// of the last message, because a table arrives in runs of equal sets. Not safe
+// for concurrent use.
+type decoder struct {
+	as4, ebgp bool
+
+	last      []byte // attribute bytes, MP attributes left out, and next hop
+	lastAttrs *attrs
+	scratch   []byte
+	found     []rawAttr
+}
+
+type rawAttr struct {
+	flags, typ uint8
+	val        []byte
+}
+
+// decode reads the body of an UPDATE into u, which must be empty. The
+// notification is not nil only when the routes cannot be located: then RFC
+// 7606 section 5 leaves nothing but ending the session.
+func (d *decoder) decode(body []byte, u *update) *notification {
+	fatal := func(sub uint8, format string, a ...any) *notification {
+		return &notification{code: codeUpdate, sub: sub, reason: fmt.Sprintf(format, a...)}
+	}
+	if len(body) < 4 {
+		return fatal(subAttrList, "body of %d octets", len(body))
+	}
+	wlen := int(binary.BigEndian.Uint16(body))
+	if len(body) < 2+wlen+2 {
+		return fatal(subAttrList, "withdrawn routes length %d exceeds the message", wlen)
+	}
+	withdrawn := body[2 : 2+wlen]
+	alen := int(binary.BigEndian.Uint16(body[2+wlen:]))
+	rest := body[4+wlen:]
+	if len(rest) < alen {
+		return fatal(subAttrList, "path attributes length %d exceeds the message", alen)
+	}
+	raw, nlri := rest[:alen], rest[alen:]
+
+	if wlen == 0 && alen == 0 && len(nlri) == 0 {
+		u.endOfRIB[v4] = true // RFC 4724 section 2
+		return nil
+	}
+	var ok bool
+	if u.withdrawn, ok = appendPrefixes(u.withdrawn, withdrawn, v4); !ok {
+		return fatal(subNetworkField, "withdrawn routes are malformed")
+	}
+	if u.reach, ok = appendPrefixes(u.reach, nlri, v4); !ok {
+		return fatal(subNetworkField, "NLRI is malformed")
+	}
+
+	bad := func(format string, a ...any) {
+		u.treated = true
+		if u.problem == "" {
+			u.problem = fmt.Sprintf(format, a...)
+		}
+	}
+	mp, err := d.walk(raw, u, bad)
+	if err != nil {
+		return err
+	}
+	if mp.unreach != nil {
+		f, known, ok := mp.unreachPrefixes(u)
+		if !ok {
+			return fatal(subOptionalAttr, "MP_UNREACH_NLRI is malformed")
+		}
+		if known && len(mp.unreach) == 3 && len(d.found) == 0 && wlen == 0 && len(nlri) == 0 && mp.reach == nil {
+			u.endOfRIB[f] = true
+			return nil
+		}
+	}
+	var mpNextHop netip.Addr
+	mpKnown := false
+	if mp.reach != nil {
+		if mpNextHop, mpKnown, ok = mp.reachPrefixes(u); !ok {
+			return fatal(subOptionalAttr, "MP_REACH_NLRI is malformed")
+		}
+	}
+	if mp.truncated && len(u.reach) == 0 && len(u.mpReach) == 0 {
+		// RFC 7606 section 5.2: attributes are damaged and no route was
+		// found that could be withdrawn; one may hide behind the damage.
+		return fatal(subAttrList, "path attributes are cut off and no NLRI can be found")
+	}
+	if len(u.reach) > 0 || len(u.mpReach) > 0 {
+		d.attributes(u, mpNextHop, mpKnown, bad)
+	}
+	if u.treated {
+		u.withdrawn = append(u.withdrawn, u.reach...)
+		u.withdrawn = append(u.withdrawn, u.mpReach...)
+		u.reach, u.mpReach = u.reach[:0], u.mpReach[:0]
+		u.attrs, u.mpAttrs = nil, nil
+	}
+	return nil
+}
+
+// mpAttrs are the two attributes that carry routes.
+type mpAttrs struct {
+	reach, unreach []byte
+	truncated      bool // the walk could not reach the end of the attributes
+}
+
+// walk splits the attributes into d.found and the multiprotocol ones, checking
+// lengths, duplicates and flags.
+func (d *decoder) walk(raw []byte, u *update, bad func(string, ...any)) (mp mpAttrs, n *notification) {
+	d.found = d.found[:0]
+	var seen [4]uint64
+	for len(raw) > 0 {
+		head := 3
+		if raw[0]&flagExtended != 0 {
+			head = 4
+		}
+		if len(raw) < head {
+			bad("attribute header is cut off")
+			mp.truncated = true
+			return mp, nil
+		}
+		flags, typ, l := raw[0], raw[1], int(raw[2])
+		if head == 4 {
+			l = int(binary.BigEndian.Uint16(raw[2:]))
+		}
+		if len(raw) < head+l {
+			bad("attribute %d: length %d exceeds the attributes", typ, l)
+			mp.truncated = true
+			return mp, nil
+		}
+		val := raw[head : head+l]
+		raw = raw[head+l:]
+		dup := seen[typ>>6]&(1<<(typ&63)) != 0
+		seen[typ>>6] |= 1 << (typ & 63)
+		const kind = flagOptional | flagTransitive
+		switch {
+		case typ == attrMPReach || typ == attrMPUnreach:
+			if dup {
+				return mp, &notification{code: codeUpdate, sub: subAttrList, reason: fmt.Sprintf("attribute %d occurs twice", typ)}
+			}
+			if flags&kind != flagOptional {
+				bad("attribute %d has flags %#x", typ, flags)
+			}
+			if typ == attrMPReach {
+				mp.reach = val
+			} else {
+				mp.unreach = val
+			}
+		case dup:
+			u.dropped++ // RFC 7606 section 3 g: all but the first are discarded
+		case ruleFor(typ) != nil:
+			r := ruleFor(typ)
+			if r.ibgpOnly && d.ebgp {
+				u.dropped++
+				continue
+			}
+			if flags&kind != r.flags {
+				bad("%s has flags %#x", r.name, flags)
+			}
+			d.found = append(d.found, rawAttr{flags, typ, val})
+		case flags&flagOptional == 0:
+			bad("well-known attribute %d is not known", typ)
+		default:
+			// Unknown optional: dropped, also when transitive. Inside a
+			// fabric nobody needs it, and passing on what cannot be
+			// checked is how one bad router resets another's neighbours.
+			u.dropped++
+		}
+	}
+	return mp, nil
+}
+
+// unreachPrefixes adds the prefixes of MP_UNREACH_NLRI to u.withdrawn. A family
+// that is not ours is skipped.
+func (mp *mpAttrs) unreachPrefixes(u *update) (f family, known, ok bool) {
+	v := mp.unreach
+	if len(v) < 3 {
+		return 0, false, false
+	}
+	f, known = familyFrom(binary.BigEndian.Uint16(v), v[2])
+	if !known {
+		return 0, false, true
+	}
+	u.withdrawn, ok = appendPrefixes(u.withdrawn, v[3:], f)
+	return f, true, ok
+}
+
+// reachPrefixes adds the prefixes of MP_REACH_NLRI to u.mpReach and returns the
+// next hop: the global one where a link-local follows (RFC 2545 section 3).
+func (mp *mpAttrs) reachPrefixes(u *update) (nh netip.Addr, known, ok bool) {
+	v := mp.reach
+	if len(v) < 5 {
+		return nh, false, false
+	}
+	f, known := familyFrom(binary.BigEndian.Uint16(v), v[2])
+	if !known {
+		return nh, false, true
+	}
+	l := int(v[3])
+	legal := f == v4 && l == 4 || f == v6 && (l == 16 || l == 32)
+	if !legal || len(v) < 4+l+1 {
+		return nh, true, false // RFC 7606 section 7.11: NLRI cannot be located
+	}
+	nh, _ = netip.AddrFromSlice(v[4 : 4+min(l, 16)])
+	u.mpReach, ok = appendPrefixes(u.mpReach, v[4+l+1:], f) // one reserved octet between
+	return nh, true, ok
+}
+
+// attributes parses d.found by the table and sets u.attrs and u.mpAttrs.
+func (d *decoder) attributes(u *update, mpNextHop netip.Addr, mpKnown bool, bad func(string, ...any)) {
+	if u.treated {
+		return
+	}
+	d.scratch = d.scratch[:0]
+	for _, r := range d.found {
+		d.scratch = append(d.scratch, r.typ, byte(len(r.val)>>8), byte(len(r.val)))
+		d.scratch = append(d.scratch, r.val...)
+	}
+	both := len(u.reach) > 0 && len(u.mpReach) > 0
+	if mpKnown {
+		b := mpNextHop.As16()
+		d.scratch = append(d.scratch, b[:]...)
+	}
+	if !both && d.lastAttrs != nil && bytes.Equal(d.scratch, d.last) && d.lastFits(u) {
+		if len(u.reach) > 0 {
+			u.attrs = d.lastAttrs
+		} else {
+			u.mpAttrs = d.lastAttrs
+		}
+		return
+	}
+	a, aux := &attrs{}, auxAttrs{}
+	var have [256]bool
+	for _, r := range d.found {
+		rule := ruleFor(r.typ)
+		saved := *a
+		err := rule.parse(r.val, d.as4, a, &aux)
+		if err == nil {
+			have[r.typ] = true
+			continue
+		}
+		*a = saved
+		if rule.severity == withdraw {
+			bad("%s: %v", rule.name, err)
+			return
+		}
+		u.dropped++
+	}
+	for _, typ := range []uint8{attrOrigin, attrASPath, attrNextHop, attrLocalPref} {
+		needed := typ != attrNextHop && typ != attrLocalPref ||
+			typ == attrNextHop && len(u.reach) > 0 || typ == attrLocalPref && !d.ebgp
+		if needed && !have[typ] {
+			bad("%s is missing", ruleFor(typ).name)
+			return
+		}
+	}
+	if !d.as4 {
+		a.mergeAS4(&aux)
+	}
+	if len(u.mpReach) > 0 {
+		m := a
+		if both {
+			m = a.clone()
+		}
+		m.nextHop = mpNextHop
+		u.mpAttrs = m
+	}
+	if len(u.reach) > 0 {
+		u.attrs = a
+	}
+	if !both && u.dropped == 0 {
+		d.last = append(d.last[:0], d.scratch...)
+		d.lastAttrs = a
+	} else {
+		d.lastAttrs = nil
+	}
+}
+
+// lastFits reports whether the remembered set has a next hop of the family of
+// u's routes. Equal bytes almost always mean so; NEXT_HOP beside MP_REACH_NLRI
+// is the exception.
+func (d *decoder) lastFits(u *update) bool {
+	if len(u.reach) > 0 {
+		return d.lastAttrs.nextHop.Is4()
+	}
+	return familyOf(d.lastAttrs.nextHop) == familyOf(u.mpReach[0].Addr())
+}
+
+// appendPrefixes reads an NLRI field. Bits beyond the prefix length are of no
+// meaning (RFC 4271 section 4.3) and cleared. ok is false when a length is
+// illegal or a prefix is cut off.
+func appendPrefixes(dst []netip.Prefix, b []byte, f family) (_ []netip.Prefix, ok bool) {
+	for len(b) > 0 {
+		bits := int(b[0])
+		n := (bits + 7) / 8
+		if bits > f.bits() || len(b) < 1+n {
+			return dst, false
+		}
+		var p netip.Prefix
+		if f == v4 {
+			var a [4]byte
+			copy(a[:], b[1:1+n])
+			p = netip.PrefixFrom(netip.AddrFrom4(a), bits)
+		} else {
+			var a [16]byte
+			copy(a[:], b[1:1+n])
+			p = netip.PrefixFrom(netip.AddrFrom16(a), bits)
+		}
+		if bits&7 != 0 {
+			p = p.Masked()
+		}
+		dst = append(dst, p)
+		b = b[1+n:]
+	}
+	return dst, true
+}

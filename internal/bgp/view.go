@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bgp
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Peers returns what is known of every session, sorted by name and address. It
+// is empty when the engine does not run.
+func (s *Speaker) Peers() []PeerStatus {
+	var out []PeerStatus
+	s.ask(func() {
+		for _, p := range s.peers {
+			out = append(out, p.status())
+		}
+	})
+	slices.SortFunc(out, func(a, b PeerStatus) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), a.Addr.Compare(b.Addr))
+	})
+	return out
+}
+
+func (p *peer) status() PeerStatus {
+	src := p.s.rib.sources[p.slot]
+	st := PeerStatus{
+		Name: p.cfg.Name, Addr: p.cfg.Addr, ASN: p.cfg.ASN, LocalASN: p.localAS,
+		State: p.state.String(), Since: p.since, LastError: p.lastErr,
+		Received: src.received[v4] + src.received[v6],
+		Accepted: src.accepted[v4] + src.accepted[v6],
+		Stale:    src.stale[v4] + src.stale[v6],
+		EndOfRIB: p.gotEOR.names(), Established: p.transitions,
+		MessagesIn: p.msgsIn, MessagesOut: p.msgsOut,
+	}
+	for _, c := range p.conns {
+		st.MessagesIn += c.msgsIn.Load()
+		st.MessagesOut += c.msgsOut.Load()
+	}
+	if c := p.est; c != nil {
+		st.Uptime = time.Since(c.since).Seconds()
+		st.RouterID = c.open.id.String()
+		st.Families = c.families.names()
+		st.HoldTime = c.hold.Seconds()
+		st.GracefulRestart = c.open.gr
+		st.PeerRestarting = c.open.grRestarting && p.gotEOR != c.families
+		st.Advertised = p.group.out.Size()
+	}
+	return st
+}
+
+// RouteView selects one of the views on the tables.
+type RouteView uint8
+
+// The views: Adj-RIB-In before and after policy, Loc-RIB, Adj-RIB-Out.
+const (
+	ViewReceived RouteView = iota
+	ViewAccepted
+	ViewBest
+	ViewAdvertised
+)
+
+// RouteFilter selects routes. The zero value selects all that was received or
+// is originated.
+type RouteFilter struct {
+	View RouteView
+	// Peer restricts to one neighbour: for ViewAdvertised to what it is
+	// sent. Invalid means all; an advertised view of all names each peer.
+	Peer netip.Addr
+	// Prefix restricts to that prefix and what is inside it; invalid means all.
+	Prefix netip.Prefix
+	// Limit is the greatest number returned; 0 means no limit.
+	Limit int
+}
+
+// RouteInfo is a route with its standing.
+type RouteInfo struct {
+	Route
+	PeerName  string // empty for what is originated here
+	Local     bool   // originated here
+	Accepted  bool
+	Reason    string // why not accepted
+	Best      bool
+	Multipath bool       // best, or equal to it
+	SentTo    netip.Addr // ViewAdvertised: the peer
+}
+
+// Routes returns the routes that match, in order of the prefixes. It is a
+// snapshot, taken while the engine waits.
+func (s *Speaker) Routes(f RouteFilter) []RouteInfo {
+	var out []RouteInfo
+	s.ask(func() {
+		s.visit(f, func(r RouteInfo) bool {
+			out = append(out, r)
+			return f.Limit == 0 || len(out) < f.Limit
+		})
+	})
+	return out
+}
+
+// Count returns how many routes match; Limit is ignored.
+func (s *Speaker) Count(f RouteFilter) int {
+	n := 0
+	s.ask(func() {
+		s.visit(f, func(RouteInfo) bool { n++; return true })
+	})
+	return n
+}
+
+// visit calls yield with each match until it returns false.
+func (s *Speaker) visit(f RouteFilter, yield func(RouteInfo) bool) {
+	if f.View == ViewAdvertised {
+		s.visitAdvertised(f, yield)
+		return
+	}
+	names := make(map[uint32]*peer, len(s.peers))
+	for _, p := range s.peers {
+		names[p.slot] = p
+	}
+	all := s.rib.table.AllSorted()
+	if f.Prefix.IsValid() {
+		all = s.rib.table.Subnets(f.Prefix.Masked())
+	}
+	for prefix, head := range all {
+		for q := head; q != nil; q = q.next {
+			src := s.rib.sources[q.peer]
+			if f.Peer.IsValid() && f.Peer != src.addr ||
+				f.View == ViewAccepted && q.out == nil ||
+				f.View == ViewBest && q.flags&pathMulti == 0 {
+				continue
+			}
+			a := q.out
+			if a == nil || f.View == ViewReceived && q.in != nil {
+				a = q.in
+			}
+			r := RouteInfo{
+				Route:    routeOf(prefix, a, src.addr, src.ebgp, q.flags&pathStale != 0),
+				Local:    q.peer == 0,
+				Accepted: q.out != nil, Best: q.flags&pathBest != 0, Multipath: q.flags&pathMulti != 0,
+			}
+			if p := names[q.peer]; p != nil {
+				r.PeerName = p.cfg.Name
+				if q.out == nil {
+					out, why := s.importRoute(p, prefix, q.in)
+					s.rib.attrs.release(out)
+					r.Reason = why
+				}
+			}
+			if !yield(r) {
+				return
+			}
+		}
+	}
+}
+
+func (s *Speaker) visitAdvertised(f RouteFilter, yield func(RouteInfo) bool) {
+	var peers []*peer
+	for _, p := range s.peers {
+		if p.group != nil && (!f.Peer.IsValid() || p.cfg.Addr.Addr() == f.Peer) {
+			peers = append(peers, p)
+		}
+	}
+	slices.SortFunc(peers, func(a, b *peer) int { return a.cfg.Addr.Compare(b.cfg.Addr) })
+	for _, p := range peers {
+		all := p.group.out.AllSorted()
+		if f.Prefix.IsValid() {
+			all = p.group.out.Subnets(f.Prefix.Masked())
+		}
+		for prefix, a := range all {
+			head, _ := s.rib.table.Get(prefix)
+			b := best(head)
+			if b == nil {
+				continue
+			}
+			src := s.rib.sources[b.peer]
+			r := RouteInfo{
+				Route:    routeOf(prefix, a, src.addr, src.ebgp, b.flags&pathStale != 0),
+				PeerName: p.cfg.Name, Local: b.peer == 0, Accepted: true, Best: true, Multipath: true,
+				SentTo: p.cfg.Addr.Addr(),
+			}
+			if !yield(r) {
+				return
+			}
+		}
+	}
+}
