@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 	"go.etcd.io/etcd/server/v3/embed"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
@@ -131,6 +133,8 @@ func serverConfig(cfg EmbeddedConfig, urls []url.URL) *embed.Config {
 	// existing one knows its id.
 	ec.InitialClusterToken = uuid.NewString()
 	ec.InitialCluster = ec.Name + "=" + embed.DefaultInitialAdvertisePeerURLs
+	// The only member is the leader; it need not wait long to find out.
+	ec.TickMs, ec.ElectionMs = 50, 250
 	// History is kept for an hour: a node away for longer lists again.
 	ec.AutoCompactionMode = embed.CompactorModePeriodic
 	ec.AutoCompactionRetention = "1h"
@@ -246,9 +250,9 @@ func lockDir(dir string) (*os.File, error) {
 		}
 		return nil, fmt.Errorf("embedded etcd: lock %s: %w", path, err)
 	}
-	if foreign(filepath.Join(dir, "etcd", "member", "snap", "db")) {
+	if err := checkDatabase(filepath.Join(dir, "etcd", "member", "snap", "db")); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("embedded etcd: %s is in use by an etcd that is not ours; stop it first", dir)
+		return nil, fmt.Errorf("embedded etcd in %s: %w", dir, err)
 	}
 	if err := f.Truncate(0); err == nil {
 		// Only a courtesy to whoever comes next; the lock is what counts.
@@ -257,14 +261,21 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// foreign reports whether someone holds the database file itself.
-func foreign(db string) bool {
-	f, err := os.Open(db)
-	if err != nil {
-		return false
+// checkDatabase opens the database once by itself. The server would wait
+// without end for whoever else has it open, and would end the process if it is
+// damaged.
+func checkDatabase(path string) error {
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return nil
 	}
-	defer f.Close()
-	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
+	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: 300 * time.Millisecond})
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return fmt.Errorf("%s is in use by an etcd that is not ours; stop it first", path)
+	case err != nil:
+		return fmt.Errorf("%s is damaged (%w); restore it from a backup, or move the directory away to begin anew", path, err)
+	}
+	return db.Close()
 }
 
 func (e *Embedded) unlock() {

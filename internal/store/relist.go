@@ -182,10 +182,10 @@ func (w *watcher) firstListing(ctx context.Context) error {
 
 func (w *watcher) synced() {
 	w.mu.Lock()
-	w.inSync, w.connected, w.told, w.changed = true, true, false, true
+	w.inSync, w.changed = true, true
 	n, rev := len(w.keys), w.rev
 	w.mu.Unlock()
-	signal(w.news)
+	// follow tells the consumer, in a moment and together with Connected.
 	w.log.Info("listed the datastore", "objects", n, "revision", rev)
 }
 
