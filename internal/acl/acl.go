@@ -213,8 +213,8 @@ func (t *Table) retries(ch *policy.Changes) bool {
 	}
 	for id := range ch.Sets {
 		for _, f := range []*family{ipv4, ipv6} {
-			for _, kind := range []policy.SetKind{policy.SetNets, policy.SetPorts} {
-				touched = touched || t.bad[memberSet(id, kind, f).owner()] != nil
+			for _, s := range []*set{memberSet(id, f, true), memberSet(id, f, false), portSet(id, f)} {
+				touched = touched || t.bad[s.owner()] != nil
 			}
 		}
 	}
@@ -285,7 +285,7 @@ func (t *Table) compare(view policy.View) (*msgs, *state, error) {
 	if a.owner != 0 && a.owner != t.port.Load() {
 		return nil, nil, fmt.Errorf("table inet %s belongs to another process (netlink port %d): stop it, or remove the table", TableName, a.owner)
 	}
-	st, w := entire(t.renderer(), view)
+	st, w := entire(t.renderer(), view, a.sets)
 	if !a.exists {
 		return w.create(view, false), st, nil
 	}

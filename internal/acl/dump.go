@@ -42,7 +42,7 @@ func (a *actualChain) holds(c *chain) bool {
 		return false
 	}
 	for i, r := range c.rules {
-		if r.sum() != a.rules[i] {
+		if r.sum != a.rules[i] {
 			return false
 		}
 	}
@@ -287,8 +287,12 @@ func (a *actualSet) takeElem(data []byte) {
 		case unix.NFTA_SET_ELEM_FLAGS:
 			p.end = beU32(v)&unix.NFT_SET_ELEM_INTERVAL_END != 0
 		case unix.NFTA_SET_ELEM_DATA:
-			attrs(v, func(_ uint16, v []byte) bool {
-				target = verdictText(v)
+			attrs(v, func(typ uint16, v []byte) bool {
+				if typ == unix.NFTA_DATA_VERDICT {
+					target = verdictText(v)
+				} else {
+					target = string(v)
+				}
 				return true
 			})
 		case unix.NFTA_SET_ELEM_PAD:

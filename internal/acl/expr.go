@@ -42,15 +42,14 @@ type rule struct {
 	exprs   []byte // content of NFTA_RULE_EXPRESSIONS
 	comment string
 	text    string // nft-like, when it was asked for
+	sum     sum
 }
 
 // sum identifies the content of a rule: its normalised expressions and comment.
 type sum [16]byte
 
-func (r *rule) sum() sum { return ruleSum(r.exprs, r.comment) }
-
 func ruleSum(exprs []byte, comment string) sum {
-	full := sha256.Sum256(append(canonExprs(nil, exprs), comment...))
+	full := sha256.Sum256(append(canonExprs(make([]byte, 0, 1024), exprs), comment...))
 	return sum(full[:16])
 }
 
@@ -70,7 +69,7 @@ func (r *rb) say(format string, args ...any) *rb {
 }
 
 func (r *rb) done(comment string) *rule {
-	return &rule{exprs: r.b, comment: comment, text: strings.Join(r.words, " ")}
+	return &rule{exprs: r.b, comment: comment, text: strings.Join(r.words, " "), sum: ruleSum(r.b, comment)}
 }
 
 // expr appends one expression whose attributes f writes.
@@ -169,15 +168,21 @@ func (r *rb) iifIn(set string) *rb {
 	return r.say("iifname @%s", set)
 }
 
-// dispatch goes to the chain the map has for the interface.
+// dispatch goes to the chain that the map has for the effective policy of the
+// interface; a packet of an interface without one continues.
 func (r *rb) dispatch(key expr.MetaKey, set string) *rb {
 	r.load(key, reg1)
+	r.lookup(setPolicy, reg1)
+	r.lookup(set, unix.NFT_REG_VERDICT)
+	return r.say("%s map @%s vmap @%s", ifWord(key), setPolicy, set)
+}
+
+func (r *rb) lookup(set string, into uint32) {
 	r.expr("lookup", func(b *buf) {
 		b.str(unix.NFTA_LOOKUP_SET, set)
 		b.u32(unix.NFTA_LOOKUP_SREG, reg1)
-		b.u32(unix.NFTA_LOOKUP_DREG, unix.NFT_REG_VERDICT)
+		b.u32(unix.NFTA_LOOKUP_DREG, into)
 	})
-	return r.say("%s vmap @%s", ifWord(key), set)
 }
 
 // family is what differs between IPv4 and IPv6.

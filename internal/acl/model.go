@@ -38,7 +38,7 @@ func (c *chain) add(r *rule) { c.rules = append(c.rules, r) }
 func (c *chain) sums() []sum {
 	s := make([]sum, len(c.rules))
 	for i, r := range c.rules {
-		s[i] = r.sum()
+		s[i] = r.sum
 	}
 	return s
 }
@@ -69,18 +69,22 @@ func concat(types ...uint32) (t uint32) {
 }
 
 var (
-	setIfname  = &setType{0, typeIfname, 16, 0, "ifname"}
-	setVmap    = &setType{unix.NFT_SET_MAP, typeIfname, 16, typeVerdict, "ifname : verdict"}
-	setIfIPv4  = &setType{0, concat(typeIfname, typeIPv4), 20, 0, "ifname . ipv4_addr"}
-	setIfIPv6  = &setType{0, concat(typeIfname, typeIPv6), 32, 0, "ifname . ipv6_addr"}
-	setIfEther = &setType{0, concat(typeIfname, typeEther), 24, 0, "ifname . ether_addr"}
-	setIPv4    = &setType{unix.NFT_SET_INTERVAL, typeIPv4, 4, 0, "ipv4_addr; flags interval"}
-	setIPv6    = &setType{unix.NFT_SET_INTERVAL, typeIPv6, 16, 0, "ipv6_addr; flags interval"}
-	setEnd4    = &setType{0, concat(typeIPv4, typeProto, typePort), 12, 0, "ipv4_addr . inet_proto . inet_service"}
-	setEnd6    = &setType{0, concat(typeIPv6, typeProto, typePort), 24, 0, "ipv6_addr . inet_proto . inet_service"}
-	setPort    = &setType{unix.NFT_SET_INTERVAL, typePort, 2, 0, "inet_service; flags interval"}
-	setProto   = &setType{0, typeProto, 1, 0, "inet_proto"}
-	setICMPv6  = &setType{0, typeICMPv6, 1, 0, "icmpv6_type"}
+	setIfname = &setType{0, typeIfname, 16, 0, "ifname"}
+	setVmap   = &setType{unix.NFT_SET_MAP, typeIfname, 16, typeVerdict, "ifname : verdict"}
+	// An effective policy is told by its name, in a type that nft(8) can show.
+	setIfPolicy = &setType{unix.NFT_SET_MAP, typeIfname, 16, typeIfname, "ifname : ifname"}
+	setIfIPv4   = &setType{0, concat(typeIfname, typeIPv4), 20, 0, "ifname . ipv4_addr"}
+	setIfIPv6   = &setType{0, concat(typeIfname, typeIPv6), 32, 0, "ifname . ipv6_addr"}
+	setIfEther  = &setType{0, concat(typeIfname, typeEther), 24, 0, "ifname . ether_addr"}
+	setIPv4     = &setType{unix.NFT_SET_INTERVAL, typeIPv4, 4, 0, "ipv4_addr; flags interval"}
+	setIPv6     = &setType{unix.NFT_SET_INTERVAL, typeIPv6, 16, 0, "ipv6_addr; flags interval"}
+	setHosts4   = &setType{0, typeIPv4, 4, 0, "ipv4_addr"}
+	setHosts6   = &setType{0, typeIPv6, 16, 0, "ipv6_addr"}
+	setEnd4     = &setType{0, concat(typeIPv4, typeProto, typePort), 12, 0, "ipv4_addr . inet_proto . inet_service"}
+	setEnd6     = &setType{0, concat(typeIPv6, typeProto, typePort), 24, 0, "ipv6_addr . inet_proto . inet_service"}
+	setPort     = &setType{unix.NFT_SET_INTERVAL, typePort, 2, 0, "inet_service; flags interval"}
+	setProto    = &setType{0, typeProto, 1, 0, "inet_proto"}
+	setICMPv6   = &setType{0, typeICMPv6, 1, 0, "icmpv6_type"}
 )
 
 // set is a set as it should be. Its elements are constant, or come from the
@@ -111,7 +115,7 @@ func setOwner(name string) string { return "set " + name }
 type elem struct {
 	key    string
 	end    bool
-	target string // the chain a verdict map goes to
+	target string // what a map leads to: the chain to go to, or 16 bytes
 	owner  string
 }
 
@@ -128,6 +132,14 @@ func ifKey(name string) string {
 	var k [16]byte
 	copy(k[:15], name)
 	return string(k[:])
+}
+
+// effectiveKey is 16 bytes that stand for an effective policy.
+func effectiveKey(id string) string {
+	if len(id) != 16 || safeName(id) != id {
+		id = hashName(id)[:16]
+	}
+	return id
 }
 
 // interval returns the elements for the addresses of a prefix. The interval
@@ -176,8 +188,12 @@ func (s *set) memberElems(m policy.Member) []elem {
 	if !m.Net.IsValid() || familyOf(m.Net.Addr()) != s.fam {
 		return nil
 	}
-	if s.kind == policy.SetNets {
+	switch {
+	case s.kind == policy.SetPorts:
+	case s.typ.flags&unix.NFT_SET_INTERVAL != 0:
 		return interval(m.Net, s.owner())
+	default:
+		return []elem{{key: string(m.Net.Addr().AsSlice()), owner: s.owner()}}
 	}
 	k := m.Net.Addr().AsSlice()
 	k = append(k, m.Proto, 0, 0, 0)

@@ -20,11 +20,14 @@ func (s *socket) probe() error {
 	t.newSet(&set{name: "probe-vmap", typ: setVmap, static: true}, nil)
 	t.newSet(&set{name: "probe-concat", typ: setIfIPv6, static: true}, nil)
 	t.newSet(&set{name: "probe-interval", typ: setIPv6, static: true}, nil)
+	dispatch := &rb{}
+	dispatch.load(expr.MetaKeyIIFNAME, reg1)
+	dispatch.lookup("probe-vmap", unix.NFT_REG_VERDICT)
 	features := []struct {
 		name, module string
 		rule         *rule
 	}{
-		{"verdict maps", "nf_tables", (&rb{}).dispatch(expr.MetaKeyIIFNAME, "probe-vmap").done("")},
+		{"verdict maps", "nf_tables", dispatch.done("")},
 		{"concatenations", "nf_tables", (&rb{}).iifAnd(expr.PayloadBaseNetworkHeader, ipv6.src, ipv6.bytes, "", "probe-concat").done("")},
 		{"interval sets", "nf_tables", (&rb{}).addrIn(ipv6, source, "probe-interval", false).done("")},
 		{"fib expressions", "nft_fib_inet", (&rb{}).reversePath().done("")},

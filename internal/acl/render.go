@@ -15,8 +15,9 @@ import (
 // the same input always gives the same chains.
 type renderer struct {
 	opts Options
-	text bool             // also make text
-	bad  map[string]error // objects quarantined: rendered closed
+	text bool                             // also make text
+	bad  map[string]error                 // objects quarantined: rendered closed
+	wide func(policy.SetID, *family) bool // whether a set of networks holds more than hosts
 }
 
 func (r *renderer) rule() *rb { return &rb{text: r.text} }
@@ -324,14 +325,14 @@ func (r *renderer) end(c *chain, b *rb, e end, m *policy.Match, f *family, choic
 		r.nets(c, b, e, m.Nets, f, false)
 		r.nets(c, b, e, m.NotNets, f, true)
 		for _, id := range m.Sets {
-			b.addrIn(f, e, use(c, memberSet(id, policy.SetNets, f)), false)
+			b.addrIn(f, e, use(c, r.netSet(id, f)), false)
 		}
 		for _, id := range m.NotSets {
-			b.addrIn(f, e, use(c, memberSet(id, policy.SetNets, f)), true)
+			b.addrIn(f, e, use(c, r.netSet(id, f)), true)
 		}
 	}
 	if choice.set != "" {
-		b.endIn(f, e, use(c, memberSet(choice.set, policy.SetPorts, f)), false)
+		b.endIn(f, e, use(c, portSet(choice.set, f)), false)
 	}
 	r.ports(c, b, e, choice.ports, false)
 	if pc == portIsOther {
@@ -339,7 +340,7 @@ func (r *renderer) end(c *chain, b *rb, e end, m *policy.Match, f *family, choic
 	}
 	r.ports(c, b, e, mergePorts(m.NotPorts), true)
 	for _, id := range m.NotPortSets {
-		b.endIn(f, e, use(c, memberSet(id, policy.SetPorts, f)), true)
+		b.endIn(f, e, use(c, portSet(id, f)), true)
 	}
 }
 
@@ -384,18 +385,37 @@ func addrSet(f *family) *setType {
 	return setIPv6
 }
 
-// memberSet is the kernel's set for the members of one family of a set.
-func memberSet(id policy.SetID, kind policy.SetKind, f *family) *set {
-	s := &set{id: id, kind: kind, fam: f}
+// netSet is the kernel's set for the members of one family of a set of
+// networks. One whose members are all single addresses is a hash table: to
+// add or delete an element takes 0.02 ms, where an interval set of 10,000
+// takes 1 to 2 ms. The first network makes it an interval set of another name.
+func (r *renderer) netSet(id policy.SetID, f *family) *set {
+	return memberSet(id, f, r.wide(id, f))
+}
+
+func memberSet(id policy.SetID, f *family, wide bool) *set {
+	s := &set{id: id, kind: policy.SetNets, fam: f}
+	letter := "n"
 	switch {
-	case kind == policy.SetNets:
-		s.name, s.typ = fmt.Sprintf("n%d-", f.v), addrSet(f)
+	case wide:
+		s.typ = addrSet(f)
 	case f.v == 4:
-		s.name, s.typ = "p4-", setEnd4
+		s.typ, letter = setHosts4, "h"
 	default:
-		s.name, s.typ = "p6-", setEnd6
+		s.typ, letter = setHosts6, "h"
 	}
-	s.name += safeName(string(id))
+	s.name = fmt.Sprintf("%s%d-%s", letter, f.v, safeName(string(id)))
+	return s
+}
+
+// portSet is the kernel's set for the members of one family of a set of
+// (address, protocol, port).
+func portSet(id policy.SetID, f *family) *set {
+	s := &set{id: id, kind: policy.SetPorts, fam: f, typ: setEnd6}
+	if f.v == 4 {
+		s.typ = setEnd4
+	}
+	s.name = fmt.Sprintf("p%d-%s", f.v, safeName(string(id)))
 	return s
 }
 

@@ -25,6 +25,8 @@ type state struct {
 	chains     map[string]*chainState
 	sets       map[string]*setState
 	byID       map[policy.SetID][]string // kernel sets of a policy set
+	width      map[setWidth]bool         // of sets of networks in use: more than hosts
+	have       map[string]*actualSet     // the kernel's, while everything is staged
 	problems   map[string]error          // by owner
 }
 
@@ -36,9 +38,16 @@ type effState struct {
 }
 
 type chainState struct {
-	owner string
-	sums  []sum
-	sets  []string
+	sums []sum
+	sets []string
+	pol  polDir // what renders it: a direction of a policy,
+	eff  string // or an effective policy
+}
+
+// setWidth names one family of a set of networks.
+type setWidth struct {
+	id policy.SetID
+	v  int
 }
 
 type setState struct {
@@ -59,6 +68,7 @@ func newState() *state {
 		chains:     map[string]*chainState{},
 		sets:       map[string]*setState{},
 		byID:       map[policy.SetID][]string{},
+		width:      map[setWidth]bool{},
 		problems:   map[string]error{},
 	}
 }
@@ -74,7 +84,8 @@ type change struct {
 	memberAdd  []setElem
 	elemDel    []setElem
 	elemAdd    []setElem
-	lost       bool // the hint contradicts the state
+	entryDel   []setElem // of effective policies that left
+	lost       bool      // the hint contradicts the state
 }
 
 // everything is the change from nothing to the whole view.
@@ -111,6 +122,8 @@ type stager struct {
 func (s *state) stage(r *renderer, view policy.View, ch *policy.Changes) *change {
 	g := &stager{state: s, r: r, out: &change{isNew: map[string]bool{}},
 		pol: map[polDir]bool{}, eff: map[string]bool{}, touch: map[string]bool{}}
+	r.wide = func(id policy.SetID, f *family) bool { return s.isWide(view, id, f) }
+	g.widen(ch)
 	g.takePolicies(ch)
 	g.takeEffectives(ch)
 	for _, id := range sortedKeys(g.eff) {
@@ -119,7 +132,7 @@ func (s *state) stage(r *renderer, view policy.View, ch *policy.Changes) *change
 	for _, pd := range slices.SortedFunc(mapKeys(g.pol), comparePolDir) {
 		name := policyChain(pd.key, pd.dir)
 		if g.users[pd] > 0 {
-			g.put(r.policyChain(g.policies[pd.key], pd.dir))
+			g.put(r.policyChain(g.policies[pd.key], pd.dir)).pol = pd
 		} else if g.chains[name] != nil {
 			g.remove(name)
 		}
@@ -131,6 +144,59 @@ func (s *state) stage(r *renderer, view policy.View, ch *policy.Changes) *change
 	g.settleSets()
 	g.takeEndpoints(ch)
 	return g.out
+}
+
+// isWide tells whether the family of a set holds more than single addresses.
+// Once it did it stays so while the set is in use.
+func (s *state) isWide(view policy.View, id policy.SetID, f *family) bool {
+	k := setWidth{id, f.v}
+	wide, known := s.width[k]
+	if known {
+		return wide
+	}
+	if s.have[memberSet(id, f, true).name] != nil && s.have[memberSet(id, f, false).name] == nil {
+		wide = true
+	} else {
+		for m := range view.Members(id) {
+			if isNetwork(m) && familyOf(m.Net.Addr()) == f {
+				wide = true
+				break
+			}
+		}
+	}
+	s.width[k] = wide
+	return wide
+}
+
+func isNetwork(m policy.Member) bool { return m.Net.IsValid() && !m.Net.IsSingleIP() }
+
+// widen finds sets that get their first network, and renders what uses them
+// anew: with an interval set in place of the hash table.
+func (g *stager) widen(ch *policy.Changes) {
+	for id, sc := range ch.Sets {
+		for _, m := range sc.Added {
+			if sc.Kind != policy.SetNets || !isNetwork(m) {
+				continue
+			}
+			f := familyOf(m.Net.Addr())
+			k := setWidth{id, f.v}
+			if wide, known := g.width[k]; wide || !known {
+				continue
+			}
+			g.width[k] = true
+			name := memberSet(id, f, false).name
+			for _, c := range g.chains {
+				if !slices.Contains(c.sets, name) {
+					continue
+				}
+				if c.eff != "" {
+					g.eff[c.eff] = true
+				} else {
+					g.pol[c.pol] = true
+				}
+			}
+		}
+	}
 }
 
 func (g *stager) takePolicies(ch *policy.Changes) {
@@ -207,11 +273,21 @@ func (g *stager) renderEffective(id string) {
 			chains, uses := g.r.effective(st.effective, d, lookup)
 			for _, c := range chains {
 				st.chains = append(st.chains, c.name)
-				g.put(c)
+				g.put(c).eff = id
 			}
 			st.uses = append(st.uses, uses...)
 		}
 	}
+	var entries, entered []setElem
+	if st.effective != nil {
+		entries = g.r.entries(id)
+	}
+	if was.chains != nil {
+		entered = g.r.entries(id)
+	}
+	del, add := diffElems(entered, entries)
+	g.out.entryDel = append(g.out.entryDel, del...)
+	g.out.elemAdd = append(g.out.elemAdd, add...)
 	for _, pd := range st.uses {
 		g.users[pd]++
 		if g.users[pd] == 1 {
@@ -243,8 +319,8 @@ func (g *stager) forget(k policy.Key) {
 	}
 }
 
-func (g *stager) put(c *chain) {
-	st := &chainState{owner: c.owner, sums: c.sums()}
+func (g *stager) put(c *chain) *chainState {
+	st := &chainState{sums: c.sums()}
 	for _, s := range c.sets {
 		if slices.Contains(st.sets, s.name) {
 			continue
@@ -267,9 +343,10 @@ func (g *stager) put(c *chain) {
 	if old == nil {
 		g.out.isNew[c.name] = true
 	} else if slices.Equal(old.sums, st.sums) {
-		return
+		return st
 	}
 	g.out.chains = append(g.out.chains, c)
+	return st
 }
 
 func (g *stager) remove(name string) {
@@ -334,6 +411,8 @@ func (g *stager) settleSets() {
 				g.byID[id] = slices.DeleteFunc(g.byID[id], func(n string) bool { return n == name })
 				if len(g.byID[id]) == 0 {
 					delete(g.byID, id)
+					delete(g.width, setWidth{id, 4})
+					delete(g.width, setWidth{id, 6})
 				}
 			}
 		}

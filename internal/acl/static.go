@@ -27,8 +27,9 @@ const (
 	chainInputHostWl  = "input-host-wl"
 
 	setInterfaces = "interfaces"  // interfaces of known endpoints
-	setFrom       = "from"        // interface : chain of its egress policy
-	setTo         = "to"          // interface : chain of its ingress policy
+	setPolicy     = "policy"      // interface : its effective policy
+	setFrom       = "from"        // effective policy : chain for egress
+	setTo         = "to"          // effective policy : chain for ingress
 	setMACChecked = "mac-checked" // interfaces whose MAC address is known
 	setMAC        = "mac"         // interface . its MAC address
 	setSrc4       = "src4"        // interface . its address
@@ -58,8 +59,9 @@ func (r *renderer) staticSets() []*set {
 	nd.elems = protoElems(neighbourTypes)
 	return []*set{
 		s(setInterfaces, setIfname, "interfaces of endpoints"),
-		s(setFrom, setVmap, "egress policy"),
-		s(setTo, setVmap, "ingress policy"),
+		s(setPolicy, setIfPolicy, "effective policy of endpoints"),
+		s(setFrom, setVmap, "egress of effective policies"),
+		s(setTo, setVmap, "ingress of effective policies"),
 		s(setMACChecked, setIfname, "interfaces with a known MAC address"),
 		s(setMAC, setIfEther, "MAC addresses"),
 		s(setSrc4, setIfIPv4, "IPv4 addresses"),
@@ -86,6 +88,10 @@ func (r *renderer) staticChains() []*chain {
 		c.add(r.rule().accept().done("not a workload"))
 		return c
 	}
+	// The kernel validates a verdict map by walking every chain it leads to,
+	// element by element, whenever a rule with a verdict or an element of such
+	// a map changes. Leading from effective policies, which endpoints share,
+	// and not from interfaces makes that short, and spares it the endpoints.
 	forward := func(name, set string, key expr.MetaKey) *chain {
 		c := &chain{name: name}
 		c.add(r.rule().dispatch(key, set).done(""))
@@ -203,10 +209,18 @@ func (r *renderer) endpoint(e *policy.Endpoint) []setElem {
 		add(setLLAny, iface, "")
 	}
 	if e.Effective != nil {
-		add(setFrom, iface, effectiveChain(e.Effective.ID, policy.Egress))
-		add(setTo, iface, effectiveChain(e.Effective.ID, policy.Ingress))
+		add(setPolicy, iface, effectiveKey(e.Effective.ID))
 	}
 	return out
+}
+
+// entries renders the elements that lead to an effective policy's chains.
+func (r *renderer) entries(id string) []setElem {
+	owner := effectiveOwner(id)
+	return []setElem{
+		{setFrom, elem{key: effectiveKey(id), target: effectiveChain(id, policy.Egress), owner: owner}},
+		{setTo, elem{key: effectiveKey(id), target: effectiveChain(id, policy.Ingress), owner: owner}},
+	}
 }
 
 // eui64 is the link-local address made from a MAC address (RFC 4291 appendix A).

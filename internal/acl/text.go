@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/muslin-net/muslin/internal/policy"
 )
 
@@ -20,12 +22,12 @@ func (t *Table) Text(view policy.View) string {
 }
 
 func text(r *renderer, view policy.View) string {
-	_, w := entire(r, view)
+	_, w := entire(r, view, nil)
 	var b strings.Builder
 	fmt.Fprintf(&b, "table inet %s {\n", TableName)
 	for _, s := range w.sets {
 		word := "set"
-		if s.typ == setVmap {
+		if s.typ.flags&unix.NFT_SET_MAP != 0 {
 			word = "map"
 		}
 		fmt.Fprintf(&b, "\t%s %s {\n\t\ttype %s\n", word, s.name, s.typ.word)
@@ -65,7 +67,7 @@ func hookWord(n uint32) string {
 
 func elemTexts(s *set, es []elem) []string {
 	var out []string
-	if s.typ.flags&4 != 0 { // interval
+	if s.typ.flags&unix.NFT_SET_INTERVAL != 0 {
 		for i, e := range es {
 			if e.end {
 				continue
@@ -85,7 +87,7 @@ func elemTexts(s *set, es []elem) []string {
 		case setEnd4, setEnd6:
 			n := len(e.key) - 8
 			t = keyText(e.key[:n]) + " . " + strconv.Itoa(int(e.key[n])) + " . " + keyText(e.key[n+4:n+6])
-		case setIfname, setVmap:
+		case setIfname, setIfPolicy, setVmap:
 			t = cstr([]byte(e.key))
 		case setIfIPv4, setIfIPv6:
 			t = cstr([]byte(e.key[:16])) + " . " + keyText(e.key[16:])
@@ -95,7 +97,12 @@ func elemTexts(s *set, es []elem) []string {
 			t = keyText(e.key)
 		}
 		if e.target != "" {
-			t += " : goto " + e.target
+			if s.typ == setVmap {
+				t += " : goto"
+			} else {
+				t += " :"
+			}
+			t += " " + e.target
 		}
 		out = append(out, t)
 	}

@@ -23,8 +23,14 @@ type tx struct {
 }
 
 func (t *tx) all() *msgs {
+	sections := []*msgs{&t.table, &t.sets, &t.chains, &t.members, &t.rules, &t.elements, &t.goneSets, &t.goneChain}
 	var m msgs
-	for _, s := range []*msgs{&t.table, &t.sets, &t.chains, &t.members, &t.rules, &t.elements, &t.goneSets, &t.goneChain} {
+	bytes, n := 0, 0
+	for _, s := range sections {
+		bytes, n = bytes+len(s.data), n+len(s.starts)
+	}
+	m.data, m.starts, m.owners = make(buf, 0, bytes), make([]int, 0, n), make([]string, 0, n)
+	for _, s := range sections {
 		m.append(s)
 	}
 	return &m
@@ -87,6 +93,7 @@ func incremental(c *change, view policy.View) *msgs {
 	setElems(&t.members, unix.NFT_MSG_DELSETELEM, c.memberDel)
 	setElems(&t.members, unix.NFT_MSG_NEWSETELEM, c.memberAdd)
 	setElems(&t.elements, unix.NFT_MSG_DELSETELEM, c.elemDel)
+	setElems(&t.elements, unix.NFT_MSG_DELSETELEM, c.entryDel)
 	setElems(&t.elements, unix.NFT_MSG_NEWSETELEM, c.elemAdd)
 	for _, n := range c.goneSets {
 		t.goneSets.delSet("", n)
@@ -105,8 +112,12 @@ type whole struct {
 }
 
 // entire stages everything into a new state and collects the whole table.
-func entire(r *renderer, view policy.View) (*state, *whole) {
+// A set that the kernel has as an interval set may stay one, so that a restart
+// after the last network left changes nothing.
+func entire(r *renderer, view policy.View, have map[string]*actualSet) (*state, *whole) {
 	st := newState()
+	st.have = have
+	defer func() { st.have = nil }()
 	ch := everything(view)
 	c := st.stage(r, view, &ch)
 	w := &whole{chains: append(r.staticChains(), c.chains...), elems: map[string][]elem{}}

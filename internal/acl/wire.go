@@ -212,6 +212,9 @@ func (m *msgs) addSet(s *set, id uint32) {
 	m.data.u32(unix.NFTA_SET_KEY_LEN, s.typ.keyLen)
 	if s.typ.flags&unix.NFT_SET_MAP != 0 {
 		m.data.u32(unix.NFTA_SET_DATA_TYPE, s.typ.dataType)
+		if s.typ.dataType != typeVerdict {
+			m.data.u32(unix.NFTA_SET_DATA_LEN, 16)
+		}
 	}
 	m.data.u32(unix.NFTA_SET_ID, id)
 	if s.comment != "" {
@@ -230,6 +233,7 @@ func (m *msgs) delSet(owner, name string) {
 // elems writes messages of the type (NFT_MSG_NEWSETELEM or NFT_MSG_DELSETELEM)
 // for the elements, as many as their size needs.
 func (m *msgs) elems(typ uint16, set string, es []elem) {
+	verdicts := set == setFrom || set == setTo
 	flags := uint16(0)
 	if typ == unix.NFT_MSG_NEWSETELEM {
 		flags = unix.NLM_F_CREATE
@@ -251,7 +255,11 @@ func (m *msgs) elems(typ uint16, set string, es []elem) {
 			}
 			if e.target != "" && typ == unix.NFT_MSG_NEWSETELEM {
 				d := m.data.begin(unix.NFTA_SET_ELEM_DATA)
-				m.data.verdict(nftGoto, e.target)
+				if verdicts {
+					m.data.verdict(nftGoto, e.target)
+				} else {
+					m.data.attr(unix.NFTA_DATA_VALUE, []byte(e.target))
+				}
 				m.data.end(d)
 			}
 			m.data.end(at)
