@@ -121,15 +121,13 @@ func (d *decoder) parse() error {
 	if start[0] == '{' || start[0] == '[' {
 		t, err := parseTree([]byte(d.text), true)
 		var at *treeError
-		if err == nil || errors.As(err, &at) && errors.Is(err, errDuplicate) {
+		if err == nil {
 			d.isJSON, d.tree = true, t
+			return nil
 		}
-		if err != nil && d.isJSON {
+		if errors.As(err, &at) && (errors.Is(err, errDuplicate) || errors.Is(err, errDepth)) {
 			line := 1 + strings.Count(d.text[:at.offset], "\n")
 			return &FieldError{Document: d.document, Line: line, Path: at.path, Problem: at.cause.Error()}
-		}
-		if err == nil {
-			return nil
 		}
 		// Else it may still be YAML in flow style, and if it is not, the
 		// YAML parser says where it goes wrong.
@@ -267,13 +265,25 @@ func (d *decoder) report(f *faults, path string) {
 			full = parentPath(full)
 		}
 		if e.Line = lines[full]; e.Line == 0 {
-			e.Line = 1 + len(d.text) - len(strings.TrimLeft(d.text, "\n"))
+			e.Line = d.firstLine()
 		}
 		if e.Kind == "" && path != "" && e.Name == "" {
 			e.Path = strings.TrimSuffix(path+"."+e.Path, ".")
 		}
 	}
 	d.errs = append(d.errs, f.err())
+}
+
+// firstLine returns the line where the document begins, comments skipped.
+func (d *decoder) firstLine() int {
+	n := 0
+	for l := range strings.SplitSeq(d.text, "\n") {
+		n++
+		if l = strings.TrimSpace(l); l != "" && l[0] != '#' {
+			break
+		}
+	}
+	return n
 }
 
 // name returns the name and namespace of an object, for errors.

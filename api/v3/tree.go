@@ -35,6 +35,9 @@ type member struct {
 // errDuplicate is the cause of a refusal of a member that occurs twice.
 var errDuplicate = errors.New("the member occurs twice")
 
+// errDepth is the cause of a refusal of what nests too deep.
+var errDepth = fmt.Errorf("nested deeper than %d levels", maxDepth)
+
 // parseTree reads one JSON value and nothing after it. With unique set, a
 // member that occurs twice is an error; otherwise the last one counts.
 func parseTree(b []byte, unique bool) (*tree, error) {
@@ -78,7 +81,7 @@ func (p *treeParser) fail(path string, cause error) error {
 
 func (p *treeParser) value(depth int, path string) (*tree, error) {
 	if depth > maxDepth {
-		return nil, p.fail("", fmt.Errorf("nested deeper than %d levels", maxDepth))
+		return nil, p.fail("", errDepth)
 	}
 	token, err := p.d.Token()
 	if err != nil {
