@@ -21,14 +21,14 @@ type labelIndex[I comparable, C, Q any] struct {
 	started, stopped func(*class[I, C, Q], *query[I, C, Q])
 
 	seed    maphash.Seed
-	classes map[uint64][]*class[I, C, Q]
+	classes map[uint64]*class[I, C, Q] // by hash; those with equal ones are chained
+	size    int                        // number of classes
 	parents map[word]*parent[I, C, Q]
 	queries map[string]*query[I, C, Q]
 
-	// Classes by label and by name of a label, for a query that is new.
-	all     bag[*class[I, C, Q]]
-	byLabel map[label]*bag[*class[I, C, Q]]
-	byName  map[word]*bag[*class[I, C, Q]]
+	// Classes by label, for a query that is new. Only names that some query
+	// restricts are here: most labels of most endpoints are in no selector.
+	names map[word]*nameIndex[I, C, Q]
 
 	// Queries by the label that a match must have, for a class that is new. A
 	// query is filed under one name only; one that can match nothing nowhere.
@@ -43,6 +43,7 @@ type class[I comparable, C, Q any] struct {
 	parents []word   // in order: of two that give a label, the first one counts
 	labels  labelSet // with those inherited
 	hash    uint64
+	next    *class[I, C, Q]
 	items   bag[I]
 	queries bag[*query[I, C, Q]]
 	val     C
@@ -50,6 +51,13 @@ type class[I comparable, C, Q any] struct {
 
 // Get implements selector.Labels.
 func (c *class[I, C, Q]) Get(name string) (string, bool) { return c.labels.Get(name) }
+
+// nameIndex is the classes that have a label of one name, by its value.
+type nameIndex[I comparable, C, Q any] struct {
+	refs   int // queries that restrict the name
+	size   int // number of classes
+	values map[word]*bag[*class[I, C, Q]]
+}
 
 // parent gives labels to the classes that name it.
 type parent[I comparable, C, Q any] struct {
@@ -84,11 +92,10 @@ func newLabelIndex[I comparable, C, Q any](started, stopped func(*class[I, C, Q]
 	return &labelIndex[I, C, Q]{
 		started: started, stopped: stopped,
 		seed:    maphash.MakeSeed(),
-		classes: map[uint64][]*class[I, C, Q]{},
+		classes: map[uint64]*class[I, C, Q]{},
 		parents: map[word]*parent[I, C, Q]{},
 		queries: map[string]*query[I, C, Q]{},
-		byLabel: map[label]*bag[*class[I, C, Q]]{},
-		byName:  map[word]*bag[*class[I, C, Q]]{},
+		names:   map[word]*nameIndex[I, C, Q]{},
 		ofLabel: map[label]*bag[*query[I, C, Q]]{},
 		ofName:  map[word]*bag[*query[I, C, Q]]{},
 	}
@@ -119,14 +126,18 @@ func (x *labelIndex[I, C, Q]) leave(item I, c *class[I, C, Q]) {
 		p.classes.remove(c)
 		x.dropParent(name, p)
 	}
-	list := x.classes[c.hash]
-	if i := slices.Index(list, c); i >= 0 {
-		list = slices.Delete(list, i, i+1)
+	x.size--
+	if x.classes[c.hash] == c {
+		if x.classes[c.hash] = c.next; c.next == nil {
+			delete(x.classes, c.hash)
+		}
+		return
 	}
-	if len(list) == 0 {
-		delete(x.classes, c.hash)
-	} else {
-		x.classes[c.hash] = list
+	for d := x.classes[c.hash]; d != nil; d = d.next {
+		if d.next == c {
+			d.next = c.next
+			return
+		}
 	}
 }
 
@@ -141,13 +152,14 @@ func (x *labelIndex[I, C, Q]) classOf(own labelSet, parents []word) *class[I, C,
 		maphash.WriteComparable(&h, p)
 	}
 	sum := h.Sum64()
-	for _, c := range x.classes[sum] {
+	for c := x.classes[sum]; c != nil; c = c.next {
 		if slices.Equal(c.own, own) && slices.Equal(c.parents, parents) {
 			return c
 		}
 	}
-	c := &class[I, C, Q]{own: own, parents: parents, hash: sum}
-	x.classes[sum] = append(x.classes[sum], c)
+	c := &class[I, C, Q]{own: own, parents: parents, hash: sum, next: x.classes[sum]}
+	x.classes[sum] = c
+	x.size++
 	for _, name := range parents {
 		p := x.parents[name]
 		if p == nil {
@@ -197,18 +209,64 @@ func (x *labelIndex[I, C, Q]) dropParent(name word, p *parent[I, C, Q]) {
 }
 
 func (x *labelIndex[I, C, Q]) index(c *class[I, C, Q]) {
-	x.all.add(c)
 	for _, l := range c.labels {
-		file(x.byLabel, l, c)
-		file(x.byName, l.name, c)
+		if n := x.names[l.name]; n != nil {
+			n.add(l.value, c)
+		}
 	}
 }
 
+func (n *nameIndex[I, C, Q]) add(value word, c *class[I, C, Q]) {
+	file(n.values, value, c)
+	n.size++
+}
+
 func (x *labelIndex[I, C, Q]) unindex(c *class[I, C, Q]) {
-	x.all.remove(c)
 	for _, l := range c.labels {
-		unfile(x.byLabel, l, c)
-		unfile(x.byName, l.name, c)
+		if n := x.names[l.name]; n != nil {
+			unfile(n.values, l.value, c)
+			n.size--
+		}
+	}
+}
+
+// useNames indexes classes by the names that a query restricts. The first
+// query of a name costs one look at every class.
+func (x *labelIndex[I, C, Q]) useNames(limits map[string]selector.Restriction) {
+	for name := range limits {
+		w := unique.Make(name)
+		if n := x.names[w]; n != nil {
+			n.refs++
+			continue
+		}
+		n := &nameIndex[I, C, Q]{refs: 1, values: map[word]*bag[*class[I, C, Q]]{}}
+		x.names[w] = n
+		for c := range x.eachClass {
+			if v, ok := c.Get(name); ok {
+				n.add(unique.Make(v), c)
+			}
+		}
+	}
+}
+
+func (x *labelIndex[I, C, Q]) unuseNames(limits map[string]selector.Restriction) {
+	for name := range limits {
+		w := unique.Make(name)
+		if n := x.names[w]; n != nil {
+			if n.refs--; n.refs == 0 {
+				delete(x.names, w)
+			}
+		}
+	}
+}
+
+func (x *labelIndex[I, C, Q]) eachClass(yield func(*class[I, C, Q]) bool) {
+	for _, c := range x.classes {
+		for ; c != nil; c = c.next {
+			if !yield(c) {
+				return
+			}
+		}
 	}
 }
 
@@ -262,6 +320,7 @@ func (x *labelIndex[I, C, Q]) acquire(sel *selector.Selector) *query[I, C, Q] {
 	q := &query[I, C, Q]{sel: sel, key: key, refs: 1}
 	x.queries[key] = q
 	limits := sel.Restrictions()
+	x.useNames(limits)
 	x.fileQuery(q, limits)
 	x.candidates(limits, func(c *class[I, C, Q]) bool {
 		if sel.Match(c) {
@@ -284,6 +343,7 @@ func (x *labelIndex[I, C, Q]) release(q *query[I, C, Q]) {
 		}
 	}
 	delete(x.queries, q.key)
+	x.unuseNames(q.sel.Restrictions())
 	switch q.place {
 	case placeFree:
 		x.free.remove(q)
@@ -304,7 +364,7 @@ func (x *labelIndex[I, C, Q]) fileQuery(q *query[I, C, Q], limits map[string]sel
 		w := unique.Make(name)
 		if r.Values == nil {
 			// Never better than a value: nearly every class may have the name.
-			n := sizeOf(x.ofName, w) + sizeOf(x.byName, w)
+			n := sizeOf(x.ofName, w) + x.names[w].size
 			if q.place == placeFree || q.place == placeName && n < best {
 				best, q.place, q.name = n, placeName, w
 			}
@@ -338,24 +398,32 @@ func (x *labelIndex[I, C, Q]) fileQuery(q *query[I, C, Q], limits map[string]sel
 
 // candidates calls f with the classes that may meet the restrictions.
 func (x *labelIndex[I, C, Q]) candidates(limits map[string]selector.Restriction, f func(*class[I, C, Q]) bool) {
-	best, where := x.all.len(), []*bag[*class[I, C, Q]]{&x.all}
+	best, found := x.size, false
+	var where []*bag[*class[I, C, Q]]
 	for name, r := range limits {
+		n := x.names[unique.Make(name)]
 		var in []*bag[*class[I, C, Q]]
-		n, w := 0, unique.Make(name)
+		size := 0
 		if r.Values == nil {
-			if b := x.byName[w]; b != nil {
-				n, in = b.len(), append(in, b)
-			}
-		} else {
-			for _, v := range r.Values {
-				if b := x.byLabel[label{w, unique.Make(v)}]; b != nil {
-					n, in = n+b.len(), append(in, b)
-				}
+			size = n.size
+		}
+		for _, v := range r.Values {
+			if b := n.values[unique.Make(v)]; b != nil {
+				size, in = size+b.len(), append(in, b)
 			}
 		}
-		if n < best {
-			best, where = n, in
+		if size >= best {
+			continue
 		}
+		if r.Values == nil {
+			for _, b := range n.values {
+				in = append(in, b)
+			}
+		}
+		best, where, found = size, in, true
+	}
+	if !found {
+		x.eachClass(f)
 	}
 	for _, b := range where {
 		b.each(f)

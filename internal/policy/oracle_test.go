@@ -169,7 +169,7 @@ func TestQ08_EveryPrefix(t *testing.T) {
 }
 
 func indexEmpty[I comparable, C, Q any](x *labelIndex[I, C, Q]) bool {
-	return len(x.classes)+len(x.parents)+len(x.queries)+x.all.len()+len(x.byLabel)+len(x.byName)+x.free.len()+len(x.ofLabel)+len(x.ofName) == 0
+	return len(x.classes)+len(x.parents)+len(x.queries)+x.size+len(x.names)+x.free.len()+len(x.ofLabel)+len(x.ofName) == 0
 }
 
 // TestQ08_Orders gives the same end state in other ways: shuffled, reversed,

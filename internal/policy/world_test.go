@@ -211,7 +211,7 @@ func drawPolicy(t *rapid.T, bad bool) v3.PolicySpec {
 
 func drawRules(t *rapid.T, bad bool) []v3.Rule {
 	var rules []v3.Rule
-	for range rapid.IntRange(0, 3).Draw(t, "rules") {
+	for range rapid.IntRange(0, 5).Draw(t, "rules") {
 		rules = append(rules, drawRule(t))
 	}
 	if bad && len(rules) > 0 {
@@ -227,7 +227,7 @@ func drawRule(t *rapid.T) v3.Rule {
 		r.IPVersion = &v
 	}
 	all := append([]v3.Protocol{v3.ProtocolName("ICMP"), v3.ProtocolName("ICMPv6"), v3.ProtocolName("UDPLite"), v3.ProtocolNumber(47), v3.ProtocolName("nonsense")}, drawProtocol(t), drawProtocol(t))
-	if chance(t, "proto?", 2) {
+	if chance(t, "proto?", 3) {
 		p := pick(t, "proto", all)
 		r.Protocol = &p
 	}
@@ -263,6 +263,9 @@ func drawICMP(t *rapid.T) *v3.ICMP {
 
 func drawEntity(t *rapid.T) v3.EntityRule {
 	var e v3.EntityRule
+	if chance(t, "any", 2) {
+		return e
+	}
 	if chance(t, "nets?", 4) {
 		e.Nets = drawNets(t, "nets", rapid.IntRange(0, 2).Draw(t, "families"))
 	}
