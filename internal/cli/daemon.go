@@ -17,6 +17,7 @@ const daemonTime = 15 * time.Second
 // serverCommands are the commands about this server.
 func (a *app) serverCommands() []*cobra.Command {
 	return []*cobra.Command{
+		a.runCommand(),
 		a.statusCommand(),
 		a.endpointCommand(),
 		a.bgpCommand(),

@@ -36,7 +36,7 @@ func (a *app) datastoreConfig(ctx context.Context) (store.Config, error) {
 	if a.etcd != "" {
 		// The flag replaces where; the environment still says who.
 		cfg.Endpoints, cfg.DiscoverySRV = store.SplitEndpoints(a.etcd), ""
-		return cfg, checkEndpoints(cfg.Endpoints)
+		return cfg, checkEndpoints(cfg.Endpoints, "")
 	}
 	if !cfg.IsZero() {
 		return cfg, nil
@@ -70,14 +70,14 @@ func (a *app) objects(ctx context.Context) (objects, error) {
 }
 
 // checkEndpoints finds what can be no endpoint before anything is dialled.
-func checkEndpoints(list []string) error {
+func checkEndpoints(list []string, discovery string) error {
 	for _, e := range list {
 		u, err := url.Parse(e)
 		if err != nil || u.Host == "" && u.Path == "" || !slices.Contains([]string{"http", "https", "unix", "unixs"}, u.Scheme) {
-			return usagef("--etcd %s: want http(s)://host:port", e)
+			return usagef("etcd endpoint %s: want http(s)://host:port", e)
 		}
 	}
-	if len(list) == 0 {
+	if len(list) == 0 && discovery == "" {
 		return usagef("--etcd: want http(s)://host:port, or several with commas between them")
 	}
 	return nil

@@ -22,8 +22,8 @@ func (a *app) explainCommand() *cobra.Command {
 pass, and which rule of which policy decides at either end. The answer comes from the
 model: no packet is sent.
 
-SRC and DST are workloads (name, or namespace/name) or addresses. PROTO is a name or a
-number; tcp, udp and sctp need a port.`,
+SRC and DST are workloads (name, or namespace/name), addresses, or host for this server.
+PROTO is a name or a number; tcp, udp and sctp need a port.`,
 		Example: `  muslin explain web db tcp 5432
   muslin explain shop/web 192.0.2.7 udp 53
   muslin explain web db icmp`,

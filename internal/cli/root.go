@@ -37,10 +37,12 @@ type app struct {
 }
 
 // Main runs one command line (without the program's name) and returns the exit
-// code. SIGINT and SIGTERM cancel the command's context.
+// code. SIGINT and SIGTERM cancel the command's context; a second one ends the
+// process.
 func Main(version string, args []string, s Streams) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop)
 	root := New(version, s)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"sigs.k8s.io/yaml"
+
+	"github.com/muslin-net/muslin/internal/node"
+	"github.com/muslin-net/muslin/internal/store"
+)
+
+// runFile is the file of --config; each member is the flag of that name.
+type runFile struct {
+	Node            string
+	Etcd            words
+	EmbeddedEtcd    *bool
+	EtcdListen      words
+	StateDir        string
+	RunDir          string
+	InterfacePrefix string
+	IP              string
+	IP6             string
+	Log             string
+	LogLevel        string
+}
+
+// members says where each member of the file goes.
+func (f *runFile) members() map[string]any {
+	return map[string]any{
+		"node": &f.Node, "etcd": &f.Etcd, "embeddedEtcd": &f.EmbeddedEtcd, "etcdListen": &f.EtcdListen,
+		"stateDir": &f.StateDir, "runDir": &f.RunDir, "interfacePrefix": &f.InterfacePrefix,
+		"ip": &f.IP, "ip6": &f.IP6, "log": &f.Log, "logLevel": &f.LogLevel,
+	}
+}
+
+// runFlags are the flags of run, as given.
+type runFlags struct {
+	config string
+	runFile
+	embedded bool
+}
+
+func (a *app) runCommand() *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the agent and BGP speaker of this server",
+		Long: `Runs the agent and BGP speaker of this server until SIGTERM or SIGINT. The data plane
+stays in place when it ends, and is taken over, not rebuilt, when it starts again.
+
+The datastore is the one of --etcd, else of the ETCD_* variables as calicoctl reads them
+(ETCD_ENDPOINTS, ETCD_USERNAME, ETCD_CA_CERT_FILE and so on), else of the file; with none
+of them an etcd runs inside this process, with its data in the state directory.
+
+--config names a YAML file whose members are the flags in camel case (node, etcd,
+embeddedEtcd, etcdListen, stateDir, runDir, interfacePrefix, ip, ip6, log, logLevel). A
+flag wins over the environment, and the environment over the file.`,
+		Example: `  muslin run
+  muslin run --etcd http://10.0.0.1:2379 --ip 10.0.0.2/24
+  muslin run --etcd-listen http://10.0.0.1:2379
+  muslin run --config /etc/muslin/muslin.yaml --log syslog`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, log, err := a.runConfig(cmd.Flags(), f)
+			if err != nil {
+				return err
+			}
+			logger, err := openLog(log, a.Err)
+			if err != nil {
+				return err
+			}
+			return node.Run(cmd.Context(), cfg, logger)
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.config, "config", "", "YAML `file` with settings for flags that are not given")
+	fl.StringVar(&f.Node, "node", "", "`name` of this node (default: the host's name)")
+	fl.BoolVar(&f.embedded, "embedded-etcd", false, "run an etcd inside this process (the default when no endpoint is configured)")
+	fl.StringSliceVar((*[]string)(&f.EtcdListen), "etcd-listen", nil, "`URLs` on which the embedded etcd answers (default: http://127.0.0.1:2379)")
+	fl.StringVar(&f.StateDir, "state-dir", "/var/lib/muslin", "`directory` of what outlives a restart")
+	fl.StringVar(&f.InterfacePrefix, "interface-prefix", "", "name `prefix` of workload interfaces, several with commas (default: FelixConfiguration's, else cali)")
+	fl.StringVar(&f.IP, "ip", "", "this node's IPv4 `address/length` (default: what is stored, else autodetected)")
+	fl.StringVar(&f.IP6, "ip6", "", "this node's IPv6 `address/length` (default: what is stored, else autodetected)")
+	fl.StringVar(&f.Log, "log", "stderr", "where logs go: stderr or syslog")
+	fl.StringVar(&f.LogLevel, "log-level", "info", "least `level` that is logged: debug, info, warn, error")
+	_ = cmd.RegisterFlagCompletionFunc("log", cobra.FixedCompletions([]string{"stderr", "syslog"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("log-level", cobra.FixedCompletions(logLevels, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+// runConfig makes the daemon's configuration of flags, environment and file.
+func (a *app) runConfig(flags *pflag.FlagSet, f runFlags) (node.Config, logConfig, error) {
+	file, err := readRunFile(f.config)
+	if err != nil {
+		return node.Config{}, logConfig{}, err
+	}
+	// pick takes the flag if it was given, else the file's value if there is
+	// one, else the flag's default.
+	pick := func(name, flag, file string) string {
+		if !flags.Changed(name) && file != "" {
+			return file
+		}
+		return flag
+	}
+	cfg := node.Config{
+		Version:         a.version,
+		Node:            pick("node", f.Node, file.Node),
+		StateDir:        pick("state-dir", f.StateDir, file.StateDir),
+		RunDir:          pick("run-dir", a.runDir, file.RunDir),
+		InterfacePrefix: pick("interface-prefix", f.InterfacePrefix, file.InterfacePrefix),
+	}
+	log := logConfig{to: pick("log", f.Log, file.Log), level: pick("log-level", f.LogLevel, file.LogLevel)}
+	var errs []error
+	note := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	cfg.IP, err = nodeAddress("ip", pick("ip", f.IP, file.IP), false)
+	note(err)
+	cfg.IP6, err = nodeAddress("ip6", pick("ip6", f.IP6, file.IP6), true)
+	note(err)
+	note(checkPrefixes(cfg.InterfacePrefix))
+	note(log.check())
+	note(a.runStore(flags, f, file, &cfg))
+	if err := errors.Join(errs...); err != nil {
+		return cfg, log, usage(err)
+	}
+	return cfg, log, nil
+}
+
+// runStore decides which datastore: that of a flag, of the environment, of the
+// file, or one inside the process.
+func (a *app) runStore(flags *pflag.FlagSet, f runFlags, file runFile, cfg *node.Config) error {
+	env, err := store.ConfigFromEnv()
+	if err != nil {
+		return err
+	}
+	cfg.Store = env
+	given := flags.Changed("embedded-etcd")
+	switch {
+	case given && f.embedded && a.etcd != "":
+		return errors.New("--etcd and --embedded-etcd: give one of them")
+	case a.etcd != "":
+		cfg.Store.Endpoints, cfg.Store.DiscoverySRV = store.SplitEndpoints(a.etcd), ""
+	case given && f.embedded:
+		cfg.Embedded = true
+	case !env.IsZero():
+	case len(file.Etcd) > 0:
+		if file.EmbeddedEtcd != nil && *file.EmbeddedEtcd {
+			return fmt.Errorf("%s: etcd and embeddedEtcd: give one of them", f.config)
+		}
+		cfg.Store.Endpoints = file.Etcd
+	case given, file.EmbeddedEtcd != nil && !*file.EmbeddedEtcd:
+		return errors.New("no datastore: name one with --etcd or ETCD_ENDPOINTS, or leave the embedded one on")
+	default:
+		cfg.Embedded = true
+	}
+	listen := file.EtcdListen
+	if flags.Changed("etcd-listen") {
+		listen = f.EtcdListen
+	}
+	if !cfg.Embedded {
+		if flags.Changed("etcd-listen") {
+			return errors.New("--etcd-listen is for the embedded etcd, and an external one is configured")
+		}
+		return checkEndpoints(cfg.Store.Endpoints, cfg.Store.DiscoverySRV)
+	}
+	cfg.Store = store.Config{}
+	cfg.EtcdListen, err = listenURLs(listen)
+	return err
+}
+
+// words is a list in the file: a YAML list, or one string with commas.
+type words []string
+
+func (w *words) UnmarshalJSON(b []byte) error {
+	var one string
+	if json.Unmarshal(b, &one) == nil {
+		*w = store.SplitEndpoints(one)
+		return nil
+	}
+	var list []string
+	if err := json.Unmarshal(b, &list); err != nil {
+		return errors.New("want a string, or a list of strings")
+	}
+	*w = list
+	return nil
+}
+
+// readRunFile reads the file strictly: an unknown member is an error.
+func readRunFile(name string) (runFile, error) {
+	var f runFile
+	if name == "" {
+		return f, nil
+	}
+	fail := func(err error) (runFile, error) { return f, fmt.Errorf("--config %s: %w", name, err) }
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return f, fmt.Errorf("--config: %w", err)
+	}
+	members := map[string]json.RawMessage{}
+	if text, err = yaml.YAMLToJSONStrict(text); err != nil {
+		return fail(err)
+	}
+	if err := json.Unmarshal(text, &members); err != nil {
+		return fail(errors.New("want members such as `node: host1`, one a line"))
+	}
+	targets := f.members()
+	known := slices.Sorted(maps.Keys(targets))
+	var errs []error
+	for _, m := range slices.Sorted(maps.Keys(members)) {
+		at, ok := targets[m]
+		if !ok {
+			hint := ""
+			if near := nearest(m, known); near != "" {
+				hint = "did you mean " + near + "? "
+			}
+			errs = append(errs, fmt.Errorf("unknown member %s: %smembers are %s", m, hint, strings.Join(known, ", ")))
+			continue
+		}
+		if err := json.Unmarshal(members[m], at); err != nil {
+			var wrong *json.UnmarshalTypeError
+			if errors.As(err, &wrong) {
+				err = fmt.Errorf("want a %s, not a %s", wrong.Type, wrong.Value)
+			}
+			errs = append(errs, fmt.Errorf("%s: %w", m, err))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return f, prefixLines("--config "+name, err)
+	}
+	return f, nil
+}
+
+// nodeAddress reads an address of this node with its subnet's length.
+func nodeAddress(flag, text string, six bool) (netip.Prefix, error) {
+	if text == "" {
+		return netip.Prefix{}, nil
+	}
+	p, err := netip.ParsePrefix(text)
+	a := p.Addr()
+	if err != nil || a.Is4In6() || a.Is6() != six || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a.IsLinkLocalUnicast() {
+		family, example := "IPv4", "10.0.0.2/24"
+		if six {
+			family, example = "IPv6", "fd00::2/64"
+		}
+		return netip.Prefix{}, fmt.Errorf("--%s %s: want an %s address of this host with its subnet's length, such as %s", flag, text, family, example)
+	}
+	return p, nil
+}
+
+var ifPrefix = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,14}$`)
+
+func checkPrefixes(list string) error {
+	if list == "" {
+		return nil
+	}
+	for p := range strings.SplitSeq(list, ",") {
+		if !ifPrefix.MatchString(p) {
+			return fmt.Errorf("--interface-prefix %q: want 1–14 letters, digits, '_', '.', '-', or several such with commas", p)
+		}
+	}
+	return nil
+}
+
+// listenURLs completes what the embedded etcd listens on: host:port will do.
+func listenURLs(list []string) ([]string, error) {
+	var out []string
+	for _, l := range list {
+		if !strings.Contains(l, "://") {
+			if _, _, err := net.SplitHostPort(l); err != nil {
+				return nil, fmt.Errorf("--etcd-listen %s: want http://host:port", l)
+			}
+			l = "http://" + l
+		}
+		if !strings.HasPrefix(l, "http://") && !strings.HasPrefix(l, "unix://") {
+			return nil, fmt.Errorf("--etcd-listen %s: want http://host:port", l)
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}
