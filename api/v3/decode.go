@@ -101,6 +101,8 @@ type decoder struct {
 	text     string // with leading line breaks, see split
 	isJSON   bool
 	tree     *tree
+	lines    map[string]int // of paths; nil until needed
+	rows     []string       // the lines of text; nil until needed
 	errs     []error
 	out      []Resource
 }
@@ -195,7 +197,7 @@ func (d *decoder) top(t *tree, path string, inherited TypeMeta) {
 		return
 	}
 	r := info.New()
-	strict{&f}.check(t, reflect.TypeOf(r).Elem(), "")
+	strict{&f, func(p, value string) bool { return d.isJSON || d.written(below(path, p), value) }}.check(t, reflect.TypeOf(r).Elem(), "")
 	if len(f.list) > 0 {
 		return
 	}
@@ -245,33 +247,59 @@ func (d *decoder) report(f *faults, path string) {
 	if len(f.list) == 0 {
 		return
 	}
-	var lines map[string]int
-	if d.isJSON {
-		lines = d.tree.lines([]byte(d.text))
-	} else {
-		lines = yamlLines(d.text)
-	}
 	for _, e := range f.list {
-		full := path
-		switch {
-		case path == "" || e.Path == "":
-			full += e.Path
-		case e.Path[0] == '[':
-			full += e.Path
-		default:
-			full += "." + e.Path
-		}
-		for full != "" && lines[full] == 0 {
-			full = parentPath(full)
-		}
-		if e.Line = lines[full]; e.Line == 0 {
-			e.Line = d.firstLine()
-		}
+		e.Line = d.line(below(path, e.Path))
 		if e.Kind == "" && path != "" && e.Name == "" {
 			e.Path = strings.TrimSuffix(path+"."+e.Path, ".")
 		}
 	}
 	d.errs = append(d.errs, f.err())
+}
+
+// below joins two paths.
+func below(path, rest string) string {
+	if path == "" || rest == "" || rest[0] == '[' {
+		return path + rest
+	}
+	return path + "." + rest
+}
+
+// line returns the line of what is at a path, or else of what it is in.
+func (d *decoder) line(path string) int {
+	switch {
+	case d.lines != nil:
+	case d.isJSON:
+		d.lines = d.tree.lines([]byte(d.text))
+	default:
+		d.lines = yamlLines(d.text)
+	}
+	for path != "" && d.lines[path] == 0 {
+		path = parentPath(path)
+	}
+	if n := d.lines[path]; n > 0 {
+		return n
+	}
+	return d.firstLine()
+}
+
+// written tells whether the line of a path of a YAML document has the value as
+// a word of its own.
+func (d *decoder) written(path, value string) bool {
+	if d.rows == nil {
+		d.rows = strings.Split(d.text, "\n")
+	}
+	row := d.rows[d.line(path)-1]
+	for rest := row; ; {
+		before, after, ok := strings.Cut(rest, value)
+		if !ok {
+			return false
+		}
+		if (before == "" || strings.ContainsAny(before[len(before)-1:], " \t:,[{")) &&
+			(after == "" || strings.ContainsAny(after[:1], " \t\r:,]}")) {
+			return true
+		}
+		rest = after
+	}
 }
 
 // firstLine returns the line where the document begins, comments skipped.

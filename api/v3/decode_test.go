@@ -4,6 +4,7 @@ package v3
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -105,6 +106,32 @@ func TestDecodeTextThatLooksOtherwise(t *testing.T) {
 	want := map[string]string{"version": "2", "true": "true", "big": "12345678901234567890"}
 	if diff := cmp.Diff(want, rs[0].Meta().Labels); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// What YAML changed is not taken for what was meant.
+func TestDecodeTextThatYAMLChanged(t *testing.T) {
+	const doc = "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkSet\nmetadata:\n  name: %s\n  labels:\n    a: %s\n    %s: b\n"
+	for _, c := range []struct{ name, value, label, want string }{
+		{"n1", "1.5", "x", ""},
+		{"n1", "true", "true", ""},
+		{"n1", `"n"`, `"y"`, ""},
+		{"n", "b", "x", "line 4: metadata.name"},
+		{"n1", "1.10", "x", "line 6: metadata.labels.a"},
+		{"n1", "010", "x", "line 6: metadata.labels.a"},
+		{"n1", "12.30.45", "x", ""},
+		{"n1", "yes", "x", "line 6: metadata.labels.a"},
+		{"n1", "b", "on", "line 5: metadata.labels"},
+	} {
+		_, err := Decode(fmt.Appendf(nil, doc, c.name, c.value, c.label))
+		var f *FieldError
+		got := ""
+		if errors.As(err, &f) {
+			got = fmt.Sprintf("line %d: %s", f.Line, f.Path)
+		}
+		if got != c.want || err != nil && !strings.Contains(err.Error(), "put it in quotes") {
+			t.Errorf("%+v: %v", c, err)
+		}
 	}
 }
 

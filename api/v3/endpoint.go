@@ -66,3 +66,26 @@ type QoSControls struct {
 	EgressMaxConnections  int64        `json:"egressMaxConnections,omitempty" check:"0..9223372036854775807"`
 	DSCP                  *IntOrString `json:"dscp,omitempty" check:"dscp"`
 }
+
+// HostEndpoint is an interface of the host itself.
+type HostEndpoint struct {
+	Object `json:",inline"`
+	Spec   HostEndpointSpec `json:"spec"`
+}
+
+// HostEndpointSpec is the body of a HostEndpoint. InterfaceName "*" is every
+// interface of the host.
+type HostEndpointSpec struct {
+	Node          string             `json:"node,omitempty" check:"name" required:"true"`
+	InterfaceName string             `json:"interfaceName,omitempty" check:"interface"`
+	ExpectedIPs   []string           `json:"expectedIPs,omitempty" check:"each-ip"`
+	Profiles      []string           `json:"profiles,omitempty" check:"each-name"`
+	Ports         []HostEndpointPort `json:"ports,omitempty"`
+}
+
+// HostEndpointPort names a port of a host endpoint.
+type HostEndpointPort struct {
+	Name     string   `json:"name" check:"port-name" required:"true"`
+	Protocol Protocol `json:"protocol" check:"protocol" required:"true"`
+	Port     uint16   `json:"port" check:"1..65535"`
+}

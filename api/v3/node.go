@@ -2,8 +2,6 @@
 
 package v3
 
-import "encoding/json"
-
 // Node is one server of the cluster: a router and a BGP speaker.
 type Node struct {
 	Object `json:",inline"`
@@ -63,41 +61,4 @@ type NodeStatus struct {
 	WireguardPublicKey   string   `json:"wireguardPublicKey,omitempty"`
 	WireguardPublicKeyV6 string   `json:"wireguardPublicKeyV6,omitempty"`
 	PodCIDRs             []string `json:"podCIDRs,omitempty" check:"each-cidr"`
-}
-
-// IPPool is a range that endpoint addresses are allocated from.
-type IPPool struct {
-	Object `json:",inline"`
-	Spec   IPPoolSpec      `json:"spec"`
-	Status json.RawMessage `json:"status,omitempty"`
-}
-
-// IPPoolSpec is the body of an IPPool. BlockSize is a prefix length.
-type IPPoolSpec struct {
-	CIDR              string   `json:"cidr" check:"cidr" required:"true"`
-	VXLANMode         string   `json:"vxlanMode,omitempty" oneof:"Never|Always|CrossSubnet"`
-	IPIPMode          string   `json:"ipipMode,omitempty" oneof:"Never|Always|CrossSubnet"`
-	NATOutgoing       bool     `json:"natOutgoing,omitempty"`
-	Disabled          bool     `json:"disabled,omitempty"`
-	DisableBGPExport  bool     `json:"disableBGPExport,omitempty"`
-	BlockSize         int      `json:"blockSize,omitempty"`
-	NodeSelector      string   `json:"nodeSelector,omitempty" check:"selector"`
-	NamespaceSelector string   `json:"namespaceSelector,omitempty" check:"selector"`
-	AllowedUses       []string `json:"allowedUses,omitempty" oneof:"Workload|Tunnel|LoadBalancer"`
-	AssignmentMode    string   `json:"assignmentMode,omitempty" oneof:"Automatic|Manual"`
-}
-
-// ClusterInformation is the one object, named default, about the cluster.
-type ClusterInformation struct {
-	Object `json:",inline"`
-	Spec   ClusterInformationSpec `json:"spec"`
-}
-
-// ClusterInformationSpec is its body. Only a true DatastoreReady means ready.
-type ClusterInformationSpec struct {
-	ClusterGUID    string `json:"clusterGUID,omitempty"`
-	ClusterType    string `json:"clusterType,omitempty"`
-	CalicoVersion  string `json:"calicoVersion,omitempty"`
-	DatastoreReady *bool  `json:"datastoreReady,omitempty"`
-	Variant        string `json:"variant,omitempty"`
 }

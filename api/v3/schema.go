@@ -55,8 +55,15 @@ func isOpaque(t reflect.Type) bool { return reflect.PointerTo(t).Implements(unma
 
 // strict checks a document against a type, with no mercy for members that the
 // type does not have. Where a text is wanted and YAML made a number or a truth
-// value of it, it puts the text back.
-type strict struct{ *faults }
+// value of it, it puts the text back, unless YAML changed it: n has become
+// false then, and 1.10 is 1.1.
+type strict struct {
+	*faults
+	// written tells whether the value at a path was written just so.
+	written func(path, value string) bool
+}
+
+const quotes = "put it in quotes: YAML reads it as %s"
 
 func (s strict) check(t *tree, typ reflect.Type, path string) {
 	if t.isNull() {
@@ -80,7 +87,11 @@ func (s strict) check(t *tree, typ reflect.Type, path string) {
 			s.add(path, "want members (name: value), not %s", t.describe())
 		}
 		for _, m := range t.members {
-			s.check(m.value, typ.Elem(), joinPath(path, m.name))
+			here := joinPath(path, m.name)
+			if (m.name == "true" || m.name == "false") && !s.written(here, m.name) {
+				s.add(path, "a name like y, n, on or off: "+quotes, m.name)
+			}
+			s.check(m.value, typ.Elem(), here)
 		}
 	case reflect.Slice:
 		if t.shape != '[' {
@@ -128,6 +139,9 @@ func (s strict) checkScalar(t *tree, typ reflect.Type, path string) {
 	}
 	quoted := t.scalar[0] == '"'
 	if typ.Kind() == reflect.String && !quoted {
+		if !s.written(path, string(t.scalar)) {
+			s.add(path, quotes, t.scalar)
+		}
 		t.scalar, _ = json.Marshal(string(t.scalar)) // a string always marshals
 		return
 	}

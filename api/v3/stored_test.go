@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
 )
 
 // Values as networking-calico writes them.
@@ -199,6 +200,45 @@ func TestPolicyNames(t *testing.T) {
 			if err != nil || again.Meta().Name != c.shown || KeyName(again) != c.key {
 				t.Errorf("%s %q: after a write shown as %q, key name %q (%v)", kind, c.key, again.Meta().Name, KeyName(again), err)
 			}
+		}
+	}
+}
+
+// What get -o yaml prints can be applied again.
+func TestYAMLRoundTrip(t *testing.T) {
+	for _, c := range []struct{ key, value string }{
+		{openstackKey, openstackWEP},
+		{Root + "networkpolicies/openstack/ossg.default.sg1", strings.Replace(openstackPolicy, `"code":0`, `"type":8,"code":0`, 1)},
+		{Root + "felixconfigurations/default", `{"metadata":{"name":"default"},"spec":{"failsafeInboundHostPorts":[],"failsafeOutboundHostPorts":[{"protocol":"udp","port":53}],"reportingInterval":"1m30s","natPortRange":"1:2","iptablesMarkMask":4294901760}}`},
+		{Root + "bgpconfigurations/default", `{"spec":{"asNumber":"1.10","communities":[{"name":"a","value":"1:2"}]}}`},
+	} {
+		r, err := DecodeKV(c.key, []byte(c.value))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := yaml.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Decode(text)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		if diff := cmp.Diff([]Resource{r}, again); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.key, diff)
+		}
+	}
+	// Timestamps need no quotes.
+	if _, err := Decode([]byte("apiVersion: projectcalico.org/v3\nkind: Tier\nmetadata:\n  name: a\n  creationTimestamp: 2026-08-22T13:00:00Z\n")); err != nil {
+		t.Error(err)
+	}
+}
+
+func BenchmarkDecodeKV(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := DecodeKV(openstackKey, []byte(openstackWEP)); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

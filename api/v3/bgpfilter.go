@@ -2,68 +2,6 @@
 
 package v3
 
-import "encoding/json"
-
-// HostEndpoint is an interface of the host itself.
-type HostEndpoint struct {
-	Object `json:",inline"`
-	Spec   HostEndpointSpec `json:"spec"`
-}
-
-// HostEndpointSpec is the body of a HostEndpoint. InterfaceName "*" is every
-// interface of the host.
-type HostEndpointSpec struct {
-	Node          string             `json:"node,omitempty" check:"name" required:"true"`
-	InterfaceName string             `json:"interfaceName,omitempty" check:"interface"`
-	ExpectedIPs   []string           `json:"expectedIPs,omitempty" check:"each-ip"`
-	Profiles      []string           `json:"profiles,omitempty" check:"each-name"`
-	Ports         []HostEndpointPort `json:"ports,omitempty"`
-}
-
-// HostEndpointPort names a port of a host endpoint.
-type HostEndpointPort struct {
-	Name     string   `json:"name" check:"port-name" required:"true"`
-	Protocol Protocol `json:"protocol" check:"protocol" required:"true"`
-	Port     uint16   `json:"port" check:"1..65535"`
-}
-
-// IPReservation is a list of networks that are never allocated automatically.
-type IPReservation struct {
-	Object `json:",inline"`
-	Spec   IPReservationSpec `json:"spec"`
-}
-
-// IPReservationSpec is the body of an IPReservation.
-type IPReservationSpec struct {
-	ReservedCIDRs []string `json:"reservedCIDRs,omitempty" check:"each-net"`
-}
-
-// StagedNetworkPolicy is a NetworkPolicy that is not enforced (yet).
-type StagedNetworkPolicy struct {
-	Object `json:",inline"`
-	Spec   StagedPolicySpec `json:"spec"`
-	Status json.RawMessage  `json:"status,omitempty"`
-}
-
-// StagedPolicySpec is the body of a StagedNetworkPolicy.
-type StagedPolicySpec struct {
-	StagedAction string `json:"stagedAction,omitempty" oneof:"Set|Delete|Learn|Ignore"`
-	PolicySpec   `json:",inline"`
-}
-
-// StagedGlobalNetworkPolicy is a GlobalNetworkPolicy that is not enforced (yet).
-type StagedGlobalNetworkPolicy struct {
-	Object `json:",inline"`
-	Spec   StagedGlobalPolicySpec `json:"spec"`
-	Status json.RawMessage        `json:"status,omitempty"`
-}
-
-// StagedGlobalPolicySpec is the body of a StagedGlobalNetworkPolicy.
-type StagedGlobalPolicySpec struct {
-	StagedAction     string `json:"stagedAction,omitempty" oneof:"Set|Delete|Learn|Ignore"`
-	GlobalPolicySpec `json:",inline"`
-}
-
 // BGPFilter is a set of ordered rules about the routes of a session.
 type BGPFilter struct {
 	Object `json:",inline"`
