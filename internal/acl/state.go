@@ -174,6 +174,10 @@ func isNetwork(m policy.Member) bool { return m.Net.IsValid() && !m.Net.IsSingle
 // anew: with an interval set in place of the hash table.
 func (g *stager) widen(ch *policy.Changes) {
 	for id, sc := range ch.Sets {
+		if len(g.byID[id]) == 0 { // not in use: what was known may be old
+			delete(g.width, setWidth{id, 4})
+			delete(g.width, setWidth{id, 6})
+		}
 		for _, m := range sc.Added {
 			if sc.Kind != policy.SetNets || !isNetwork(m) {
 				continue
