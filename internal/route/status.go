@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package route
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// State says where a route stands.
+type State string
+
+// The states of a route.
+const (
+	// Installed: the kernel has it exactly as wanted.
+	Installed State = "installed"
+	// Pending: its device is missing or down, or no next hop can be resolved.
+	Pending State = "pending"
+	// Conflicted: a foreign route takes its place or hides it.
+	Conflicted State = "conflict"
+	// Failed: the kernel refused it.
+	Failed State = "failed"
+	// Waiting: the next Apply looks at it.
+	Waiting State = "waiting"
+	// Kept: found in the kernel at the start, wanted by nobody so far, and not
+	// every source is complete.
+	Kept State = "kept"
+)
+
+// Status is a route with where it stands, for people.
+type Status struct {
+	Route
+	Source string // empty when Kept
+	State  State
+	Detail string // why, unless Installed
+}
+
+// Problem is a route that is not in force as wanted, or may not be.
+type Problem struct {
+	Prefix netip.Prefix
+	State  State // Pending, Conflicted or Failed
+	Detail string
+}
+
+// Count summarises the table.
+type Count struct {
+	Wanted    int // prefixes that some source wants
+	Installed int
+	Pending   int
+	Other     int // conflicts without the kernel's route, failures, waiting
+	Kept      int
+}
+
+// Count counts prefixes of both families.
+func (t *Table) Count() Count {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var c Count
+	t.v4.count(&c)
+	t.v6.count(&c)
+	return c
+}
+
+func (f *fib[K]) count(c *Count) {
+	for _, e := range f.table {
+		switch want := f.outcome(e); {
+		case e.want == wantNone:
+			c.Kept++
+			continue
+		case e.want == wantGone:
+			c.Other++
+			continue
+		case want == 0:
+			c.Pending++
+		case want == e.have:
+			c.Installed++
+		default:
+			c.Other++
+		}
+		c.Wanted++
+	}
+}
+
+// Counters returns what was done since Open.
+func (t *Table) Counters() Counters {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.counters
+	t.events.mu.Lock()
+	c.Overruns = t.events.overruns
+	t.events.mu.Unlock()
+	return c
+}
+
+// Synced tells whether the kernel was equal to what is wanted when last looked
+// at, and nothing has been heard since. Pending, conflicting and refused
+// routes do not count against it.
+func (t *Table) Synced() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.events.mu.Lock()
+	heard := len(t.events.facts) > 0 || t.events.overflow
+	t.events.mu.Unlock()
+	return t.ready && !t.stale && !t.relink && !heard && t.v4.settled() && t.v6.settled()
+}
+
+func (f *fib[K]) settled() bool { return !f.dirtyAll && len(f.dirty) == 0 }
+
+// List returns every route, in the order of prefixes, IPv4 first.
+func (t *Table) List() []Status {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return append(list(t.v4, t.sources), list(t.v6, t.sources)...)
+}
+
+func list[K key](f *fib[K], sources []string) []Status {
+	conflicts := f.conflicts()
+	out := make([]Status, 0, len(f.table))
+	for k, e := range f.table {
+		s := Status{Route: Route{Prefix: k.prefix()}}
+		if e.want < firstAction {
+			c := &f.contents[e.have]
+			s.Kind, s.Metric, s.State = c.kind, c.metric, Kept
+			if e.want == wantGone {
+				s.State = Waiting
+			}
+			var hops []netip.Addr
+			for _, h := range c.hops {
+				hops = append(hops, h.gw)
+			}
+			s.Hops = HopsOf(hops...)
+		} else {
+			a := &f.actions[e.want]
+			s.Kind, s.Metric, s.Device, s.Hops = a.key.kind, a.key.metric, a.key.device, a.key.hops
+			s.Source = sources[a.key.source]
+			s.State, s.Detail = f.state(k, e, conflicts)
+		}
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b Status) int { return comparePrefix(a.Prefix, b.Prefix) })
+	return out
+}
+
+func comparePrefix(a, b netip.Prefix) int {
+	if c := a.Addr().Compare(b.Addr()); c != 0 {
+		return c
+	}
+	return a.Bits() - b.Bits()
+}
+
+func (f *fib[K]) state(k K, e entry, conflicts map[K]string) (State, string) {
+	if c := conflicts[k]; c != "" {
+		return Conflicted, c
+	}
+	if p := f.problems[k]; p != "" {
+		return Failed, p
+	}
+	a := &f.actions[e.want]
+	switch {
+	case a.fwd == 0:
+		return Pending, a.why
+	case a.fwd == e.have:
+		return Installed, ""
+	}
+	return Waiting, ""
+}
+
+// Problems returns the routes that are not in force as wanted, or that a
+// foreign route hides, in the order of prefixes, IPv4 first.
+func (t *Table) Problems() []Problem {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return append(problems(t.v4), problems(t.v6)...)
+}
+
+func problems[K key](f *fib[K]) []Problem {
+	conflicts := f.conflicts()
+	var out []Problem
+	for k, e := range f.table {
+		if e.want < firstAction {
+			if p := f.problems[k]; p != "" {
+				out = append(out, Problem{k.prefix(), Failed, p})
+			}
+			continue
+		}
+		if s, why := f.state(k, e, conflicts); s != Installed && s != Waiting {
+			out = append(out, Problem{k.prefix(), s, why})
+		}
+	}
+	slices.SortFunc(out, func(a, b Problem) int { return comparePrefix(a.Prefix, b.Prefix) })
+	return out
+}
+
+// protoKernel marks routes that the kernel makes for addresses: inside a
+// learned aggregate they are no accident.
+const protoKernel = 2
+
+// conflicts says for each wanted prefix which foreign route has its place, wins
+// over it by metric, or takes some of its addresses by being more specific.
+// A default route is hidden by everything and has no conflicts of the last kind.
+func (f *fib[K]) conflicts() map[K]string {
+	out := map[K]string{}
+	for k, rs := range f.foreign {
+		p := k.prefix()
+		if e := f.table[k]; e.want >= firstAction {
+			metric := f.actions[e.want].key.metric
+			for _, r := range rs {
+				if r.metric <= metric {
+					out[k] = fmt.Sprintf("a foreign route to %s (protocol %d, metric %d) wins over ours (metric %d); delete one of them",
+						p, r.proto, r.metric, metric)
+				}
+			}
+		}
+		for bits := p.Bits() - 1; bits > 0; bits-- {
+			if f.byLen[bits] == 0 {
+				continue
+			}
+			wide := f.make(netip.PrefixFrom(p.Addr(), bits).Masked())
+			if f.table[wide].want < firstAction || out[wide] != "" {
+				continue
+			}
+			for _, r := range rs {
+				if r.proto != protoKernel {
+					out[wide] = fmt.Sprintf("a foreign route to %s (protocol %d) takes part of it", p, r.proto)
+				}
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package route
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// watchBuffer is the kernel's room for notifications that we have not read.
+	watchBuffer = 64 << 20
+	// queueLimit is how many of them wait for Apply; beyond, it reads the table.
+	queueLimit = 16 << 10
+	// reopenDelay paces attempts to replace a broken socket.
+	reopenDelay = 100 * time.Millisecond
+)
+
+// fact is one notification, read.
+type fact struct {
+	kind    uint16 // RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWLINK
+	flags   uint16
+	route   kernelRoute
+	lost    bool // of a link: it went down or away
+	ifindex uint32
+}
+
+// queue takes notifications from the kernel to Apply.
+type queue struct {
+	mu       sync.Mutex
+	file     *os.File
+	facts    []fact
+	overflow bool // some are missing
+	overruns uint64
+	told     bool // notify was called, and Apply has not looked yet
+}
+
+// subscribe opens the notification socket in the namespace of the calling
+// thread, unless it is open, and hides from it what the request socket with
+// the given port number causes: 500,000 routes of our own would only overrun it.
+//
+// Addresses are not subscribed to: the kernel resolves next hops by routes, and
+// tells of every route that an address brings or takes.
+func (q *queue) subscribe(ownPort uint32) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.file == nil {
+		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+		if err != nil {
+			return fmt.Errorf("notification socket: %w", err)
+		}
+		receiveBuffer(fd, watchBuffer)
+		groups := uint32(1<<(unix.RTNLGRP_LINK-1) | 1<<(unix.RTNLGRP_IPV4_ROUTE-1) | 1<<(unix.RTNLGRP_IPV6_ROUTE-1))
+		if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
+			unix.Close(fd)
+			return fmt.Errorf("subscribe to routes and links: %w", err)
+		}
+		q.file = os.NewFile(uintptr(fd), "route notifications")
+	}
+	raw, err := q.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var ferr error
+	if err := raw.Control(func(fd uintptr) { ferr = attachFilter(int(fd), ownPort) }); err != nil {
+		return err
+	}
+	return ferr
+}
+
+// attachFilter keeps back notifications about what ownPort requested, and
+// about tables other than main.
+func attachFilter(fd int, ownPort uint32) error {
+	// The filter loads words big-endian; headers are in the machine's order.
+	var port [4]byte
+	ne.PutUint32(port[:], ownPort)
+	typ := func(t uint16) uint32 {
+		var b [2]byte
+		ne.PutUint16(b[:], t)
+		return uint32(binary.BigEndian.Uint16(b[:]))
+	}
+	const drop, take = 0, 0xffffffff
+	prog := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 12}, // nlmsg_pid
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: binary.BigEndian.Uint32(port[:]), Jt: 6},
+		{Code: unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, K: 4}, // nlmsg_type
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: typ(unix.RTM_NEWROUTE), Jt: 1},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: typ(unix.RTM_DELROUTE), Jf: 2},
+		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: atTable},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.RT_TABLE_MAIN, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: take},
+		{Code: unix.BPF_RET | unix.BPF_K, K: drop},
+	}
+	err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+		&unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]})
+	if err != nil {
+		return fmt.Errorf("filter notifications: %w", err)
+	}
+	return nil
+}
+
+func (q *queue) close() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.file == nil {
+		return nil
+	}
+	return q.file.Close()
+}
+
+// Watch reads notifications until ctx ends, which returns nil, or the table is
+// closed. It calls notify, from its own goroutine, when an Apply would find
+// something to look at: a route of ours changed or gone, a link up or down, a
+// subnet that came. Between two calls of Apply it calls notify once. notify
+// must not block and must not call into the table.
+func (t *Table) Watch(ctx context.Context, notify func()) error {
+	q := &t.events
+	buf := make([]byte, 64<<10)
+	for ctx.Err() == nil {
+		q.mu.Lock()
+		file := q.file
+		q.mu.Unlock()
+		err := q.read(ctx, file, buf, notify)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, os.ErrClosed):
+			return fmt.Errorf("watch routes: %w", err)
+		}
+		if t.log != nil {
+			t.log.Warn("route notifications interrupted, opening them again", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(reopenDelay):
+		}
+		if err := t.reopen(); err == nil {
+			q.tell(notify)
+		}
+	}
+	return nil
+}
+
+// reopen replaces a broken notification socket. What was missed is read anew.
+func (t *Table) reopen() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	q := &t.events
+	q.mu.Lock()
+	if q.file != nil {
+		q.file.Close()
+	}
+	q.file, q.overflow = nil, true
+	q.mu.Unlock()
+	return t.inside(func() error { return q.subscribe(t.conn.port) })
+}
+
+// read takes notifications in until the socket fails or ctx ends.
+func (q *queue) read(ctx context.Context, file *os.File, buf []byte, notify func()) error {
+	if file == nil {
+		return errors.New("no socket")
+	}
+	if err := file.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { file.SetReadDeadline(time.Unix(1, 0)) })()
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	for {
+		var n int
+		var from unix.Sockaddr
+		var rerr error
+		err := raw.Read(func(fd uintptr) bool {
+			n, from, rerr = unix.Recvfrom(int(fd), buf, 0)
+			return !errors.Is(rerr, unix.EAGAIN) && !errors.Is(rerr, unix.EINTR)
+		})
+		switch {
+		case err != nil:
+			return err
+		case errors.Is(rerr, unix.ENOBUFS): // said once, however many were lost
+			q.mu.Lock()
+			q.overflow, q.facts = true, nil
+			q.overruns++
+			q.mu.Unlock()
+			q.tell(notify)
+			continue
+		case rerr != nil:
+			return rerr
+		}
+		if sa, ok := from.(*unix.SockaddrNetlink); !ok || sa.Pid != 0 {
+			continue // not from the kernel
+		}
+		if q.take(buf[:n]) {
+			q.tell(notify)
+		}
+	}
+}
+
+// take files the notifications in a datagram and tells whether there were any.
+func (q *queue) take(d []byte) (any bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for {
+		m, rest, ok := nextMessage(d)
+		if !ok {
+			return any
+		}
+		d = rest
+		f := fact{kind: m.typ, flags: m.flags}
+		switch m.typ {
+		case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+			if !f.route.parse(m.data) || f.route.table != unix.RT_TABLE_MAIN {
+				continue
+			}
+		case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+			// A bridge tells of its ports with the same message types.
+			if len(m.data) < unix.SizeofIfInfomsg || m.data[0] != unix.AF_UNSPEC {
+				continue
+			}
+			var up bool
+			f.ifindex, up, _ = parseLink(m.data)
+			f.lost = !up || m.typ == unix.RTM_DELLINK
+		default:
+			continue
+		}
+		any = true
+		if len(q.facts) >= queueLimit {
+			q.overflow = true
+		}
+		if q.overflow {
+			q.facts = nil
+			continue
+		}
+		q.facts = append(q.facts, f)
+	}
+}
+
+func (q *queue) tell(notify func()) {
+	q.mu.Lock()
+	told := q.told
+	q.told = true
+	q.mu.Unlock()
+	if !told {
+		notify()
+	}
+}
+
+// takeIn applies the notifications that Watch has read since the last time.
+func (t *Table) takeIn() {
+	q := &t.events
+	q.mu.Lock()
+	facts, overflow := q.facts, q.overflow
+	q.facts, q.overflow, q.told = nil, false, false
+	t.counters.Overruns = q.overruns
+	q.mu.Unlock()
+	if overflow {
+		t.stale = true
+	}
+	if t.stale {
+		return // the table is about to be read, which supersedes them
+	}
+	now := t.now()
+	for i := range facts {
+		f := &facts[i]
+		var reread, topology bool
+		switch {
+		case f.kind == unix.RTM_NEWLINK || f.kind == unix.RTM_DELLINK:
+			topology = true
+			if f.lost {
+				lost4, lost6 := t.v4.linkLost(f.ifindex), t.v6.linkLost(f.ifindex)
+				reread = lost4 || lost6
+			}
+		case f.route.family == unix.AF_INET:
+			reread, topology = t.v4.observe(&f.route, f.kind == unix.RTM_DELROUTE, f.flags, now)
+		default:
+			reread, topology = t.v6.observe(&f.route, f.kind == unix.RTM_DELROUTE, f.flags, now)
+		}
+		t.relink = t.relink || topology
+		if reread {
+			t.stale = true
+			return
+		}
+	}
+}
