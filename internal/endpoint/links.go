@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endpoint
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// The gateway addresses of every workload. They are on every interface and
+// nowhere else, and are never announced.
+var (
+	gateway4 = netip.MustParsePrefix("169.254.1.1/32")
+	gateway6 = netip.MustParsePrefix("fe80::ecee:eeff:feee:eeee/64")
+)
+
+// Gateway4 returns the IPv4 gateway of every workload, 169.254.1.1.
+func Gateway4() netip.Addr { return gateway4.Addr() }
+
+// Gateway6 returns the IPv6 gateway of every workload.
+func Gateway6() netip.Addr { return gateway6.Addr() }
+
+// Config is what the interface of one endpoint should have beyond what all
+// have alike.
+type Config struct {
+	// Addrs are the workload's own addresses, of both families.
+	Addrs []netip.Addr
+	// MAC is the workload's, if it is known: each IPv4 address then has a fixed
+	// neighbour entry, so that nothing the workload says in ARP can move it.
+	MAC    [6]byte
+	HasMAC bool
+}
+
+func (c Config) equal(o Config) bool {
+	return c.HasMAC == o.HasMAC && c.MAC == o.MAC && slices.Equal(c.Addrs, o.Addrs)
+}
+
+// State is how far an endpoint's interface has come.
+type State uint8
+
+// The states of an interface.
+const (
+	// Absent: there is no interface of this name yet.
+	Absent State = iota
+	// Down: the interface is configured but not up, or its other end is not.
+	Down
+	// Ready: configured and up.
+	Ready
+	// Failed: the interface is refused, or something could not be written.
+	Failed
+)
+
+// String returns the state in lower case.
+func (s State) String() string {
+	switch s {
+	case Absent:
+		return "absent"
+	case Down:
+		return "down"
+	case Ready:
+		return "ready"
+	}
+	return "failed"
+}
+
+// Status is the outcome of a Sync.
+type Status struct {
+	State State
+	Index int   // of the interface; 0 when Absent or refused
+	Err   error // set when Failed
+	// Writes is how many things differed from what they should be and were
+	// written: 0 when all was well.
+	Writes int
+}
+
+// Options are for Open.
+type Options struct {
+	Log *slog.Logger
+	// Prefixes are what names of endpoints' interfaces begin with.
+	Prefixes []string
+	// Reserved are names that no endpoint may have although the prefix fits:
+	// the host's uplinks.
+	Reserved []string
+}
+
+// Links keeps the interfaces of live endpoints configured. It works in the
+// network namespace of the goroutine that called Open; Sync, Resync, Remove
+// and Prune must be called there too. Apart from Watch, which may run beside
+// everything, methods must not be called concurrently.
+type Links struct {
+	opts Options
+	wire *wire
+	want map[string]Config
+	last map[string]Status
+}
+
+// Open returns a Links that wants nothing yet.
+func Open(o Options) (*Links, error) {
+	w, err := openWire()
+	if err != nil {
+		return nil, err
+	}
+	return &Links{opts: o, wire: w, want: map[string]Config{}, last: map[string]Status{}}, nil
+}
+
+// Close releases the sockets. What was configured stays.
+func (l *Links) Close() { l.wire.close() }
+
+// Set states what an interface should have. It writes nothing; Sync does. It
+// returns true if that is news.
+func (l *Links) Set(name string, c Config) bool {
+	old, ok := l.want[name]
+	if ok && old.equal(c) {
+		return false
+	}
+	c.Addrs = slices.Clone(c.Addrs)
+	l.want[name] = c
+	return true
+}
+
+// Remove withdraws what Set stated and takes what is ours off the interface,
+// if it is still there.
+func (l *Links) Remove(name string) error {
+	if _, ok := l.want[name]; !ok {
+		return nil
+	}
+	delete(l.want, name)
+	delete(l.last, name)
+	if Check(name, l.opts.Prefixes, l.opts.Reserved) != nil {
+		return nil // then nothing was ever done
+	}
+	link, err := l.wire.handle.LinkByName(name)
+	if err == nil {
+		err = l.clear(link.Attrs().Index)
+	}
+	if err != nil && !gone(err) {
+		return fmt.Errorf("interface %s: %w", name, err)
+	}
+	return nil
+}
+
+// clear removes the addresses and neighbours that carry our mark.
+func (l *Links) clear(index int) error {
+	addrs, err := l.wire.addrs(index)
+	errs := []error{err}
+	for _, a := range addrs {
+		if a.proto == ownProtocol {
+			errs = append(errs, l.wire.delAddr(index, a.prefix))
+		}
+	}
+	neigh, err := l.wire.neighbours(index)
+	errs = append(errs, err)
+	for _, n := range neigh {
+		if n.proto == ownProtocol {
+			errs = append(errs, l.wire.delNeighbour(index, n.addr))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Prune takes what is ours off all interfaces that nobody wants any more:
+// what an earlier process put there for endpoints that have gone since. It is
+// for when every endpoint has been Set once.
+func (l *Links) Prune() error {
+	addrs, err := l.wire.addrs(0)
+	if err != nil {
+		return err
+	}
+	neigh, err := l.wire.neighbours(0)
+	if err != nil {
+		return err
+	}
+	ours := map[int]bool{}
+	for _, a := range addrs {
+		if a.proto == ownProtocol {
+			ours[a.index] = true
+		}
+	}
+	for _, n := range neigh {
+		if n.proto == ownProtocol {
+			ours[n.index] = true
+		}
+	}
+	var errs []error
+	for index := range ours {
+		link, err := l.wire.handle.LinkByIndex(index)
+		if err == nil {
+			name := link.Attrs().Name
+			if _, ok := l.want[name]; ok || !hasPrefix(name, l.opts.Prefixes) {
+				continue
+			}
+			l.opts.Log.Info("interface of no endpoint is cleared", "interface", name)
+			err = l.clear(index)
+		}
+		if err != nil && !gone(err) {
+			errs = append(errs, fmt.Errorf("interface %d: %w", index, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Sync compares one interface with what it should have and writes what
+// differs. An interface that was never Set is left alone. It is safe to call
+// at any time and for any reason.
+func (l *Links) Sync(name string) Status {
+	c, ok := l.want[name]
+	if !ok {
+		return Status{}
+	}
+	s := l.sync(name, c)
+	if s.Err != nil {
+		s.State, s.Err = Failed, fmt.Errorf("interface %s: %w", name, s.Err)
+	}
+	l.last[name] = s
+	return s
+}
+
+// Resync is Sync for all, and returns how many things were written.
+func (l *Links) Resync() (writes int) {
+	for _, name := range slices.Sorted(maps.Keys(l.want)) {
+		writes += l.Sync(name).Writes
+	}
+	return writes
+}
+
+// Status returns what the last Sync of an interface said.
+func (l *Links) Status(name string) Status { return l.last[name] }
+
+// All returns the last Status of every interface that was synced.
+func (l *Links) All() iter.Seq2[string, Status] { return maps.All(l.last) }
+
+func (l *Links) sync(name string, c Config) Status {
+	if err := Check(name, l.opts.Prefixes, l.opts.Reserved); err != nil {
+		return Status{Err: err}
+	}
+	link, err := l.wire.handle.LinkByName(name)
+	if err != nil {
+		if gone(err) {
+			return Status{}
+		}
+		return Status{Err: err}
+	}
+	s := l.configure(link, c)
+	if s.Err == nil {
+		return s
+	}
+	// Whatever failed because the interface went away, or was replaced, is not
+	// an error: the kernel's notification brings us back.
+	again, err := l.wire.handle.LinkByName(name)
+	if gone(err) || err == nil && again.Attrs().Index != s.Index {
+		return Status{Writes: s.Writes}
+	}
+	return s
+}
+
+// configure does one interface. Kernel settings come first: an address that is
+// added before accept_dad is off would wait for a second before it answers.
+func (l *Links) configure(link netlink.Link, c Config) Status {
+	at := link.Attrs()
+	s := Status{Index: at.Index, State: Down}
+	if at.Flags&net.FlagLoopback != 0 || at.MasterIndex != 0 {
+		s.Err = fmt.Errorf("%w: a loopback or an enslaved interface cannot be routed to", ErrRefused)
+		return s
+	}
+	if up(at) {
+		s.State = Ready
+	}
+	n, err1 := apply(hostSettings, at.Name)
+	s.Writes += n
+	n, err2 := l.addresses(at.Index)
+	s.Writes += n
+	n, err3 := l.statics(at.Index, c)
+	s.Writes += n
+	s.Err = errors.Join(err1, err2, err3)
+	return s
+}
+
+// up tells whether packets can pass: administratively up, and not known to be
+// without a carrier.
+func up(at *netlink.LinkAttrs) bool {
+	return at.Flags&net.FlagUp != 0 && (at.OperState == netlink.OperUp || at.OperState == netlink.OperUnknown)
+}
+
+// addresses adds the gateway addresses where they are missing. The kernel's
+// own link-local address is the IPv6 one if the interface has the MAC
+// ee:ee:ee:ee:ee:ee; that serves as well, once it is usable.
+func (l *Links) addresses(index int) (writes int, err error) {
+	have, err := l.wire.addrs(index)
+	if err != nil {
+		return 0, err
+	}
+	var errs []error
+	for _, want := range []netip.Prefix{gateway4, gateway6} {
+		if want.Addr().Is6() && !hasIPv6() {
+			continue
+		}
+		i := slices.IndexFunc(have, func(a address) bool { return a.prefix.Addr() == want.Addr() })
+		if i >= 0 {
+			if have[i].flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) == 0 {
+				continue
+			}
+			// It was added before duplicate address detection was turned off and
+			// does not answer yet, or never will.
+			if err := l.wire.delAddr(index, have[i].prefix); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+		}
+		writes++
+		if err := l.wire.addAddr(index, want); err != nil && !errors.Is(err, unix.EEXIST) {
+			errs = append(errs, err)
+		}
+	}
+	return writes, errors.Join(errs...)
+}
+
+// statics makes the IPv4 neighbour entries of ours equal to what they should
+// be. A permanent entry with the right content serves whoever made it; an
+// entry that is not ours and not in the way is left alone.
+func (l *Links) statics(index int, c Config) (writes int, err error) {
+	have, err := l.wire.neighbours(index)
+	if err != nil {
+		return 0, err
+	}
+	want := map[netip.Addr]bool{}
+	if c.HasMAC {
+		for _, a := range c.Addrs {
+			if a.Is4() {
+				want[a] = true
+			}
+		}
+	}
+	var errs []error
+	for _, n := range have {
+		switch {
+		case want[n.addr] && n.state&unix.NUD_PERMANENT != 0 && n.mac == c.MAC:
+			delete(want, n.addr)
+		case !want[n.addr] && n.proto == ownProtocol && n.state&unix.NUD_PERMANENT != 0:
+			writes++
+			errs = append(errs, l.wire.delNeighbour(index, n.addr))
+		}
+	}
+	for _, a := range slices.SortedFunc(maps.Keys(want), netip.Addr.Compare) {
+		writes++
+		errs = append(errs, l.wire.setNeighbour(index, a, c.MAC))
+	}
+	return writes, errors.Join(errs...)
+}

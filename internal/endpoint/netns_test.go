@@ -1,0 +1,713 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/muslin-net/muslin/internal/lab"
+	"github.com/muslin-net/muslin/internal/lab/labtest"
+)
+
+var (
+	addrA = []netip.Addr{netip.MustParseAddr("10.65.0.1"), netip.MustParseAddr("fd00:65::1")}
+	addrB = []netip.Addr{netip.MustParseAddr("10.65.0.2"), netip.MustParseAddr("fd00:65::2")}
+)
+
+// server is a host in a namespace with a Links of its own.
+type server struct {
+	*lab.Namespace
+	t     *testing.T
+	links *Links
+}
+
+func newServer(t *testing.T, l *lab.Lab) *server {
+	s := &server{Namespace: labtest.Namespace(t, l, "host"), t: t}
+	s.do(func() (err error) {
+		s.links, err = Open(Options{Log: slog.New(slog.DiscardHandler), Prefixes: []string{"cali"}, Reserved: []string{"cali-up"}})
+		return err
+	})
+	t.Cleanup(s.links.Close)
+	return s
+}
+
+// do runs f in the host's namespace or ends the test.
+func (s *server) do(f func() error) {
+	s.t.Helper()
+	if err := s.Do(f); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *server) sync(name string) (st Status) {
+	s.t.Helper()
+	s.do(func() error { st = s.links.Sync(name); return nil })
+	return st
+}
+
+// attach attaches a workload and routes its addresses to it, as the rest of
+// the system does.
+func (s *server) attach(w *lab.Namespace, host string, addrs []netip.Addr) Attached {
+	s.t.Helper()
+	var out Attached
+	s.do(func() (err error) {
+		out, err = Attach(context.Background(), Attachment{NetNS: w.Path(), Host: host, Addrs: addrs})
+		return err
+	})
+	s.links.Set(host, Config{Addrs: addrs, MAC: [6]byte(out.MAC), HasMAC: true})
+	if st := s.sync(host); st.State == Failed {
+		s.t.Fatal(st.Err)
+	}
+	for _, a := range addrs {
+		if err := s.AddRoute(netip.PrefixFrom(a, a.BitLen()), netip.Addr{}, host); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	return out
+}
+
+func (s *server) router() []string {
+	s.t.Helper()
+	var changed []string
+	s.do(func() (err error) {
+		changed, err = ConfigureHost([]string{"cali"})
+		return err
+	})
+	return changed
+}
+
+func reach(t *testing.T, from, to *lab.Namespace, dst netip.Addr) {
+	t.Helper()
+	for _, p := range []lab.Proto{lab.ICMP, lab.UDP, lab.TCP} {
+		if o := from.Probe(t.Context(), lab.Probe{Proto: p, Dst: dst, Port: 7}); o.Verdict != lab.Reached {
+			t.Errorf("%s to %s: %s, %v", p, dst, o.Verdict, o.Err)
+		}
+	}
+}
+
+func serve(t *testing.T, list ...*lab.Namespace) {
+	t.Helper()
+	for _, n := range list {
+		s, err := n.Serve(7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+	}
+}
+
+// TestPacketsBetweenWorkloads attaches two namespaces to one host and sends
+// packets both ways, in both families, on a host with and without a default
+// route. The first packet must pass: nothing waits for address detection.
+func TestPacketsBetweenWorkloads(t *testing.T) {
+	for _, withDefault := range []bool{false, true} {
+		t.Run(fmt.Sprintf("default route %v", withDefault), func(t *testing.T) {
+			l := labtest.New(t)
+			h := newServer(t, l)
+			if withDefault {
+				up := labtest.Namespace(t, l, "up")
+				if err := lab.Veth(lab.End{NS: h.Namespace, Name: "up0"}, lab.End{NS: up, Name: "down0"}); err != nil {
+					t.Fatal(err)
+				}
+				for _, p := range []string{"192.0.2.2/24 0.0.0.0/0 192.0.2.1", "2001:db8::2/64 ::/0 2001:db8::1"} {
+					f := strings.Fields(p)
+					if err := errors.Join(h.AddAddr("up0", netip.MustParsePrefix(f[0])), h.AddRoute(netip.MustParsePrefix(f[1]), netip.MustParseAddr(f[2]), "up0")); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			h.router()
+			a, b := labtest.Namespace(t, l, "a"), labtest.Namespace(t, l, "b")
+			h.attach(a, "calia", addrA)
+			h.attach(b, "calib", addrB)
+			serve(t, a, b, h.Namespace)
+			for i := range 2 {
+				reach(t, a, b, addrB[i])
+				reach(t, b, a, addrA[i])
+				reach(t, h.Namespace, a, addrA[i])
+			}
+			reach(t, a, h.Namespace, Gateway4())
+			if st := h.sync("calia"); st.State != Ready || st.Writes != 0 {
+				t.Errorf("%+v; want ready and nothing to write", st)
+			}
+		})
+	}
+}
+
+// count counts notifications about addresses, neighbours and links in the
+// host's namespace while f runs.
+func (s *server) count(f func()) int {
+	s.t.Helper()
+	var w *Watcher
+	s.do(func() (err error) { w, err = s.links.Watch(); return err })
+	ctx, cancel := context.WithCancel(s.t.Context())
+	var mu sync.Mutex
+	n := 0
+	done := make(chan error, 1)
+	go func() {
+		done <- w.Run(ctx, func(names []string) {
+			mu.Lock()
+			defer mu.Unlock()
+			if slices.Contains(names, "cali-mark") {
+				n += 1 << 20
+			} else {
+				n++
+			}
+		})
+	}()
+	f()
+	// A change that is certain to be reported comes after everything else.
+	h, err := s.Handle()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	at := netlink.NewLinkAttrs()
+	at.Name = "cali-mark"
+	if err := h.LinkAdd(&netlink.Veth{LinkAttrs: at, PeerName: "mark-peer"}); err != nil {
+		s.t.Fatal(err)
+	}
+	labtest.Poll(s.t, 5*time.Second, func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		if n < 1<<20 {
+			return errors.New("the mark is not reported")
+		}
+		return nil
+	})
+	cancel()
+	if err := <-done; err != nil {
+		s.t.Error(err)
+	}
+	if err := s.DeleteLink("cali-mark"); err != nil {
+		s.t.Fatal(err)
+	}
+	return n & (1<<20 - 1)
+}
+
+// TestSecondRunWritesNothing: a restarted process finds everything in place,
+// also when the interface was made by somebody else.
+func TestSecondRunWritesNothing(t *testing.T) {
+	l := labtest.New(t)
+	h := newServer(t, l)
+	h.router()
+	a, b := labtest.Namespace(t, l, "a"), labtest.Namespace(t, l, "b")
+	h.attach(a, "calia", addrA)
+	if err := lab.Veth(lab.End{NS: h.Namespace, Name: "calib"}, lab.End{NS: b, Name: "net7"}); err != nil {
+		t.Fatal(err)
+	}
+	mac, _ := b.MAC("net7")
+	before, _ := h.MAC("calib")
+	h.links.Set("calib", Config{Addrs: addrB, MAC: [6]byte(mac), HasMAC: true})
+	if st := h.sync("calib"); st.State != Ready || st.Writes == 0 {
+		t.Fatalf("%+v", st)
+	}
+	if after, _ := h.MAC("calib"); after.String() != before.String() {
+		t.Errorf("the MAC of a foreign interface changed from %s to %s", before, after)
+	}
+	checkAddrs(t, h, "calib", 3) // the kernel's own link-local, and ours
+
+	fresh := &server{Namespace: h.Namespace, t: t}
+	h.do(func() (err error) { fresh.links, err = Open(h.links.opts); return err })
+	defer fresh.links.Close()
+	for name, c := range h.links.want {
+		fresh.links.Set(name, c)
+	}
+	n := h.count(func() {
+		h.do(func() error {
+			if w := fresh.links.Resync(); w != 0 {
+				t.Errorf("%d writes", w)
+			}
+			return fresh.links.Prune()
+		})
+		h.do(func() error {
+			_, err := Attach(context.Background(), Attachment{NetNS: a.Path(), Host: "calia", Addrs: addrA})
+			return err
+		})
+	})
+	if n != 0 {
+		t.Errorf("%d notifications; want none", n)
+	}
+	if changed := h.router(); len(changed) != 0 {
+		t.Errorf("changed again: %v", changed)
+	}
+}
+
+func checkAddrs(t *testing.T, s *server, link string, want int) {
+	t.Helper()
+	list, err := s.Addrs(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(list, gateway4) || !slices.Contains(list, gateway6) || len(list) != want {
+		t.Errorf("%s has %v; want both gateways and %d in all", link, list, want)
+	}
+}
+
+// TestRepair tampers with everything and expects one Sync, brought about by a
+// notification where the kernel gives one, to put it right.
+func TestRepair(t *testing.T) {
+	l := labtest.New(t)
+	h := newServer(t, l)
+	h.router()
+	a := labtest.Namespace(t, l, "a")
+	mac := h.attach(a, "calia", addrA).MAC
+	serve(t, a)
+	nl, err := h.Handle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	link, err := nl.LinkByName("calia")
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry := &netlink.Neigh{LinkIndex: link.Attrs().Index, IP: addrA[0].AsSlice(), Family: unix.AF_INET}
+	var w *Watcher
+	h.do(func() (err error) { w, err = h.links.Watch(); return err })
+	reported := make(chan []string, 1000)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx, func(n []string) { reported <- n }) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	for name, tt := range map[string]struct {
+		harm  func() error
+		quiet bool // the kernel does not report it
+	}{
+		"address":        {func() error { return h.DelAddr("calia", gateway4) }, false},
+		"IPv6 address":   {func() error { return h.DelAddr("calia", gateway6) }, false},
+		"link down, up":  {func() error { return errors.Join(h.LinkDown("calia"), h.LinkUp("calia")) }, false},
+		"neighbour gone": {func() error { return nl.NeighDel(entry) }, false},
+		"neighbour moved": {func() error {
+			e := *entry
+			e.State, e.HardwareAddr = unix.NUD_PERMANENT, net.HardwareAddr{2, 0, 0, 0, 0, 9}
+			return nl.NeighSet(&e)
+		}, false},
+		"forwarding":       {func() error { return h.SetSysctl("net/ipv4/conf/calia/forwarding", "0") }, false},
+		"IPv6 forwarding":  {func() error { return h.SetSysctl("net/ipv6/conf/calia/forwarding", "0") }, false},
+		"rp_filter":        {func() error { return h.SetSysctl("net/ipv4/conf/calia/rp_filter", "1") }, false},
+		"proxy_arp":        {func() error { return h.SetSysctl("net/ipv4/conf/calia/proxy_arp", "1") }, false},
+		"route_localnet":   {func() error { return h.SetSysctl("net/ipv4/conf/calia/route_localnet", "1") }, true},
+		"accept_ra":        {func() error { return h.SetSysctl("net/ipv6/conf/calia/accept_ra", "2") }, true},
+		"accept_redirects": {func() error { return h.SetSysctl("net/ipv6/conf/calia/accept_redirects", "1") }, true},
+		"IPv6 disabled":    {func() error { return h.SetSysctl("net/ipv6/conf/calia/disable_ipv6", "1") }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := tt.harm(); err != nil {
+				t.Fatal(err)
+			}
+			for heard := tt.quiet; !heard; {
+				select {
+				case names := <-reported:
+					heard = names == nil || slices.Contains(names, "calia")
+				case <-time.After(5 * time.Second):
+					t.Fatal("the kernel's notification is not passed on")
+				}
+			}
+			// The notification may be of the first half of the harm.
+			writes := 0
+			labtest.Poll(t, 5*time.Second, func() error {
+				st := h.sync("calia")
+				if writes += st.Writes; st.State != Ready || st.Writes != 0 {
+					return fmt.Errorf("%+v", st)
+				}
+				return nil
+			})
+			if writes == 0 {
+				t.Error("nothing was repaired")
+			}
+			for _, s := range hostSettings {
+				key := "net/" + strings.Replace(s.path, "IF", "calia", 1)
+				if got, err := h.Sysctl(key); got != s.value {
+					t.Errorf("%s = %q, %v; want %s", key, got, err, s.value)
+				}
+			}
+			checkAddrs(t, h, "calia", 2)
+			list, err := nl.NeighList(link.Attrs().Index, unix.AF_INET)
+			if err != nil || !slices.ContainsFunc(list, func(n netlink.Neigh) bool {
+				return n.IP.Equal(entry.IP) && n.State == unix.NUD_PERMANENT && n.HardwareAddr.String() == mac.String()
+			}) {
+				t.Errorf("neighbours %v, %v", list, err)
+			}
+			for len(reported) > 0 {
+				<-reported
+			}
+		})
+	}
+}
+
+// TestInterfaceComesAndGoes: the endpoint may be there before the interface,
+// and the interface may be replaced by another of the same name.
+func TestInterfaceComesAndGoes(t *testing.T) {
+	l := labtest.New(t)
+	h := newServer(t, l)
+	h.router()
+	a, b := labtest.Namespace(t, l, "a"), labtest.Namespace(t, l, "b")
+	var w *Watcher
+	h.do(func() (err error) { w, err = h.links.Watch(); return err })
+	ctx, cancel := context.WithCancel(t.Context())
+	changed := make(chan []string, 1000)
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx, func(n []string) { changed <- n }) }()
+	defer func() { cancel(); <-done }()
+
+	h.links.Set("calib", Config{Addrs: addrB})
+	if st := h.sync("calib"); st.State != Absent || st.Err != nil {
+		t.Fatalf("%+v", st)
+	}
+	// until syncs whatever is reported until the state is reached.
+	until := func(want State) Status {
+		t.Helper()
+		for {
+			if st := h.links.Status("calib"); st.State == want {
+				return st
+			}
+			select {
+			case names := <-changed:
+				if slices.Contains(names, "calib") {
+					h.sync("calib")
+				}
+			case <-time.After(5 * time.Second):
+				t.Fatalf("not %s: %+v", want, h.links.Status("calib"))
+			}
+		}
+	}
+	veth := func(n *lab.Namespace) {
+		t.Helper()
+		if err := lab.Veth(lab.End{NS: h.Namespace, Name: "calib"}, lab.End{NS: n, Name: "eth0"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	veth(a)
+	first := until(Ready)
+	checkAddrs(t, h, "calib", 3)
+	if err := a.LinkDown("eth0"); err != nil {
+		t.Fatal(err)
+	}
+	until(Down)
+	if err := h.DeleteLink("calib"); err != nil {
+		t.Fatal(err)
+	}
+	until(Absent)
+	veth(b)
+	if second := until(Ready); second.Index == first.Index {
+		t.Errorf("%+v and %+v", first, second)
+	}
+	checkAddrs(t, h, "calib", 3)
+	if err := h.RenameLink("calib", "calic"); err != nil {
+		t.Fatal(err)
+	}
+	until(Absent)
+	if err := h.RenameLink("calic", "calib"); err != nil {
+		t.Fatal(err)
+	}
+	until(Ready)
+
+	h.do(func() error { return h.links.Remove("calib") })
+	list, _ := h.Addrs("calib")
+	if len(list) != 1 { // the kernel's link-local is not ours to remove
+		t.Errorf("after Remove: %v", list)
+	}
+}
+
+func TestPruneClearsOnlyOurs(t *testing.T) {
+	l := labtest.New(t)
+	h := newServer(t, l)
+	a := labtest.Namespace(t, l, "a")
+	h.attach(a, "calia", addrA)
+	foreign := netip.MustParsePrefix("169.254.1.1/32")
+	if err := lab.Veth(lab.End{NS: h.Namespace, Name: "cali9"}, lab.End{NS: h.Namespace, Name: "x9"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.AddAddr("cali9", foreign); err != nil {
+		t.Fatal(err)
+	}
+	h.do(func() error {
+		fresh, err := Open(h.links.opts)
+		if err != nil {
+			return err
+		}
+		defer fresh.Close()
+		return fresh.Prune()
+	})
+	if list, _ := h.Addrs("calia"); slices.Contains(list, gateway4) {
+		t.Errorf("what an earlier process left is still there: %v", list)
+	}
+	if list, _ := h.Addrs("cali9"); !slices.Contains(list, foreign) {
+		t.Errorf("a foreign address is gone: %v", list)
+	}
+	nl, _ := h.Handle()
+	link, _ := nl.LinkByName("calia")
+	if n, _ := nl.NeighList(link.Attrs().Index, unix.AF_INET); len(n) != 0 {
+		t.Errorf("neighbours left: %v", n)
+	}
+}
+
+func TestD03_RefusedLinks(t *testing.T) {
+	l := labtest.New(t)
+	h := newServer(t, l)
+	if err := lab.Veth(lab.End{NS: h.Namespace, Name: "cali-up"}, lab.End{NS: h.Namespace, Name: "eth1"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"cali-up", "eth1", "lo", "../../x", "cali%d"} {
+		h.links.Set(name, Config{Addrs: addrA, HasMAC: true})
+		if st := h.sync(name); st.State != Failed || !errors.Is(st.Err, ErrRefused) || st.Writes != 0 {
+			t.Errorf("%s: %+v", name, st)
+		}
+		h.do(func() error { return h.links.Remove(name) })
+	}
+	for _, name := range []string{"cali-up", "eth1", "lo"} {
+		if list, _ := h.Addrs(name); slices.Contains(list, gateway4) {
+			t.Errorf("%s has %v", name, list)
+		}
+	}
+}
+
+// TestHostKeepsItsRouterAdvertisements: becoming a router must not cost the
+// host the route that it has from an advertisement.
+func TestHostKeepsItsRouterAdvertisements(t *testing.T) {
+	l := labtest.New(t)
+	h := labtest.Namespace(t, l, "host")
+	s := &server{Namespace: h, t: t}
+	for _, pair := range [][2]string{{"up0", "x0"}, {"up1", "x1"}, {"cali5", "x5"}} {
+		if err := lab.Veth(lab.End{NS: h, Name: pair[0]}, lab.End{NS: h, Name: pair[1]}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The test's kernel may have been told otherwise for new namespaces.
+	for _, kv := range []string{"all/forwarding 0", "up0/accept_ra 1", "up1/accept_ra 0", "cali5/accept_ra 1"} {
+		k, v, _ := strings.Cut(kv, " ")
+		if err := h.SetSysctl("net/ipv6/conf/"+k, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.router()
+	for key, want := range map[string]string{
+		"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1", "net/ipv6/conf/default/forwarding": "1",
+		"net/ipv6/conf/up0/accept_ra": "2", "net/ipv6/conf/up1/accept_ra": "0", "net/ipv6/conf/cali5/accept_ra": "1",
+	} {
+		if got, err := h.Sysctl(key); got != want {
+			t.Errorf("%s = %q, %v; want %s", key, got, err, want)
+		}
+	}
+	if changed := s.router(); len(changed) != 0 {
+		t.Errorf("changed again: %v", changed)
+	}
+}
+
+// TestS08_SettingsBeforeTheFirstPacket: no setting may come after the host
+// side is up.
+func TestS08_SettingsBeforeTheFirstPacket(t *testing.T) {
+	l := labtest.New(t)
+	h := newServer(t, l)
+	a := labtest.Namespace(t, l, "a")
+	// The order is seen in what a failure leaves: with an impossible address
+	// family the attachment ends after the settings and before the host is up.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	h.do(func() error {
+		_, err := Attach(ctx, Attachment{NetNS: a.Path(), Host: "calia", Addrs: addrA})
+		if !errors.Is(err, context.Canceled) {
+			return fmt.Errorf("got %v", err)
+		}
+		return nil
+	})
+	if links, _ := h.Links(); slices.Contains(links, "calia") {
+		t.Errorf("a cancelled attachment left %v", links)
+	}
+	if links, _ := a.Links(); slices.Contains(links, "eth0") {
+		t.Errorf("a cancelled attachment left %v in the namespace", links)
+	}
+	h.attach(a, "calia", addrA)
+	if v, err := h.Sysctl("net/ipv6/conf/calia/accept_ra"); v != "0" {
+		t.Error(v, err)
+	}
+}
+
+func TestAttachIsIdempotentAndDetachTolerant(t *testing.T) {
+	l := labtest.New(t)
+	h := newServer(t, l)
+	h.router()
+	a, b := labtest.Namespace(t, l, "a"), labtest.Namespace(t, l, "b")
+	at := Attachment{NetNS: a.Path(), Host: "calia", Inner: "net0", Addrs: addrA, MTU: 1400, MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}}
+	var first, second Attached
+	h.do(func() (err error) { first, err = Attach(t.Context(), at); return err })
+	h.do(func() (err error) { second, err = Attach(t.Context(), at); return err })
+	if first.HostIndex != second.HostIndex || first.MAC.String() != second.MAC.String() || first.MAC.String() != "02:00:00:00:00:01" {
+		t.Errorf("%+v, then %+v", first, second)
+	}
+	if mac, _ := h.MAC("calia"); mac.String() != HostMAC().String() {
+		t.Errorf("host side has %s", mac)
+	}
+	nl, _ := a.Handle()
+	inner, err := nl.LinkByName("net0")
+	if err != nil || inner.Attrs().MTU != 1400 {
+		t.Fatalf("%+v, %v", inner, err)
+	}
+	// Another namespace cannot take the name; a second interface cannot take
+	// the name inside, nor the default route.
+	for name, bad := range map[string]Attachment{
+		"name taken":       {NetNS: b.Path(), Host: "calia", Addrs: addrB},
+		"inner name taken": {NetNS: a.Path(), Host: "calib", Inner: "net0", Addrs: addrB},
+		"second default":   {NetNS: a.Path(), Host: "calib", Inner: "net1", Addrs: addrB},
+		"not a veth":       {NetNS: a.Path(), Host: "lo", Addrs: addrB},
+	} {
+		h.do(func() error {
+			if _, err := Attach(t.Context(), bad); err == nil {
+				t.Errorf("%s: accepted", name)
+			}
+			return nil
+		})
+	}
+	if links, _ := h.Links(); slices.Contains(links, "calib") || !slices.Contains(links, "calia") {
+		t.Errorf("host has %v", links)
+	}
+	if links, _ := a.Links(); !slices.Equal(links, []string{"lo", "net0"}) {
+		t.Errorf("namespace has %v", links)
+	}
+	for range 2 {
+		h.do(func() error { return Detach("calia", addrA) })
+	}
+	if links, _ := h.Links(); slices.Contains(links, "calia") {
+		t.Errorf("after detach: %v", links)
+	}
+	if _, err := a.LinkIndex("net0"); err == nil {
+		t.Error("the inner side is still there")
+	}
+	h.do(func() error {
+		if err := Detach("lo", nil); err == nil {
+			t.Error("detach of lo accepted")
+		}
+		return nil
+	})
+}
+
+func TestC05_NamespacesThatAreRefused(t *testing.T) {
+	l := labtest.New(t)
+	h := newServer(t, l)
+	dir := t.TempDir()
+	fifo, link, file, dead := filepath.Join(dir, "fifo"), filepath.Join(dir, "link"), filepath.Join(dir, "file"), filepath.Join(dir, "dead")
+	err := errors.Join(unix.Mkfifo(fifo, 0o600), os.Symlink(h.Path(), link), os.WriteFile(file, nil, 0o600), os.Symlink("/nowhere", dead))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, _ := h.Links()
+	for _, path := range []string{
+		"", "/nowhere", dir, fifo, file, dead, "/dev/null", "/proc/self/ns/pid", "/proc/self/ns/mnt", "/proc/999999999/ns/net",
+		h.Path(), link, "/proc/thread-self/ns/net",
+	} {
+		h.do(func() error {
+			if _, err := Attach(t.Context(), Attachment{NetNS: path, Host: "calia", Addrs: addrA}); !errors.Is(err, ErrNamespace) {
+				t.Errorf("%s: %v", path, err)
+			}
+			return nil
+		})
+	}
+	if after, _ := h.Links(); !slices.Equal(before, after) {
+		t.Errorf("the host had %v, has %v", before, after)
+	}
+}
+
+// TestQ05_DetachForgetsFlows: whoever gets an address next gets none of the
+// flows of the one before.
+func TestQ05_DetachForgetsFlows(t *testing.T) {
+	l := labtest.New(t)
+	h := newServer(t, l)
+	nf, err := newConntrack(h)
+	if err != nil {
+		t.Skip("no connection tracking in this kernel:", err)
+	}
+	defer nf.Close()
+	a := labtest.Namespace(t, l, "a")
+	h.attach(a, "calia", addrA)
+	for i := range 2 {
+		for _, flow := range [][2]netip.Addr{{addrA[i], addrB[i]}, {addrB[i], addrA[i]}, {addrB[i], netip.MustParseAddr([]string{"10.9.9.9", "fd00:9::9"}[i])}} {
+			if err := addFlow(nf, flow[0], flow[1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	h.do(func() error { return Detach("calia", addrA) })
+	for i, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
+		list, err := nf.ConntrackTableList(netlink.ConntrackTable, family)
+		if err != nil || len(list) != 1 || !list[0].Forward.SrcIP.Equal(addrB[i].AsSlice()) {
+			t.Errorf("left: %v, %v; want the one flow that is not of the workload", list, err)
+		}
+	}
+}
+
+func newConntrack(h *server) (nf *netlink.Handle, err error) {
+	err = h.Do(func() error {
+		if nf, err = netlink.NewHandle(unix.NETLINK_NETFILTER); err != nil {
+			return err
+		}
+		_, err = nf.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET)
+		return err
+	})
+	return nf, err
+}
+
+func addFlow(nf *netlink.Handle, src, dst netip.Addr) error {
+	family := uint8(familyOf(src))
+	return nf.ConntrackCreate(netlink.ConntrackTable, netlink.InetFamily(family), &netlink.ConntrackFlow{
+		FamilyType: family,
+		Forward:    netlink.IPTuple{SrcIP: src.AsSlice(), DstIP: dst.AsSlice(), SrcPort: 1234, DstPort: 53, Protocol: unix.IPPROTO_UDP},
+		Reverse:    netlink.IPTuple{SrcIP: dst.AsSlice(), DstIP: src.AsSlice(), SrcPort: 53, DstPort: 1234, Protocol: unix.IPPROTO_UDP},
+		TimeOut:    600,
+	})
+}
+
+func BenchmarkSync(b *testing.B) {
+	labtest.Require(b)
+	l := labtest.New(b)
+	ns := labtest.Namespace(b, l, "host")
+	err := ns.Do(func() error {
+		links, err := Open(Options{Log: slog.New(slog.DiscardHandler), Prefixes: []string{"cali"}})
+		if err != nil {
+			return err
+		}
+		defer links.Close()
+		h, err := ns.Handle()
+		if err != nil {
+			return err
+		}
+		for i := range 100 {
+			at := netlink.NewLinkAttrs()
+			at.Name = fmt.Sprint("cali", i)
+			if err := h.LinkAdd(&netlink.Veth{LinkAttrs: at, PeerName: fmt.Sprint("peer", i)}); err != nil {
+				return err
+			}
+			links.Set(at.Name, Config{Addrs: addrA, MAC: [6]byte{2, 0, 0, 0, 0, byte(i)}, HasMAC: true})
+		}
+		links.Resync()
+		b.ReportAllocs()
+		for b.Loop() {
+			if n := links.Resync(); n != 0 {
+				return fmt.Errorf("%d writes", n)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/100, "µs/link")
+}
