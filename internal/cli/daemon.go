@@ -18,6 +18,7 @@ const daemonTime = 15 * time.Second
 func (a *app) serverCommands() []*cobra.Command {
 	return []*cobra.Command{
 		a.runCommand(),
+		a.demoCommand(),
 		a.statusCommand(),
 		a.endpointCommand(),
 		a.bgpCommand(),

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/endpoint"
+	"github.com/muslin-net/muslin/internal/ipam"
+	"github.com/muslin-net/muslin/internal/node/api"
+)
+
+// orchestrator is what endpoints attached by hand have in spec.orchestrator.
+const orchestrator = "muslin"
+
+// keyed is a lock for each key. The zero value is ready.
+type keyed struct {
+	mu    sync.Mutex
+	locks map[string]*sync.Mutex
+}
+
+func (k *keyed) lock(key string) (unlock func()) {
+	k.mu.Lock()
+	if k.locks == nil {
+		k.locks = map[string]*sync.Mutex{}
+	}
+	m := k.locks[key]
+	if m == nil {
+		m = &sync.Mutex{}
+		k.locks[key] = m
+	}
+	k.mu.Unlock()
+	m.Lock()
+	return m.Unlock
+}
+
+func (d *Daemon) postEndpoint(r *http.Request) (any, error) {
+	var a api.Attach
+	if err := decodeBody(r, &a); err != nil {
+		return nil, err
+	}
+	timeout := 10 * time.Second
+	if a.Timeout != "" {
+		t, err := time.ParseDuration(a.Timeout)
+		if err != nil || t <= 0 {
+			return nil, fmt.Errorf("timeout %q: want a duration such as 10s", a.Timeout)
+		}
+		timeout = t
+	}
+	if a.Namespace == "" {
+		a.Namespace = "default"
+	}
+	if a.Interface == "" {
+		a.Interface = "eth0"
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), timeout)
+	defer cancel()
+	defer d.attach.lock(a.Namespace + "/" + a.Name)()
+	return d.attachEndpoint(ctx, &a)
+}
+
+// wanted is the WorkloadEndpoint that an attach asks for, without addresses.
+func (d *Daemon) wanted(a *api.Attach) (*v3.WorkloadEndpoint, error) {
+	w := &v3.WorkloadEndpoint{}
+	w.Kind, w.APIVersion = "WorkloadEndpoint", v3.APIVersion
+	w.Metadata.Namespace = a.Namespace
+	w.Metadata.Labels = map[string]string{}
+	for k, v := range a.Labels {
+		w.Metadata.Labels[k] = v
+	}
+	w.Spec = v3.WorkloadEndpointSpec{
+		Orchestrator: orchestrator, Workload: a.Name, Node: d.cfg.Node, Endpoint: a.Interface,
+		Profiles: a.Profiles, InterfaceName: endpoint.HostName(d.prefix(), a.Namespace, a.Name+"."+a.Interface),
+	}
+	name, err := v3.WorkloadEndpointName(w.Spec)
+	if err != nil {
+		return nil, fmt.Errorf("endpoint %q: %w", a.Name, err)
+	}
+	w.Metadata.Name = name
+	v3.Default(w)
+	return w, nil
+}
+
+// prefix is what names of interfaces that we make start with.
+func (d *Daemon) prefix() string {
+	if d.cfg.InterfacePrefix != "" {
+		return strings.Split(d.cfg.InterfacePrefix, ",")[0]
+	}
+	p := "cali"
+	d.loop.call(context.Background(), func() {
+		if len(d.loop.settings.prefixes) > 0 {
+			p = d.loop.settings.prefixes[0]
+		}
+	})
+	return p
+}
+
+// attachEndpoint makes the interface, allocates addresses, writes the
+// WorkloadEndpoint and waits until it is live. Asked again it completes what is
+// missing and changes nothing else. If it fails nothing that it made remains.
+func (d *Daemon) attachEndpoint(ctx context.Context, a *api.Attach) (_ *api.Attached, err error) {
+	var ips []netip.Addr
+	for _, s := range a.IPs {
+		ip, err := v3.ParseAddr(s)
+		if err != nil {
+			return nil, fmt.Errorf("--ip %q: want an IPv4 or IPv6 address", s)
+		}
+		ips = append(ips, ip)
+	}
+	w, err := d.wanted(a)
+	if err != nil {
+		return nil, err
+	}
+	old, err := d.getEndpoint(ctx, w.Metadata.Namespace, w.Metadata.Name)
+	if err != nil {
+		return nil, err
+	}
+	handle := handleOf(w)
+	var undo []func()
+	defer func() {
+		if err != nil {
+			for _, f := range slices.Backward(undo) {
+				f()
+			}
+		}
+	}()
+	if old != nil {
+		w.Spec.IPNetworks = old.Spec.IPNetworks
+	} else {
+		addrs, err := d.allocate(ctx, handle, w, ips)
+		if err != nil {
+			return nil, fmt.Errorf("endpoint %s/%s: %w", a.Namespace, a.Name, err)
+		}
+		undo = append(undo, func() { d.release(handle) })
+		for _, ip := range addrs {
+			w.Spec.IPNetworks = append(w.Spec.IPNetworks, netip.PrefixFrom(ip, ip.BitLen()).String())
+		}
+	}
+	addrs, err := addresses(w)
+	if err != nil {
+		return nil, err
+	}
+	had := linkExists(w.Spec.InterfaceName)
+	_, err = endpoint.Attach(ctx, endpoint.Attachment{NetNS: a.NetNS, Host: w.Spec.InterfaceName, Inner: a.Interface, Addrs: addrs, MTU: a.MTU})
+	if err != nil {
+		return nil, fmt.Errorf("endpoint %s/%s: %w", a.Namespace, a.Name, err)
+	}
+	if !had {
+		undo = append(undo, func() { _ = endpoint.Detach(w.Spec.InterfaceName, addrs) })
+	}
+	rev, err := d.writeEndpoint(ctx, w, old)
+	if err != nil {
+		return nil, err
+	}
+	if old == nil {
+		undo = append(undo, func() { d.forget(w) })
+	}
+	got, err := d.waitEndpoint(ctx, w, rev)
+	if err != nil {
+		return nil, err
+	}
+	return &api.Attached{Endpoint: *got, Revision: rev}, nil
+}
+
+// allocate returns the addresses asked for, or one of each family that has a
+// pool for this node.
+func (d *Daemon) allocate(ctx context.Context, handle string, w *v3.WorkloadEndpoint, ips []netip.Addr) ([]netip.Addr, error) {
+	pools, labels, err := d.poolsAndLabels(ctx)
+	if err != nil {
+		return nil, err
+	}
+	attrs := map[string]string{"node": d.cfg.Node, "namespace": w.Metadata.Namespace, "workload": w.Spec.Workload}
+	if len(ips) > 0 {
+		for i, ip := range ips {
+			_, err := d.ipam.AssignIP(ctx, ipam.AssignRequest{Addr: ip, Handle: handle, Attrs: attrs, Node: d.cfg.Node, Pools: pools})
+			if errors.Is(err, ipam.ErrNoQualifiedPool) && !inPool(pools, ip) {
+				err = d.unclaimed(ctx, ip) // an address of no pool is nobody's to allocate
+			}
+			if err != nil {
+				if i > 0 {
+					d.release(handle)
+				}
+				return nil, err
+			}
+		}
+		return ips, nil
+	}
+	req := ipam.Request{Handle: handle, Attrs: attrs, Node: d.cfg.Node, NodeLabels: labels, Pools: pools, Use: ipam.UseWorkload}
+	for _, p := range pools {
+		if p.Spec.Disabled {
+			continue
+		}
+		if strings.Contains(p.Spec.CIDR, ":") {
+			req.Num6 = 1
+		} else {
+			req.Num4 = 1
+		}
+	}
+	if req.Num4+req.Num6 == 0 {
+		return nil, errors.New("there is no enabled IPPool to take an address from: create one, or give addresses with --ip")
+	}
+	got, err := d.ipam.AutoAssign(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	var out []netip.Addr
+	for _, p := range append(got.IPv4, got.IPv6...) {
+		out = append(out, p.Addr())
+	}
+	return out, nil
+}
+
+func inPool(pools []*v3.IPPool, ip netip.Addr) bool {
+	return slices.ContainsFunc(pools, func(p *v3.IPPool) bool {
+		n, err := netip.ParsePrefix(p.Spec.CIDR)
+		return err == nil && n.Contains(ip)
+	})
+}
+
+// release gives back everything an endpoint has. It is used when the caller
+// may have gone already, so it brings its own time.
+func (d *Daemon) release(handle string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if _, err := d.ipam.ReleaseByHandle(ctx, handle); err != nil && !errors.Is(err, ipam.ErrNotFound) {
+		d.log.Error("addresses were not released", "handle", handle, "err", err)
+	}
+}
+
+func handleOf(w *v3.WorkloadEndpoint) string {
+	return orchestrator + "." + w.Metadata.Namespace + "." + w.Metadata.Name
+}
+
+func addresses(w *v3.WorkloadEndpoint) (list []netip.Addr, err error) {
+	for _, s := range w.Spec.IPNetworks {
+		p, err := v3.ParseInterface(s)
+		if err != nil {
+			return nil, fmt.Errorf("WorkloadEndpoint %s/%s: spec.ipNetworks: %w", w.Metadata.Namespace, w.Metadata.Name, err)
+		}
+		list = append(list, p.Addr())
+	}
+	return list, nil
+}
+
+// deleteEndpoint undoes an attach: the object first, so that the policy and
+// the routes go, then the interface, then the addresses, which nobody may get
+// before both are gone.
+func (d *Daemon) deleteEndpoint(r *http.Request) (any, error) {
+	ns, name := r.PathValue("namespace"), r.PathValue("name")
+	iface := r.URL.Query().Get("interface")
+	if iface == "" {
+		iface = "eth0"
+	}
+	defer d.attach.lock(ns + "/" + name)()
+	ctx, cancel := context.WithTimeout(r.Context(), 15*time.Second)
+	defer cancel()
+	w, err := d.wanted(&api.Attach{Name: name, Namespace: ns, Interface: iface})
+	if err != nil {
+		return nil, err
+	}
+	old, err := d.getEndpoint(ctx, ns, w.Metadata.Name)
+	if err != nil {
+		return nil, err
+	}
+	var addrs []netip.Addr
+	if old != nil {
+		w.Spec.InterfaceName = old.Spec.InterfaceName
+		addrs, _ = addresses(old)
+		rev, err := d.removeEndpoint(ctx, w)
+		if err != nil {
+			return nil, err
+		}
+		if s, ok := d.board.wait(ctx, liveAt(rev)); !ok {
+			return nil, fmt.Errorf("endpoint %s/%s is deleted at revision %d, but the node is not live there: %s", ns, name, rev, strings.Join(s.Missing, "; "))
+		}
+	}
+	held, err := d.ipam.IPsByHandle(ctx, handleOf(w))
+	if err != nil && !errors.Is(err, ipam.ErrNotFound) {
+		return nil, err
+	}
+	had := linkExists(w.Spec.InterfaceName)
+	if err := endpoint.Detach(w.Spec.InterfaceName, append(addrs, held...)); err != nil {
+		return nil, err
+	}
+	if len(held) > 0 {
+		if _, err := d.ipam.ReleaseByHandle(ctx, handleOf(w)); err != nil {
+			return nil, err
+		}
+	}
+	if old == nil && !had && len(held) == 0 {
+		return nil, fmt.Errorf("endpoint %s/%s on node %s: %w", ns, name, d.cfg.Node, errNotFound)
+	}
+	return struct{}{}, nil
+}
+
+func linkExists(name string) bool {
+	_, err := netlink.LinkByName(name)
+	return err == nil
+}

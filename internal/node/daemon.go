@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/muslin-net/muslin/internal/acl"
+	"github.com/muslin-net/muslin/internal/bgp"
+	"github.com/muslin-net/muslin/internal/ipam"
+	"github.com/muslin-net/muslin/internal/node/api"
+	"github.com/muslin-net/muslin/internal/route"
+	"github.com/muslin-net/muslin/internal/store"
+)
+
+// Config is what a daemon is told on its command line.
+type Config struct {
+	Node     string       // name of this node; lower-cased
+	Store    store.Config // ignored when Embedded
+	Embedded bool
+	// EtcdListen are the URLs of the embedded etcd; empty is loopback.
+	EtcdListen []string
+	StateDir   string
+	RunDir     string
+	// InterfacePrefix is the flag; empty leaves it to FelixConfiguration.
+	InterfacePrefix string
+	// IP and IP6 are the flags; invalid ones leave the stored value.
+	IP, IP6 netip.Prefix
+	Version string
+	// FelixFile is where host-local settings are; empty is felix.cfg's place.
+	FelixFile string
+}
+
+var nodeName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+
+// check fills in defaults and says what cannot be.
+func (c *Config) check() error {
+	c.Node = strings.ToLower(strings.TrimSpace(c.Node))
+	if c.Node == "" {
+		h, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("--node: no name given and the host has none: %w", err)
+		}
+		c.Node = strings.ToLower(strings.TrimSpace(h))
+	}
+	if len(c.Node) > 253 || !nodeName.MatchString(c.Node) {
+		return fmt.Errorf("--node %q: want a DNS name: lower-case letters, digits, '-' and '.', at most 253", c.Node)
+	}
+	if c.IP.IsValid() && !c.IP.Addr().Is4() {
+		return fmt.Errorf("--ip %s: want an IPv4 address with its subnet's length, such as 10.0.0.2/24", c.IP)
+	}
+	if c.IP6.IsValid() && !c.IP6.Addr().Is6() {
+		return fmt.Errorf("--ip6 %s: want an IPv6 address with its subnet's length, such as fd00::2/64", c.IP6)
+	}
+	if c.FelixFile == "" {
+		c.FelixFile = "/etc/calico/felix.cfg"
+	}
+	return nil
+}
+
+// Daemon is one server's agent and BGP speaker.
+type Daemon struct {
+	cfg     Config
+	log     *slog.Logger
+	started time.Time
+
+	store   *store.Client
+	ipam    *ipam.Allocator
+	acl     *acl.Table
+	routes  *route.Table
+	speaker *bgp.Speaker
+	board   *board
+	loop    *loop
+	attach  keyed // serialises attach and detach by endpoint
+}
+
+// Run is the daemon: it returns when ctx ends, leaving the data plane as it
+// is, or with the error that made it impossible to go on.
+func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
+	if err := cfg.check(); err != nil {
+		return err
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("muslin run programs the kernel: run it as root")
+	}
+	held, err := takeLocks(cfg.RunDir, cfg.StateDir)
+	if err != nil {
+		return err
+	}
+	defer held.release()
+
+	d := &Daemon{cfg: cfg, log: log, started: time.Now()}
+	d.board = newBoard(api.Status{Node: cfg.Node, Missing: []string{"first contact with the datastore"}})
+	var embedded *store.Embedded
+	if cfg.Embedded {
+		embedded, err = store.StartEmbedded(ctx, store.EmbeddedConfig{
+			Dir: filepath.Join(cfg.StateDir, "etcd"), ListenClient: cfg.EtcdListen, Log: log.With("part", "etcd"),
+		})
+		if err != nil {
+			return err
+		}
+		defer embedded.Close()
+		d.cfg.Store = store.Config{Endpoints: embedded.URLs()[:1]}
+	}
+	if d.store, err = store.Open(ctx, d.cfg.Store, log.With("part", "store")); err != nil {
+		return err
+	}
+	defer d.store.Close()
+	d.ipam = d.store.Allocator()
+
+	if err := d.openReconcilers(); err != nil {
+		return err
+	}
+	defer d.acl.Close()
+	defer d.routes.Close()
+	socket, err := listenLocal(cfg.RunDir)
+	if err != nil {
+		return err
+	}
+	defer socket.Close()
+
+	d.loop = newLoop(d)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return d.loop.run(ctx) })
+	g.Go(func() error { return d.speaker.Run(ctx) })
+	g.Go(func() error { return d.followBest(ctx) })
+	g.Go(func() error { return d.acl.Watch(ctx, d.loop.aclChanged.notify) })
+	g.Go(func() error { return d.routes.Watch(ctx, d.loop.routeChanged.notify) })
+	g.Go(func() error { return d.serve(ctx, socket) })
+	g.Go(func() error { return d.followDatastore(ctx) })
+	if embedded != nil {
+		g.Go(func() error {
+			select {
+			case err := <-embedded.Err():
+				return fmt.Errorf("embedded etcd: %w", err)
+			case <-ctx.Done():
+				return nil
+			}
+		})
+	}
+	log.Info("started", "node", cfg.Node, "version", cfg.Version, "pid", os.Getpid())
+	err = g.Wait()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	log.Info("stopped; the data plane stays in place", "node", cfg.Node)
+	return err
+}
+
+// followDatastore prepares the datastore as soon as it answers, and then
+// watches it for as long as the daemon lives.
+func (d *Daemon) followDatastore(ctx context.Context) error {
+	told := false
+	for {
+		err := d.prepareDatastore(ctx)
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if !told {
+			d.log.Warn("the datastore cannot be used yet; what is enforced stays", "err", err)
+			told = true
+		}
+		d.loop.call(ctx, func() { d.loop.datastoreErr = err.Error(); d.loop.publish() })
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+	d.loop.call(ctx, func() { d.loop.datastoreErr = "" })
+	return d.store.Watch(ctx, func(u store.Update) {
+		select {
+		case d.loop.updates <- u:
+			// The next Update is asked for when this one is in force, so that
+			// the store coalesces what arrives meanwhile.
+			select {
+			case <-d.loop.taken:
+			case <-ctx.Done():
+			}
+		case <-ctx.Done():
+		}
+	})
+}
+
+// followBest carries best paths from the speaker to the loop.
+func (d *Daemon) followBest(ctx context.Context) error {
+	for {
+		best, err := d.speaker.NextBest(ctx)
+		if err != nil {
+			return nil // the context has ended, and with it the speaker
+		}
+		select {
+		case d.loop.best <- best:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// openReconcilers opens the kernel. What is there from an earlier life stays
+// until the datastore has been read.
+func (d *Daemon) openReconcilers() (err error) {
+	prefixes := []string{"cali"}
+	if d.cfg.InterfacePrefix != "" {
+		prefixes = strings.Split(d.cfg.InterfacePrefix, ",")
+	}
+	d.acl, err = acl.Open(acl.Options{Log: d.log.With("part", "acl"), Prefixes: prefixes, HostAction: acl.HostDrop})
+	if err != nil {
+		return err
+	}
+	if d.routes, err = route.Open(route.Options{Log: d.log.With("part", "route"), Sources: []string{sourceLocal, sourceBGP}}); err != nil {
+		return err
+	}
+	d.speaker = bgp.New(bgp.Options{Log: d.log.With("part", "bgp"), Restarting: ownRoutes(), OnState: d.sessionChanged})
+	return nil
+}
+
+// The sources of routes, as the route table knows them.
+const (
+	sourceLocal = "local"
+	sourceBGP   = "bgp"
+)

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/node/api"
+	"github.com/muslin-net/muslin/internal/policy"
+)
+
+// getExplain walks a packet through the model. The objects are read from the
+// datastore for the question: keeping all of them for a rare one would cost
+// more than the whole data plane.
+func (d *Daemon) getExplain(r *http.Request) (any, error) {
+	q := r.URL.Query()
+	w, err := d.world(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	src, err := w.end(q.Get("src"))
+	if err != nil {
+		return nil, fmt.Errorf("source: %w", err)
+	}
+	dst, err := w.end(q.Get("dst"))
+	if err != nil {
+		return nil, fmt.Errorf("destination: %w", err)
+	}
+	proto, port, err := protocolAndPort(q.Get("proto"), q.Get("port"))
+	if err != nil {
+		return nil, err
+	}
+	answer := api.Explain{Source: q.Get("src"), Destination: q.Get("dst"), Protocol: q.Get("proto"), Port: port}
+	for _, six := range []bool{false, true} {
+		from, to := src.addr(six), dst.addr(six)
+		if !from.IsValid() || !to.IsValid() {
+			continue
+		}
+		p := policy.Packet{Src: from, Dst: to, Proto: proto.forFamily(six), DstPort: port, SrcPort: 49152}
+		if proto.echo {
+			p.ICMPType = 8
+			if six {
+				p.ICMPType = 128
+			}
+		}
+		f := policy.Flow{Packet: p, From: src.id, To: dst.id}
+		if src.id == (policy.EndpointID{}) && dst.id == (policy.EndpointID{}) {
+			f = w.FlowOf(p)
+		}
+		path := api.ExplainPath{Family: "ipv4", From: from.String(), To: to.String()}
+		if six {
+			path.Family = "ipv6"
+		}
+		t := policy.Evaluate(&w.World, f)
+		path.Allowed = t.Allowed
+		for _, dec := range []*policy.Decision{t.Egress, t.Ingress} {
+			if dec != nil {
+				path.Steps = append(path.Steps, explainStep(dec))
+			}
+		}
+		if len(path.Steps) == 0 {
+			path.Steps = []api.ExplainStep{{Where: "forward", Verdict: "allow", Object: "none", Rule: -1, Text: "neither end is a workload: no policy applies"}}
+		}
+		if dst.host && t.Allowed && src.id != (policy.EndpointID{}) {
+			step := d.toHost(r.Context())
+			path.Allowed = step.Verdict == "allow"
+			path.Steps = append(path.Steps, step)
+		}
+		answer.Families = append(answer.Families, path)
+	}
+	if len(answer.Families) == 0 {
+		return nil, fmt.Errorf("%s and %s have no address of a common family", q.Get("src"), q.Get("dst"))
+	}
+	return answer, nil
+}
+
+func explainStep(dec *policy.Decision) api.ExplainStep {
+	s := api.ExplainStep{Where: "ingress", Verdict: "deny", Rule: dec.Rule, Text: dec.String()}
+	if dec.Direction == policy.Egress {
+		s.Where = "egress"
+	}
+	if dec.Allowed {
+		s.Verdict = "allow"
+	}
+	switch dec.Reason {
+	case policy.EndOfTier:
+		var names []string
+		for _, p := range dec.Selected {
+			names = append(names, p.String())
+		}
+		s.Object, s.Rule = "end of tier "+dec.Tier+" ("+strings.Join(names, ", ")+")", -1
+	case policy.ByPolicy, policy.ByProfile, policy.BadPolicy, policy.MissingProfile:
+		s.Object = dec.Policy.String()
+	default:
+		s.Object, s.Rule = string(dec.Reason), -1
+	}
+	return s
+}
+
+// toHost is the last decision on the way from a workload to its own host.
+func (d *Daemon) toHost(ctx context.Context) api.ExplainStep {
+	action := "Drop"
+	d.loop.call(ctx, func() { action = d.loop.settings.hostAction })
+	s := api.ExplainStep{Where: "to-host", Verdict: "deny", Object: "FelixConfiguration defaultEndpointToHostAction", Rule: -1, Text: "defaultEndpointToHostAction is " + action}
+	if action != "Drop" {
+		s.Verdict = "allow"
+	}
+	return s
+}
+
+// world is the objects that matter to verdicts, with the nodes' addresses.
+type world struct {
+	policy.World
+	hosts []netip.Addr // of all nodes
+	self  []netip.Addr
+}
+
+func (d *Daemon) world(ctx context.Context) (*world, error) {
+	w := &world{}
+	kvs, _, err := d.store.List(ctx, "/calico/resources/v3/projectcalico.org/")
+	if err != nil {
+		return nil, err
+	}
+	for _, kv := range kvs {
+		kind, ns, name, ok := v3.ParseKey(kv.Key)
+		if !ok {
+			continue
+		}
+		if policy.Takes(kind) {
+			r, err := v3.DecodeKV(kv.Key, kv.Value)
+			w.Put(policy.Key{Kind: kind, Namespace: ns, Name: name}, r, err)
+		}
+		if kind == "Node" {
+			if r, err := v3.DecodeKV(kv.Key, kv.Value); err == nil {
+				v4, v6 := r.(*v3.Node).Addrs()
+				for _, a := range []netip.Prefix{v4, v6} {
+					if a.IsValid() {
+						w.hosts = append(w.hosts, a.Addr())
+						if name == d.cfg.Node {
+							w.self = append(w.self, a.Addr())
+						}
+					}
+				}
+			}
+		}
+	}
+	return w, nil
+}
+
+// end is one end of a packet: a workload, or just addresses.
+type end struct {
+	id    policy.EndpointID
+	addrs []netip.Addr
+	host  bool // the node of the daemon that was asked
+}
+
+func (e end) addr(six bool) netip.Addr {
+	for _, a := range e.addrs {
+		if a.Is6() == six {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+// end resolves what a user calls an end: an address, `host`, or a workload as
+// NAME or NAMESPACE/NAME, where NAME is the workload's, the pod's or that of
+// the WorkloadEndpoint.
+func (w *world) end(s string) (end, error) {
+	if s == "" {
+		return end{}, errors.New("name a workload, an address, or host")
+	}
+	if s == "host" {
+		return end{addrs: w.self, host: true}, nil
+	}
+	if a, err := netip.ParseAddr(s); err == nil {
+		id, _ := w.Owner(a.Unmap())
+		return end{id: id, addrs: []netip.Addr{a.Unmap()}, host: slices.Contains(w.self, a.Unmap())}, nil
+	}
+	ns, name, qualified := strings.Cut(s, "/")
+	if !qualified {
+		ns, name = "", s
+	}
+	var found []policy.EndpointID
+	for id, e := range w.Endpoints {
+		if (ns == "" || ns == id.Namespace) && (name == id.Name || name == e.Spec.Workload || name == e.Spec.Pod) {
+			found = append(found, id)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return end{}, fmt.Errorf("no workload is called %q: `muslin get workloadendpoints -A` lists them; an address or \"host\" will do too", s)
+	case 1:
+		addrs, err := addresses(w.Endpoints[found[0]])
+		return end{id: found[0], addrs: addrs}, err
+	}
+	var names []string
+	for _, id := range found {
+		names = append(names, id.String())
+	}
+	slices.Sort(names)
+	return end{}, fmt.Errorf("%q is the name of %d workloads: say which of %s", s, len(found), strings.Join(names, ", "))
+}
+
+// protocol is what a user asked about: ICMP means ICMPv6 in IPv6.
+type protocol struct {
+	number uint8
+	echo   bool
+}
+
+func (p protocol) forFamily(six bool) uint8 {
+	if p.echo && six {
+		return 58
+	}
+	return p.number
+}
+
+func protocolAndPort(proto, port string) (protocol, uint16, error) {
+	var p protocol
+	switch strings.ToLower(proto) {
+	case "icmp", "icmpv6", "ping":
+		return protocol{number: 1, echo: true}, 0, nil
+	default:
+		n, ok := v3.ProtocolName(proto).Number()
+		if !ok {
+			v, err := strconv.ParseUint(proto, 10, 8)
+			if err != nil || v == 0 {
+				return p, 0, fmt.Errorf("protocol %q: want tcp, udp, icmp, sctp, udplite or 1–255", proto)
+			}
+			n = uint8(v)
+		}
+		p.number = n
+	}
+	ports := p.number == 6 || p.number == 17 || p.number == 132 || p.number == 136
+	if port == "" || port == "0" {
+		if ports {
+			return p, 0, fmt.Errorf("protocol %s has ports: give one", proto)
+		}
+		return p, 0, nil
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || n == 0 {
+		return p, 0, fmt.Errorf("port %q: want 1–65535", port)
+	}
+	return p, uint16(n), nil
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/muslin-net/muslin/internal/bgp"
+	"github.com/muslin-net/muslin/internal/node/api"
+)
+
+// metrics serves the local API's /metrics. Values are gathered when they are
+// scraped; nothing is counted twice to be shown.
+func (d *Daemon) metrics() http.Handler {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), statusCollector{d})
+	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
+}
+
+// statusCollector turns the status into metrics.
+type statusCollector struct{ d *Daemon }
+
+var (
+	descLive     = prometheus.NewDesc("muslin_live", "1 when the kernel is equal to the newest revision read.", nil, nil)
+	descRevision = prometheus.NewDesc("muslin_revision", "Datastore revision, by whether it is seen or live.", []string{"state"}, nil)
+	descObjects  = prometheus.NewDesc("muslin_objects", "What this node has, by kind.", []string{"kind"}, nil)
+	descProblems = prometheus.NewDesc("muslin_problems", "Objects in error.", nil, nil)
+	descRepairs  = prometheus.NewDesc("muslin_drift_repaired_total", "Changes by others that were put back, by kind.", []string{"kind"}, nil)
+	descPeerUp   = prometheus.NewDesc("muslin_bgp_peer_up", "1 when the session is Established.", []string{"peer", "address"}, nil)
+	descPeerIn   = prometheus.NewDesc("muslin_bgp_peer_received_routes", "Routes in Adj-RIB-In.", []string{"peer", "address"}, nil)
+)
+
+// Describe sends nothing: the collector is unchecked, because the set of
+// peers changes.
+func (statusCollector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect gathers the values.
+func (c statusCollector) Collect(out chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	var s api.Status
+	s, _ = c.d.board.read()
+	c.d.loop.call(ctx, func() { c.d.loop.fill(&s) })
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(descLive, boolValue(s.Live))
+	gauge(descRevision, float64(s.SeenRevision), "seen")
+	gauge(descRevision, float64(s.LiveRevision), "live")
+	gauge(descProblems, float64(len(s.Problems)))
+	for kind, n := range s.Counts {
+		gauge(descObjects, float64(n), kind)
+	}
+	for kind, n := range s.Repairs {
+		out <- prometheus.MustNewConstMetric(descRepairs, prometheus.CounterValue, float64(n), kind)
+	}
+	for _, p := range c.d.speaker.Peers() {
+		gauge(descPeerUp, boolValue(p.State == bgp.Established.String()), p.Name, p.Addr.String())
+		gauge(descPeerIn, float64(p.Received), p.Name, p.Addr.String())
+	}
+}
+
+func boolValue(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"net/netip"
+
+	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/ipam"
+	"github.com/muslin-net/muslin/internal/policy"
+	"github.com/muslin-net/muslin/internal/store"
+)
+
+// model is what the daemon knows of the datastore: the policy index, and the
+// few kinds that are not policy. It belongs to the loop.
+type model struct {
+	self  string
+	index *policy.Index
+
+	nodes   map[string]*v3.Node
+	bgp     map[string]*v3.BGPConfiguration
+	peers   map[string]*v3.BGPPeer
+	pools   map[string]*v3.IPPool
+	felix   map[string]*v3.FelixConfiguration
+	cluster *v3.ClusterInformation
+	blocks  map[netip.Prefix]bool // confirmed affinities of this node
+
+	// bad holds what could not be read, by etcd key; see invariant I9: for the
+	// kinds kept here the last good version stays.
+	bad map[string]problem
+
+	// What the last changes touched, for the loop to act on and clear.
+	touchedPeering, touchedOrigin, touchedSettings bool
+}
+
+func newModel(self string, index *policy.Index) *model {
+	return &model{
+		self: self, index: index,
+		nodes: map[string]*v3.Node{}, bgp: map[string]*v3.BGPConfiguration{}, peers: map[string]*v3.BGPPeer{},
+		pools: map[string]*v3.IPPool{}, felix: map[string]*v3.FelixConfiguration{},
+		blocks: map[netip.Prefix]bool{}, bad: map[string]problem{},
+		touchedPeering: true, touchedOrigin: true, touchedSettings: true,
+	}
+}
+
+// apply takes one change in. A value that could not be read leaves the last
+// good version in force.
+func (m *model) apply(c store.Change) {
+	if c.Kind == "" {
+		return
+	}
+	switch c.Kind {
+	case "WorkloadEndpoint", "NetworkPolicy", "GlobalNetworkPolicy", "Tier", "Profile", "NetworkSet", "GlobalNetworkSet":
+		m.index.Set(policy.Key{Kind: c.Kind, Namespace: c.Namespace, Name: c.Name}, c.Object, c.Err)
+		return
+	}
+	if c.Err != nil {
+		m.bad[c.Key] = problem{object: objectName(c), text: c.Err.Error()}
+		return
+	}
+	delete(m.bad, c.Key)
+	switch c.Kind {
+	case "Node":
+		keep(m.nodes, c)
+		m.touchedPeering = true
+		m.touchedSettings = m.touchedSettings || c.Name == m.self
+	case "BGPConfiguration":
+		keep(m.bgp, c)
+		m.touchedPeering = true
+	case "BGPPeer":
+		keep(m.peers, c)
+		m.touchedPeering = true
+	case "IPPool":
+		keep(m.pools, c)
+		m.touchedPeering, m.touchedOrigin = true, true
+	case "FelixConfiguration":
+		keep(m.felix, c)
+		m.touchedSettings = true
+	case "ClusterInformation":
+		if c.Name == "default" {
+			m.cluster, _ = c.Object.(*v3.ClusterInformation)
+		}
+	case store.KindBlockAffinity:
+		m.affinity(c)
+	}
+}
+
+func (m *model) affinity(c store.Change) {
+	owner, block, ok := ipam.ParseAffinityKey(c.Key)
+	if !ok || owner != ipam.HostOwner(m.self) {
+		return
+	}
+	m.touchedOrigin = true
+	if _, confirmed := ipam.ConfirmedBlock(owner, c.Key, c.Raw); confirmed && !c.Deleted {
+		m.blocks[block] = true
+	} else {
+		delete(m.blocks, block)
+	}
+}
+
+// keep stores or forgets an object by its key's name.
+func keep[T v3.Resource](into map[string]T, c store.Change) {
+	r, ok := c.Object.(T)
+	if c.Deleted || !ok {
+		delete(into, c.Name)
+		return
+	}
+	into[c.Name] = r
+}
+
+// ready tells whether the datastore may be acted on; before the first
+// ClusterInformation was seen it may not.
+func (m *model) ready() bool {
+	return m.cluster != nil && m.cluster.Spec.DatastoreReady != nil && *m.cluster.Spec.DatastoreReady
+}
+
+func objectName(c store.Change) string {
+	name := c.Name
+	if c.Namespace != "" {
+		name = c.Namespace + "/" + name
+	}
+	if name == "" {
+		name = c.Key
+	}
+	return c.Kind + " " + name
+}

@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/bgp"
+	"github.com/muslin-net/muslin/selector"
+)
+
+// The defaults of a session between nodes of the cluster.
+const (
+	defaultASN         = 64512
+	defaultPort        = 179
+	defaultHold        = 9 * time.Second
+	defaultKeepalive   = 3 * time.Second
+	defaultRestartTime = 120 * time.Second
+)
+
+// peeringInput is all that decides which sessions this node has.
+type peeringInput struct {
+	self    string
+	nodes   map[string]*v3.Node
+	global  *v3.BGPConfiguration // nil when absent
+	perNode *v3.BGPConfiguration
+	peers   map[string]*v3.BGPPeer
+	pools   map[string]*v3.IPPool
+}
+
+// nodeAddr is what one node brings into BGP.
+type nodeAddr struct {
+	v4, v6  netip.Prefix // address with its subnet's length; invalid if absent
+	asn     uint32
+	cluster string // presence makes it a route reflector
+	labels  selector.Map
+	port    uint16 // that it listens on
+}
+
+// peering computes the speaker's configuration: the sessions of the full mesh
+// as nodeToNodeMeshEnabled says, and those of BGPPeers. It is pure; problems
+// concern single objects and leave out only the sessions that need them.
+func peering(in peeringInput) (cfg bgp.Config, problems []problem) {
+	self, err := in.node(in.self)
+	if err != nil {
+		return cfg, []problem{*err}
+	}
+	if !self.v4.IsValid() && !self.v6.IsValid() {
+		return cfg, []problem{{object: "Node " + in.self, field: "spec.bgp", text: "has neither an IPv4 nor an IPv6 address: give one with --ip or --ip6"}}
+	}
+	cfg.ASN = self.asn
+	cfg.RouterID = routerID(self, in.self)
+	if self.v4.IsValid() {
+		cfg.NextHop4 = self.v4.Addr()
+	}
+	if self.v6.IsValid() {
+		cfg.NextHop6 = self.v6.Addr()
+	}
+	port := in.listenPort(in.perNode)
+	for _, a := range []netip.Addr{cfg.NextHop4, cfg.NextHop6} {
+		if a.IsValid() {
+			cfg.Listen = append(cfg.Listen, netip.AddrPortFrom(a, port))
+		}
+	}
+	cfg.RestartTime = in.restartTime()
+
+	export := in.exportPolicy()
+	byAddr := map[netip.AddrPort]bgp.PeerConfig{}
+	add := func(p bgp.PeerConfig) {
+		if a := p.Addr.Addr(); a == cfg.NextHop4 || a == cfg.NextHop6 {
+			return
+		}
+		if _, taken := byAddr[p.Addr]; taken {
+			return // the first definition wins
+		}
+		p.Export, p.ExportID = export.policy, export.id
+		byAddr[p.Addr] = p
+	}
+	problems = append(problems, in.explicit(self, port, add)...)
+	if in.meshEnabled() && self.cluster == "" {
+		for _, name := range sortedKeys(in.nodes) {
+			if name == in.self {
+				continue
+			}
+			n, err := in.node(name)
+			if err != nil {
+				problems = append(problems, *err)
+				continue
+			}
+			if n.cluster != "" {
+				continue // route reflectors are peered with explicitly
+			}
+			if p, ok := session(self, n, cfg.RestartTime); ok {
+				p.Name = name
+				p.Passive = passive(p.LocalAddr, p.Addr.Addr())
+				add(p)
+			}
+		}
+	}
+	for _, k := range slices.SortedFunc(mapKeys(byAddr), netip.AddrPort.Compare) {
+		cfg.Peers = append(cfg.Peers, byAddr[k])
+	}
+	return cfg, problems
+}
+
+// session is the one session between two nodes: over IPv4 if both have it,
+// else over IPv6; it carries both families.
+func session(self, n nodeAddr, restart time.Duration) (bgp.PeerConfig, bool) {
+	p := bgp.PeerConfig{ASN: n.asn, HoldTime: defaultHold, Keepalive: defaultKeepalive, RestartTime: restart}
+	switch {
+	case self.v4.IsValid() && n.v4.IsValid():
+		p.LocalAddr, p.Addr = self.v4.Addr(), netip.AddrPortFrom(n.v4.Addr(), n.port)
+	case self.v6.IsValid() && n.v6.IsValid():
+		p.LocalAddr, p.Addr = self.v6.Addr(), netip.AddrPortFrom(n.v6.Addr(), n.port)
+	default:
+		return p, false
+	}
+	return p, true
+}
+
+// passive says which end of a mesh session waits. Calico compares the textual
+// forms, and a mixed mesh works only if both ends apply the same rule.
+func passive(own, peer netip.Addr) bool { return peer.String() > own.String() }
+
+// explicit adds the sessions that BGPPeers ask of this node: global ones
+// first, then those for some nodes only, then the reverse of those that other
+// nodes have towards this one.
+func (in *peeringInput) explicit(self nodeAddr, port uint16, add func(bgp.PeerConfig)) (problems []problem) {
+	names := sortedKeys(in.peers)
+	slices.SortStableFunc(names, func(a, b string) int {
+		return cmp.Compare(specific(in.peers[a]), specific(in.peers[b]))
+	})
+	for _, name := range names {
+		p := in.peers[name]
+		bad := func(field, format string, args ...any) {
+			problems = append(problems, problem{object: "BGPPeer " + name, field: field, text: fmt.Sprintf(format, args...)})
+		}
+		local, err := in.selects(p.Spec.Node, p.Spec.NodeSelector, in.self, self.labels)
+		if err != nil {
+			bad("spec.nodeSelector", "%v", err)
+			continue
+		}
+		if p.Spec.PeerSelector != "" {
+			problems = append(problems, in.bySelector(name, p, self, local, add)...)
+			continue
+		}
+		if !local || p.Spec.PeerIP == "" {
+			continue
+		}
+		ip, peerPort, perr := v3.ParsePeerIP(p.Spec.PeerIP)
+		if perr != nil {
+			bad("spec.peerIP", "%v", perr)
+			continue
+		}
+		if peerPort == 0 {
+			peerPort = in.portOf(ip, uint32(p.Spec.ASNumber))
+		}
+		addr := netip.AddrPortFrom(ip, peerPort)
+		c := bgp.PeerConfig{Name: name, Addr: addr, ASN: uint32(p.Spec.ASNumber), HoldTime: defaultHold, Keepalive: defaultKeepalive}
+		if c.ASN == 0 {
+			bad("spec.asNumber", "is missing: give the AS number of %s", addr.Addr())
+			continue
+		}
+		if p.Spec.SourceAddress != "None" {
+			c.LocalAddr = self.own(addr.Addr())
+			if !c.LocalAddr.IsValid() {
+				bad("spec.peerIP", "%s needs an address of its family on this node: give one with --ip or --ip6, or set spec.sourceAddress: None", addr.Addr())
+				continue
+			}
+		}
+		options(p, &c)
+		add(c)
+	}
+	return problems
+}
+
+// bySelector adds sessions to the nodes that a BGPPeer's peerSelector selects,
+// and back from them.
+func (in *peeringInput) bySelector(name string, p *v3.BGPPeer, self nodeAddr, local bool, add func(bgp.PeerConfig)) (problems []problem) {
+	remote, err := selector.Parse(p.Spec.PeerSelector)
+	if err != nil {
+		return []problem{{object: "BGPPeer " + name, field: "spec.peerSelector", text: err.Error()}}
+	}
+	back := remote.Match(self.labels) && p.Spec.ReversePeering != "Manual"
+	for _, other := range sortedKeys(in.nodes) {
+		if other == in.self {
+			continue
+		}
+		n, perr := in.node(other)
+		if perr != nil {
+			continue // reported by the mesh
+		}
+		want := local && remote.Match(n.labels)
+		if !want && back {
+			if sel, err := in.selects(p.Spec.Node, p.Spec.NodeSelector, other, n.labels); err == nil {
+				want = sel
+			}
+		}
+		if !want {
+			continue
+		}
+		if c, ok := session(self, n, in.restartTime()); ok {
+			c.Name = other
+			options(p, &c)
+			add(c)
+		}
+	}
+	return problems
+}
+
+func options(p *v3.BGPPeer, c *bgp.PeerConfig) {
+	if p.Spec.LocalASNumber != nil {
+		c.LocalASN = uint32(*p.Spec.LocalASNumber)
+	}
+	if p.Spec.KeepaliveTime != nil && p.Spec.KeepaliveTime.Duration >= time.Second {
+		c.Keepalive = p.Spec.KeepaliveTime.Duration
+		c.HoldTime = 3 * c.Keepalive
+	}
+	if p.Spec.MaxRestartTime != nil {
+		c.RestartTime = p.Spec.MaxRestartTime.Duration
+	}
+	if p.Spec.TTLSecurity != nil {
+		c.TTLSecurity = *p.Spec.TTLSecurity
+	}
+	switch {
+	case p.Spec.NextHopMode == "Self":
+		c.NextHopMode = bgp.NextHopSelf
+	case p.Spec.NextHopMode == "Keep", p.Spec.KeepOriginalNextHop:
+		c.NextHopMode = bgp.NextHopKeep
+	}
+}
+
+// exported is an export policy with the identity that export groups share.
+type exported struct {
+	policy bgp.Policy
+	id     string
+}
+
+// exportPolicy is Calico's default handling, the part that concerns what this
+// node learned: prefixes of pools with disableBGPExport stay here. What it
+// originates is filtered before it is originated.
+func (in *peeringInput) exportPolicy() exported {
+	var closed []netip.Prefix
+	for _, p := range in.pools {
+		if p.Spec.DisableBGPExport {
+			if n, err := netip.ParsePrefix(p.Spec.CIDR); err == nil {
+				closed = append(closed, n.Masked())
+			}
+		}
+	}
+	slices.SortFunc(closed, func(a, b netip.Prefix) int { return strings.Compare(a.String(), b.String()) })
+	return exported{
+		id: fmt.Sprint("pools", closed),
+		policy: func(r bgp.Route) (bgp.Route, bool, string) {
+			for _, n := range closed {
+				if n.Bits() <= r.Prefix.Bits() && n.Contains(r.Prefix.Addr()) {
+					return r, false, "pool " + n.String() + " has disableBGPExport"
+				}
+			}
+			return r, true, ""
+		},
+	}
+}
+
+func (in *peeringInput) node(name string) (nodeAddr, *problem) {
+	n := in.nodes[name]
+	if n == nil || n.Spec.BGP == nil {
+		return nodeAddr{}, &problem{object: "Node " + name, field: "spec.bgp", text: "is missing, so the node has no address to peer with"}
+	}
+	a := nodeAddr{asn: in.asn(n), cluster: n.Spec.BGP.RouteReflectorClusterID, labels: n.Metadata.Labels}
+	a.port = in.listenPort(nil)
+	if name == in.self {
+		a.port = in.listenPort(in.perNode)
+	}
+	for _, f := range []struct {
+		text, name string
+		into       *netip.Prefix
+	}{{n.Spec.BGP.IPv4Address, "spec.bgp.ipv4Address", &a.v4}, {n.Spec.BGP.IPv6Address, "spec.bgp.ipv6Address", &a.v6}} {
+		if f.text == "" {
+			continue
+		}
+		p, err := v3.ParseInterface(f.text)
+		if err != nil {
+			return a, &problem{object: "Node " + name, field: f.name, text: err.Error()}
+		}
+		*f.into = p
+	}
+	return a, nil
+}
+
+func (in *peeringInput) asn(n *v3.Node) uint32 {
+	switch {
+	case n.Spec.BGP != nil && n.Spec.BGP.ASNumber != nil:
+		return uint32(*n.Spec.BGP.ASNumber)
+	case in.global != nil && in.global.Spec.ASNumber != nil:
+		return uint32(*in.global.Spec.ASNumber)
+	}
+	return defaultASN
+}
+
+func (in *peeringInput) meshEnabled() bool {
+	return in.global == nil || in.global.Spec.NodeToNodeMeshEnabled == nil || *in.global.Spec.NodeToNodeMeshEnabled
+}
+
+func (in *peeringInput) listenPort(perNode *v3.BGPConfiguration) uint16 {
+	switch {
+	case perNode != nil && perNode.Spec.ListenPort != 0:
+		return perNode.Spec.ListenPort
+	case in.global != nil && in.global.Spec.ListenPort != 0:
+		return in.global.Spec.ListenPort
+	}
+	return defaultPort
+}
+
+func (in *peeringInput) restartTime() time.Duration {
+	if in.global != nil && in.global.Spec.NodeMeshMaxRestartTime != nil {
+		return in.global.Spec.NodeMeshMaxRestartTime.Duration
+	}
+	return defaultRestartTime
+}
+
+// portOf is the port to use for a peerIP without one: a node's own listen port
+// if the address belongs to a node of that AS.
+func (in *peeringInput) portOf(a netip.Addr, asn uint32) uint16 {
+	for name := range in.nodes {
+		if n, err := in.node(name); err == nil && n.asn == asn && (n.v4.Addr() == a || n.v6.Addr() == a) {
+			return n.port
+		}
+	}
+	return defaultPort
+}
+
+// selects tells whether a BGPPeer's local side includes a node.
+func (in *peeringInput) selects(node, sel, name string, labels selector.Map) (bool, error) {
+	switch {
+	case node != "":
+		return node == name, nil
+	case sel != "":
+		s, err := selector.Parse(sel)
+		if err != nil {
+			return false, err
+		}
+		return s.Match(labels), nil
+	}
+	return true, nil
+}
+
+func (a nodeAddr) own(family netip.Addr) netip.Addr {
+	switch {
+	case family.Is4() && a.v4.IsValid():
+		return a.v4.Addr()
+	case family.Is6() && a.v6.IsValid():
+		return a.v6.Addr()
+	}
+	return netip.Addr{}
+}
+
+func specific(p *v3.BGPPeer) int {
+	if p.Spec.Node == "" && p.Spec.NodeSelector == "" {
+		return 0
+	}
+	return 1
+}
+
+// routerID is the node's IPv4 address, or 32 bits of a hash of its name where
+// it has none (RFC 6286 asks only for uniqueness within the AS).
+func routerID(a nodeAddr, name string) netip.Addr {
+	if a.v4.IsValid() {
+		return a.v4.Addr()
+	}
+	h := fnv32(name)
+	return netip.AddrFrom4([4]byte{byte(h>>24)&0x7f | 1, byte(h >> 16), byte(h >> 8), byte(h) | 1})
+}

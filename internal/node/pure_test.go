@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/bgp"
+)
+
+func decode(t *testing.T, docs string) []v3.Resource {
+	t.Helper()
+	list, err := v3.Decode([]byte(docs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// input builds a peeringInput of documents, without their apiVersion lines.
+func input(t *testing.T, self, docs string) peeringInput {
+	t.Helper()
+	in := peeringInput{self: self, nodes: map[string]*v3.Node{}, peers: map[string]*v3.BGPPeer{}, pools: map[string]*v3.IPPool{}}
+	for _, r := range decode(t, strings.ReplaceAll(docs, "kind:", "apiVersion: projectcalico.org/v3\nkind:")) {
+		switch r := r.(type) {
+		case *v3.Node:
+			in.nodes[r.Metadata.Name] = r
+		case *v3.BGPPeer:
+			in.peers[r.Metadata.Name] = r
+		case *v3.IPPool:
+			in.pools[r.Metadata.Name] = r
+		case *v3.BGPConfiguration:
+			if r.Metadata.Name == "default" {
+				in.global = r
+			} else {
+				in.perNode = r
+			}
+		}
+	}
+	return in
+}
+
+func sessions(cfg bgp.Config) (list []string) {
+	for _, p := range cfg.Peers {
+		s := fmt.Sprintf("%s %s from %s as %d", p.Name, p.Addr, p.LocalAddr, p.ASN)
+		if p.Passive {
+			s += " passive"
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+const threeNodes = `
+kind: Node
+metadata: {name: a, labels: {rack: one}}
+spec: {bgp: {ipv4Address: 10.0.0.9/24, ipv6Address: "fd00::9/64"}}
+---
+kind: Node
+metadata: {name: b}
+spec: {bgp: {ipv4Address: 10.0.0.10/24, ipv6Address: "fd00::10/64"}}
+---
+kind: Node
+metadata: {name: c}
+spec: {bgp: {ipv6Address: "fd00::c/64"}}
+`
+
+func TestPeering(t *testing.T) {
+	for _, c := range []struct {
+		name, self, docs string
+		want             []string
+		problems         int
+	}{
+		{
+			// The passive end is decided by text: "10.0.0.9" > "10.0.0.10".
+			name: "mesh without any BGP object", self: "a", docs: threeNodes,
+			want: []string{"b 10.0.0.10:179 from 10.0.0.9 as 64512", "c [fd00::c]:179 from fd00::9 as 64512 passive"},
+		},
+		{
+			name: "the other end", self: "b", docs: threeNodes,
+			want: []string{"a 10.0.0.9:179 from 10.0.0.10 as 64512 passive", "c [fd00::c]:179 from fd00::10 as 64512 passive"},
+		},
+		{
+			name: "mesh off", self: "a", docs: threeNodes + "---\nkind: BGPConfiguration\nmetadata: {name: default}\nspec: {nodeToNodeMeshEnabled: false}\n",
+		},
+		{
+			name: "AS number and port of the cluster", self: "a",
+			docs: threeNodes + "---\nkind: BGPConfiguration\nmetadata: {name: default}\nspec: {asNumber: 65001, listenPort: 1790}\n",
+			want: []string{"b 10.0.0.10:1790 from 10.0.0.9 as 65001", "c [fd00::c]:1790 from fd00::9 as 65001 passive"},
+		},
+		{
+			name: "global peer and peer of another node", self: "a",
+			docs: threeNodes + `---
+kind: BGPConfiguration
+metadata: {name: default}
+spec: {nodeToNodeMeshEnabled: false}
+---
+kind: BGPPeer
+metadata: {name: tor}
+spec: {peerIP: 10.0.0.254, asNumber: 64999}
+---
+kind: BGPPeer
+metadata: {name: other}
+spec: {node: b, peerIP: 10.0.0.253, asNumber: 64999}
+---
+kind: BGPPeer
+metadata: {name: rack-one}
+spec: {nodeSelector: rack == 'one', peerIP: "[fd00::fe]:1179", asNumber: 64999}
+`,
+			want: []string{"tor 10.0.0.254:179 from 10.0.0.9 as 64999", "rack-one [fd00::fe]:1179 from fd00::9 as 64999"},
+		},
+		{
+			name: "a peer that is not of our family leaves the mesh alone", self: "c",
+			docs: threeNodes + "---\nkind: BGPPeer\nmetadata: {name: tor}\nspec: {peerIP: 10.0.0.254, asNumber: 64999}\n",
+			want: []string{"b [fd00::10]:179 from fd00::c as 64512", "a [fd00::9]:179 from fd00::c as 64512"}, problems: 1,
+		},
+		{
+			name: "reflector: excluded from the mesh, peered with in both directions", self: "b",
+			docs: threeNodes + `---
+kind: Node
+metadata: {name: rr, labels: {rr: "yes"}}
+spec: {bgp: {ipv4Address: 10.0.0.1/24, routeReflectorClusterID: 1.0.0.1}}
+---
+kind: BGPPeer
+metadata: {name: to-rr}
+spec: {node: b, peerSelector: has(rr)}
+`,
+			want: []string{"rr 10.0.0.1:179 from 10.0.0.10 as 64512", "a 10.0.0.9:179 from 10.0.0.10 as 64512 passive", "c [fd00::c]:179 from fd00::10 as 64512 passive"},
+		},
+		{
+			name: "the reflector's side of it", self: "rr",
+			docs: threeNodes + `---
+kind: Node
+metadata: {name: rr, labels: {rr: "yes"}}
+spec: {bgp: {ipv4Address: 10.0.0.1/24, routeReflectorClusterID: 1.0.0.1}}
+---
+kind: BGPPeer
+metadata: {name: to-rr}
+spec: {node: b, peerSelector: has(rr)}
+`,
+			want: []string{"b 10.0.0.10:179 from 10.0.0.1 as 64512"},
+		},
+		{name: "no node of ours", self: "x", docs: threeNodes, problems: 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cfg, problems := peering(input(t, c.self, c.docs))
+			if diff := cmp.Diff(c.want, sessions(cfg)); diff != "" {
+				t.Errorf("sessions (-want +got):\n%s", diff)
+			}
+			if len(problems) != c.problems {
+				t.Errorf("problems %v, want %d", problems, c.problems)
+			}
+		})
+	}
+}
+
+func TestPeeringOptions(t *testing.T) {
+	cfg, problems := peering(input(t, "a", threeNodes+`---
+kind: BGPPeer
+metadata: {name: tor}
+spec: {peerIP: 10.0.0.254, asNumber: 64999, localASNumber: 65010, keepaliveTime: 10s, maxRestartTime: 30s, nextHopMode: Self, ttlSecurity: 2}
+`))
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	i := slices.IndexFunc(cfg.Peers, func(p bgp.PeerConfig) bool { return p.Name == "tor" })
+	if i < 0 {
+		t.Fatal("no session to tor")
+	}
+	p := cfg.Peers[i]
+	if p.LocalASN != 65010 || p.Keepalive != 10*time.Second || p.HoldTime != 30*time.Second || p.RestartTime != 30*time.Second || p.NextHopMode != bgp.NextHopSelf || p.TTLSecurity != 2 {
+		t.Errorf("options are not as written: %+v", p)
+	}
+}
+
+func TestExportKeepsClosedPoolsAtHome(t *testing.T) {
+	cfg, _ := peering(input(t, "a", threeNodes+"---\nkind: IPPool\nmetadata: {name: p}\nspec: {cidr: 10.99.0.0/16, disableBGPExport: true}\n"))
+	for prefix, want := range map[string]bool{"10.99.1.0/26": false, "10.99.0.0/16": false, "10.98.0.0/15": true, "10.100.0.0/26": true, "fd00:1::/64": true} {
+		if _, got, _ := cfg.Peers[0].Export(bgp.Route{Prefix: netip.MustParsePrefix(prefix)}); got != want {
+			t.Errorf("export of %s is %v, want %v", prefix, got, want)
+		}
+	}
+}
+
+func prefixes(list ...string) (out []netip.Prefix) {
+	for _, s := range list {
+		out = append(out, netip.MustParsePrefix(s))
+	}
+	return out
+}
+
+func TestOriginate(t *testing.T) {
+	addrs := []netip.Addr{
+		netip.MustParseAddr("10.65.0.5"), netip.MustParseAddr("172.30.0.1"), netip.MustParseAddr("10.99.0.5"),
+		netip.MustParseAddr("fd65::5"), netip.MustParseAddr("fd99::1"),
+	}
+	pools := map[string]*v3.IPPool{
+		"open":   {Spec: v3.IPPoolSpec{CIDR: "10.65.0.0/16"}},
+		"closed": {Spec: v3.IPPoolSpec{CIDR: "10.99.0.0/16", DisableBGPExport: true}},
+	}
+	blocks := prefixes("fd65::/122", "10.65.0.0/26", "10.99.0.0/26", "10.65.1.1/32")
+	for _, c := range []struct {
+		workloadIPs bool
+		want        string
+	}{
+		{false, "10.65.0.0/26 172.30.0.1/32 fd65::/122 fd99::1/128"},
+		{true, "10.65.0.5/32 172.30.0.1/32 fd65::5/128 fd99::1/128"},
+	} {
+		got := originate(originInput{blocks: blocks, addrs: addrs, pools: pools, workloadIPs: c.workloadIPs, metric4: 1024, metric6: 512})
+		var text []string
+		for _, o := range got.announce {
+			text = append(text, o.Prefix.String())
+			want := uint32(2147482623) // 2147483647 − 1024
+			if o.Prefix.Addr().Is6() {
+				want = 2147483135
+			}
+			if o.LocalPref != want {
+				t.Errorf("LOCAL_PREF of %s is %d, want %d", o.Prefix, o.LocalPref, want)
+			}
+		}
+		if s := strings.Join(text, " "); s != c.want {
+			t.Errorf("workloadIPs %v: announces %s, want %s", c.workloadIPs, s, c.want)
+		}
+		if diff := cmp.Diff("[10.65.0.0/26 10.99.0.0/26 fd65::/122]", fmt.Sprint(got.blackholes)); diff != "" {
+			t.Errorf("blackholes (-want +got):\n%s", diff)
+		}
+	}
+}
+
+func TestDifference(t *testing.T) {
+	list := func(text string) (out []bgp.Origination) {
+		for f := range strings.FieldsSeq(text) {
+			out = append(out, bgp.Origination{Prefix: netip.MustParsePrefix(f), LocalPref: 1})
+		}
+		return out
+	}
+	a, b := list("10.0.0.0/26 10.0.1.0/26 fd00::/122"), list("10.0.1.0/26 10.0.2.0/26 fd00::/122")
+	b[2].LocalPref = 2
+	add, remove := difference(a, b)
+	if fmt.Sprint(add) != "[{10.0.2.0/26 1} {fd00::/122 2}]" || fmt.Sprint(remove) != "[10.0.0.0/26]" {
+		t.Errorf("add %v, remove %v", add, remove)
+	}
+	if add, remove = difference(b, b); len(add)+len(remove) != 0 {
+		t.Errorf("no difference, but add %v, remove %v", add, remove)
+	}
+}
+
+func TestSettingsPrecedence(t *testing.T) {
+	felix := func(name, extra string) *v3.FelixConfiguration {
+		return decode(t, "apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {name: "+name+"}\nspec: {"+extra+"}\n")[0].(*v3.FelixConfiguration)
+	}
+	full := felixSources{
+		node: "a", labels: map[string]string{"rack": "one"},
+		environ: []string{"FELIX_INTERFACEPREFIX=env"},
+		file:    map[string]string{"interfaceprefix": "file"},
+		configs: map[string]*v3.FelixConfiguration{
+			"default": felix("default", "interfacePrefix: glob, routeSource: WorkloadIPs"),
+			"rack":    felix("rack", `interfacePrefix: rack, nodeSelector: "rack == 'one'"`),
+			"node.a":  felix("node.a", "interfacePrefix: node"),
+			"node.b":  felix("node.b", "interfacePrefix: wrong"),
+		},
+	}
+	explicit := map[string]string{"interfacePrefix": "flag"}
+	for _, want := range []string{"flag", "env", "file", "node", "rack", "glob", "cali"} {
+		s, problems := resolve(explicit, full)
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		if s.prefixes[0] != want {
+			t.Errorf("prefix is %q, want %q", s.prefixes[0], want)
+		}
+		switch want { // take the source away
+		case "flag":
+			explicit = nil
+		case "env":
+			full.environ = nil
+		case "file":
+			full.file = nil
+		case "node":
+			delete(full.configs, "node.a")
+		case "rack":
+			delete(full.configs, "rack")
+		case "glob":
+			if !s.workloadIPs {
+				t.Error("routeSource WorkloadIPs is not seen")
+			}
+			delete(full.configs, "default")
+		case "cali":
+			if s.hostAction != "Drop" || s.routeProtocol != 177 || s.workloadIPs || s.metric4 != 1024 || !s.forwarding {
+				t.Errorf("built-in settings are %+v", s)
+			}
+		}
+	}
+}
+
+func TestBadSettingIsReportedAndTheNextSourceAsked(t *testing.T) {
+	s, problems := resolve(nil, felixSources{
+		environ: []string{"FELIX_DEFAULTENDPOINTTOHOSTACTION=Sometimes", "FELIX_INTERFACEPREFIX=l"},
+		file:    map[string]string{"defaultendpointtohostaction": "RETURN"},
+	})
+	if s.hostAction != "Return" || s.prefixes[0] != "cali" {
+		t.Errorf("settings are %+v", s)
+	}
+	if len(problems) != 2 || !strings.Contains(fmt.Sprint(problems), "Sometimes") || !strings.Contains(fmt.Sprint(problems), "loopback") {
+		t.Errorf("problems are %v", problems)
+	}
+}
+
+func TestFelixFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "felix.cfg")
+	text := "# comment\n[global]\nInterfacePrefix = tap\nRouteSource=WorkloadIPs\n[other]\nInterfacePrefix = no\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := readFelixFile(path)
+	if err != nil || got["interfaceprefix"] != "tap" || got["routesource"] != "WorkloadIPs" || len(got) != 2 {
+		t.Errorf("read %v, %v", got, err)
+	}
+	if got, err := readFelixFile(path + ".absent"); err != nil || got != nil {
+		t.Errorf("a file that is not there: %v, %v", got, err)
+	}
+}
+
+func TestMergeNode(t *testing.T) {
+	p := netip.MustParsePrefix
+	n := &v3.Node{}
+	n.Spec.OrchRefs = []v3.OrchRef{{NodeName: "x", Orchestrator: "k8s"}}
+	n.Spec.Addresses = []v3.NodeAddress{{Address: "203.0.113.1", Type: "ExternalIP"}}
+	if !mergeNode(n, netip.Prefix{}, netip.Prefix{}, p("10.0.0.2/24"), netip.Prefix{}) {
+		t.Error("autodetected address is no change")
+	}
+	if n.Spec.BGP.IPv4Address != "10.0.0.2/24" || n.Spec.BGP.IPv6Address != "" {
+		t.Errorf("after autodetection: %+v", n.Spec.BGP)
+	}
+	if mergeNode(n, netip.Prefix{}, netip.Prefix{}, p("10.0.0.7/24"), netip.Prefix{}) {
+		t.Error("a stored address was replaced by an autodetected one")
+	}
+	if !mergeNode(n, p("10.0.0.3/24"), p("fd00::3/64"), p("10.0.0.7/24"), netip.Prefix{}) || n.Spec.BGP.IPv4Address != "10.0.0.3/24" || n.Spec.BGP.IPv6Address != "fd00::3/64" {
+		t.Errorf("the explicit address does not win: %+v", n.Spec.BGP)
+	}
+	want := []v3.NodeAddress{{Address: "203.0.113.1", Type: "ExternalIP"}, {Address: "10.0.0.3/24", Type: "CalicoNodeIP"}, {Address: "fd00::3/64", Type: "CalicoNodeIP"}}
+	if diff := cmp.Diff(want, n.Spec.Addresses); diff != "" {
+		t.Errorf("addresses (-want +got):\n%s", diff)
+	}
+	if len(n.Spec.OrchRefs) != 1 {
+		t.Error("a field that is not ours was changed")
+	}
+	empty := &v3.Node{}
+	if mergeNode(empty, netip.Prefix{}, netip.Prefix{}, netip.Prefix{}, netip.Prefix{}) || empty.Spec.BGP != nil {
+		t.Errorf("a host without addresses got spec.bgp %+v", empty.Spec.BGP)
+	}
+}
+
+func TestLearnedMetric(t *testing.T) {
+	for pref, want := range map[uint32]uint32{2147482623: 1024, 2147483135: 512, 100: 2147483547, 4294967295: 1} {
+		if got := learnedMetric(pref); got != want {
+			t.Errorf("LOCAL_PREF %d gives metric %d, want %d", pref, got, want)
+		}
+	}
+}
+
+func TestProtocolAndPort(t *testing.T) {
+	for _, c := range []struct{ proto, port, err string }{
+		{"tcp", "80", ""}, {"TCP", "", "give one"}, {"udp", "65536", "65535"}, {"icmp", "", ""}, {"58", "", ""}, {"gre", "", "want tcp"}, {"0", "1", "want tcp"},
+	} {
+		_, _, err := protocolAndPort(c.proto, c.port)
+		if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%s %s: %v, want %q", c.proto, c.port, err, c.err)
+		}
+	}
+}
+
+func TestFreeRange(t *testing.T) {
+	if got := freeRange(prefixes("192.168.1.0/24", "10.0.0.0/8")); got != netip.MustParsePrefix("172.20.0.0/16") {
+		t.Errorf("free range is %s", got)
+	}
+}

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/bgp"
+	"github.com/muslin-net/muslin/internal/endpoint"
+	"github.com/muslin-net/muslin/internal/node/api"
+	"github.com/muslin-net/muslin/internal/policy"
+	"github.com/muslin-net/muslin/internal/route"
+)
+
+// The states of an endpoint, for people.
+const (
+	stateLive   = "live"
+	stateNoLink = "no interface"
+	stateDown   = "down"
+	stateError  = "error"
+)
+
+// publish puts the small status on the board that others wait on; what costs
+// more is gathered when somebody asks (fill).
+func (l *loop) publish() {
+	s := api.Status{
+		Node: l.d.cfg.Node, PID: os.Getpid(), Version: l.d.cfg.Version, Started: l.d.started,
+		SeenRevision: l.seen, LiveRevision: l.live,
+		Datastore: api.Datastore{
+			Endpoints: l.d.store.Endpoints(), Embedded: l.d.cfg.Embedded,
+			Connected: l.connected, InSync: l.inSync, Ready: l.model.ready(), Error: l.datastoreErr, Held: l.heldText,
+		},
+	}
+	missing := func(format string, args ...any) { s.Missing = append(s.Missing, fmt.Sprintf(format, args...)) }
+	switch {
+	case l.datastoreErr != "":
+		missing("the datastore: %s", l.datastoreErr)
+	case !l.inSync || l.seen == 0:
+		missing("the datastore's first listing")
+	case l.model.cluster == nil:
+		missing("ClusterInformation default: it does not exist, so the datastore is not ready")
+	case !l.model.ready():
+		missing("ClusterInformation default: spec.datastoreReady is not true, so nothing new is programmed")
+	case !l.connected:
+		missing("the connection to the datastore; what is enforced stays")
+	}
+	for _, part := range sortedKeys(l.failures) {
+		missing("%s: %v", part, l.failures[part])
+	}
+	s.Live = len(s.Missing) == 0 && l.live == l.seen
+	l.d.board.publish(s)
+}
+
+// fill adds what only a person wants to know. It runs in the loop.
+func (l *loop) fill(s *api.Status) {
+	if n := l.model.nodes[l.d.cfg.Node]; n != nil {
+		v4, v6 := n.Addrs()
+		for _, a := range []netip.Prefix{v4, v6} {
+			if a.IsValid() {
+				s.Addresses = append(s.Addresses, a.String())
+			}
+		}
+	}
+	s.ASN = l.speakerConfig.ASN
+	s.Counts = map[string]int{"nodes": len(l.model.nodes), "routes": l.d.routes.Count().Installed, "peers": len(l.speakerConfig.Peers), "blocks": len(l.model.blocks)}
+	for e := range l.model.index.Endpoints() {
+		s.Counts["endpoints"]++
+		if st := l.endpointState(e); st.State != stateLive {
+			s.Pending = append(s.Pending, e.ID.String()+" ("+e.Interface+"): "+st.State)
+		}
+	}
+	for range l.model.index.Policies() {
+		s.Counts["policies"]++
+	}
+	slices.Sort(s.Pending)
+	s.Repairs = maps.Clone(l.repairs)
+	s.Problems = l.allProblems()
+}
+
+// allProblems gathers every object in error from those who know.
+func (l *loop) allProblems() (list []api.Problem) {
+	for p := range l.model.index.Problems() {
+		name := p.Key.Name
+		if p.Key.Namespace != "" {
+			name = p.Key.Namespace + "/" + name
+		}
+		list = append(list, api.Problem{Object: p.Key.Kind + " " + name, Field: p.Field, Text: p.Err.Error()})
+	}
+	for _, part := range sortedKeys(l.problems) {
+		for _, p := range l.problems[part] {
+			list = append(list, api.Problem{Object: p.object, Field: p.field, Text: p.text})
+		}
+	}
+	for _, key := range sortedKeys(l.model.bad) {
+		p := l.model.bad[key]
+		list = append(list, api.Problem{Object: p.object, Field: p.field, Text: p.text})
+	}
+	for _, p := range l.d.acl.Problems() {
+		list = append(list, api.Problem{Object: p.Object, Text: p.Err.Error()})
+	}
+	for _, p := range l.d.routes.Problems() {
+		if p.State != route.Pending { // an interface that is not there is listed with its endpoint
+			list = append(list, api.Problem{Object: "route " + p.Prefix.String(), Text: p.Detail})
+		}
+	}
+	return list
+}
+
+// endpoint describes one local endpoint; nil if there is none. It runs in the
+// loop, as all below that start with l.
+func (l *loop) endpoint(namespace, name string) *api.Endpoint {
+	for e := range l.model.index.Endpoints() {
+		if e.ID == (policy.EndpointID{Namespace: namespace, Name: name}) {
+			st := l.endpointState(e)
+			return &st
+		}
+	}
+	return nil
+}
+
+func (l *loop) endpointState(e *policy.Endpoint) api.Endpoint {
+	out := api.Endpoint{Namespace: e.ID.Namespace, Name: e.ID.Name, Workload: e.ID.Name, Interface: e.Interface}
+	if spec, err := v3.ParseWorkloadEndpointName(e.ID.Name); err == nil {
+		out.Workload = spec.Workload
+		for _, other := range []string{spec.Pod, spec.ContainerID} {
+			if out.Workload == "" {
+				out.Workload = other
+			}
+		}
+	}
+	for _, a := range e.Addrs {
+		out.Addresses = append(out.Addresses, a.String())
+	}
+	if e.HasMAC {
+		m := e.MAC
+		out.MAC = fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
+	}
+	if e.Effective != nil {
+		for _, p := range e.Effective.Profiles {
+			out.Profiles = append(out.Profiles, p.Name)
+		}
+		for _, tiers := range e.Effective.Tiers {
+			for _, t := range tiers {
+				for _, p := range t.Policies {
+					name := p.Name
+					if p.Key.Namespace != "" {
+						name = p.Key.Namespace + "/" + name
+					}
+					if !slices.Contains(out.Policies, name) {
+						out.Policies = append(out.Policies, name)
+					}
+				}
+			}
+		}
+	}
+	switch st := l.links.Status(e.Interface); st.State {
+	case endpoint.Ready:
+		out.State = stateLive
+	case endpoint.Absent:
+		out.State, out.Text = stateNoLink, e.Interface+" does not exist yet"
+	case endpoint.Down:
+		out.State = stateDown
+	default:
+		out.State = stateError
+		if st.Err != nil {
+			out.Text = st.Err.Error()
+		}
+	}
+	return out
+}
+
+func (d *Daemon) getEndpoints(r *http.Request) (any, error) {
+	list := []api.Endpoint{}
+	d.loop.call(r.Context(), func() {
+		for e := range d.loop.model.index.Endpoints() {
+			list = append(list, d.loop.endpointState(e))
+		}
+	})
+	slices.SortFunc(list, func(a, b api.Endpoint) int {
+		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
+	})
+	return list, nil
+}
+
+func (d *Daemon) getPeers(r *http.Request) (any, error) {
+	out := api.Peers{Node: d.cfg.Node, Peers: d.speaker.Peers()}
+	d.loop.call(r.Context(), func() { out.ASN = d.loop.speakerConfig.ASN })
+	if out.Peers == nil {
+		out.Peers = []bgp.PeerStatus{}
+	}
+	return out, nil
+}
+
+func (d *Daemon) getBGPRoutes(r *http.Request) (any, error) {
+	q := r.URL.Query()
+	f := bgp.RouteFilter{}
+	var err error
+	if s := q.Get("peer"); s != "" {
+		if f.Peer, err = d.peerAddr(s); err != nil {
+			return nil, err
+		}
+	}
+	if s := q.Get("prefix"); s != "" {
+		if f.Prefix, err = v3.ParseNetwork(s); err != nil {
+			return nil, fmt.Errorf("prefix: %w", err)
+		}
+	}
+	switch v := q.Get("view"); v {
+	case "", "received":
+	case "accepted":
+		f.View = bgp.ViewAccepted
+	case "best":
+		f.View = bgp.ViewBest
+	case "advertised":
+		f.View = bgp.ViewAdvertised
+	default:
+		return nil, fmt.Errorf("view %q: want received, accepted, best or advertised", v)
+	}
+	out := api.BGPRoutes{Counts: map[string]int{"ipv4": 0, "ipv6": 0}}
+	for _, i := range d.speaker.Routes(f) {
+		out.Count++
+		if i.Prefix.Addr().Is4() {
+			out.Counts["ipv4"]++
+		} else {
+			out.Counts["ipv6"]++
+		}
+		if q.Get("count") == "" {
+			out.Routes = append(out.Routes, bgpRoute(i))
+		}
+	}
+	return out, nil
+}
+
+// peerAddr reads the address of a session, or finds it by its name.
+func (d *Daemon) peerAddr(s string) (netip.Addr, error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return a, nil
+	}
+	var names []string
+	for _, p := range d.speaker.Peers() {
+		if p.Name == s {
+			return p.Addr.Addr(), nil
+		}
+		names = append(names, p.Name)
+	}
+	return netip.Addr{}, fmt.Errorf("peer %q: %w; there are: %s", s, errNotFound, strings.Join(names, ", "))
+}
+
+func bgpRoute(i bgp.RouteInfo) api.BGPRoute {
+	out := api.BGPRoute{
+		Prefix: i.Prefix.String(), Peer: i.PeerName, ASPath: i.ASPath, LocalPref: i.LocalPref, MED: i.MED,
+		Best: i.Best, Stale: i.Stale, Origin: [...]string{"igp", "egp", "incomplete"}[min(i.Origin, 2)],
+	}
+	if i.NextHop.IsValid() {
+		out.NextHop = i.NextHop.String()
+	}
+	for _, c := range i.Communities {
+		out.Communities = append(out.Communities, fmt.Sprintf("%d:%d", c>>16, c&0xffff))
+	}
+	for _, c := range i.Large {
+		out.Communities = append(out.Communities, fmt.Sprintf("%d:%d:%d", c[0], c[1], c[2]))
+	}
+	return out
+}
+
+func (d *Daemon) getRoutes(r *http.Request) (any, error) {
+	list := []api.Route{}
+	d.loop.call(r.Context(), func() {
+		for _, e := range d.routes.List() {
+			list = append(list, shownRoute(e))
+		}
+	})
+	return list, nil
+}
+
+func shownRoute(e route.Status) api.Route {
+	out := api.Route{Prefix: e.Prefix.String(), Device: e.Device, Metric: int(e.Metric), State: string(e.State), Text: e.Detail}
+	switch e.Kind {
+	case route.Link:
+		out.Kind = "endpoint"
+	case route.Blackhole:
+		out.Kind = "blackhole"
+	default:
+		out.Kind = "bgp"
+		for _, a := range e.Hops.Addrs() {
+			out.NextHops = append(out.NextHops, a.String())
+		}
+	}
+	return out
+}
+
+// getACL answers with the desired ruleset in its canonical text.
+func (d *Daemon) getACL(r *http.Request) (any, error) {
+	var text string
+	d.loop.call(r.Context(), func() { text = d.acl.Text(d.loop.model.index) })
+	return map[string]string{"text": text}, nil
+}
+
+// sessionChanged logs session changes and counts them.
+func (d *Daemon) sessionChanged(c bgp.StateChange) {
+	switch {
+	case c.To == bgp.Established:
+		d.log.Info("BGP session is up", "peer", c.Peer, "address", c.Addr)
+	case c.From == bgp.Established:
+		d.log.Warn("BGP session is down", "peer", c.Peer, "address", c.Addr, "reason", c.Reason)
+	}
+}
