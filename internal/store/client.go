@@ -21,6 +21,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
 )
 
 // pageSize is the number of keys one listing request asks for: small enough
@@ -32,10 +33,16 @@ type Client struct {
 	log       *slog.Logger
 	endpoints []string
 	timeout   time.Duration
-	etcd      *clientv3.Client
 	dial      func(context.Context, string) (net.Conn, error)
 	tls       *tls.Config
 	dialErr   atomic.Pointer[error]
+	auth      bool // we authenticate, so the server's authorisation matters
+	oldSaid   atomic.Bool
+
+	making     sync.Mutex
+	etcdConfig clientv3.Config
+	etcd       *clientv3.Client // use client()
+	closed     bool
 
 	mu       sync.Mutex
 	watchers map[*watcher]struct{}
@@ -86,47 +93,90 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{log: log, endpoints: endpoints, timeout: cfg.Timeout, watchers: map[*watcher]struct{}{}, conns: map[*conn]struct{}{}}
+	c.auth = cfg.Username != "" || cfg.CertFile != "" || cfg.Cert != ""
 	if c.timeout <= 0 {
 		c.timeout = requestTimeout
 	}
 	if c.dial, c.tls = cfg.Dial, tlsCfg; c.dial == nil {
 		c.dial = dialDirect
 	}
+	c.etcdConfig = c.clientConfig(cfg)
+	if cfg.Username == "" {
+		// Needs no network. With a user name the library asks for a token
+		// first, so that is left to the first request.
+		if _, err := c.client(); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+func (c *Client) clientConfig(cfg Config) clientv3.Config {
 	// gRPC's own pause between attempts to connect grows to two minutes;
 	// a fabric wants its datastore back within seconds.
 	pause := backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.3, MaxDelay: 2 * time.Second}
-	c.etcd, err = clientv3.New(clientv3.Config{
-		Endpoints: endpoints,
+	opts := []grpc.DialOption{
+		grpc.WithContextDialer(c.recordDial),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: pause, MinConnectTimeout: 3 * time.Second}),
+		grpc.WithSharedWriteBuffer(true),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithNoProxy(),
+	}
+	if c.secure() {
+		opts = append(opts, grpc.WithTransportCredentials(handshake{credentials.NewTLS(c.tls), c}))
+	}
+	return clientv3.Config{
+		Endpoints: c.endpoints,
 		Username:  cfg.Username,
 		Password:  cfg.Password.Reveal(),
-		TLS:       tlsCfg,
+		TLS:       c.tls,
 		// A black hole is noticed by the watch's own probes first; these
 		// cover connections without a watch.
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 5 * time.Second,
 		DialTimeout:          c.timeout,
 		Logger:               zap.NewNop(),
-		DialOptions: []grpc.DialOption{
-			grpc.WithContextDialer(c.recordDial),
-			grpc.WithConnectParams(grpc.ConnectParams{Backoff: pause, MinConnectTimeout: 3 * time.Second}),
-			grpc.WithSharedWriteBuffer(true),
-			grpc.WithDisableServiceConfig(),
-			grpc.WithNoProxy(),
-		},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("etcd client for %s: %w", strings.Join(endpoints, ","), err)
+		DialOptions:          opts,
 	}
-	return c, nil
 }
+
+// secure: the library takes the scheme of the first endpoint for all.
+func (c *Client) secure() bool {
+	return strings.HasPrefix(c.endpoints[0], "https:") || strings.HasPrefix(c.endpoints[0], "unixs:")
+}
+
+// client returns the library's client, made on first use.
+func (c *Client) client() (*clientv3.Client, error) {
+	c.making.Lock()
+	defer c.making.Unlock()
+	if c.closed {
+		return nil, errClosed
+	}
+	if c.etcd == nil {
+		made, err := clientv3.New(c.etcdConfig)
+		if err != nil {
+			return nil, c.wrap("connect to", "etcd", err)
+		}
+		c.etcd = made
+	}
+	return c.etcd, nil
+}
+
+var errClosed = errors.New("the datastore client is closed")
 
 // Close ends all requests and watches.
 func (c *Client) Close() error {
-	err := c.etcd.Close()
-	if errors.Is(err, context.Canceled) {
+	c.making.Lock()
+	made := c.etcd
+	c.closed = true
+	c.making.Unlock()
+	if made == nil {
 		return nil
 	}
-	return err
+	if err := made.Close(); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
 }
 
 // Endpoints returns the endpoints in use. The result must not be changed.
@@ -157,12 +207,34 @@ func (c *Client) recordDial(ctx context.Context, addr string) (net.Conn, error) 
 		c.dialErr.Store(&err)
 		return nil, err
 	}
-	c.dialErr.Store(nil)
+	if !c.secure() {
+		c.dialErr.Store(nil)
+	}
 	n := &conn{Conn: raw, c: c}
 	c.mu.Lock()
 	c.conns[n] = struct{}{}
 	c.mu.Unlock()
 	return n, nil
+}
+
+// handshake remembers why a TLS handshake failed, for the same reason.
+type handshake struct {
+	credentials.TransportCredentials
+	c *Client
+}
+
+func (h handshake) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	out, info, err := h.TransportCredentials.ClientHandshake(ctx, authority, raw)
+	h.c.dialErr.Store(nil)
+	if err != nil {
+		why := fmt.Errorf("%s: %w", authority, err)
+		h.c.dialErr.Store(&why)
+	}
+	return out, info, err
+}
+
+func (h handshake) Clone() credentials.TransportCredentials {
+	return handshake{h.TransportCredentials.Clone(), h.c}
 }
 
 // DialRaw opens a plain connection to the first endpoint that answers, for
@@ -229,7 +301,11 @@ func (c *Client) Revision(ctx context.Context) (int64, error) {
 func (c *Client) header(ctx context.Context) (*pb.ResponseHeader, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	resp, err := c.etcd.Get(ctx, "/calico/resources/v3/projectcalico.org/clusterinformations/default", clientv3.WithCountOnly())
+	etcd, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	resp, err := etcd.Get(ctx, "/calico/resources/v3/projectcalico.org/clusterinformations/default", clientv3.WithCountOnly())
 	if err != nil {
 		return nil, c.wrap("read", "revision", err)
 	}
@@ -240,7 +316,11 @@ func (c *Client) header(ctx context.Context) (*pb.ResponseHeader, error) {
 func (c *Client) Get(ctx context.Context, key string) (KV, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	resp, err := c.etcd.Get(ctx, key)
+	etcd, err := c.client()
+	if err != nil {
+		return KV{}, err
+	}
+	resp, err := etcd.Get(ctx, key)
 	if err != nil {
 		return KV{}, c.wrap("get", key, err)
 	}
@@ -298,7 +378,11 @@ func (c *Client) pages(ctx context.Context, prefix string, rev int64, each func(
 func (c *Client) page(ctx context.Context, key string, opts []clientv3.OpOption) (*clientv3.GetResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	return c.etcd.Get(ctx, key, opts...)
+	etcd, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	return etcd.Get(ctx, key, opts...)
 }
 
 // Create writes a key that must not exist yet; ErrExists otherwise. It returns

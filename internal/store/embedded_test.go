@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -121,80 +120,5 @@ func TestEmbeddedClosesQuicklyUnderWatch(t *testing.T) {
 	e.Close()
 	if d := time.Since(began); d > 2*time.Second {
 		t.Errorf("closing took %v", d)
-	}
-}
-
-// debianEtcd starts Debian's etcd 3.4, an old member of the family.
-func debianEtcd(t *testing.T) string {
-	t.Helper()
-	if _, err := os.Stat("/usr/bin/etcd"); err != nil {
-		t.Skip("no /usr/bin/etcd (package etcd-server)")
-	}
-	port := func() string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		return "http://" + l.Addr().String()
-	}
-	client, peer := port(), port()
-	cmd := exec.Command("/usr/bin/etcd", "--data-dir", t.TempDir(), "--listen-client-urls", client, "--advertise-client-urls", client,
-		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "default="+peer, "--unsafe-no-fsync")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	return client
-}
-
-func TestOldEtcd(t *testing.T) {
-	c := openClient(t, debianEtcd(t))
-	ctx := context.Background()
-	deadline := time.Now().Add(20 * time.Second)
-	for c.Ping(ctx) != nil {
-		if time.Now().After(deadline) {
-			t.Fatal("etcd does not start")
-		}
-	}
-	if exact, err := c.exactProgress(ctx); err != nil || exact {
-		t.Errorf("exact %v, %v; 3.4.23 is not", exact, err)
-	}
-	if err := c.EnsureInitialized(ctx); err != nil {
-		t.Fatal(err)
-	}
-	fill(t, c, 0, 600)
-	r := startWatch(t, c, nil)
-	r.synced(t)
-	n := r.count()
-	var ops []Op
-	for i := range 128 {
-		ops = append(ops, OpPut(setKey(i), setValue(i)))
-	}
-	rev := must[int64](t)(c.Commit(ctx, ops))
-	r.at(t, rev)
-	if ups := r.since(n); len(changes(ups)) != 128 || len(ups) != 1 {
-		t.Fatalf("%d changes in %d updates", len(changes(ups)), len(ups))
-	}
-	rev = must[int64](t)(c.Put(ctx, "/unrelated", nil))
-	wctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	if err := c.WaitRevision(wctx, rev); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.Create(ctx, setKey(1), nil); err == nil {
-		t.Error("created twice")
-	}
-}
-
-func TestProgressInOrder(t *testing.T) {
-	for v, want := range map[string]bool{"3.3.27": false, "3.4.23": false, "3.4.25": true, "3.5.7": false, "3.5.8": true, "3.5.31": true,
-		"3.6.0": true, "3.7.3": true, "3.7.0-rc.0": true, "4.0.0": true, "": false} {
-		if got := progressInOrder(v); got != want {
-			t.Errorf("%s: %v", v, got)
-		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,10 +28,11 @@ type stream struct {
 	// exact is false for servers whose answer to a progress request may
 	// overtake events (before 3.4.25 and 3.5.8).
 	exact bool
+	// answers is false for servers that do not know progress requests.
+	answers bool
 
 	heard   atomic.Int64 // monotonic nanoseconds of the last message
 	created atomic.Bool
-	answers atomic.Bool // the server answers progress requests
 	began   time.Time
 }
 
@@ -57,11 +57,16 @@ func (w *watcher) follow(ctx context.Context) error {
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s := &stream{w: w, cancel: cancel, began: time.Now()}
-	if s.exact, err = w.c.exactProgress(ctx); err != nil {
+	v, err := w.c.version(ctx)
+	if err != nil {
 		return err
 	}
-	rpc := pb.NewWatchClient(w.c.etcd.ActiveConnection())
+	s := &stream{w: w, cancel: cancel, exact: v.progressInOrder(), answers: v.answersProgress(), began: time.Now()}
+	etcd, err := w.c.client()
+	if err != nil {
+		return err
+	}
+	rpc := pb.NewWatchClient(etcd.ActiveConnection())
 	// Require a leader: a member that lost its cluster must not keep us.
 	s.rpc, err = rpc.Watch(clientv3.WithRequireLeader(ctx), grpc.MaxCallRecvMsgSize(math.MaxInt32))
 	if err != nil {
@@ -189,7 +194,6 @@ func (w *watcher) apply(events []*mvccpb.Event) {
 
 // progress moves the revision on when etcd says that nothing happened.
 func (s *stream) progress(ctx context.Context, rev int64) {
-	s.answers.Store(true)
 	if s.exact {
 		s.w.advance(rev, true)
 		return
@@ -222,7 +226,7 @@ func (w *watcher) advance(rev int64, exact bool) {
 // and ends a stream that does not answer.
 func (s *stream) tend(ctx context.Context) {
 	tun := s.w.tun
-	tick := time.NewTicker(min(tun.ping, tun.pong) / 2)
+	tick := time.NewTicker(min(tun.ping, tun.pong) / 4)
 	defer tick.Stop()
 	var asked time.Duration // since s.began; 0: nothing outstanding
 	for {
@@ -239,7 +243,7 @@ func (s *stream) tend(ctx context.Context) {
 			// While busy we are not reading; the silence is our own.
 			asked = 0
 		}
-		due := asked != 0 && now-asked > tun.pong && s.answers.Load()
+		due := asked != 0 && now-asked > tun.pong && s.answers
 		if due || (!s.created.Load() && now > tun.pong) {
 			s.cancel(fmt.Errorf("%w at %s: no answer on the watch for %s", ErrUnavailable, strings.Join(s.w.c.endpoints, ","), tun.pong))
 			s.w.c.drop()
@@ -278,36 +282,4 @@ func (s *stream) ask() {
 	defer s.send.Unlock()
 	// A failed send shows up in read.
 	_ = s.rpc.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}})
-}
-
-// exactProgress reports whether the server's answers to progress requests are
-// in order with its events.
-func (c *Client) exactProgress(ctx context.Context) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	st, err := pb.NewMaintenanceClient(c.etcd.ActiveConnection()).Status(ctx, &pb.StatusRequest{})
-	if err != nil {
-		if isUnavailable(err) {
-			return false, c.wrap("read", "etcd status", err)
-		}
-		return false, nil // not permitted: assume the worst
-	}
-	return progressInOrder(st.Version), nil
-}
-
-func progressInOrder(version string) bool {
-	var n [3]int
-	for i, part := range strings.SplitN(version, ".", 3) {
-		part, _, _ = strings.Cut(part, "-")
-		n[i], _ = strconv.Atoi(part)
-	}
-	switch {
-	case n[0] != 3:
-		return n[0] > 3
-	case n[1] == 4:
-		return n[2] >= 25
-	case n[1] == 5:
-		return n[2] >= 8
-	}
-	return n[1] > 5
 }

@@ -29,6 +29,8 @@ func testLog(t *testing.T) *slog.Logger {
 	}), nil))
 }
 
+func discardLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

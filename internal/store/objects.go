@@ -55,7 +55,9 @@ func titleOf(r v3.Resource) string {
 // resourceVersion. ErrExists if there is one of that name, ErrReadOnly for
 // objects that users do not write. r is not changed.
 func (o *Objects) Create(ctx context.Context, r v3.Resource) (v3.Resource, error) {
-	o.initialize(ctx)
+	if err := o.initialize(ctx); err != nil {
+		return nil, fail("create", r, err)
+	}
 	obj, err := prepare(r)
 	if err != nil {
 		return nil, fail("create", r, err)
@@ -95,14 +97,18 @@ func (o *Objects) create(ctx context.Context, obj v3.Resource) (v3.Resource, err
 // Without, the newest is replaced. Identity and unknown members come from what
 // is stored. ErrNotFound if there is none. r is not changed.
 func (o *Objects) Update(ctx context.Context, r v3.Resource) (v3.Resource, error) {
-	o.initialize(ctx)
+	if err := o.initialize(ctx); err != nil {
+		return nil, fail("update", r, err)
+	}
 	out, err := o.update(ctx, r)
 	return out, fail("update", r, err)
 }
 
 // Replace is Update.
 func (o *Objects) Replace(ctx context.Context, r v3.Resource) (v3.Resource, error) {
-	o.initialize(ctx)
+	if err := o.initialize(ctx); err != nil {
+		return nil, fail("replace", r, err)
+	}
 	out, err := o.update(ctx, r)
 	return out, fail("replace", r, err)
 }
@@ -167,7 +173,9 @@ func adopt(m, stored *v3.ObjectMeta) {
 
 // Apply is Update if the object exists and Create if it does not.
 func (o *Objects) Apply(ctx context.Context, r v3.Resource) (v3.Resource, error) {
-	o.initialize(ctx)
+	if err := o.initialize(ctx); err != nil {
+		return nil, fail("apply", r, err)
+	}
 	for try := 0; ; try++ {
 		out, err := o.update(ctx, r)
 		if errors.Is(err, ErrNotFound) {
@@ -234,14 +242,20 @@ func (o *Objects) ReadAll(ctx context.Context, kind, namespace string) ([]v3.Res
 	return out, rev, errors.Join(bad...)
 }
 
-// initialize does what calicoctl does before it writes; that it may fail is
-// left to the write itself.
-func (o *Objects) initialize(ctx context.Context) {
+// initialize does what calicoctl does before it writes. Only an etcd that does
+// not answer is worth reporting here; the rest is left to the write itself.
+func (o *Objects) initialize(ctx context.Context) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.initialized && o.c.EnsureInitialized(ctx) == nil {
-		o.initialized = true
+	if o.initialized {
+		return nil
 	}
+	err := o.c.EnsureInitialized(ctx)
+	o.initialized = err == nil
+	if errors.Is(err, ErrUnavailable) {
+		return bare(err)
+	}
+	return nil
 }
 
 // find returns the stored form of the object that obj names. A policy of the

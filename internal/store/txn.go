@@ -90,7 +90,11 @@ func (c *Client) commit(ctx context.Context, ops []Op) (int64, error) {
 		}
 		look = append(look, clientv3.OpGet(op.Key, clientv3.WithKeysOnly()))
 	}
-	resp, err := c.etcd.Txn(ctx).If(conds...).Then(then...).Else(look...).Commit()
+	etcd, err := c.client()
+	if err != nil {
+		return 0, err
+	}
+	resp, err := etcd.Txn(ctx).If(conds...).Then(then...).Else(look...).Commit()
 	if err != nil {
 		return 0, err
 	}

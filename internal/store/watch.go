@@ -73,8 +73,8 @@ type tuning struct {
 func defaultTuning() tuning {
 	return tuning{
 		maxPending: 16 << 20,
-		ping:       4 * time.Second,
-		pong:       5 * time.Second,
+		ping:       3 * time.Second,
+		pong:       4 * time.Second,
 		settle:     100 * time.Millisecond,
 		audit:      50 * time.Second,
 		hold:       10 * time.Second,
