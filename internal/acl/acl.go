@@ -333,6 +333,7 @@ func (t *Table) bisect(view policy.View, cause error) error {
 		}
 	}
 	list := sortedKeys(suspects)
+	slices.SortStableFunc(list, func(a, b string) int { return releaseRank(a) - releaseRank(b) })
 	if len(list) == 0 {
 		return cause
 	}
@@ -355,6 +356,17 @@ func (t *Table) bisect(view policy.View, cause error) error {
 		return t.resync(view)
 	}
 	return nil
+}
+
+// releaseRank orders objects for release: what uses a policy comes before the
+// policy, so that each policy is tried in use and blamed alone.
+func releaseRank(owner string) int {
+	for i, prefix := range []string{setOwner(""), effectiveOwner(""), "WorkloadEndpoint "} {
+		if strings.HasPrefix(owner, prefix) {
+			return i
+		}
+	}
+	return 3
 }
 
 // release takes the suspects out of quarantine as far as the kernel lets it.

@@ -1,0 +1,478 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package acl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/muslin-net/muslin/internal/lab/labtest"
+	"github.com/muslin-net/muslin/internal/policy"
+	"golang.org/x/sys/unix"
+)
+
+// smallView has every kind of object the table is made of.
+func smallView() *memView {
+	v := newView()
+	v.set("hosts", policy.SetNets, netMembers("10.1.0.1/32", "10.1.0.2/32", "fd01::1/128")...)
+	v.set("wide", policy.SetNets, netMembers("10.2.0.0/16", "10.3.0.1/32", "255.255.255.255/32", "fd02::/64", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128")...)
+	v.set("all", policy.SetNets, netMembers("0.0.0.0/0", "::/0")...)
+	v.set("named", policy.SetPorts, policy.Member{Net: nets("10.1.0.1/32")[0], Proto: tcp, Port: 80}, policy.Member{Net: nets("fd01::1/128")[0], Proto: tcp, Port: 80})
+	rules := []policy.Rule{
+		{Action: policy.Log, Src: policy.Match{Sets: []policy.SetID{"hosts"}, NotSets: []policy.SetID{"wide", "all"}}},
+		{Action: policy.Allow, HasProto: true, Proto: tcp, Dst: policy.Match{Ports: []policy.PortRange{{Min: 1, Max: 9}, {Min: 80, Max: 80}, {Min: 60000, Max: 65535}},
+			NotPorts: []policy.PortRange{{Min: 5, Max: 7}}, PortSets: []policy.SetID{"named"}}},
+		{Action: policy.Deny, Src: policy.Match{Nets: nets("10.0.0.0/9", "10.128.0.0/9", "fd00::/9"), NotNets: nets("10.5.0.0/17", "fd05::/33")}},
+		{Action: policy.Allow, ICMP: &policy.ICMPMatch{Type: 8, Code: 0}, NotICMP: &policy.ICMPMatch{Type: -1, Code: 3}},
+		{Action: policy.Allow, Dst: policy.Match{NotPorts: []policy.PortRange{{Min: 80, Max: 80}}, NotPortSets: []policy.SetID{"named"}}},
+	}
+	passes := append(slices.Clone(rules), policy.Rule{Action: policy.Pass, HasNotProto: true, NotProto: udp})
+	p, q := v.policy(gnp("default.web", rules, rules)), v.policy(gnp("first.pass", passes, nil))
+	pr := v.policy(profile("kns.default", allowAll, allowAll))
+	e := v.effective(&policy.Effective{ID: "abcdefghijklmnop", Profiles: []*policy.Policy{pr}, Tiers: [2][]policy.TierPolicies{
+		policy.Ingress: {tier("first", true, q), tier("default", true, p)}, policy.Egress: {tier("default", false, p)}}})
+	for i := range 3 {
+		ep := &policy.Endpoint{ID: policy.EndpointID{Namespace: "ns", Name: fmt.Sprintf("w%d", i)}, Interface: fmt.Sprintf("cali%d", i),
+			Addrs: addrs(fmt.Sprintf("10.65.0.%d", i), fmt.Sprintf("fd65::%d", i)), Effective: e}
+		ep.HasMAC, ep.MAC[5] = i > 0, byte(i)
+		v.endpoint(ep)
+	}
+	return v
+}
+
+// foreign is another program's connection to nftables.
+func foreign(tb testing.TB) *nftables.Conn {
+	tb.Helper()
+	c, err := nftables.New(nftables.AsLasting())
+	must(tb, err)
+	tb.Cleanup(func() { c.CloseLasting() })
+	return c
+}
+
+var inet = &nftables.Table{Family: nftables.TableFamilyINet, Name: TableName}
+
+// TestP01_RestartIsQuiet opens the table again with the same input.
+func TestP01_RestartIsQuiet(t *testing.T) {
+	inNetns(t)
+	v := smallView()
+	tab := openTable(t)
+	must(t, tab.Apply(v, v.flush()))
+	if s := tab.Stats(); s.Commits != 1 || len(tab.Problems()) != 0 {
+		t.Fatalf("first apply: %+v, problems %v", s, tab.Problems())
+	}
+	quiet(t, tab, v)
+	tab.Close()
+	again := openTable(t)
+	quiet(t, again, v)
+	if s := again.Stats(); s.Commits != 0 {
+		t.Fatalf("restart wrote: %+v", s)
+	}
+	must(t, again.Apply(v, policy.Changes{}))
+	v.endpoint(v.endpoints[policy.EndpointID{Namespace: "ns", Name: "w1"}])
+	for _, p := range v.policies {
+		v.policy(p)
+	}
+	for _, e := range v.effectives {
+		v.effective(e)
+	}
+	must(t, again.Apply(v, v.flush())) // named as changed, but equal
+	if s := again.Stats(); s.Commits != 0 {
+		t.Fatalf("an apply without difference wrote: %+v", s)
+	}
+	must(t, again.Teardown())
+	if a, err := again.sock.read(); err != nil || a.exists {
+		t.Fatalf("after teardown: exists %v, %v", a.exists, err)
+	}
+}
+
+// watched runs Watch beside the test; the channel has one entry per notification.
+func watched(t *testing.T, tab *Table) <-chan time.Time {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ch, done := make(chan time.Time, 1000), make(chan error, 1)
+	go func() { done <- tab.Watch(ctx, func() { ch <- time.Now() }) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("watch: %v", err)
+		}
+	})
+	// The subscription stands once a foreign commit arrives.
+	c := foreign(t)
+	labtest.Poll(t, 5*time.Second, func() error {
+		c.AddTable(inet)
+		c.AddSet(&nftables.Set{Table: inet, Name: "probe", KeyType: nftables.TypeMark}, nil)
+		must(t, c.Flush())
+		c.DelSet(&nftables.Set{Table: inet, Name: "probe"})
+		must(t, c.Flush())
+		select {
+		case <-ch:
+			return nil
+		case <-time.After(20 * time.Millisecond):
+			return errors.New("no notification")
+		}
+	})
+	drain(ch)
+	return ch
+}
+
+// drain waits until notifications stop.
+func drain(ch <-chan time.Time) {
+	for {
+		select {
+		case <-ch:
+		case <-time.After(30 * time.Millisecond):
+			return
+		}
+	}
+}
+
+// TestT01_FlushRuleset measures from the tampering to the repair.
+func TestT01_FlushRuleset(t *testing.T) {
+	inNetns(t)
+	v := smallView()
+	tab := openTable(t)
+	must(t, tab.Apply(v, v.flush()))
+	events := watched(t, tab)
+	must(t, tab.Resync(v))
+	drain(events)
+
+	// Our own commits are not notified.
+	v.endpoint(&policy.Endpoint{ID: policy.EndpointID{Name: "own"}, Interface: "caliown", Effective: v.effectives["abcdefghijklmnop"]})
+	must(t, tab.Apply(v, v.flush()))
+	select {
+	case <-events:
+		t.Fatal("our own commit was notified")
+	case <-time.After(50 * time.Millisecond):
+	}
+	// Neither are those in other tables.
+	c := foreign(t)
+	c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "muslin-other"})
+	c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: TableName})
+	must(t, c.Flush())
+	select {
+	case <-events:
+		t.Fatal("a commit in another table was notified")
+	case <-time.After(50 * time.Millisecond):
+	}
+
+	var took []time.Duration
+	for range 20 {
+		start := time.Now()
+		c.FlushRuleset()
+		must(t, c.Flush())
+		<-events
+		must(t, tab.Resync(v))
+		took = append(took, time.Since(start))
+		quiet(t, tab, v)
+	}
+	slices.Sort(took)
+	t.Logf("flush ruleset to repaired: median %v, worst %v", took[10], took[19])
+	if took[19] > time.Second {
+		t.Errorf("worst repair %v, want at most 1 s", took[19])
+	}
+}
+
+// TestT03_T05_Tampering changes the table in every way a tool can and wants
+// each seen by content and repaired.
+func TestT03_T05_Tampering(t *testing.T) {
+	inNetns(t)
+	v := smallView()
+	tab := openTable(t)
+	must(t, tab.Apply(v, v.flush()))
+	c := foreign(t)
+	chainOf := func(name string) *nftables.Chain { return &nftables.Chain{Table: inet, Name: name} }
+	setOf := func(name string) *nftables.Set {
+		s, err := c.GetSetByName(inet, name)
+		must(t, err)
+		return s
+	}
+	rules := func(name string) []*nftables.Rule {
+		rs, err := c.GetRules(inet, chainOf(name))
+		must(t, err)
+		return rs
+	}
+	accept := []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}
+	eff := effectiveChain("abcdefghijklmnop", policy.Egress)
+	acceptPolicy, dropPolicy := nftables.ChainPolicyAccept, nftables.ChainPolicyDrop
+	s, err := openSocket(0) // here: a subtest runs in another thread, in another namespace
+	must(t, err)
+	defer s.close()
+	raw := func(f func(m *msgs)) func() {
+		return func() {
+			var m msgs
+			f(&m)
+			must(t, s.transact(&m))
+		}
+	}
+	for _, x := range []struct {
+		name string
+		do   func()
+	}{
+		{"delete table", func() { c.DelTable(inet) }},
+		{"flush table", func() { c.FlushTable(inet) }},
+		{"flush chain", func() { c.FlushChain(chainOf(eff)) }},
+		{"flush base chain", func() { c.FlushChain(chainOf(chainEgress)) }},
+		{"delete rule", func() { must(t, c.DelRule(rules(chainAntispoofSrc)[0])) }},
+		{"append rule", func() { c.AddRule(&nftables.Rule{Table: inet, Chain: chainOf(eff), Exprs: accept}) }},
+		{"insert rule", func() { c.InsertRule(&nftables.Rule{Table: inet, Chain: chainOf(chainIngressWl), Exprs: accept}) }},
+		{"replace drop by accept, keep comment", func() {
+			rs := rules(eff)
+			last := rs[len(rs)-1]
+			last.Exprs = accept
+			c.ReplaceRule(last)
+		}},
+		{"replace one address in a rule", func() {
+			for _, r := range rules(chainAntispoofSrc) {
+				for _, e := range r.Exprs {
+					if p, ok := e.(*expr.Payload); ok && p.Len == 8 {
+						p.Len = 7
+						for _, e := range r.Exprs {
+							if cmp, ok := e.(*expr.Cmp); ok && len(cmp.Data) == 8 {
+								cmp.Data = cmp.Data[:7]
+							}
+						}
+						c.ReplaceRule(r)
+						return
+					}
+				}
+			}
+			t.Fatal("no such rule")
+		}},
+		{"change a comment", func() {
+			r := rules(chainIngressWl)[1]
+			r.UserData = userdata(udataComment, "nothing to see")
+			c.ReplaceRule(r)
+		}},
+		{"delete element", func() {
+			must(t, c.SetDeleteElements(setOf(setInterfaces), []nftables.SetElement{{Key: []byte(ifKey("cali0"))}}))
+		}},
+		{"add element", func() {
+			must(t, c.SetAddElements(setOf(setInterfaces), []nftables.SetElement{{Key: []byte(ifKey("calix"))}}))
+		}},
+		{"add host to a set", func() {
+			must(t, c.SetAddElements(setOf("h4-hosts"), []nftables.SetElement{{Key: []byte{1, 2, 3, 4}}}))
+		}},
+		{"add network to a set", func() {
+			must(t, c.SetAddElements(setOf("n4-wide"), []nftables.SetElement{{Key: []byte{1, 2, 3, 0}}, {Key: []byte{1, 2, 4, 0}, IntervalEnd: true}}))
+		}},
+		{"flush set", func() { c.FlushSet(setOf(setSrc4)) }},
+		{"lead an effective policy elsewhere", raw(func(m *msgs) {
+			k := effectiveKey("abcdefghijklmnop")
+			m.elems(unix.NFT_MSG_DELSETELEM, setFrom, []elem{{key: k}})
+			m.elems(unix.NFT_MSG_NEWSETELEM, setFrom, []elem{{key: k, target: policyChain(policy.Key{Kind: "GlobalNetworkPolicy", Name: "default.web"}, policy.Egress)}})
+		})},
+		{"give an interface another policy", raw(func(m *msgs) {
+			m.elems(unix.NFT_MSG_DELSETELEM, setPolicy, []elem{{key: ifKey("cali0")}})
+			m.elems(unix.NFT_MSG_NEWSETELEM, setPolicy, []elem{{key: ifKey("cali0"), target: strings.Repeat("z", 16)}})
+		})},
+		{"chain policy", func() {
+			c.AddChain(&nftables.Chain{Table: inet, Name: chainEgress, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward,
+				Priority: nftables.ChainPriorityFilter, Policy: &dropPolicy})
+		}},
+		{"chain priority", func() {
+			c.FlushChain(chainOf(chainEgress))
+			c.DelChain(chainOf(chainEgress))
+			c.AddChain(&nftables.Chain{Table: inet, Name: chainEgress, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward,
+				Priority: nftables.ChainPriorityRef(7), Policy: &acceptPolicy})
+		}},
+		{"base chain made a plain one", func() {
+			c.FlushChain(chainOf(chainInput))
+			c.DelChain(chainOf(chainInput))
+			c.AddChain(&nftables.Chain{Table: inet, Name: chainInput})
+		}},
+		{"set of another type", func() {
+			c.FlushChain(chainOf(chainAntispoofWl))
+			c.DelSet(&nftables.Set{Table: inet, Name: setMACChecked})
+			must(t, c.AddSet(&nftables.Set{Table: inet, Name: setMACChecked, KeyType: nftables.TypeMark}, nil))
+		}},
+		{"foreign chains and set", func() {
+			x := c.AddChain(&nftables.Chain{Table: inet, Name: "x"})
+			y := c.AddChain(&nftables.Chain{Table: inet, Name: "y", Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward,
+				Priority: nftables.ChainPriorityRef(-1), Policy: &acceptPolicy})
+			c.AddRule(&nftables.Rule{Table: inet, Chain: y, Exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: x.Name}}})
+			must(t, c.AddSet(&nftables.Set{Table: inet, Name: "z", KeyType: nftables.TypeMark}, nil))
+		}},
+		{"foreign object", func() { c.AddObj(&nftables.CounterObj{Table: inet, Name: "x"}) }},
+		{"dormant", raw(func(m *msgs) {
+			m.begin("", unix.NFT_MSG_NEWTABLE, 0)
+			m.data.str(unix.NFTA_TABLE_NAME, TableName)
+			m.data.u32(unix.NFTA_TABLE_FLAGS, 1)
+			m.end()
+		})},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			x.do()
+			must(t, c.Flush())
+			n := tab.Stats().Commits
+			must(t, tab.Resync(v))
+			if tab.Stats().Commits != n+1 {
+				t.Fatal("not seen")
+			}
+			quiet(t, tab, v)
+		})
+	}
+}
+
+// TestT11_ForeignTables leaves other tables alone, byte for byte.
+func TestT11_ForeignTables(t *testing.T) {
+	inNetns(t)
+	c := foreign(t)
+	other := c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "other"})
+	chain := c.AddChain(&nftables.Chain{Table: other, Name: "egress"})
+	for i := range 1000 {
+		if i%50 == 0 {
+			must(t, c.Flush()) // its receive buffer is small
+		}
+		c.AddRule(&nftables.Rule{Table: other, Chain: chain, Exprs: []expr.Any{&expr.Counter{}}, UserData: []byte{0xff, 0xfe}})
+	}
+	must(t, c.Flush())
+	v := smallView()
+	tab := openTable(t)
+	must(t, tab.Apply(v, v.flush()))
+	quiet(t, tab, v)
+	must(t, tab.Teardown())
+	rs, err := c.GetRules(other, chain)
+	must(t, err)
+	if len(rs) != 1000 || rs[0].Handle == 0 {
+		t.Fatalf("%d rules left in the foreign table", len(rs))
+	}
+}
+
+// TestT12_TakenName meets a table of our name, made by another with other
+// types, and one that another process owns.
+func TestT12_TakenName(t *testing.T) {
+	ns := inNetns(t)
+	c := foreign(t)
+	c.AddTable(inet)
+	must(t, c.AddSet(&nftables.Set{Table: inet, Name: setSrc4, KeyType: nftables.TypeMark}, nil))
+	chain := c.AddChain(&nftables.Chain{Table: inet, Name: chainEgress, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource})
+	c.AddRule(&nftables.Rule{Table: inet, Chain: chain, Exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}})
+	must(t, c.Flush())
+	v := smallView()
+	tab := openTable(t)
+	must(t, tab.Apply(v, v.flush()))
+	quiet(t, tab, v)
+	must(t, tab.Teardown())
+
+	owner, err := openSocket(int(ns))
+	must(t, err)
+	var m msgs
+	m.begin("", unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE)
+	m.data.str(unix.NFTA_TABLE_NAME, TableName)
+	m.data.u32(unix.NFTA_TABLE_FLAGS, nftTableOwner)
+	m.end()
+	must(t, owner.transact(&m))
+	err = tab.Resync(v)
+	if err == nil || !strings.Contains(err.Error(), "belongs to another process") {
+		t.Fatalf("a table that another process owns: %v", err)
+	}
+	if _, err := Open(Options{Prefixes: []string{"cali"}}); err == nil {
+		t.Error("Open does not say that the table is owned by another process")
+	}
+	owner.close()
+	must(t, tab.Resync(v))
+	quiet(t, tab, v)
+}
+
+// TestT13_Quarantine gives the kernel one object among many that it refuses.
+func TestT13_Quarantine(t *testing.T) {
+	inNetns(t)
+	v := scale(50, 100, 3, 2, 10)
+	bad := gnp("bad", []policy.Rule{{Action: policy.Allow, Src: policy.Match{Sets: []policy.SetID{"overlap"}}}}, nil)
+	good := gnp("good", allowAll, nil)
+	tab := openTable(t)
+	must(t, tab.Apply(v, v.flush()))
+	// A view that breaks its promise: the kernel refuses overlapping intervals.
+	v.set("overlap", policy.SetNets, netMembers("10.0.0.0/8", "10.1.0.0/16")...)
+	e := v.effective(&policy.Effective{ID: "badbadbadbadbadb", Tiers: both(tier("default", false, v.policy(bad), v.policy(good)))})
+	for i := range 20 {
+		v.endpoint(&policy.Endpoint{ID: policy.EndpointID{Name: fmt.Sprint("bad", i)}, Interface: fmt.Sprint("calibad", i), Effective: e})
+	}
+	before := tab.Stats()
+	must(t, tab.Apply(v, v.flush()))
+	after := tab.Stats()
+	if after.Commits != before.Commits+1 || after.Failed > before.Failed+2 {
+		t.Errorf("from %+v to %+v: want one commit after at most two refusals", before, after)
+	}
+	closed := func() {
+		t.Helper()
+		ps := tab.Problems()
+		if len(ps) == 0 || !slices.ContainsFunc(ps, func(p Problem) bool { return strings.Contains(p.Object, "overlap") }) {
+			t.Fatalf("problems %v, want the set", ps)
+		}
+		c := foreign(t)
+		rs, err := c.GetRules(inet, &nftables.Chain{Table: inet, Name: policyChain(bad.Key, policy.Ingress)})
+		must(t, err)
+		if len(rs) != 1 || len(rs[0].Exprs) != 1 || rs[0].Exprs[0].(*expr.Verdict).Kind != expr.VerdictDrop {
+			t.Fatalf("the policy that uses the set is not closed: %v", rs)
+		}
+		rs, err = c.GetRules(inet, &nftables.Chain{Table: inet, Name: policyChain(good.Key, policy.Ingress)})
+		must(t, err)
+		if len(rs) != 1 || rs[0].Exprs[0].(*expr.Verdict).Kind != expr.VerdictAccept {
+			t.Fatalf("the other policy is not in force: %v", rs)
+		}
+	}
+	closed()
+	g := generation(t, tab)
+	must(t, tab.Resync(v))
+	closed()
+	if n := generation(t, tab); n != g {
+		t.Errorf("resync with an object in quarantine committed (%d to %d)", g, n)
+	}
+	// It heals when the object is mended.
+	v.set("overlap", policy.SetNets, netMembers("10.0.0.0/8")...)
+	must(t, tab.Apply(v, v.flush()))
+	if ps := tab.Problems(); len(ps) != 0 {
+		t.Errorf("still problems: %v", ps)
+	}
+	quiet(t, tab, v)
+}
+
+// TestT13_Bisect has the kernel refuse without naming the object, as it does
+// when the commit itself fails.
+func TestT13_Bisect(t *testing.T) {
+	inNetns(t)
+	v := scale(50, 100, 3, 2, 10)
+	tab := openTable(t)
+	culprit := policyOwner(policy.Key{Kind: "GlobalNetworkPolicy", Name: "policy42"})
+	tab.refuse = func(m *msgs) error {
+		for i, o := range m.owners {
+			typ := m.data[m.starts[i]+4]
+			if o == culprit && typ == unix.NFT_MSG_NEWRULE && tab.bad[culprit] == nil {
+				return refusals{{errno: unix.ENOMEM}}
+			}
+		}
+		return nil
+	}
+	must(t, tab.Resync(v))
+	ps := tab.Problems()
+	if len(ps) != 1 || ps[0].Object != culprit || !errors.Is(ps[0].Err, unix.ENOMEM) {
+		t.Fatalf("problems %v, want %s alone", ps, culprit)
+	}
+	t.Logf("%+v", tab.Stats())
+
+	// When everything fails, nothing changes.
+	tab.refuse = func(*msgs) error { return refusals{{errno: unix.ENOSPC}} }
+	g := generation(t, tab)
+	v.policy(gnp("policy1", allowAll, allowAll))
+	if err := tab.Apply(v, v.flush()); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("apply: %v, want ENOSPC", err)
+	}
+	if n := generation(t, tab); n != g {
+		t.Error("a refused apply changed the ruleset")
+	}
+	tab.refuse = nil
+	must(t, tab.Apply(v, policy.Changes{}))
+	if ps := tab.Problems(); len(ps) != 0 {
+		t.Errorf("problems %v after the kernel accepts", ps)
+	}
+	quiet(t, tab, v)
+}
