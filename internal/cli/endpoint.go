@@ -116,8 +116,13 @@ NS is a name as ` + "`ip netns`" + ` knows it, the path of a namespace file, or 
 			return fmt.Errorf("attach %s/%s: %w", req.Namespace, req.Name, err)
 		}
 		return a.show(*form, done, func() error {
-			_, err := fmt.Fprintln(a.Out, strings.Join(done.Addresses, "\n"))
-			return err
+			for _, addr := range done.Addresses {
+				addr, _, _ = strings.Cut(addr, "/")
+				if _, err := fmt.Fprintln(a.Out, addr); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 	}
 	return cmd

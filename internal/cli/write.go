@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -88,6 +89,9 @@ func (a *app) write(ctx context.Context, w writeFlags, act action) error {
 	}
 	var errs []error
 	for _, d := range docs {
+		if builtIn(d.obj) {
+			continue
+		}
 		if err := v3.Validate(d.obj); err != nil {
 			errs = append(errs, prefixLines(d.file, err))
 		}
@@ -103,6 +107,10 @@ func (a *app) write(ctx context.Context, w writeFlags, act action) error {
 	}
 	defer o.Close()
 	for _, d := range docs {
+		if builtIn(d.obj) {
+			fmt.Fprintln(a.Out, "unchanged", d.ref)
+			continue
+		}
 		stored, err := act.write(ctx, o, d.obj)
 		switch {
 		case err == nil:
@@ -117,6 +125,14 @@ func (a *app) write(ctx context.Context, w writeFlags, act action) error {
 		}
 	}
 	return tally(errs, len(docs))
+}
+
+// builtIn tells whether the object is the profile that every datastore has
+// without storing it, as get prints it.
+func builtIn(r v3.Resource) bool {
+	p, ok := r.(*v3.Profile)
+	always := v3.DefaultAllowProfile()
+	return ok && p.Metadata.Name == always.Metadata.Name && reflect.DeepEqual(p.Spec, always.Spec)
 }
 
 // tally adds a line that counts the failures, when there are several objects.
