@@ -39,7 +39,7 @@ type matrix []*cell
 // decides. A probe that must not pass is a wait, so many run at once.
 func (d *demo) probe(ctx context.Context) (matrix, error) {
 	var m matrix
-	g, ctx := errgroup.WithContext(ctx)
+	var g errgroup.Group
 	g.SetLimit(60)
 	for _, from := range workloads {
 		for _, to := range workloads {
@@ -80,17 +80,19 @@ func (d *demo) ask(ctx context.Context, c *cell, family func(netip.Addr) bool) l
 	return lab.Outcome{Verdict: lab.Failed, Err: fmt.Errorf("%s has no address of the family", c.to)}
 }
 
-// decider names the last step of the walk: the one that denied, or the ingress
-// rule that allowed.
+// decider names the step that decided: the first that denied, or the last of
+// those that all allowed.
 func decider(e *api.Explain) string {
 	var texts []string
 	for _, f := range e.Families {
 		t := "?"
-		if n := len(f.Steps); n > 0 {
-			s := f.Steps[n-1]
+		for _, s := range f.Steps {
 			t = s.Where + ": " + s.Object
 			if s.Rule >= 0 {
 				t += fmt.Sprintf(" rule %d", s.Rule)
+			}
+			if s.Verdict == "deny" {
+				break
 			}
 		}
 		if len(texts) == 0 || texts[len(texts)-1] != t {

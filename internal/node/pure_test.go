@@ -122,7 +122,7 @@ spec: {nodeSelector: rack == 'one', peerIP: "[fd00::fe]:1179", asNumber: 64999}
 		{
 			name: "a peer that is not of our family leaves the mesh alone", self: "c",
 			docs: threeNodes + "---\nkind: BGPPeer\nmetadata: {name: tor}\nspec: {peerIP: 10.0.0.254, asNumber: 64999}\n",
-			want: []string{"b [fd00::10]:179 from fd00::c as 64512", "a [fd00::9]:179 from fd00::c as 64512"}, problems: 1,
+			want: []string{"a [fd00::9]:179 from fd00::c as 64512", "b [fd00::10]:179 from fd00::c as 64512"}, problems: 1,
 		},
 		{
 			name: "reflector: excluded from the mesh, peered with in both directions", self: "b",
