@@ -74,11 +74,14 @@ func (a *app) showExplain(e api.Explain) error {
 		}
 		fmt.Fprintf(w, "%s  %s (%s) to %s (%s), %s: %s\n", f.Family, e.Source, f.From, e.Destination, f.To, what, verdict)
 		for _, s := range f.Steps {
-			by := s.Object
-			if s.Rule >= 0 {
-				by += fmt.Sprintf(", rule %d", s.Rule)
+			text := s.Text
+			if text == "" {
+				text = s.Object
+				if s.Rule >= 0 {
+					text += fmt.Sprintf(", rule %d", s.Rule)
+				}
 			}
-			fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", s.Where, s.Verdict, by, s.Text)
+			fmt.Fprintf(w, "  %s\t%s\t%s\n", s.Where, s.Verdict, text)
 		}
 	}
 	return w.Flush()

@@ -100,7 +100,9 @@ func (a *app) showStatus(s *api.Status) error {
 	}
 	line("Datastore", "%s", datastoreText(s.Datastore))
 	line("Addresses", "%s", dash(strings.Join(s.Addresses, ", ")))
-	line("AS number", "%d", s.ASN)
+	if s.ASN > 0 {
+		line("AS number", "%d", s.ASN)
+	}
 	for _, k := range slices.Sorted(maps.Keys(s.Counts)) {
 		line(strings.ToUpper(k[:min(1, len(k))])+k[min(1, len(k)):], "%d", s.Counts[k])
 	}
