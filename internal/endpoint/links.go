@@ -299,8 +299,9 @@ func (l *Links) addresses(index int) (writes int, err error) {
 		return 0, err
 	}
 	var errs []error
+	v6 := hasIPv6()
 	for _, want := range []netip.Prefix{gateway4, gateway6} {
-		if want.Addr().Is6() && !hasIPv6() {
+		if want.Addr().Is6() && !v6 {
 			continue
 		}
 		i := slices.IndexFunc(have, func(a address) bool { return a.prefix.Addr() == want.Addr() })

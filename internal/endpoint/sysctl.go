@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // sysctlRoot is resolved by the kernel for the network namespace of the
@@ -61,8 +63,9 @@ var containerSettings = []setting{
 // what failed. Settings of IPv6 do not count where the kernel has none.
 func apply(list []setting, name string) (writes int, err error) {
 	var errs []error
+	v6 := hasIPv6()
 	for _, s := range list {
-		if strings.HasPrefix(s.path, "ipv6/") && !hasIPv6() {
+		if strings.HasPrefix(s.path, "ipv6/") && !v6 {
 			continue
 		}
 		wrote, err := writeSysctl(strings.Replace(s.path, "/IF/", "/"+name+"/", 1), s.value)
@@ -95,12 +98,19 @@ func writeSysctl(path, value string) (wrote bool, err error) {
 	return true, nil
 }
 
+// readSysctl is as short as it can be: a look at one interface is mostly this.
 func readSysctl(path string) (string, error) {
-	b, err := os.ReadFile(filepath.Join(sysctlRoot, path))
+	fd, err := unix.Open(sysctlRoot+"/"+path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", fmt.Errorf("sysctl net/%s: %w", path, err)
 	}
-	return strings.TrimSpace(string(b)), nil
+	defer unix.Close(fd)
+	var buf [64]byte // a number and a newline
+	n, err := unix.Read(fd, buf[:])
+	if err != nil {
+		return "", fmt.Errorf("sysctl net/%s: %w", path, err)
+	}
+	return strings.TrimSpace(string(buf[:n])), nil
 }
 
 // ConfigureHost turns this host into a router for both families and returns
