@@ -211,6 +211,7 @@ func (f *fib[K]) conflicts() map[K]string {
 						p, r.proto, r.metric, metric)
 				}
 			}
+			continue
 		}
 		for bits := p.Bits() - 1; bits > 0; bits-- {
 			if f.byLen[bits] == 0 {

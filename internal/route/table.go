@@ -46,6 +46,7 @@ type Table struct {
 	complete []bool
 	stale    bool // read the whole table before writing
 	relink   bool // read the interfaces before writing
+	broken   bool // connect anew before anything else
 	ready    bool // it was read once
 	counters Counters
 
@@ -230,17 +231,19 @@ const (
 )
 
 func (t *Table) apply() (total Result, err error) {
-	for try := 1; ; try++ {
+	for range connectTries {
+		if t.broken {
+			t.counters.Reconnects++
+			if err = t.connect(); err != nil {
+				break
+			}
+			t.broken, t.stale = false, true
+		}
 		var r Result
 		r, err = t.applyOnce()
 		total.add(r)
-		if err == nil || try == connectTries || !errors.Is(err, errLost) {
-			break
-		}
-		t.stale = true
-		t.counters.Reconnects++
-		if cerr := t.connect(); cerr != nil {
-			err = cerr
+		// What is left of an answer would be taken for the next one's.
+		if t.broken = errors.Is(err, errLost); !t.broken {
 			break
 		}
 	}
