@@ -441,7 +441,7 @@ func TestD05_SelectorBombs(t *testing.T) {
 		s.global("p", spec)
 		spec.Selector = text
 		s.global("q", spec)
-		if d := time.Since(start); d > 200*time.Millisecond {
+		if d := time.Since(start); d > 2*time.Second {
 			t.Errorf("%s: took %v", name, d)
 		}
 		s.reports("GlobalNetworkPolicy p: spec.ingress[0].source.selector", "GlobalNetworkPolicy q: spec.selector")
