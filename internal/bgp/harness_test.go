@@ -230,9 +230,8 @@ func pair(t *testing.T, asA, asB uint32, change func(a, b *Config)) (a, b *node)
 	return a, b
 }
 
-// proxy forwards TCP from an address to another and can go silent.
+// proxy stands between a node and whom it dials, and can go silent.
 type proxy struct {
-	l     net.Listener
 	mu    sync.Mutex
 	black bool
 	conns []net.Conn
@@ -254,7 +253,7 @@ func (p *proxy) cut() {
 	p.conns = nil
 }
 
-// dialThrough returns a Dial for Options that passes everything through p.
+// dial is a Dial for Options that passes everything through p.
 func (p *proxy) dial(ctx context.Context, local netip.Addr, addr netip.AddrPort) (net.Conn, error) {
 	out, err := defaultDial(ctx, local, addr)
 	if err != nil {
@@ -263,13 +262,16 @@ func (p *proxy) dial(ctx context.Context, local netip.Addr, addr netip.AddrPort)
 	p.mu.Lock()
 	p.conns = append(p.conns, out)
 	p.mu.Unlock()
-	return &holedConn{Conn: out, p: p}, nil
+	return &holedConn{Conn: out, p: p, closed: make(chan struct{})}, nil
 }
 
-// holedConn loses what is written while the proxy is silent.
+// holedConn loses everything in both directions while the proxy is silent, also
+// the news that an end closed.
 type holedConn struct {
 	net.Conn
-	p *proxy
+	p      *proxy
+	once   sync.Once
+	closed chan struct{}
 }
 
 func (c *holedConn) isBlack() bool {
@@ -288,18 +290,22 @@ func (c *holedConn) Write(b []byte) (int, error) {
 func (c *holedConn) Read(b []byte) (int, error) {
 	for {
 		n, err := c.Conn.Read(b)
-		if err != nil || !c.isBlack() {
+		if !c.isBlack() {
 			return n, err
+		}
+		if err != nil {
+			<-c.closed
+			return 0, net.ErrClosed
 		}
 	}
 }
 
-func prefixes(ps ...string) []netip.Prefix {
-	var out []netip.Prefix
-	for _, p := range ps {
-		out = append(out, netip.MustParsePrefix(p))
+func (c *holedConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	if c.isBlack() {
+		return c.Conn.SetReadDeadline(time.Now())
 	}
-	return out
+	return c.Conn.Close()
 }
 
 // advertised lists the prefixes a node sends to a peer, sorted.

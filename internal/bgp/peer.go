@@ -28,8 +28,9 @@ type peer struct {
 	dialing context.CancelFunc
 	dialSeq uint64 // outdates a dial that ends after it was given up
 	retry   timer
-	losses  int // consecutive failures, for the retry time
-	flaps   int // sessions that ended soon and badly, for damping
+	retryIn time.Duration // what retry was last set to
+	losses  int           // consecutive failures, for the retry time
+	flaps   int           // sessions that ended soon and badly, for damping
 	lastErr string
 
 	transitions     uint64
@@ -128,43 +129,53 @@ func (s *Speaker) receiveOpen(c *conn, m message) {
 		s.fire(c, evOpenErr, m.note, nil)
 		return
 	}
-	collision := &notification{code: codeCease, sub: ceaseCollision, reason: "connection collision"}
 	for _, other := range slices.Clone(p.conns) {
 		if other == c {
 			continue
 		}
-		switch other.state {
-		case Established:
+		if other.state == Established {
 			// RFC 4724 section 5: from a peer with graceful restart, a new
-			// connection means that it lost the old one. A session that is
-			// only just up is a collision seen late, unless the peer says
-			// that it restarted.
+			// connection means that it lost the old one.
 			if !other.open.gr || !m.open.grRestarting && time.Since(other.since) < lateCollision {
-				s.fire(c, evCollision, collision, nil)
+				s.fire(c, evCollision, collision(), nil)
 				return
 			}
 			s.fire(other, evTCPFail, nil, fmt.Errorf("the peer opened a new connection"))
-		case OpenConfirm:
-			keep := c // two of one kind: the newer one lives
-			if c.dialled != other.dialled {
-				if collide(id32(s.cfg.RouterID), id32(m.open.id), p.localAS, p.cfg.ASN) != c.dialled {
-					keep = other
-				}
-			}
-			if keep == other {
-				s.fire(c, evCollision, collision, nil)
-				return
-			}
-			s.fire(other, evCollision, collision, nil)
+		} else if !s.outlives(c, other, id32(m.open.id)) {
+			return
 		}
 	}
 	c.open = m.open
 	s.fire(c, evOpen, nil, nil)
 }
 
-// lateCollision is the age under which an Established session is taken for
-// the other half of a collision.
+// lateCollision is the age under which a session is taken for the other half
+// of a collision when one more connection comes, unless the peer says that it
+// restarted.
 const lateCollision = 3 * time.Second
+
+func collision() *notification {
+	return &notification{code: codeCease, sub: ceaseCollision, reason: "connection collision"}
+}
+
+// outlives closes one of two connections of a peer whose identifier is known,
+// and reports whether c is left. It goes further than RFC 4271 section 6.8
+// asks and includes connections in OpenSent: both ends then decide the same
+// way at whatever moment they notice. Comparing in OpenConfirm only, one end
+// can be Established on the connection that the other is about to close.
+func (s *Speaker) outlives(c, other *conn, remoteID uint32) bool {
+	p := c.p
+	keep := c // two of one kind: the newer one lives
+	if c.dialled != other.dialled && collide(id32(s.cfg.RouterID), remoteID, p.localAS, p.cfg.ASN) != c.dialled {
+		keep = other
+	}
+	if keep == other {
+		s.fire(c, evCollision, collision(), nil)
+		return false
+	}
+	s.fire(other, evCollision, collision(), nil)
+	return true
+}
 
 // fire runs one transition of a connection and does what it asks. n is the NOTIFICATION
 // to send if the transition notifies; cause is the error otherwise.
@@ -294,7 +305,7 @@ func (s *Speaker) up(c *conn) {
 	p.retry.stop()
 	for _, other := range slices.Clone(p.conns) {
 		if other != c {
-			s.fire(other, evCollision, &notification{code: codeCease, sub: ceaseCollision, reason: "connection collision"}, nil)
+			s.fire(other, evCollision, collision(), nil)
 		}
 	}
 	src := s.rib.sources[p.slot]
@@ -363,6 +374,7 @@ func (p *peer) connectLater() {
 	if p.flaps > 1 {
 		d = max(d, min(time.Second<<p.flaps, 64*hi))
 	}
+	p.retryIn = d
 	p.retry.set(p.s, d, p.connect)
 }
 
@@ -454,7 +466,9 @@ func (s *Speaker) incoming(nc net.Conn) {
 			s.fire(c, evCollision, &notification{code: codeCease, sub: ceaseCollision, reason: "replaced by a newer connection"}, nil)
 		}
 	}
-	if s.accepted >= s.opt.MaxPending {
+	// A session that is only just up: this is the other half of a collision,
+	// sent on its way before the peer knew. With an OPEN it would look alive.
+	if s.accepted >= s.opt.MaxPending || p.est != nil && time.Since(p.est.since) < lateCollision {
 		_ = nc.Close()
 		return
 	}
@@ -477,6 +491,11 @@ func (s *Speaker) start(p *peer, nc net.Conn, dialled bool) {
 	s.wg.Add(2)
 	go func() { defer s.wg.Done(); c.read() }()
 	go func() { defer s.wg.Done(); c.write() }()
+	for _, other := range slices.Clone(p.conns) {
+		if other.state == OpenConfirm && !s.outlives(c, other, id32(other.open.id)) {
+			return
+		}
+	}
 	s.fire(c, evTCPUp, nil, nil)
 }
 

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bgp
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+)
+
+// twinPath is a path in the slow and obvious twin of the table.
+type twinPath struct {
+	peer    uint32
+	a       attrs
+	ebgp    bool
+	id      uint32
+	addr    netip.Addr
+	stale   bool
+	refused bool
+}
+
+// twinSelect is the decision process in words: candidates are struck out rule
+// after rule.
+func twinSelect(paths []twinPath) (multi []uint32, top uint32, ok bool) {
+	var c []twinPath
+	for _, p := range paths {
+		if p.refused {
+			continue
+		}
+		if p.peer == 0 {
+			return []uint32{0}, 0, true
+		}
+		c = append(c, p)
+	}
+	keep := func(worse func(p, q twinPath) bool) {
+		old := slices.Clone(c)
+		c = slices.DeleteFunc(c, func(p twinPath) bool {
+			return slices.ContainsFunc(old, func(q twinPath) bool { return worse(p, q) })
+		})
+	}
+	keep(func(p, q twinPath) bool { return p.stale && !q.stale })
+	keep(func(p, q twinPath) bool { return p.a.localPref < q.a.localPref })
+	keep(func(p, q twinPath) bool { return len(p.a.path[0].as) > len(q.a.path[0].as) })
+	keep(func(p, q twinPath) bool { return p.a.origin > q.a.origin })
+	keep(func(p, q twinPath) bool { return p.a.path[0].as[0] == q.a.path[0].as[0] && p.a.med > q.a.med })
+	keep(func(p, q twinPath) bool { return !p.ebgp && q.ebgp })
+	for _, p := range c {
+		multi = append(multi, p.peer)
+	}
+	slices.Sort(multi)
+	keep(func(p, q twinPath) bool { return p.id > q.id })
+	keep(func(p, q twinPath) bool { return len(p.a.clusters) > len(q.a.clusters) })
+	keep(func(p, q twinPath) bool { return q.addr.Less(p.addr) })
+	if len(c) == 0 {
+		return nil, 0, false
+	}
+	return multi, c[0].peer, true
+}
+
+// RFC 4271 section 9.1.2.2 and RFC 4456 section 9: the table against the twin
+// on random sequences, also that changes are reported exactly when the
+// selection differs, and that counters and references come out even.
+func TestRFC4271_9_1_2_2_AgainstTwin(t *testing.T) {
+	rng := rand.New(rand.NewPCG(4271, 9))
+	const peers = 6
+	r := &rib{sources: []*source{{used: true}}}
+	for i := 1; i <= peers; i++ {
+		r.sources = append(r.sources, &source{used: true, ebgp: i%2 == 0, id: uint32(1 + i/3),
+			addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(9 - i)})})
+	}
+	tables := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24"), netip.MustParsePrefix("fd00::/64"), netip.MustParsePrefix("10.0.0.1/32")}
+	twin := map[netip.Prefix]map[uint32]twinPath{}
+	last := map[netip.Prefix]string{}
+	pick := func(n int) uint32 { return uint32(rng.IntN(n)) }
+	for i := range 200_000 {
+		prefix := tables[rng.IntN(len(tables))]
+		peer := pick(peers + 1)
+		if twin[prefix] == nil {
+			twin[prefix] = map[uint32]twinPath{}
+		}
+		var changed bool
+		switch rng.IntN(4) {
+		case 0:
+			changed = r.remove(prefix, peer)
+			delete(twin[prefix], peer)
+		case 1:
+			changed = r.edit(prefix, peer, func(p *path) bool { p.flags |= pathStale; return true })
+			if tp, ok := twin[prefix][peer]; ok {
+				tp.stale = true
+				twin[prefix][peer] = tp
+			}
+		default:
+			a := attrs{origin: uint8(pick(2)), hasMED: true, med: pick(2), hasLocalPref: true, localPref: 100 + pick(2),
+				nextHop: netip.AddrFrom4([4]byte{10, 1, 1, byte(pick(3))}),
+				path:    []segment{{segSequence, []uint32{7 + pick(2), 9}[:1+pick(2)]}}}
+			if pick(4) == 0 {
+				a.clusters = []uint32{1}
+			}
+			in := a
+			tp := twinPath{peer: peer, a: a, ebgp: r.sources[peer].ebgp, id: r.sources[peer].id, addr: r.sources[peer].addr}
+			ref := r.attrs.intern(&in)
+			out := ref
+			if tp.refused = peer != 0 && pick(8) == 0; tp.refused {
+				out = nil
+			} else {
+				ref.refs++
+			}
+			changed = r.set(prefix, peer, ref, out)
+			twin[prefix][peer] = tp
+		}
+		var paths []twinPath
+		for p := range uint32(peers + 1) {
+			if tp, ok := twin[prefix][p]; ok {
+				paths = append(paths, tp)
+			}
+		}
+		multi, top, ok := twinSelect(paths)
+		head, _ := r.table.Get(prefix)
+		var gotMulti []uint32
+		now := ""
+		for p := head; p != nil; p = p.next {
+			if p.flags&pathMulti != 0 {
+				gotMulti = append(gotMulti, p.peer)
+			}
+		}
+		slices.Sort(gotMulti)
+		for _, m := range gotMulti {
+			for p := head; p != nil; p = p.next {
+				if p.peer == m {
+					now += fmt.Sprintf("%d %x %v;", m, p.out.key, p.flags&pathBest != 0)
+				}
+			}
+		}
+		b := best(head)
+		if !slices.Equal(multi, gotMulti) || ok != (b != nil) || ok && b.peer != top {
+			t.Fatalf("step %d: selected %v best %+v, want %v best %d", i, gotMulti, b, multi, top)
+		}
+		if changed != (now != last[prefix]) {
+			t.Fatalf("step %d: changed %v, but selection went from %q to %q", i, changed, last[prefix], now)
+		}
+		last[prefix] = now
+	}
+	for _, prefix := range tables {
+		for p := range uint32(peers + 1) {
+			r.remove(prefix, p)
+		}
+	}
+	if r.table.Size() != 0 || len(r.attrs.sets) != 0 {
+		t.Errorf("left over: %d prefixes, %d attribute sets", r.table.Size(), len(r.attrs.sets))
+	}
+	for i, s := range r.sources {
+		if s.received != [numFamilies]int{} || s.accepted != [numFamilies]int{} || s.stale != [numFamilies]int{} {
+			t.Errorf("source %d: counters %+v", i, s)
+		}
+	}
+}
