@@ -63,7 +63,7 @@ func (d *demo) probe(ctx context.Context) (matrix, error) {
 	for _, c := range m {
 		var e api.Explain
 		q := url.Values{"src": {c.from}, "dst": {c.to}, "proto": {c.service.proto.String()}, "port": {strconv.Itoa(int(c.service.port))}}
-		if err := api.NewClient(runDir(servers[0].name)).Get(ctx, "/v1/explain", q, &e); err != nil {
+		if err := d.Nodes[0].API().Get(ctx, "/v1/explain", q, &e); err != nil {
 			return nil, fmt.Errorf("explain %s %s %s: %w", c.from, c.to, c.service.text, err)
 		}
 		c.decider = decider(&e)
@@ -72,9 +72,9 @@ func (d *demo) probe(ctx context.Context) (matrix, error) {
 }
 
 func (d *demo) ask(ctx context.Context, c *cell, family func(netip.Addr) bool) lab.Outcome {
-	for _, a := range d.addrs[c.to] {
+	for _, a := range d.workloads[c.to].Addrs {
 		if family(a) {
-			return d.ns[c.from].Probe(ctx, lab.Probe{Proto: c.service.proto, Dst: a, Port: c.service.port, Timeout: 700 * time.Millisecond})
+			return d.workloads[c.from].Probe(ctx, lab.Probe{Proto: c.service.proto, Dst: a, Port: c.service.port, Timeout: 700 * time.Millisecond})
 		}
 	}
 	return lab.Outcome{Verdict: lab.Failed, Err: fmt.Errorf("%s has no address of the family", c.to)}

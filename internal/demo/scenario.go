@@ -8,26 +8,21 @@ import (
 	"slices"
 
 	"github.com/muslin-net/muslin/internal/lab"
+	"github.com/muslin-net/muslin/internal/lab/cluster"
 )
 
 // policies is what the demo applies: the file a reader may look at and change.
 //
 //go:embed policy.yaml
-var policies []byte
+var policies string
 
 // prefix starts the name of every network namespace of the demo.
 const prefix = "muslin-demo"
 
-// server is a compute server on the fabric.
-type server struct {
-	name   string
-	v4, v6 netip.Prefix
-}
-
-var servers = []server{
-	{"compute-1", netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("fd00::1/64")},
-	{"compute-2", netip.MustParsePrefix("10.0.0.2/24"), netip.MustParsePrefix("fd00::2/64")},
-	{"compute-3", netip.MustParsePrefix("10.0.0.3/24"), netip.MustParsePrefix("fd00::3/64")},
+var servers = []cluster.Server{
+	{Name: "compute-1", V4: netip.MustParsePrefix("10.0.0.1/24"), V6: netip.MustParsePrefix("fd00::1/64")},
+	{Name: "compute-2", V4: netip.MustParsePrefix("10.0.0.2/24"), V6: netip.MustParsePrefix("fd00::2/64")},
+	{Name: "compute-3", V4: netip.MustParsePrefix("10.0.0.3/24"), V6: netip.MustParsePrefix("fd00::3/64")},
 }
 
 // workload is a namespace that gets attached to a server.
