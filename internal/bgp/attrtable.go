@@ -248,8 +248,8 @@ func (a *attrs) mergeAS4(aux *auxAttrs) {
 		path = append(path, segment{s.typ, s.as[:n:n]})
 		lead -= n
 	}
-	for _, s := range aux.as4Path {
-		if last := len(path) - 1; last >= 0 && s.typ == segSequence && path[last].typ == segSequence && len(path[last].as)+len(s.as) <= 255 {
+	for i, s := range aux.as4Path {
+		if last := len(path) - 1; i == 0 && last >= 0 && s.typ == segSequence && path[last].typ == segSequence && len(path[last].as)+len(s.as) <= 255 {
 			path[last].as = append(path[last].as, s.as...)
 			continue
 		}

@@ -317,3 +317,13 @@ func (n *node) advertised(to netip.Addr) []string {
 	slices.Sort(out)
 	return out
 }
+
+// groupsSnapshot is the number of members of each export group.
+func (s *Speaker) groupsSnapshot() (members []int) {
+	s.ask(func() {
+		for _, g := range s.groups {
+			members = append(members, len(g.members))
+		}
+	})
+	return members
+}
