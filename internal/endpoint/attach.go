@@ -156,7 +156,7 @@ func attach(ctx context.Context, a Attachment) (out Attached, err error) {
 	if err := host.LinkSetUp(outer); err != nil {
 		return out, fmt.Errorf("set %s up: %w", a.Host, err)
 	}
-	inner, err := a.configureInner(in)
+	inner, err := a.configureInner(in, outer.Attrs().HardwareAddr)
 	if err != nil {
 		return out, fmt.Errorf("in the namespace: %w", err)
 	}
@@ -221,7 +221,7 @@ func (a *Attachment) innerSettings() error {
 }
 
 // configureInner does everything inside the namespace that netlink can.
-func (a *Attachment) configureInner(in *netlink.Handle) (netlink.Link, error) {
+func (a *Attachment) configureInner(in *netlink.Handle, gateway net.HardwareAddr) (netlink.Link, error) {
 	lo, err := in.LinkByName("lo")
 	if err != nil {
 		return nil, err
@@ -259,7 +259,25 @@ func (a *Attachment) configureInner(in *netlink.Handle) (netlink.Link, error) {
 	if err := in.LinkSetUp(inner); err != nil {
 		return nil, fmt.Errorf("set %s up: %w", a.Inner, err)
 	}
-	return inner, a.routes(in, at.Index)
+	return inner, errors.Join(a.gateways(in, at.Index, gateway), a.routes(in, at.Index))
+}
+
+// gateways adds fixed neighbour entries for the gateways. The answer to a
+// question would be the same, but the kernel begins to listen for questions
+// about a new IPv6 address some time after it was added, and one that comes
+// too early is only repeated after a second.
+func (a *Attachment) gateways(in *netlink.Handle, index int, mac net.HardwareAddr) error {
+	var errs []error
+	for _, gw := range []netip.Addr{Gateway4(), Gateway6()} {
+		if gw.Is4() && !a.has(netip.Addr.Is4) || gw.Is6() && !a.has(netip.Addr.Is6) {
+			continue
+		}
+		err := in.NeighSet(&netlink.Neigh{LinkIndex: index, Family: familyOf(gw), IP: gw.AsSlice(), HardwareAddr: mac, State: unix.NUD_PERMANENT})
+		if err != nil {
+			errs = append(errs, fmt.Errorf("set neighbour %s: %w", gw, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // routes adds the way to the gateway and through it. The IPv6 gateway is link

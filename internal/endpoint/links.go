@@ -34,8 +34,9 @@ func Gateway6() netip.Addr { return gateway6.Addr() }
 type Config struct {
 	// Addrs are the workload's own addresses, of both families.
 	Addrs []netip.Addr
-	// MAC is the workload's, if it is known: each IPv4 address then has a fixed
-	// neighbour entry, so that nothing the workload says in ARP can move it.
+	// MAC is the workload's, if it is known: each address then has a fixed
+	// neighbour entry, so that nothing the workload says in ARP or neighbour
+	// discovery can move it, and the first packet need not wait for an answer.
 	MAC    [6]byte
 	HasMAC bool
 }
@@ -324,7 +325,7 @@ func (l *Links) addresses(index int) (writes int, err error) {
 	return writes, errors.Join(errs...)
 }
 
-// statics makes the IPv4 neighbour entries of ours equal to what they should
+// statics makes the neighbour entries of ours equal to what they should
 // be. A permanent entry with the right content serves whoever made it; an
 // entry that is not ours and not in the way is left alone.
 func (l *Links) statics(index int, c Config) (writes int, err error) {
@@ -334,8 +335,9 @@ func (l *Links) statics(index int, c Config) (writes int, err error) {
 	}
 	want := map[netip.Addr]bool{}
 	if c.HasMAC {
+		v6 := hasIPv6()
 		for _, a := range c.Addrs {
-			if a.Is4() {
+			if a.Is4() || v6 {
 				want[a] = true
 			}
 		}

@@ -306,6 +306,9 @@ func TestRepair(t *testing.T) {
 		"IPv6 address":   {func() error { return h.DelAddr("calia", gateway6) }, false},
 		"link down, up":  {func() error { return errors.Join(h.LinkDown("calia"), h.LinkUp("calia")) }, false},
 		"neighbour gone": {func() error { return nl.NeighDel(entry) }, false},
+		"IPv6 neighbour gone": {func() error {
+			return nl.NeighDel(&netlink.Neigh{LinkIndex: entry.LinkIndex, IP: addrA[1].AsSlice(), Family: unix.AF_INET6})
+		}, false},
 		"neighbour moved": {func() error {
 			e := *entry
 			e.State, e.HardwareAddr = unix.NUD_PERMANENT, net.HardwareAddr{2, 0, 0, 0, 0, 9}
@@ -351,11 +354,13 @@ func TestRepair(t *testing.T) {
 				}
 			}
 			checkAddrs(t, h, "calia", 2)
-			list, err := nl.NeighList(link.Attrs().Index, unix.AF_INET)
-			if err != nil || !slices.ContainsFunc(list, func(n netlink.Neigh) bool {
-				return n.IP.Equal(entry.IP) && n.State == unix.NUD_PERMANENT && n.HardwareAddr.String() == mac.String()
-			}) {
-				t.Errorf("neighbours %v, %v", list, err)
+			list, err := nl.NeighList(link.Attrs().Index, netlink.FAMILY_ALL)
+			for _, a := range addrA {
+				if err != nil || !slices.ContainsFunc(list, func(n netlink.Neigh) bool {
+					return n.IP.Equal(a.AsSlice()) && n.State == unix.NUD_PERMANENT && n.HardwareAddr.String() == mac.String()
+				}) {
+					t.Errorf("neighbours %v, %v", list, err)
+				}
 			}
 			for len(reported) > 0 {
 				<-reported
@@ -466,8 +471,11 @@ func TestPruneClearsOnlyOurs(t *testing.T) {
 	}
 	nl, _ := h.Handle()
 	link, _ := nl.LinkByName("calia")
-	if n, _ := nl.NeighList(link.Attrs().Index, unix.AF_INET); len(n) != 0 {
-		t.Errorf("neighbours left: %v", n)
+	n, _ := nl.NeighList(link.Attrs().Index, netlink.FAMILY_ALL)
+	for _, e := range n {
+		if e.State == unix.NUD_PERMANENT {
+			t.Errorf("neighbour left: %v", e)
+		}
 	}
 }
 

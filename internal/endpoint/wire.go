@@ -214,9 +214,9 @@ type neighbour struct {
 
 const sizeofNdmsg = 12
 
-// neighbours lists the IPv4 entries of one interface, or of all if index is 0.
+// neighbours lists the entries of one interface, or of all if index is 0.
 func (w *wire) neighbours(index int) ([]neighbour, error) {
-	data := []nl.NetlinkRequestData{&netlink.Ndmsg{Family: unix.AF_INET}}
+	data := []nl.NetlinkRequestData{&netlink.Ndmsg{Family: unix.AF_UNSPEC}}
 	if index != 0 {
 		data = append(data, nl.NewRtAttr(unix.NDA_IFINDEX, nl.Uint32Attr(uint32(index))))
 	}
