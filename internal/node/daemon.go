@@ -20,7 +20,6 @@ import (
 	"github.com/muslin-net/muslin/internal/bgp"
 	"github.com/muslin-net/muslin/internal/ipam"
 	"github.com/muslin-net/muslin/internal/node/api"
-	"github.com/muslin-net/muslin/internal/route"
 	"github.com/muslin-net/muslin/internal/store"
 )
 
@@ -78,7 +77,6 @@ type Daemon struct {
 	store   *store.Client
 	ipam    *ipam.Allocator
 	acl     *acl.Table
-	routes  *route.Table
 	speaker *bgp.Speaker
 	board   *board
 	loop    *loop
@@ -123,7 +121,6 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	defer d.acl.Close()
-	defer d.routes.Close()
 	socket, err := listenLocal(cfg.RunDir)
 	if err != nil {
 		return err
@@ -136,7 +133,6 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	g.Go(func() error { return d.speaker.Run(ctx) })
 	g.Go(func() error { return d.followBest(ctx) })
 	g.Go(func() error { return d.acl.Watch(ctx, d.loop.aclChanged.notify) })
-	g.Go(func() error { return d.routes.Watch(ctx, d.loop.routeChanged.notify) })
 	g.Go(func() error { return d.serve(ctx, socket) })
 	g.Go(func() error { return d.followDatastore(ctx) })
 	if embedded != nil {
@@ -220,9 +216,6 @@ func (d *Daemon) openReconcilers() (err error) {
 	}
 	d.acl, err = acl.Open(acl.Options{Log: d.log.With("part", "acl"), Prefixes: prefixes, HostAction: acl.HostDrop})
 	if err != nil {
-		return err
-	}
-	if d.routes, err = route.Open(route.Options{Log: d.log.With("part", "route"), Sources: []string{sourceLocal, sourceBGP}}); err != nil {
 		return err
 	}
 	d.speaker = bgp.New(bgp.Options{Log: d.log.With("part", "bgp"), Restarting: ownRoutes(), OnState: d.sessionChanged})

@@ -5,6 +5,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"maps"
 	"net/netip"
@@ -103,9 +104,12 @@ type loop struct {
 	retryAt                              <-chan time.Time
 
 	ctx          context.Context
+	routes       *route.Table    // nil until settings are known, as links
 	links        *endpoint.Links // nil until settings are known
 	linkPrefixes []string
 	stopLinks    func()
+	protocol     uint8 // of routes
+	stopRoutes   func()
 	interfaces   map[policy.EndpointID]string
 	originDirty  bool
 
@@ -146,7 +150,7 @@ func (l *loop) call(ctx context.Context, f func()) bool {
 
 func (l *loop) run(ctx context.Context) error {
 	l.ctx = ctx
-	defer l.closeLinks()
+	defer l.close()
 	tick := time.NewTicker(resyncEvery)
 	defer tick.Stop()
 	for {
@@ -175,22 +179,39 @@ func (l *loop) run(ctx context.Context) error {
 			l.resyncLinks = l.resyncLinks || all
 			l.attempt("interfaces", func() error { return l.syncLinks(maps.Keys(names)) })
 			l.converge()
-		case b := <-l.best:
+		case b := <-l.learnable():
 			l.learned(b)
-		case <-l.converged:
+		case <-l.convergence():
 			// From now on a route of ours that BGP does not want is a stale one.
 			l.converged = nil
 			l.attempt("routes", func() error {
-				return errors.Join(l.d.routes.SetComplete(sourceBGP), l.programRoutes())
+				return errors.Join(l.routes.SetComplete(sourceBGP), l.programRoutes())
 			})
 			l.finish()
 		case <-tick.C:
 			l.resyncACL, l.resyncRoutes, l.resyncLinks = true, true, true
 			l.converge()
 		case <-l.retryAt:
+			l.retryAt = nil
 			l.converge()
 		}
 	}
+}
+
+// learnable and convergence are the speaker's news, once there is a routing
+// table to put them into.
+func (l *loop) learnable() <-chan []bgp.Best {
+	if l.routes == nil {
+		return nil
+	}
+	return l.best
+}
+
+func (l *loop) convergence() <-chan struct{} {
+	if l.routes == nil {
+		return nil
+	}
+	return l.converged
 }
 
 // take takes an update into the model. While the datastore says that it is not
@@ -198,9 +219,10 @@ func (l *loop) run(ctx context.Context) error {
 func (l *loop) take(u store.Update) {
 	l.connected, l.heldText = u.Connected, u.Held
 	for _, c := range u.Changes {
-		if c.Kind == "ClusterInformation" {
+		switch {
+		case c.Kind == "ClusterInformation":
 			l.model.apply(c)
-		} else {
+		case c.Kind != store.KindBlock && c.Kind != store.KindIPAMConfig: // those are the allocator's
 			l.held[c.Key] = c
 		}
 	}
@@ -242,10 +264,15 @@ func (l *loop) converge() {
 // newest revision is live.
 func (l *loop) finish() {
 	l.schedule()
-	if len(l.failures) == 0 && l.model.ready() && l.inSync {
+	if l.settled() && l.model.ready() && l.inSync {
 		l.live = l.seen
 	}
 	l.publish()
+}
+
+// settled tells whether nothing failed and nothing is left to compare.
+func (l *loop) settled() bool {
+	return len(l.failures) == 0 && l.links != nil && !l.resyncACL && !l.resyncRoutes && !l.resyncLinks
 }
 
 func (l *loop) attempt(part string, f func() error) {
@@ -270,12 +297,13 @@ func (l *loop) attempt(part string, f func() error) {
 }
 
 func (l *loop) schedule() {
-	if len(l.failures) == 0 {
+	switch {
+	case l.settled():
 		l.retry, l.retryAt = 0, nil
-		return
+	case l.retryAt == nil: // what comes in between does not put the next try off
+		l.retry = min(max(2*l.retry, retryMin), retryMax)
+		l.retryAt = time.After(l.retry)
 	}
-	l.retry = min(max(2*l.retry, retryMin), retryMax)
-	l.retryAt = time.After(l.retry)
 }
 
 func (l *loop) applySettings() error {
@@ -316,7 +344,37 @@ func (l *loop) applySettings() error {
 			l.d.log.Info("kernel setting changed", "sysctl", c)
 		}
 	}
+	if err := l.openRoutes(uint8(s.routeProtocol)); err != nil {
+		return err
+	}
 	return l.openLinks(s.prefixes)
+}
+
+// openRoutes opens the routing table. What marks a route as ours cannot change
+// under way: routes with the old mark would be nobody's.
+func (l *loop) openRoutes(protocol uint8) error {
+	if l.routes != nil {
+		if protocol != l.protocol {
+			l.problems["settings"] = append(l.problems["settings"], problem{object: "FelixConfiguration", field: "deviceRouteProtocol",
+				text: fmt.Sprintf("%d takes effect when this daemon is started again", protocol)})
+		}
+		return nil
+	}
+	t, err := route.Open(route.Options{Log: l.d.log.With("part", "route"), Sources: []string{sourceLocal, sourceBGP}, Protocol: protocol})
+	if err != nil {
+		return err
+	}
+	l.routes, l.protocol = t, protocol
+	ctx, cancel := context.WithCancel(l.ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := t.Watch(ctx, l.routeChanged.notify); err != nil {
+			l.d.log.Error("routes are compared by the timer alone", "err", err)
+		}
+	}()
+	l.stopRoutes = func() { cancel(); <-done; t.Close() }
+	return nil
 }
 
 // openLinks opens the interfaces for the prefixes in force, again when those
@@ -354,25 +412,42 @@ func (l *loop) closeLinks() {
 	}
 }
 
+func (l *loop) close() {
+	l.closeLinks()
+	if l.stopRoutes != nil {
+		l.stopRoutes()
+	}
+}
+
 // applyLinks prepares the interfaces of live endpoints.
 func (l *loop) applyLinks(ch policy.Changes) error {
 	if l.resyncLinks {
 		l.resyncLinks = false
+		before := l.interfaces
 		l.interfaces = map[policy.EndpointID]string{}
+		wanted := map[string]bool{}
 		for e := range l.model.index.Endpoints() {
-			l.interfaces[e.ID] = e.Interface
+			l.interfaces[e.ID], wanted[e.Interface] = e.Interface, true
 			l.links.Set(e.Interface, linkConfig(e))
 		}
-		err := l.syncLinks(maps.Values(l.interfaces))
-		return errors.Join(err, l.links.Prune())
+		var errs []error
+		for _, name := range before {
+			if !wanted[name] {
+				errs = append(errs, l.links.Remove(name))
+			}
+		}
+		return errors.Join(append(errs, l.syncLinks(maps.Keys(wanted)), l.links.Prune())...)
 	}
 	var errs []error
 	var names []string
+	// What goes goes first: an interface may change hands in one transaction.
 	for id, e := range ch.Endpoints {
 		if old := l.interfaces[id]; old != "" && (e == nil || e.Interface != old) {
 			delete(l.interfaces, id)
 			errs = append(errs, l.links.Remove(old))
 		}
+	}
+	for id, e := range ch.Endpoints {
 		if e != nil {
 			l.interfaces[id] = e.Interface
 			if l.links.Set(e.Interface, linkConfig(e)) {
@@ -435,21 +510,21 @@ func (l *loop) applyRoutes(ch policy.Changes) error {
 	}
 	if l.resyncRoutes || l.model.touchedOrigin {
 		l.model.touchedOrigin = false
-		if err := l.d.routes.Replace(sourceLocal, l.allLocalRoutes()); err != nil {
+		if err := l.routes.Replace(sourceLocal, l.allLocalRoutes()); err != nil {
 			return err
 		}
-		if err := l.d.routes.SetComplete(sourceLocal); err != nil {
+		if err := l.routes.SetComplete(sourceLocal); err != nil {
 			return err
 		}
 	} else if len(ch.Endpoints) > 0 {
 		add, remove := l.localDifference(ch)
-		if err := l.d.routes.Update(sourceLocal, add, remove); err != nil {
+		if err := l.routes.Update(sourceLocal, add, remove); err != nil {
 			return err
 		}
 	}
 	if l.resyncRoutes {
 		l.resyncRoutes = false
-		r, err := l.d.routes.Resync()
+		r, err := l.routes.Resync()
 		l.countRepairs(r)
 		return err
 	}
@@ -457,7 +532,7 @@ func (l *loop) applyRoutes(ch policy.Changes) error {
 }
 
 func (l *loop) programRoutes() error {
-	r, err := l.d.routes.Apply()
+	r, err := l.routes.Apply()
 	l.countRepairs(r)
 	return err
 }
@@ -508,10 +583,12 @@ func (l *loop) localDifference(ch policy.Changes) (add []route.Route, remove []n
 			add = append(add, l.byEndpoint[id]...)
 		}
 	}
-	remove = slices.DeleteFunc(remove, func(p netip.Prefix) bool {
-		return slices.ContainsFunc(add, func(r route.Route) bool { return r.Prefix == p })
-	})
-	return add, remove
+	// An address that changes hands is replaced, not removed.
+	stays := map[netip.Prefix]bool{}
+	for _, r := range add {
+		stays[r.Prefix] = true
+	}
+	return add, slices.DeleteFunc(remove, func(p netip.Prefix) bool { return stays[p] })
 }
 
 // origin computes what this node announces. An address whose interface does
@@ -574,7 +651,7 @@ func (l *loop) learned(best []bgp.Best) {
 		add = append(add, route.Route{Prefix: b.Prefix, Kind: route.Via, Hops: route.HopsOf(b.NextHops...), Metric: learnedMetric(b.LocalPref)})
 	}
 	l.attempt("routes", func() error {
-		if err := l.d.routes.Update(sourceBGP, add, remove); err != nil {
+		if err := l.routes.Update(sourceBGP, add, remove); err != nil {
 			return err
 		}
 		return l.programRoutes()

@@ -69,7 +69,7 @@ func (l *loop) fill(s *api.Status) {
 		}
 	}
 	s.ASN = l.speakerConfig.ASN
-	s.Counts = map[string]int{"nodes": len(l.model.nodes), "routes": l.d.routes.Count().Installed, "peers": len(l.speakerConfig.Peers), "blocks": len(l.model.blocks)}
+	s.Counts = map[string]int{"nodes": len(l.model.nodes), "routes": l.installed(), "peers": len(l.speakerConfig.Peers), "blocks": len(l.model.blocks)}
 	for e := range l.model.index.Endpoints() {
 		s.Counts["endpoints"]++
 		if st := l.endpointState(e); st.State != stateLive {
@@ -105,7 +105,10 @@ func (l *loop) allProblems() (list []api.Problem) {
 	for _, p := range l.d.acl.Problems() {
 		list = append(list, api.Problem{Object: p.Object, Text: p.Err.Error()})
 	}
-	for _, p := range l.d.routes.Problems() {
+	if l.routes == nil {
+		return list
+	}
+	for _, p := range l.routes.Problems() {
 		if p.State != route.Pending { // an interface that is not there is listed with its endpoint
 			list = append(list, api.Problem{Object: "route " + p.Prefix.String(), Text: p.Detail})
 		}
@@ -273,7 +276,10 @@ func bgpRoute(i bgp.RouteInfo) api.BGPRoute {
 func (d *Daemon) getRoutes(r *http.Request) (any, error) {
 	list := []api.Route{}
 	d.loop.call(r.Context(), func() {
-		for _, e := range d.routes.List() {
+		if d.loop.routes == nil {
+			return
+		}
+		for _, e := range d.loop.routes.List() {
 			list = append(list, shownRoute(e))
 		}
 	})
@@ -311,4 +317,12 @@ func (d *Daemon) sessionChanged(c bgp.StateChange) {
 	case c.From == bgp.Established:
 		d.log.Warn("BGP session is down", "peer", c.Peer, "address", c.Addr, "reason", c.Reason)
 	}
+}
+
+// installed is the number of our routes that the kernel has.
+func (l *loop) installed() int {
+	if l.routes == nil {
+		return 0
+	}
+	return l.routes.Count().Installed
 }
