@@ -63,6 +63,7 @@ func twinSelect(paths []twinPath) (multi []uint32, top uint32, ok bool) {
 // on random sequences, also that changes are reported exactly when the
 // selection differs, and that counters and references come out even.
 func TestRFC4271_9_1_2_2_AgainstTwin(t *testing.T) {
+	t.Parallel()
 	rng := rand.New(rand.NewPCG(4271, 9))
 	const peers = 6
 	r := &rib{sources: []*source{{used: true}}}

@@ -94,7 +94,7 @@ func (s *Speaker) resume(p *peer) {
 		p.stale.set(s, max(p.staleTime(o), time.Second), func() { s.sweepAll(p) })
 	}
 	if !o.gr {
-		p.settled.set(s, settleTime, s.checkConverged)
+		p.settled.set(s, settleTime, func() { s.checkConverged(); s.releaseEOR() })
 	}
 }
 
@@ -156,11 +156,13 @@ func (s *Speaker) mayEndRIB(p *peer) bool {
 	if !s.originated {
 		return false
 	}
-	if !s.opt.Restarting || time.Since(s.epoch) >= s.restartTime() {
+	left := s.restartTime() - time.Since(s.epoch)
+	if !s.opt.Restarting || left <= 0 {
 		return true
 	}
 	for _, q := range s.peers {
 		if q != p && q.ebgp && !q.toldAll() {
+			s.eorBound.set(s, left, s.releaseEOR)
 			return false
 		}
 	}
@@ -176,7 +178,8 @@ func (s *Speaker) releaseEOR() {
 	}
 }
 
-// checkConverged closes the Converged channel when its time has come.
+// checkConverged notices that every peer has sent its table, or that the
+// restart time is over.
 func (s *Speaker) checkConverged() {
 	if s.hasConv || !s.configured {
 		return
@@ -184,14 +187,10 @@ func (s *Speaker) checkConverged() {
 	left := s.restartTime() - time.Since(s.epoch)
 	for _, p := range s.peers {
 		if !p.toldAll() && left > 0 {
-			s.conv.set(s, left, func() { s.checkConverged(); s.releaseEOR() })
+			s.conv.set(s, left, s.checkConverged)
 			return
 		}
 	}
 	s.conv.stop()
-	s.hasConv = true
-	// What is pending now belongs to the converged state: whoever waits
-	// for both sees it first.
-	s.flush()
-	close(s.converged)
+	s.hasConv = true // answerBest closes the channel
 }

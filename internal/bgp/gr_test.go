@@ -37,6 +37,7 @@ func always(n *node, prefix string) (stop func() bool) {
 // RFC 4724, both roles: a process is replaced; its routes are never gone at the peer, what it does
 // not announce again goes with End-of-RIB, and what it does stays.
 func TestB15_RFC4724_RestartKeepsRoutes(t *testing.T) {
+	t.Parallel()
 	a, b := pair(t, 64512, 64512, nil)
 	a.originate("10.1.0.0/26", "fd00:1::/122", "10.66.0.0/26")
 	b.originate("10.2.0.0/26")
@@ -87,6 +88,7 @@ func TestB15_RFC4724_4_2_NoForwardingBit(t *testing.T) {
 // RFC 4724 section 4.2: the restart time ends the wait, at the smaller of what the
 // peer announced and what is configured for it.
 func TestB15_RFC4724_4_2_Expiry(t *testing.T) {
+	t.Parallel()
 	for _, by := range []string{"announced", "configured"} {
 		t.Run(by, func(t *testing.T) {
 			a, b := pair(t, 64512, 64512, func(ca, cb *Config) {
@@ -128,6 +130,7 @@ func TestB15_StaleLoses(t *testing.T) {
 // routes of an eBGP peer: it waits for that peer, so that nothing is swept at
 // the iBGP peer; a peer that never comes is waited for no longer than the restart time.
 func TestB15_RFC4724_4_1_EndOfRIBWaitsForOutside(t *testing.T) {
+	t.Parallel()
 	tor, mid, far := freeAddr(t), freeAddr(t), freeAddr(t)
 	cm := nodeConfig(64512, mid, peerTo(tor, 65000), peerTo(far, 64512))
 	cm.RestartTime = 3 * time.Second
@@ -172,6 +175,7 @@ func TestB15_RFC4724_4_1_EndOfRIBWaitsForOutside(t *testing.T) {
 // RFC 4724 section 5: a peer whose end of the connection vanished silently opens a new one: routes
 // stay, the old connection goes without NOTIFICATION.
 func TestB15_RFC4724_5_NewConnection(t *testing.T) {
+	t.Parallel()
 	px := &proxy{}
 	x, y := freeAddr(t), freeAddr(t)
 	cx := nodeConfig(64512, x, peerTo(y, 64512))
@@ -199,6 +203,7 @@ func TestB15_RFC4724_5_NewConnection(t *testing.T) {
 // B12: a peer that falls silent is given up at the hold time and its routes
 // go at once, graceful restart or not.
 func TestB12_RFC4271_8_HoldTimerExpires(t *testing.T) {
+	t.Parallel()
 	px := &proxy{}
 	x, y := freeAddr(t), freeAddr(t)
 	cx := nodeConfig(64512, x, peerTo(y, 64512))
@@ -242,6 +247,7 @@ func TestB11_RFC4271_6_8_Collision(t *testing.T) {
 
 // A full mesh of ten comes up, converges and holds every route once.
 func TestMesh_Converges(t *testing.T) {
+	t.Parallel()
 	const n = 10
 	addrs := make([]netip.Addr, n)
 	for i := range addrs {
@@ -276,5 +282,40 @@ func TestMesh_Converges(t *testing.T) {
 		if i := slices.IndexFunc(st, func(p PeerStatus) bool { return p.Accepted != 2 || p.Advertised != 2 }); i >= 0 {
 			t.Errorf("%s: %+v", nd.cfg.RouterID, st[i])
 		}
+	}
+}
+
+// A restart beside peers that are dead in every way (nobody at the address; TCP without
+// an OPEN; Established without End-of-RIB): the routes of the live one are
+// usable at once, and ours are announced to it with End-of-RIB.
+func TestB15_RestartWithDeadPeers(t *testing.T) {
+	t.Parallel()
+	us, live, nobody, mute, silent := freeAddr(t), freeAddr(t), freeAddr(t), freeAddr(t), freeAddr(t)
+	ps := peerTo(silent, 64512)
+	ps.Passive = true
+	cfg := nodeConfig(64512, us, peerTo(live, 64512), peerTo(nobody, 64512), peerTo(mute, 64512), ps)
+	l, err := defaultListen(t.Context(), addrPort(mute)) // accepts, and says nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	nl := startNode(t, nodeConfig(64512, live, peerTo(us, 64512)), Options{})
+	nl.originate("10.2.0.0/26", "fd00:2::/122")
+	nl.OriginationsComplete()
+
+	n := startNode(t, cfg, Options{Restarting: true})
+	start := time.Now()
+	n.originate("10.1.0.0/26")
+	n.OriginationsComplete()
+	r := &rawPeer{t: t, addr: silent}
+	r.establish(n, 64512)
+	n.waitHops("10.2.0.0/26", live.String())
+	n.waitHops("fd00:2::/122", nl.cfg.NextHop6.String())
+	nl.waitHops("10.1.0.0/26", us.String())
+	eventually(t, "End-of-RIB at the live peer", func() bool { return len(nl.peer(us).EndOfRIB) == 2 })
+	if d := time.Since(start); d > 2*time.Second {
+		t.Errorf("usable after %v, want 2 s at most", d)
+	} else {
+		t.Logf("usable after %v", d)
 	}
 }

@@ -15,6 +15,7 @@ import (
 // B07: a peer that stops reading is dropped by the send-hold timer within
 // twice the hold time, its queue stays bounded, and others notice nothing.
 func TestB07_RFC9687_StuckReader(t *testing.T) {
+	t.Parallel()
 	us, stuck, fine := freeAddr(t), freeAddr(t), freeAddr(t)
 	ps := peerTo(stuck, 64512)
 	ps.HoldTime, ps.Passive = 3*time.Second, true

@@ -4,6 +4,7 @@ package bgp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -221,8 +222,11 @@ func (s *Speaker) fire(c *conn, ev event, n *notification, cause error) action {
 		p.lastErr = fmt.Sprint(cause)
 	}
 	if act&actClose != 0 {
-		if ev != evCollision {
-			p.lose(ev == evTCPFail, act&actDown != 0 && time.Since(c.since) > stableAfter)
+		// A connection that loses a collision is no failure of the peer.
+		if ev != evCollision && len(p.conns) == 0 {
+			var told *notification
+			broken := ev == evTCPFail || errors.As(cause, &told) && told.code == codeCease && told.sub == ceaseCollision
+			p.lose(broken, act&actDown != 0 && time.Since(c.since) > stableAfter)
 		}
 		p.connectLater()
 	}
@@ -432,14 +436,9 @@ func (p *peer) hangUp() {
 
 // postOr posts fn, or runs instead if the loop has ended.
 func (s *Speaker) postOr(fn, instead func()) {
-	s.mu.Lock()
-	gone := s.state == stopped
-	s.mu.Unlock()
-	if gone {
+	if !s.post(fn) {
 		instead()
-		return
 	}
-	s.post(fn)
 }
 
 // incoming takes an accepted connection to its peer. One that cannot belong to

@@ -145,6 +145,7 @@ func badAttrs() []badAttr {
 // dropped. The bad attribute stands first, in the middle and last. A sentinel prefix
 // after each shows that the next message is understood.
 func TestB01_RFC7606_MalformedAttributes(t *testing.T) {
+	t.Parallel()
 	for _, ebgp := range []bool{false, true} {
 		name, asn := "iBGP", uint32(64512)
 		if ebgp {

@@ -78,10 +78,12 @@ type Speaker struct {
 	changed    []netip.Prefix
 	pending    map[netip.Prefix]struct{} // not yet handed out by NextBest
 	waiting    []chan<- []Best
-	originated bool // OriginationsComplete was called
-	hasConv    bool
-	conv       timer
-	accepted   int // accepted connections that are not Established
+	originated bool  // OriginationsComplete was called
+	hasConv    bool  // the peers have converged
+	convTold   bool  // and the channel is closed
+	conv       timer // bound of the wait for that
+	eorBound   timer // bound of the wait with End-of-RIB
+	accepted   int   // accepted connections that are not Established
 }
 
 type runState uint8
@@ -186,20 +188,25 @@ func (s *Speaker) shutdown(cancel context.CancelFunc) {
 		}
 	}
 	s.conv.stop()
+	s.eorBound.stop()
 	s.wg.Wait()
 }
 
-// post has fn run by the loop. It never blocks; after Run ended fn is dropped.
-func (s *Speaker) post(fn func()) {
+// post has fn run by the loop. It never blocks; after Run ended fn is dropped
+// and the result is false.
+func (s *Speaker) post(fn func()) bool {
 	s.mu.Lock()
-	if s.state != stopped {
-		s.calls = append(s.calls, fn)
+	if s.state == stopped {
+		s.mu.Unlock()
+		return false
 	}
+	s.calls = append(s.calls, fn)
 	s.mu.Unlock()
 	select {
 	case s.callSig <- struct{}{}:
 	default:
 	}
+	return true
 }
 
 // ask runs fn in the loop and waits for it. It reports false, without running
@@ -256,9 +263,10 @@ func (s *Speaker) OriginationsComplete() {
 	})
 }
 
-// Converged returns a channel that is closed once, when every configured peer
-// has sent its table, or when the restart time has passed since the start: only
-// then may routes of an earlier process that NextBest did not name be removed.
+// Converged returns a channel that is closed once: when every configured peer
+// has sent its table, or the restart time has passed since the start, and when
+// NextBest has been called again after handing out all of it. Only then may
+// routes of an earlier process that NextBest did not name be removed.
 func (s *Speaker) Converged() <-chan struct{} { return s.converged }
 
 // NextBest waits for changes of the selected routes and returns them, at most
@@ -315,5 +323,10 @@ func (s *Speaker) answerBest() {
 		}
 		s.waiting[0] <- out
 		s.waiting = s.waiting[1:]
+	}
+	// Whoever waits for more has dealt with everything before.
+	if s.hasConv && !s.convTold && len(s.waiting) > 0 {
+		s.convTold = true
+		close(s.converged)
 	}
 }

@@ -67,7 +67,7 @@ type Route struct {
 	MED          uint32
 	HasMED       bool
 	Origin       uint8
-	ASPath       []uint32 // flat, leftmost first; see PathSets for AS_SET segments
+	ASPath       []uint32 // flat, leftmost first; the members of an AS_SET stand where the set does
 	Communities  []uint32
 	Large        [][3]uint32
 	Peer         netip.Addr // learned from; invalid when originated here

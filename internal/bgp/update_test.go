@@ -98,6 +98,7 @@ func randomPrefix(rng *rand.Rand, f family) netip.Prefix {
 // and without complaint by the codec, to peers with and without four-octet AS
 // numbers.
 func TestRFC4271_4_3_RoundTrip(t *testing.T) {
+	t.Parallel()
 	rng := rand.New(rand.NewPCG(4, 3))
 	for round := range 200 {
 		as4 := round%3 != 0
