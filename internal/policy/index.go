@@ -41,14 +41,13 @@ type endpoint struct {
 
 // local is what is kept of an endpoint of this node beside that.
 type local struct {
-	iface     string
-	mac       [6]byte
-	hasMAC    bool
-	labels    labelSet
-	parents   []word
-	profiles  []string
-	class     *localClass // nil while another endpoint has the interface
-	published *Endpoint
+	iface    string
+	mac      [6]byte
+	hasMAC   bool
+	labels   labelSet
+	parents  []word
+	profiles []string
+	class    *localClass // nil while another endpoint has the interface
 }
 
 // NewIndex returns an empty Index for a node, named as in spec.node of its

@@ -88,12 +88,6 @@ func compare(t *rapid.T, w *World, views map[string]*interp, f Flow, d Decision)
 	}
 }
 
-// tb lets helpers written for tests fail a rapid check.
-type tb struct{ *rapid.T }
-
-func (tb) Attr(string, string) {}
-func (tb) ArtifactDir() string { return "" }
-
 type step struct {
 	key Key
 	r   v3.Resource

@@ -85,7 +85,7 @@ func compareKeys(a, b Key) int {
 	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 }
 
-func (id EndpointID) key() Key { return Key{kindEndpoint, id.Namespace, id.Name} }
+func (a EndpointID) key() Key { return Key{kindEndpoint, a.Namespace, a.Name} }
 
 // String is namespace/name.
-func (id EndpointID) String() string { return id.Namespace + "/" + id.Name }
+func (a EndpointID) String() string { return a.Namespace + "/" + a.Name }

@@ -118,7 +118,6 @@ func (c *Client) clientConfig(cfg Config) clientv3.Config {
 	opts := []grpc.DialOption{
 		grpc.WithContextDialer(c.recordDial),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: pause, MinConnectTimeout: 3 * time.Second}),
-		grpc.WithSharedWriteBuffer(true),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithNoProxy(),
 	}

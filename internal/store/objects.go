@@ -18,7 +18,7 @@ import (
 // because somebody else wrote first.
 const maxTries = 10
 
-// ErrUnreadable: some stored values cannot be read. ReadAll returns the others
+// ErrUnreadable says that some stored values cannot be read. ReadAll returns the others
 // with it.
 var ErrUnreadable = errors.New("cannot be read")
 
