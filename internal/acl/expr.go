@@ -170,17 +170,23 @@ func (r *rb) iifIn(set string) *rb {
 
 // dispatch goes to the chain that the map has for the effective policy of the
 // interface; a packet of an interface without one continues.
+//
+// What setPolicy leads to is 32 bytes, of which the second half, in reg2, is
+// looked up in turn. The interface is loaded into reg2 before only for nft(8)
+// 1.0.6, which dies listing a lookup of what a lookup gave; it takes this for
+// a lookup of the interface.
 func (r *rb) dispatch(key expr.MetaKey, set string) *rb {
 	r.load(key, reg1)
-	r.lookup(setPolicy, reg1)
-	r.lookup(set, unix.NFT_REG_VERDICT)
+	r.load(key, reg2)
+	r.lookup(setPolicy, reg1, reg1)
+	r.lookup(set, reg2, unix.NFT_REG_VERDICT)
 	return r.say("%s map @%s vmap @%s", ifWord(key), setPolicy, set)
 }
 
-func (r *rb) lookup(set string, into uint32) {
+func (r *rb) lookup(set string, key, into uint32) {
 	r.expr("lookup", func(b *buf) {
 		b.str(unix.NFTA_LOOKUP_SET, set)
-		b.u32(unix.NFTA_LOOKUP_SREG, reg1)
+		b.u32(unix.NFTA_LOOKUP_SREG, key)
 		b.u32(unix.NFTA_LOOKUP_DREG, into)
 	})
 }

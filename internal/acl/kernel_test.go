@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -271,7 +272,7 @@ func TestT03_T05_Tampering(t *testing.T) {
 		})},
 		{"give an interface another policy", raw(func(m *msgs) {
 			m.elems(unix.NFT_MSG_DELSETELEM, setPolicy, []elem{{key: ifKey("cali0")}})
-			m.elems(unix.NFT_MSG_NEWSETELEM, setPolicy, []elem{{key: ifKey("cali0"), target: strings.Repeat("z", 16)}})
+			m.elems(unix.NFT_MSG_NEWSETELEM, setPolicy, []elem{{key: ifKey("cali0"), target: strings.Repeat("z", 32)}})
 		})},
 		{"chain policy", func() {
 			c.AddChain(&nftables.Chain{Table: inet, Name: chainEgress, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward,
@@ -319,6 +320,30 @@ func TestT03_T05_Tampering(t *testing.T) {
 			quiet(t, tab, v)
 		})
 	}
+}
+
+// TestListing has nft(8), where there is one, show the table: it must neither
+// die of it nor miss a chain.
+func TestListing(t *testing.T) {
+	nft, err := exec.LookPath("nft")
+	if err != nil {
+		t.Skip("nft is not installed: it is only needed to show that it can list the table")
+	}
+	inNetns(t)
+	v := smallView()
+	tab := openTable(t)
+	must(t, tab.Apply(v, v.flush()))
+	out, err := exec.Command(nft, "list", "table", "inet", TableName).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	_, w := entire(tab.renderer(), v, nil)
+	for _, c := range w.chains {
+		if !strings.Contains(string(out), "chain "+c.name+" {") {
+			t.Errorf("chain %s is not listed", c.name)
+		}
+	}
+	t.Logf("%s", out)
 }
 
 // TestT11_ForeignTables leaves other tables alone, byte for byte.

@@ -72,7 +72,7 @@ var (
 	setIfname = &setType{0, typeIfname, 16, 0, "ifname"}
 	setVmap   = &setType{unix.NFT_SET_MAP, typeIfname, 16, typeVerdict, "ifname : verdict"}
 	// An effective policy is told by its name, in a type that nft(8) can show.
-	setIfPolicy = &setType{unix.NFT_SET_MAP, typeIfname, 16, typeIfname, "ifname : ifname"}
+	setIfPolicy = &setType{unix.NFT_SET_MAP, typeIfname, 16, concat(typeIfname, typeIfname), "ifname : ifname . ifname"}
 	setIfIPv4   = &setType{0, concat(typeIfname, typeIPv4), 20, 0, "ifname . ipv4_addr"}
 	setIfIPv6   = &setType{0, concat(typeIfname, typeIPv6), 32, 0, "ifname . ipv6_addr"}
 	setIfEther  = &setType{0, concat(typeIfname, typeEther), 24, 0, "ifname . ether_addr"}
@@ -115,7 +115,7 @@ func setOwner(name string) string { return "set " + name }
 type elem struct {
 	key    string
 	end    bool
-	target string // what a map leads to: the chain to go to, or 16 bytes
+	target string // what a map leads to: the chain to go to, or 32 bytes
 	owner  string
 }
 

@@ -22,7 +22,7 @@ func (s *socket) probe() error {
 	t.newSet(&set{name: "probe-interval", typ: setIPv6, static: true}, nil)
 	dispatch := &rb{}
 	dispatch.load(expr.MetaKeyIIFNAME, reg1)
-	dispatch.lookup("probe-vmap", unix.NFT_REG_VERDICT)
+	dispatch.lookup("probe-vmap", reg1, unix.NFT_REG_VERDICT)
 	features := []struct {
 		name, module string
 		rule         *rule

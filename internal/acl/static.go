@@ -27,7 +27,7 @@ const (
 	chainInputHostWl  = "input-host-wl"
 
 	setInterfaces = "interfaces"  // interfaces of known endpoints
-	setPolicy     = "policy"      // interface : its effective policy
+	setPolicy     = "endpoints"   // interface : itself . its effective policy
 	setFrom       = "from"        // effective policy : chain for egress
 	setTo         = "to"          // effective policy : chain for ingress
 	setMACChecked = "mac-checked" // interfaces whose MAC address is known
@@ -94,7 +94,7 @@ func (r *renderer) staticChains() []*chain {
 	// and not from interfaces makes that short, and spares it the endpoints.
 	forward := func(name, set string, key expr.MetaKey) *chain {
 		c := &chain{name: name}
-		c.add(r.rule().dispatch(key, set).done(""))
+		c.add(r.rule().dispatch(key, set).done("by effective policy in @" + setPolicy))
 		c.add(r.rule().drop().done("unknown interface"))
 		return c
 	}
@@ -209,7 +209,7 @@ func (r *renderer) endpoint(e *policy.Endpoint) []setElem {
 		add(setLLAny, iface, "")
 	}
 	if e.Effective != nil {
-		add(setPolicy, iface, effectiveKey(e.Effective.ID))
+		add(setPolicy, iface, iface+effectiveKey(e.Effective.ID))
 	}
 	return out
 }

@@ -98,11 +98,10 @@ func elemTexts(s *set, es []elem) []string {
 		}
 		if e.target != "" {
 			if s.typ == setVmap {
-				t += " : goto"
+				t += " : goto " + e.target
 			} else {
-				t += " :"
+				t += " : " + cstr([]byte(e.target[:16])) + " . " + e.target[16:]
 			}
-			t += " " + e.target
 		}
 		out = append(out, t)
 	}

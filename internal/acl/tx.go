@@ -137,7 +137,9 @@ func (w *whole) content(s *set, view policy.View) []elem {
 }
 
 // create makes the transaction that builds the table where there is none.
-// With replace, what is there goes in the same transaction.
+// With replace, what is there goes in the same transaction: nothing forbidden
+// passes meanwhile, but a packet that is within the old table at that moment
+// is lost, so it is for tables that somebody else has bent out of shape.
 func (w *whole) create(view policy.View, replace bool) *msgs {
 	var t tx
 	if replace {

@@ -20,11 +20,12 @@ const (
 	maxElems    = 60000  // bytes of elements per message: an attribute holds < 64 KiB
 )
 
-// Comment types of the user data of chains, rules and sets, as nft(8) writes
+// Types of records in the user data of chains, rules and sets, as nft(8) writes
 // and shows them.
 const (
-	udataComment    = 0
-	udataSetComment = 7
+	udataComment      = 0
+	udataSetByteOrder = 0
+	udataSetComment   = 7
 )
 
 // buf builds netlink attributes in place. Numbers are big endian, as nf_tables
@@ -170,7 +171,9 @@ func (m *msgs) addChain(c *chain) {
 		m.data.u32(unix.NFTA_CHAIN_POLICY, nfAccept)
 		m.data.str(unix.NFTA_CHAIN_TYPE, "filter")
 	}
-	m.data.attr(nftaChainUserdata, userdata(udataComment, c.comment))
+	if c.comment != "" {
+		m.data.attr(nftaChainUserdata, userdata(udataComment, c.comment))
+	}
 	m.end()
 }
 
@@ -213,12 +216,20 @@ func (m *msgs) addSet(s *set, id uint32) {
 	if s.typ.flags&unix.NFT_SET_MAP != 0 {
 		m.data.u32(unix.NFTA_SET_DATA_TYPE, s.typ.dataType)
 		if s.typ.dataType != typeVerdict {
-			m.data.u32(unix.NFTA_SET_DATA_LEN, 16)
+			m.data.u32(unix.NFTA_SET_DATA_LEN, 32)
 		}
 	}
 	m.data.u32(unix.NFTA_SET_ID, id)
+	var data []byte
+	if s.typ.keyType == typeIfname {
+		data = append(data, udataSetByteOrder, 4)
+		data = binary.NativeEndian.AppendUint32(data, 1) // the host's: nft(8) then shows names
+	}
 	if s.comment != "" {
-		m.data.attr(unix.NFTA_SET_USERDATA, userdata(udataSetComment, s.comment))
+		data = append(data, userdata(udataSetComment, s.comment)...)
+	}
+	if data != nil {
+		m.data.attr(unix.NFTA_SET_USERDATA, data)
 	}
 	m.end()
 }
