@@ -18,6 +18,8 @@ const daemonTime = 15 * time.Second
 func (a *app) serverCommands() []*cobra.Command {
 	return []*cobra.Command{
 		a.runCommand(),
+		a.aclCommand(),
+		a.teardownCommand(),
 		a.demoCommand(),
 		a.statusCommand(),
 		a.endpointCommand(),

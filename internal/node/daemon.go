@@ -62,10 +62,15 @@ func (c *Config) check() error {
 	if c.IP6.IsValid() && !c.IP6.Addr().Is6() {
 		return fmt.Errorf("--ip6 %s: want an IPv6 address with its subnet's length, such as fd00::2/64", c.IP6)
 	}
-	if c.FelixFile == "" {
-		c.FelixFile = "/etc/calico/felix.cfg"
-	}
+	c.FelixFile = c.felixFile()
 	return nil
+}
+
+func (c *Config) felixFile() string {
+	if c.FelixFile == "" {
+		return "/etc/calico/felix.cfg"
+	}
+	return c.FelixFile
 }
 
 // Daemon is one server's agent and BGP speaker.
