@@ -80,7 +80,7 @@ var ranks = [][]string{
 	{"internal/node/api"},
 	{"internal/node"},
 	{"internal/lab"},
-	{"internal/demo"},
+	{"internal/demo", "internal/e2e", "internal/bench"},
 	{"internal/cli"},
 	{"cmd/muslin"},
 }
