@@ -137,7 +137,7 @@ func (r refusals) Error() string {
 
 func (r refusals) Unwrap() error { return r[0].errno }
 
-// errNotSent means that no transaction took place because the answer is unknown.
+// errUnknown means that the answer did not come: the transaction may be in force.
 var errUnknown = errors.New("nftables transaction: outcome unknown")
 
 // transact sends the messages as one transaction and waits for the outcome.
