@@ -55,12 +55,19 @@ func servers(n int) (list []cluster.Server) {
 // away with the test; if it failed, the daemons' logs are shown.
 func newCluster(t *testing.T, list []cluster.Server) *cluster.Cluster {
 	t.Helper()
+	return newClusterOn(t, "", list)
+}
+
+// newClusterOn is newCluster on a datastore that is there; "" is one inside the
+// first server's daemon.
+func newClusterOn(t *testing.T, etcd string, list []cluster.Server) *cluster.Cluster {
+	t.Helper()
 	labtest.Require(t)
 	dir, err := os.MkdirTemp("/tmp", "mu")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := cluster.New(cluster.Options{Binary: binary, Dir: dir, Servers: list})
+	c, err := cluster.New(cluster.Options{Binary: binary, Dir: dir, Servers: list, Etcd: etcd})
 	if err != nil {
 		t.Fatal(err)
 	}
