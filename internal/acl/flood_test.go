@@ -142,7 +142,7 @@ func TestT14_AtomicCommits(t *testing.T) {
 		commits := r.tab.Stats().Commits
 		gate.Unlock()
 		end := time.Now().Add(500 * time.Millisecond)
-		for n := 0; time.Now().Before(end) && n < 200; n++ {
+		for n := 0; time.Now().Before(end); n++ {
 			k.do(n)
 			r.apply()
 		}
