@@ -204,6 +204,29 @@ func TestN03_NotificationSocketBreaks(t *testing.T) {
 	t.Logf("repaired %v after the socket broke", time.Since(start))
 }
 
+// Close ends Watch, and nothing opens sockets again.
+func TestClose(t *testing.T) {
+	h := newHost(t)
+	h.tamperBase()
+	before := h.exact()
+	done := make(chan error)
+	go func() { done <- h.tab.Watch(t.Context(), func() {}) }()
+	for range 2 {
+		h.must(h.tab.Close())
+	}
+	h.must(<-done)
+	h.must(h.tab.Watch(t.Context(), func() {}))
+	if _, err := h.tab.Apply(); err == nil {
+		t.Error("Apply of a closed table succeeds")
+	}
+	if _, err := h.tab.Resync(); err == nil {
+		t.Error("Resync of a closed table succeeds")
+	}
+	if !slices.Equal(h.exact(), before) {
+		t.Error("Close changed the kernel's table")
+	}
+}
+
 // Other processes' batches must not be taken for our own, nor ours for theirs.
 func TestOwnChangesAreNotHeard(t *testing.T) {
 	h := newHost(t)

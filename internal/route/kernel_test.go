@@ -3,10 +3,8 @@
 package route
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -48,6 +46,19 @@ func newHost(t testing.TB) *host {
 	var err error
 	h.nl, err = h.ns.Handle()
 	h.must(err)
+	// The kernel gives links their own addresses in its own time.
+	labtest.Poll(t, 5*time.Second, func() error {
+		n := 0
+		for _, l := range h.kernel(false) {
+			if strings.HasPrefix(l, "fe80::/64") {
+				n++
+			}
+		}
+		if n != 6 {
+			return fmt.Errorf("%d links are ready", n)
+		}
+		return nil
+	})
 	h.tab = h.open()
 	return h
 }
@@ -565,8 +576,3 @@ func ipnet(p netip.Prefix) *net.IPNet {
 }
 
 func ip(s string) net.IP { return net.ParseIP(s) }
-
-func quiet() (*slog.Logger, *bytes.Buffer) {
-	var b bytes.Buffer
-	return slog.New(slog.NewTextHandler(&b, nil)), &b
-}

@@ -46,6 +46,7 @@ type Table struct {
 	complete []bool
 	stale    bool // read the whole table before writing
 	relink   bool // read the interfaces before writing
+	closed   bool
 	broken   bool // connect anew before anything else
 	ready    bool // it was read once
 	counters Counters
@@ -105,10 +106,15 @@ func (t *Table) connect() error {
 	})
 }
 
-// Close closes the sockets and leaves the kernel's table as it is.
+// errClosed is what Apply returns after Close.
+var errClosed = errors.New("route table is closed")
+
+// Close closes the sockets and leaves the kernel's table as it is. It is
+// idempotent.
 func (t *Table) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.closed = true
 	t.conn.close()
 	return t.events.close()
 }
@@ -231,6 +237,9 @@ const (
 )
 
 func (t *Table) apply() (total Result, err error) {
+	if t.closed {
+		return total, fmt.Errorf("apply routes: %w", errClosed)
+	}
 	for range connectTries {
 		if t.broken {
 			t.counters.Reconnects++

@@ -40,6 +40,7 @@ type queue struct {
 	overflow bool // some are missing
 	overruns uint64
 	told     bool // notify was called, and Apply has not looked yet
+	closed   bool
 }
 
 // subscribe opens the notification socket in the namespace of the calling
@@ -51,6 +52,9 @@ type queue struct {
 func (q *queue) subscribe(ownPort uint32) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.closed {
+		return errClosed
+	}
 	if q.file == nil {
 		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 		if err != nil {
@@ -109,14 +113,17 @@ func attachFilter(fd int, ownPort uint32) error {
 func (q *queue) close() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.closed = true
 	if q.file == nil {
 		return nil
 	}
-	return q.file.Close()
+	err := q.file.Close()
+	q.file = nil
+	return err
 }
 
-// Watch reads notifications until ctx ends, which returns nil, or the table is
-// closed. It calls notify, from its own goroutine, when an Apply would find
+// Watch reads notifications until ctx ends or the table is closed, which is no
+// error; a broken socket is replaced, and what was missed read anew. It calls notify, from its own goroutine, when an Apply would find
 // something to look at: a route of ours changed or gone, a link up or down, a
 // subnet that came. Between two calls of Apply it calls notify once. notify
 // must not block and must not call into the table.
@@ -128,11 +135,11 @@ func (t *Table) Watch(ctx context.Context, notify func()) error {
 		file := q.file
 		q.mu.Unlock()
 		err := q.read(ctx, file, buf, notify)
-		switch {
-		case ctx.Err() != nil:
+		q.mu.Lock()
+		closed := q.closed
+		q.mu.Unlock()
+		if closed || ctx.Err() != nil {
 			return nil
-		case errors.Is(err, os.ErrClosed):
-			return fmt.Errorf("watch routes: %w", err)
 		}
 		if t.log != nil {
 			t.log.Warn("route notifications interrupted, opening them again", "error", err)
