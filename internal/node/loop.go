@@ -617,7 +617,9 @@ func (l *loop) applyBGP() error {
 		})
 		l.problems["bgp"] = problems
 		if cfg.ASN != 0 {
-			l.d.speaker.SetConfig(cfg)
+			if err := l.d.speaker.SetConfig(cfg); err != nil {
+				l.problems["bgp"] = append(l.problems["bgp"], problem{object: "BGP session", text: err.Error()})
+			}
 		}
 		l.speakerConfig = cfg
 		l.model.touchedPeering = false
