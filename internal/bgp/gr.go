@@ -135,21 +135,21 @@ func (s *Speaker) endOfRIB(p *peer, f family) {
 	s.checkConverged()
 }
 
-// toldAll reports whether a peer has sent its table. One that restarts itself
-// is not waited for (RFC 4724 section 4.1), or two would wait for each other.
+// toldAll reports whether a peer has sent its table.
 func (p *peer) toldAll() bool {
 	if p.est == nil {
 		return false
 	}
-	o := p.est.open
-	switch {
-	case o.gr && o.grRestarting:
-		return true
-	case !o.gr && time.Since(p.est.since) >= settleTime:
+	if !p.est.open.gr && time.Since(p.est.since) >= settleTime {
 		return true
 	}
 	return p.gotEOR == p.est.families
 }
+
+// restarts reports whether a peer said that it restarts itself. Such a one is
+// not waited for with End-of-RIB (RFC 4724 section 4.1), or two would wait for
+// each other.
+func (p *peer) restarts() bool { return p.est != nil && p.est.open.gr && p.est.open.grRestarting }
 
 // mayEndRIB reports whether p may be told that it has heard all.
 func (s *Speaker) mayEndRIB(p *peer) bool {
@@ -161,7 +161,7 @@ func (s *Speaker) mayEndRIB(p *peer) bool {
 		return true
 	}
 	for _, q := range s.peers {
-		if q != p && q.ebgp && !q.toldAll() {
+		if q != p && q.ebgp && !q.toldAll() && !q.restarts() {
 			s.eorBound.set(s, left, s.releaseEOR)
 			return false
 		}
@@ -179,7 +179,8 @@ func (s *Speaker) releaseEOR() {
 }
 
 // checkConverged notices that every peer has sent its table, or that the
-// restart time is over.
+// restart time is over. Here one that restarts itself is waited for as well:
+// its End-of-RIB does not wait for ours, and what it has not said yet is not gone.
 func (s *Speaker) checkConverged() {
 	if s.hasConv || !s.configured {
 		return

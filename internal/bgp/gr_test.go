@@ -172,6 +172,35 @@ func TestB15_RFC4724_4_1_EndOfRIBWaitsForOutside(t *testing.T) {
 	nf.waitHops("192.0.2.0/24", "")
 }
 
+// Two restart at once: neither has converged, and may forget what the other
+// had announced before, until the other has said all it has to say.
+func TestB15_BothRestart(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t, 64512, 64512, nil)
+	a.stop()
+	b.stop()
+	a, b = restartOf(t, a, true), restartOf(t, b, true)
+	a.originate("10.1.0.0/26")
+	a.OriginationsComplete()
+	eventually(t, "End-of-RIB of the first", func() bool { return len(b.peer(a.cfg.RouterID).EndOfRIB) == 2 })
+	<-b.Converged()
+	select {
+	case <-a.Converged():
+		t.Error("converged before the other said anything")
+	case <-time.After(200 * time.Millisecond):
+	}
+	b.originate("10.2.0.0/26")
+	b.OriginationsComplete()
+	select {
+	case <-a.Converged():
+	case <-time.After(5 * time.Second):
+		t.Error("does not converge")
+	}
+	if a.hops("10.2.0.0/26") == "" {
+		t.Error("converged without the other's route")
+	}
+}
+
 // RFC 4724 section 5: a peer whose end of the connection vanished silently opens a new one: routes
 // stay, the old connection goes without NOTIFICATION.
 func TestB15_RFC4724_5_NewConnection(t *testing.T) {
