@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/muslin-net/muslin/internal/lab/cluster"
+	"github.com/muslin-net/muslin/internal/node/api"
+)
+
+// guarded lets members talk to each other and to nobody else: who is no
+// member is kept out on arrival, and a mute member when it sends.
+const guarded = `
+kind: GlobalNetworkPolicy
+metadata: {name: mute}
+spec: {selector: has(mute), order: 50, types: [Egress], egress: [{action: Deny}]}
+---
+kind: GlobalNetworkPolicy
+metadata: {name: members}
+spec:
+  selector: all()
+  order: 100
+  types: [Ingress, Egress]
+  ingress: [{action: Allow, source: {selector: has(member)}}]
+  egress: [{action: Allow}]
+`
+
+// guardedServers is a cluster under the guarded policy, with two members, a
+// stranger and a mute member on each server.
+type guardedServers struct {
+	*cluster.Cluster
+	members, strangers, mutes []*cluster.Workload // two members for each server
+}
+
+func startGuarded(t *testing.T, n int) *guardedServers {
+	t.Helper()
+	g := &guardedServers{Cluster: startCluster(t, n)}
+	apply(t, g.Cluster, guarded)
+	for i, n := range g.Nodes {
+		for _, x := range []string{"a", "b"} {
+			g.members = append(g.members, attach(t, n, fmt.Sprint(x, i+1), "--label", "member=yes"))
+		}
+		g.strangers = append(g.strangers, attach(t, n, fmt.Sprint("stranger", i+1)))
+		g.mutes = append(g.mutes, attach(t, n, fmt.Sprint("mute", i+1), "--label", "member=yes", "--label", "mute=yes"))
+	}
+	settle(t, g.Cluster, slices.Concat(g.members, g.strangers, g.mutes)...)
+	return g
+}
+
+// traffic starts flows between the members of the first two servers, on the
+// same and across, and those that must not arrive.
+func (g *guardedServers) traffic(t *testing.T, allowedPPS, forbiddenPPS int) (allowed, forbidden *streams) {
+	t.Helper()
+	allowed, forbidden = newStreams(20000), newStreams(30000)
+	a1, b1, a2, b2 := g.members[0], g.members[1], g.members[2], g.members[3]
+	for _, p := range [][2]*cluster.Workload{{a1, b1}, {b2, a2}, {a1, a2}, {b2, b1}} {
+		allowed.begin(t, p[0], p[1], allowedPPS, true)
+	}
+	for i := range 2 {
+		for _, to := range []*cluster.Workload{a1, a2} {
+			forbidden.begin(t, g.strangers[i], to, forbiddenPPS, false)
+			forbidden.begin(t, g.mutes[i], to, forbiddenPPS, false)
+		}
+	}
+	allowed.running(t)
+	return allowed, forbidden
+}
+
+// exchanged waits until every session between the servers is up and both ends
+// have heard everything the other had to say.
+func exchanged(t *testing.T, c *cluster.Cluster) {
+	t.Helper()
+	eventually(t, 30*time.Second, func() error {
+		for _, n := range c.Nodes {
+			var p api.Peers
+			if err := n.API().Get(context.Background(), "/v1/bgp/peers", nil, &p); err != nil {
+				return err
+			}
+			if len(p.Peers) != len(c.Nodes)-1 {
+				return fmt.Errorf("%s has %d peers", n.Server.Name, len(p.Peers))
+			}
+			for _, s := range p.Peers {
+				if s.State != "Established" || len(s.EndOfRIB) != 2 || s.Stale > 0 {
+					return fmt.Errorf("%s: peer %s is %s, heard the end of %v, %d stale", n.Server.Name, s.Name, s.State, s.EndOfRIB, s.Stale)
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// aftermath is how long a daemon that says it is live is watched for
+// writing to the kernel after all.
+const aftermath = 500 * time.Millisecond
+
+// TestRestartIsInvisible ends the agent of each server, by a crash and by
+// request, and starts it again: under traffic on the same server and across
+// nothing is lost, nothing forbidden arrives, and on no server is any kernel
+// object written.
+func TestRestartIsInvisible(t *testing.T) {
+	g := startGuarded(t, 2)
+	exchanged(t, g.Cluster)
+	allowed, forbidden := g.traffic(t, 200, 100)
+
+	var monitors []*monitor
+	var tables []*nft
+	var generations []uint32
+	for _, n := range g.Nodes {
+		monitors = append(monitors, watchKernel(t, n.Namespace))
+		table := openNFT(t, n.Namespace)
+		tables, generations = append(tables, table), append(generations, table.generation(t))
+	}
+	hears(t, g.Nodes[1], monitors[1])
+	round := func(name string, end func() error, nodes ...*cluster.Node) {
+		t.Helper()
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+		ended := time.Now()
+		for _, n := range nodes {
+			if err := n.Start(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := g.AllLive(context.Background(), 30*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		live := time.Since(ended)
+		exchanged(t, g.Cluster)
+		t.Logf("%s: live %v after the start, routes exchanged %v after it", name, live.Round(time.Millisecond), time.Since(ended).Round(time.Millisecond))
+		time.Sleep(aftermath)
+		quiet(t, name, monitors...)
+		for i, table := range tables {
+			if got := table.generation(t); got != generations[i] {
+				t.Errorf("%s: %d nftables commits on %s", name, got-generations[i], g.Nodes[i].Server.Name)
+				generations[i] = got
+			}
+		}
+	}
+	for range 3 {
+		for _, n := range g.Nodes {
+			round("SIGKILL of "+n.Server.Name, func() error { n.Kill(); return nil }, n)
+			round("SIGTERM of "+n.Server.Name, func() error { return n.Stop(10 * time.Second) }, n)
+		}
+		round("SIGKILL of all", func() error { g.Nodes[0].Kill(); g.Nodes[1].Kill(); return nil }, g.Nodes...)
+	}
+	allowed.lossless(t)
+	for name, f := range forbidden.flows {
+		if r := f.Report(); r.Delivered > 0 {
+			t.Errorf("forbidden, %s: %v", name, r)
+		}
+	}
+	// They were kept out by the policy and by nothing else.
+	apply(t, g.Cluster, `
+kind: GlobalNetworkPolicy
+metadata: {name: everybody}
+spec: {selector: all(), order: 1, types: [Ingress, Egress], ingress: [{action: Allow}], egress: [{action: Allow}]}
+`)
+	forbidden.running(t)
+}
+
+// hears makes sure that a monitor would notice.
+func hears(t *testing.T, n *cluster.Node, m *monitor) {
+	t.Helper()
+	p := netip.MustParsePrefix("198.51.100.0/24")
+	if err := n.AddRoute(p, netip.Addr{}, n.Uplink); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.DelRoute(p, n.Uplink); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.changes(t); len(got) != 2 {
+		t.Fatalf("the monitor noticed %v, want a new and a deleted route", got)
+	}
+}
