@@ -355,14 +355,15 @@ func suggestKind(word string) string {
 func DecodeStored(kind string, b []byte) (Resource, error) {
 	r, err := decodeStored(kind, b)
 	if err != nil {
-		return nil, err
+		return nil, storedFault(err)
 	}
 	showName(r, r.Meta().Name)
 	return r, nil
 }
 
 // DecodeKV is DecodeStored for a key and its value. Name and namespace of the
-// result are those of the key.
+// result are those of the key. Of a policy with an error it returns, beside the
+// error, what says which endpoints it selects, if that much can be read.
 func DecodeKV(key string, b []byte) (Resource, error) {
 	kind, namespace, name, ok := ParseKey(key)
 	if !ok {
@@ -370,11 +371,34 @@ func DecodeKV(key string, b []byte) (Resource, error) {
 	}
 	r, err := decodeStored(kind, b)
 	if err != nil {
-		return nil, &FieldError{Kind: kind, Namespace: namespace, Name: name, Problem: err.Error()}
+		fault := storedFault(err)
+		fault.Kind, fault.Namespace, fault.Name = kind, namespace, name
+		err = fault
+		if r = salvagePolicy(kind, b); r == nil {
+			return nil, err
+		}
 	}
 	r.Meta().Name, r.Meta().Namespace = name, namespace
 	showName(r, name)
-	return r, nil
+	return r, err
+}
+
+// memberPath drops the names of embedded Go types from a path that encoding/json
+// made; members of ours start with a lower-case letter.
+func memberPath(path string) string {
+	for _, embedded := range [...]string{"Object.", "PolicySpec."} {
+		path = strings.Replace(path, embedded, "", 1)
+	}
+	return path
+}
+
+// storedFault says what is wrong with a stored value, apart from whose it is.
+func storedFault(err error) *FieldError {
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		return &FieldError{Path: memberPath(wrong.Field), Problem: fmt.Sprintf("want %s, not %s", wanted(wrong.Type), wrong.Value)}
+	}
+	return &FieldError{Problem: err.Error()}
 }
 
 func decodeStored(kind string, b []byte) (Resource, error) {
@@ -394,10 +418,6 @@ func decodeStored(kind string, b []byte) (Resource, error) {
 	r := info.New()
 	*r.Type() = TypeMeta{}
 	if err := json.Unmarshal(b, r); err != nil {
-		var wrong *json.UnmarshalTypeError
-		if errors.As(err, &wrong) {
-			return nil, fmt.Errorf("stored value: %s: want %s, not %s", wrong.Field, wanted(wrong.Type), wrong.Value)
-		}
 		return nil, fmt.Errorf("stored value: %w", err)
 	}
 	if k := r.Type().Kind; k != "" && k != kind {

@@ -83,11 +83,12 @@ func blockCIDR(s string) (string, bool) {
 }
 
 // decodeKV turns a resource's bytes into its object. The key, not the value,
-// says what it is called (a policy may be displayed under another name).
+// says what it is called (a policy may be displayed under another name). Of a
+// policy with an error it returns what v3.DecodeKV could read.
 func decodeKV(kv KV) (v3.Resource, error) {
 	obj, err := v3.DecodeKV(kv.Key, kv.Value)
 	if err != nil {
-		return nil, &Error{Op: "read", Object: kv.Key, Err: err}
+		return obj, &Error{Op: "read", Object: kv.Key, Err: err}
 	}
 	obj.Meta().ResourceVersion = formatRevision(kv.Revision)
 	return obj, nil

@@ -50,7 +50,8 @@ type Change struct {
 	// Raw is the stored value; nil when Deleted.
 	Raw []byte
 	// Object is the value of a resource, with stored members only: no default
-	// is filled in. Nil when Deleted, when Err is set, and for the IPAM kinds.
+	// is filled in. Nil when Deleted and for the IPAM kinds. When Err is set it
+	// is nil too, or what could be read of a policy: see v3.DecodeKV.
 	Object v3.Resource
 	// Err says why the value cannot be read. Other changes are unaffected.
 	Err error
@@ -202,7 +203,7 @@ func changesOf(items []item) []Change {
 		if !it.deleted && isResource(it.key) {
 			var err error
 			if ch.Object, err = decodeKV(KV{Key: it.key, Value: it.raw, Revision: it.rev}); err != nil {
-				ch.Object, ch.Err = nil, err
+				ch.Err = err
 			}
 		}
 		it.raw = nil
