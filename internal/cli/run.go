@@ -129,6 +129,8 @@ func (a *app) runConfig(flags *pflag.FlagSet, f runFlags) (node.Config, logConfi
 			errs = append(errs, err)
 		}
 	}
+	_, err = node.ParseName(cfg.Node)
+	note(err)
 	cfg.IP, err = nodeAddress("ip", pick("ip", f.IP, file.IP), false)
 	note(err)
 	cfg.IP6, err = nodeAddress("ip6", pick("ip6", f.IP6, file.IP6), true)
@@ -272,6 +274,9 @@ func checkPrefixes(list string) error {
 	for p := range strings.SplitSeq(list, ",") {
 		if !ifPrefix.MatchString(p) {
 			return fmt.Errorf("--interface-prefix %q: want 1–14 letters, digits, '_', '.', '-', or several such with commas", p)
+		}
+		if strings.HasPrefix("lo", p) {
+			return fmt.Errorf("--interface-prefix %q: it would claim the loopback interface", p)
 		}
 	}
 	return nil

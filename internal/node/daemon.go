@@ -43,18 +43,27 @@ type Config struct {
 
 var nodeName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
 
-// check fills in defaults and says what cannot be.
-func (c *Config) check() error {
-	c.Node = strings.ToLower(strings.TrimSpace(c.Node))
-	if c.Node == "" {
+// ParseName returns the name of a node as it is stored: in lower case, that of
+// the host if none is given.
+func ParseName(given string) (string, error) {
+	name := strings.ToLower(strings.TrimSpace(given))
+	if name == "" {
 		h, err := os.Hostname()
 		if err != nil {
-			return fmt.Errorf("--node: no name given and the host has none: %w", err)
+			return "", fmt.Errorf("--node: no name given and the host has none: %w", err)
 		}
-		c.Node = strings.ToLower(strings.TrimSpace(h))
+		name = strings.ToLower(strings.TrimSpace(h))
 	}
-	if len(c.Node) > 253 || !nodeName.MatchString(c.Node) {
-		return fmt.Errorf("--node %q: want a DNS name: lower-case letters, digits, '-' and '.', at most 253", c.Node)
+	if len(name) > 253 || !nodeName.MatchString(name) {
+		return "", fmt.Errorf("--node %.64q: want a DNS name: letters, digits, '-' and '.', at most 253", name)
+	}
+	return name, nil
+}
+
+// check fills in defaults and says what cannot be.
+func (c *Config) check() (err error) {
+	if c.Node, err = ParseName(c.Node); err != nil {
+		return err
 	}
 	if c.IP.IsValid() && !c.IP.Addr().Is4() {
 		return fmt.Errorf("--ip %s: want an IPv4 address with its subnet's length, such as 10.0.0.2/24", c.IP)

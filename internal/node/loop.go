@@ -99,9 +99,11 @@ type loop struct {
 	// What has to be compared with the kernel as a whole, and why the last
 	// attempt failed.
 	resyncACL, resyncRoutes, resyncLinks bool
-	failures                             map[string]error
-	retry                                time.Duration
-	retryAt                              <-chan time.Time
+	// aclSuspect: if the comparison finds a difference, somebody else made it.
+	aclSuspect bool
+	failures   map[string]error
+	retry      time.Duration
+	retryAt    <-chan time.Time
 
 	ctx          context.Context
 	routes       *route.Table    // nil until settings are known, as links
@@ -169,7 +171,7 @@ func (l *loop) run(ctx context.Context) error {
 			f()
 			continue
 		case <-l.aclChanged:
-			l.resyncACL = true
+			l.resyncACL, l.aclSuspect = true, true
 			l.converge()
 		case <-l.routeChanged:
 			l.attempt("routes", l.programRoutes)
@@ -190,6 +192,7 @@ func (l *loop) run(ctx context.Context) error {
 			l.finish()
 		case <-tick.C:
 			l.resyncACL, l.resyncRoutes, l.resyncLinks = true, true, true
+			l.aclSuspect = true
 			l.converge()
 		case <-l.retryAt:
 			l.retryAt = nil
@@ -334,7 +337,7 @@ func (l *loop) applySettings() error {
 	if err := l.d.acl.SetOptions(acl.Options{Prefixes: s.prefixes, HostAction: action}); err != nil {
 		return err
 	}
-	l.resyncACL = true
+	l.resyncACL, l.aclSuspect = true, false
 	if s.forwarding {
 		changed, err := endpoint.ConfigureHost(s.prefixes)
 		if err != nil {
@@ -482,10 +485,11 @@ func linkConfig(e *policy.Endpoint) endpoint.Config {
 
 func (l *loop) applyACL(ch policy.Changes) error {
 	if l.resyncACL {
-		l.resyncACL = false
+		suspect := l.aclSuspect
+		l.resyncACL, l.aclSuspect = false, false
 		before := l.d.acl.Stats().Commits
 		err := l.d.acl.Resync(l.model.index)
-		if l.live > 0 && ch.Empty() && l.d.acl.Stats().Commits > before {
+		if suspect && l.live > 0 && ch.Empty() && l.d.acl.Stats().Commits > before {
 			l.repaired("policy")
 		}
 		return err

@@ -55,7 +55,7 @@ func (m *model) apply(c store.Change) {
 		return
 	}
 	if c.Err != nil {
-		m.bad[c.Key] = problem{object: objectName(c), text: c.Err.Error()}
+		m.bad[c.Key] = problemOf(objectName(c), "", c.Err)
 		return
 	}
 	delete(m.bad, c.Key)
@@ -89,6 +89,12 @@ func (m *model) affinity(c store.Change) {
 	owner, block, ok := ipam.ParseAffinityKey(c.Key)
 	if !ok || owner != ipam.HostOwner(m.self) {
 		return
+	}
+	if !c.Deleted {
+		if _, err := ipam.DecodeAffinity(c.Raw); err != nil {
+			m.bad[c.Key] = problemOf(objectName(c), "", err)
+			return
+		}
 	}
 	m.touchedOrigin = true
 	if _, confirmed := ipam.ConfirmedBlock(owner, c.Key, c.Raw); confirmed && !c.Deleted {

@@ -91,7 +91,8 @@ func (l *loop) allProblems() (list []api.Problem) {
 		if p.Key.Namespace != "" {
 			name = p.Key.Namespace + "/" + name
 		}
-		list = append(list, api.Problem{Object: p.Key.Kind + " " + name, Field: p.Field, Text: p.Err.Error()})
+		shown := problemOf(p.Key.Kind+" "+name, p.Field, p.Err)
+		list = append(list, api.Problem{Object: shown.object, Field: shown.field, Text: shown.text})
 	}
 	for _, part := range sortedKeys(l.problems) {
 		for _, p := range l.problems[part] {
