@@ -19,6 +19,7 @@ import (
 	"github.com/muslin-net/muslin/internal/lab"
 	"github.com/muslin-net/muslin/internal/lab/cluster"
 	"github.com/muslin-net/muslin/internal/lab/labtest"
+	"github.com/muslin-net/muslin/internal/node/api"
 	"github.com/muslin-net/muslin/internal/store"
 )
 
@@ -299,4 +300,13 @@ func containsAll(s string, words []string) bool {
 		}
 	}
 	return true
+}
+
+// routesOf are a server's routes as its daemon lists them.
+func routesOf(t *testing.T, n *cluster.Node) (list []api.Route) {
+	t.Helper()
+	if err := n.API().Get(t.Context(), "/v1/routes", nil, &list); err != nil {
+		t.Fatal(err)
+	}
+	return list
 }
