@@ -3,9 +3,11 @@
 package e2e
 
 import (
+	"context"
 	enc "encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
@@ -20,6 +22,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/muslin-net/muslin/internal/lab"
+	"github.com/muslin-net/muslin/internal/lab/cluster"
+	"github.com/muslin-net/muslin/internal/store"
 )
 
 // This page reads the kernel of a server without the help of the code that
@@ -349,6 +353,21 @@ func quiet(t *testing.T, when string, ms ...*monitor) {
 			t.Errorf("%s: the kernel was changed:\n%s", when, strings.Join(got, "\n"))
 		}
 	}
+}
+
+// openDatastore opens the datastore on the first server beside all daemons.
+func openDatastore(t *testing.T, c *cluster.Cluster) *store.Client {
+	t.Helper()
+	n := c.Nodes[0]
+	client, err := store.Open(context.Background(), store.Config{
+		Endpoints: []string{"http://127.0.0.1:2379"},
+		Dial:      func(ctx context.Context, addr string) (net.Conn, error) { return n.Dial(ctx, "tcp", addr) },
+	}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return client
 }
 
 // gatewayMAC is the MAC of the host side of every interface we make.

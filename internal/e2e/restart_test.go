@@ -157,11 +157,7 @@ func TestRestartIsInvisible(t *testing.T) {
 		}
 	}
 	// They were kept out by the policy and by nothing else.
-	apply(t, g.Cluster, `
-kind: GlobalNetworkPolicy
-metadata: {name: everybody}
-spec: {selector: all(), order: 1, types: [Ingress, Egress], ingress: [{action: Allow}], egress: [{action: Allow}]}
-`)
+	apply(t, g.Cluster, allowAllFirst)
 	forbidden.running(t)
 }
 
