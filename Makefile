@@ -35,7 +35,7 @@ bench: ## micro benchmarks; BENCH=regexp selects
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m -p 1 ./...
 
 bench-agent: build ## the agent under load: first packet, memory, cold start (root)
-	$(BIN) lab bench-agent
+	$(GO) run ./internal/bench/agent
 
 fuzz: ## every fuzz target for FUZZTIME (30s) each
 	@GO='$(GO)' hack/fuzz $(FUZZTIME)

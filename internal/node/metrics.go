@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/muslin-net/muslin/internal/acl"
 	"github.com/muslin-net/muslin/internal/bgp"
 	"github.com/muslin-net/muslin/internal/node/api"
 )
@@ -32,6 +33,9 @@ var (
 	descObjects  = prometheus.NewDesc("muslin_objects", "What this node has, by kind.", []string{"kind"}, nil)
 	descProblems = prometheus.NewDesc("muslin_problems", "Objects in error.", nil, nil)
 	descRepairs  = prometheus.NewDesc("muslin_drift_repaired_total", "Changes by others that were put back, by kind.", []string{"kind"}, nil)
+	descCommits  = prometheus.NewDesc("muslin_acl_commits_total", "Transactions of the packet filter.", nil, nil)
+	descMessages = prometheus.NewDesc("muslin_acl_messages_total", "Netlink messages in these transactions.", nil, nil)
+	descFailed   = prometheus.NewDesc("muslin_acl_failed_total", "Transactions of the packet filter that the kernel refused.", nil, nil)
 	descPeerUp   = prometheus.NewDesc("muslin_bgp_peer_up", "1 when the session is Established.", []string{"peer", "address"}, nil)
 	descPeerIn   = prometheus.NewDesc("muslin_bgp_peer_received_routes", "Routes in Adj-RIB-In.", []string{"peer", "address"}, nil)
 )
@@ -46,7 +50,8 @@ func (c statusCollector) Collect(out chan<- prometheus.Metric) {
 	defer cancel()
 	var s api.Status
 	s, _ = c.d.board.read()
-	c.d.loop.call(ctx, func() { c.d.loop.fill(&s) })
+	var written acl.Stats
+	c.d.loop.call(ctx, func() { c.d.loop.fill(&s); written = c.d.acl.Stats() })
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
@@ -59,6 +64,9 @@ func (c statusCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	for kind, n := range s.Repairs {
 		out <- prometheus.MustNewConstMetric(descRepairs, prometheus.CounterValue, float64(n), kind)
+	}
+	for desc, n := range map[*prometheus.Desc]int{descCommits: written.Commits, descMessages: written.Messages, descFailed: written.Failed} {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n))
 	}
 	for _, p := range c.d.speaker.Peers() {
 		gauge(descPeerUp, boolValue(p.State == bgp.Established.String()), p.Name, p.Addr.String())

@@ -54,7 +54,7 @@ var only = []struct {
 		"flags and usage text belong to the command line"},
 	{[]string{module + "/internal/cli"}, []string{"cmd/muslin"},
 		"the command line is the outermost edge; nothing inside depends on it"},
-	{[]string{module + "/internal/lab"}, []string{"internal/demo", "internal/cli", "cmd/muslin"},
+	{[]string{module + "/internal/lab"}, []string{"internal/demo", "internal/bench", "internal/cli", "cmd/muslin"},
 		"the lab runs the product, not the other way round"},
 }
 
