@@ -274,7 +274,16 @@ func TestNode_WhatIsAnnounced(t *testing.T) {
 	learns(t, n1, false)
 	learns(t, n2, false)
 
-	// Every endpoint on its own: for all nodes, then for one of them.
+	// Every endpoint on its own: for all nodes, then for one of them. No packet
+	// is lost on the way from one to the other.
+	var flows []*lab.Flow
+	for _, six := range []bool{false, true} {
+		f, err := lab.StartFlow(lab.FlowConfig{From: a.Namespace, Src: a.addr[six], To: b.Namespace, Dst: netip.AddrPortFrom(b.addr[six], 9999), PPS: 500, Echo: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		flows = append(flows, f)
+	}
 	apply(t, c, "kind: FelixConfiguration\nmetadata: {name: default}\nspec: {routeSource: WorkloadIPs}\n")
 	learns(t, n1, true)
 	learns(t, n2, true)
@@ -293,6 +302,11 @@ func TestNode_WhatIsAnnounced(t *testing.T) {
 	remove("felixconfig", "node.n1")
 	learns(t, n2, false)
 	both("blocks again")
+	for _, f := range flows {
+		if r := f.Stop(time.Second); r.Lost > 0 {
+			t.Errorf("routeSource changed under a flow: %v", r)
+		}
+	}
 
 	// A pool that stays at home, in one family.
 	pool, err := n1.Muslin(t.Context(), "get", "ippool", "default-ipv4-ippool", "-o", "yaml", "--export")
