@@ -313,7 +313,7 @@ spec: {nodeMeshMaxRestartTime: 5s}
 `)
 	a, b, dead := attach(t, c.Nodes[0], "a"), attach(t, c.Nodes[1], "b"), attach(t, c.Nodes[2], "dead")
 	settle(t, c, a, b, dead)
-	flows, kept := newStreams(20000), streams{}
+	flows, kept := newStreams(20000), newStreams(21000)
 	flows.begin(t, a, dead, 100, true)
 	flows.begin(t, dead, b, 100, true)
 	kept.begin(t, a, b, 100, true)
