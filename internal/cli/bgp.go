@@ -79,6 +79,8 @@ With --received or --advertised, the routes exchanged with a peer instead.`,
 	f.BoolVar(&received, "received", false, "what peers sent, before selection")
 	f.BoolVar(&advertised, "advertised", false, "what is sent to peers")
 	f.BoolVar(&count, "count", false, "only the number of routes")
+	_ = cmd.RegisterFlagCompletionFunc("peer", a.completePeers)
+	_ = cmd.RegisterFlagCompletionFunc("prefix", cobra.NoFileCompletions)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := checkForm(*form, answerForms); err != nil {
 			return err

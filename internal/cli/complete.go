@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/node/api"
 )
 
 // completionTime bounds what a key press may cost.
@@ -69,4 +70,21 @@ func (a *app) names(kind, namespace string, given []string, partial string) []st
 		}
 	}
 	return out
+}
+
+// completePeers completes the names of the daemon's BGP sessions.
+func (a *app) completePeers(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	ctx, cancel := context.WithTimeout(context.Background(), completionTime)
+	defer cancel()
+	var got api.Peers
+	if a.daemon().Get(ctx, "/v1/bgp/peers", nil, &got) != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var out []string
+	for _, p := range got.Peers {
+		if p.Name != "" {
+			out = append(out, p.Name)
+		}
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
 }

@@ -20,7 +20,6 @@ func (a *app) serverCommands() []*cobra.Command {
 		a.runCommand(),
 		a.aclCommand(),
 		a.teardownCommand(),
-		a.demoCommand(),
 		a.statusCommand(),
 		a.endpointCommand(),
 		a.bgpCommand(),
