@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
+	"github.com/muslin-net/muslin/internal/lab"
 	"github.com/muslin-net/muslin/internal/lab/cluster"
 	"github.com/muslin-net/muslin/internal/node/api"
 )
@@ -159,6 +162,50 @@ func TestRestartIsInvisible(t *testing.T) {
 	// They were kept out by the policy and by nothing else.
 	apply(t, g.Cluster, allowAllFirst)
 	forbidden.running(t)
+}
+
+// TestRestartCatchesUp changes policy and takes an endpoint away while the
+// agent of their server is dead. Its successor applies just that.
+func TestRestartCatchesUp(t *testing.T) {
+	g := startGuarded(t, 2)
+	exchanged(t, g.Cluster)
+	ctx := context.Background()
+	n, a2, b2, stranger := g.Nodes[1], g.members[2], g.members[3], g.strangers[0]
+	allowed, opened := newStreams(20000), newStreams(21000)
+	allowed.begin(t, g.members[0], a2, 100, true)
+	opened.begin(t, stranger, a2, 100, false)
+	allowed.running(t)
+	n.Kill()
+	apply(t, g.Cluster, allowAllFirst)
+	if out, err := g.Nodes[0].Muslin(ctx, "delete", "workloadendpoint", "n2-muslin-b2-eth0"); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	time.Sleep(aftermath)
+	if d := opened.delivered(); d > 0 {
+		t.Errorf("%d datagrams passed a server whose agent is dead", d)
+	}
+	if reached := g.members[0].Probe(ctx, lab.Probe{Proto: lab.ICMP, Dst: b2.V4}); reached.Verdict != lab.Reached {
+		t.Errorf("an endpoint went before anybody could take it away: %v", reached.Verdict)
+	}
+	if err := n.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.AllLive(ctx, 10*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	opened.running(t)
+	for _, x := range b2.Addrs {
+		if r, ok := ourRoute(t, n.Namespace, func(r netlink.Route) bool { return r.Dst.IP.Equal(x.AsSlice()) && isHost(r) }); ok {
+			t.Errorf("the route of an endpoint that was deleted is there: %s", routeText(r))
+		}
+		if o := g.members[0].Probe(ctx, lab.Probe{Proto: lab.ICMP, Dst: x, Timeout: 200 * time.Millisecond}); o.Verdict == lab.Reached {
+			t.Errorf("%v answers, whose endpoint was deleted", x)
+		}
+	}
+	if hasGateway(t, n, b2.Interface) {
+		t.Errorf("%s of an endpoint that was deleted has gateway addresses", b2.Interface)
+	}
+	allowed.lossless(t)
 }
 
 // hears makes sure that a monitor would notice.
