@@ -19,7 +19,6 @@ func (a *app) serverCommands() []*cobra.Command {
 	return []*cobra.Command{
 		a.runCommand(),
 		a.aclCommand(),
-		a.teardownCommand(),
 		a.statusCommand(),
 		a.endpointCommand(),
 		a.bgpCommand(),

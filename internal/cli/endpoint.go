@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -150,15 +151,21 @@ attach made. The network namespace itself stays.`,
 			return out, cobra.ShellCompDirectiveNoFileComp
 		},
 	}
+	var inner string
 	cmd.Flags().StringVarP(&namespace, "namespace", "n", "default", "`namespace` of the WorkloadEndpoint")
+	cmd.Flags().StringVar(&inner, "interface", "eth0", "`name` of the interface inside, as given to attach")
 	cmd.RunE = func(cmd *cobra.Command, words []string) error {
+		q := url.Values{}
+		if cmd.Flags().Changed("interface") {
+			q.Set("interface", inner)
+		}
 		var errs []error
 		for _, name := range words {
 			if name == "" || strings.Contains(name, "/") {
 				return usagef("name %q: names have no '/'; give the namespace with -n", name)
 			}
 			ctx, cancel := ask(cmd)
-			err := a.daemon().Delete(ctx, "/v1/endpoints/"+namespace+"/"+name, nil, nil)
+			err := a.daemon().Delete(ctx, "/v1/endpoints/"+namespace+"/"+name, q, nil)
 			cancel()
 			if err != nil {
 				errs = append(errs, fmt.Errorf("detach %s/%s: %w", namespace, name, err))

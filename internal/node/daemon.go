@@ -232,7 +232,7 @@ func (d *Daemon) openReconcilers() (err error) {
 	if err != nil {
 		return err
 	}
-	d.speaker = bgp.New(bgp.Options{Log: d.log.With("part", "bgp"), Restarting: ownRoutes(), OnState: d.sessionChanged})
+	d.speaker = bgp.New(bgp.Options{Log: d.log.With("part", "bgp"), Restarting: ownRoutes()})
 	return nil
 }
 

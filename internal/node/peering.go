@@ -83,7 +83,12 @@ func peering(in peeringInput) (cfg bgp.Config, problems []problem) {
 		byAddr[p.Addr] = p
 	}
 	problems = append(problems, in.explicit(self, port, add)...)
-	if in.meshEnabled() && self.cluster == "" {
+	mesh := in.meshEnabled() && self.cluster == ""
+	if mesh && in.global != nil && in.global.Spec.NodeMeshPassword != nil {
+		mesh = false
+		problems = append(problems, problem{object: "BGPConfiguration default", field: "spec.nodeMeshPassword", text: "cannot be honoured yet, so there are no sessions between nodes: remove it to peer without"})
+	}
+	if mesh {
 		for _, name := range sortedKeys(in.nodes) {
 			if name == in.self {
 				continue
@@ -146,6 +151,15 @@ func (in *peeringInput) explicit(self nodeAddr, port uint16, add func(bgp.PeerCo
 			bad("spec.nodeSelector", "%v", err)
 			continue
 		}
+		if local || p.Spec.PeerSelector != "" {
+			if field := unenforced(p); field != "" {
+				bad(field, "cannot be honoured yet, so there is no session: remove it to peer without")
+				continue
+			}
+			if p.Spec.TTLSecurity != nil && *p.Spec.TTLSecurity > 0 {
+				bad("spec.ttlSecurity", "is not enforced yet: the session is set up without")
+			}
+		}
 		if p.Spec.PeerSelector != "" {
 			problems = append(problems, in.bySelector(name, p, self, local, add)...)
 			continue
@@ -178,6 +192,18 @@ func (in *peeringInput) explicit(self nodeAddr, port uint16, add func(bgp.PeerCo
 		add(c)
 	}
 	return problems
+}
+
+// unenforced names a member that protects a session and that this version does
+// not act on. Without it the session would be more open than was asked for.
+func unenforced(p *v3.BGPPeer) string {
+	switch {
+	case p.Spec.Password != nil:
+		return "spec.password"
+	case len(p.Spec.Filters) > 0:
+		return "spec.filters"
+	}
+	return ""
 }
 
 // bySelector adds sessions to the nodes that a BGPPeer's peerSelector selects,

@@ -150,6 +150,27 @@ spec: {node: b, peerSelector: has(rr)}
 `,
 			want: []string{"b 10.0.0.10:179 from 10.0.0.1 as 64512"},
 		},
+		{
+			name: "what would protect a session and cannot be honoured leaves it out", self: "c",
+			docs: threeNodes + `---
+kind: BGPConfiguration
+metadata: {name: default}
+spec: {nodeToNodeMeshEnabled: true, nodeMeshPassword: {secretKeyRef: {name: s, key: k}}}
+---
+kind: BGPPeer
+metadata: {name: secret}
+spec: {peerIP: "fd00::fe", asNumber: 64999, password: {secretKeyRef: {name: s, key: k}}}
+---
+kind: BGPPeer
+metadata: {name: filtered}
+spec: {peerIP: "fd00::fd", asNumber: 64999, filters: [f]}
+---
+kind: BGPPeer
+metadata: {name: far}
+spec: {peerIP: "fd00::fc", asNumber: 64999, ttlSecurity: 1}
+`,
+			want: []string{"far [fd00::fc]:179 from fd00::c as 64999"}, problems: 4,
+		},
 		{name: "no node of ours", self: "x", docs: threeNodes, problems: 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -168,7 +189,7 @@ func TestPeeringOptions(t *testing.T) {
 	cfg, problems := peering(input(t, "a", threeNodes+`---
 kind: BGPPeer
 metadata: {name: tor}
-spec: {peerIP: 10.0.0.254, asNumber: 64999, localASNumber: 65010, keepaliveTime: 10s, maxRestartTime: 30s, nextHopMode: Self, ttlSecurity: 2}
+spec: {peerIP: 10.0.0.254, asNumber: 64999, localASNumber: 65010, keepaliveTime: 10s, maxRestartTime: 30s, nextHopMode: Self}
 `))
 	if len(problems) > 0 {
 		t.Fatal(problems)
@@ -178,7 +199,7 @@ spec: {peerIP: 10.0.0.254, asNumber: 64999, localASNumber: 65010, keepaliveTime:
 		t.Fatal("no session to tor")
 	}
 	p := cfg.Peers[i]
-	if p.LocalASN != 65010 || p.Keepalive != 10*time.Second || p.HoldTime != 30*time.Second || p.RestartTime != 30*time.Second || p.NextHopMode != bgp.NextHopSelf || p.TTLSecurity != 2 {
+	if p.LocalASN != 65010 || p.Keepalive != 10*time.Second || p.HoldTime != 30*time.Second || p.RestartTime != 30*time.Second || p.NextHopMode != bgp.NextHopSelf {
 		t.Errorf("options are not as written: %+v", p)
 	}
 }

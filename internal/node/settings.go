@@ -25,7 +25,6 @@ type settings struct {
 	metric4       int
 	metric6       int
 	forwarding    bool
-	ipv6          bool
 }
 
 func (s settings) equal(o settings) bool {
@@ -49,7 +48,6 @@ var known = []setting{
 	{"ipv4NormalRoutePriority", "IPv4NormalRoutePriority", "1024"},
 	{"ipv6NormalRoutePriority", "IPv6NormalRoutePriority", "1024"},
 	{"ipForwarding", "IPForwarding", "Enabled"},
-	{"ipv6Support", "Ipv6Support", "true"},
 }
 
 // felixSources are the places a setting may come from, apart from a flag.
@@ -143,9 +141,6 @@ func (s *settings) set(field, v string) error {
 	case "ipForwarding":
 		v, err = oneOf("Enabled", "Disabled")
 		s.forwarding = v == "Enabled"
-	case "ipv6Support":
-		v, err = oneOf("true", "false", "1", "0", "yes", "no", "t", "f", "y", "n")
-		s.ipv6 = slices.Contains([]string{"true", "1", "yes", "t", "y"}, v)
 	}
 	return err
 }

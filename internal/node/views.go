@@ -310,16 +310,6 @@ func (d *Daemon) getACL(r *http.Request) (any, error) {
 	return map[string]string{"text": text}, nil
 }
 
-// sessionChanged logs session changes and counts them.
-func (d *Daemon) sessionChanged(c bgp.StateChange) {
-	switch {
-	case c.To == bgp.Established:
-		d.log.Info("BGP session is up", "peer", c.Peer, "address", c.Addr)
-	case c.From == bgp.Established:
-		d.log.Warn("BGP session is down", "peer", c.Peer, "address", c.Addr, "reason", c.Reason)
-	}
-}
-
 // installed is the number of our routes that the kernel has.
 func (l *loop) installed() int {
 	if l.routes == nil {

@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/url"
 	"os"
@@ -16,11 +15,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/srv"
-	"sigs.k8s.io/yaml"
 )
-
-// DefaultConfigFile is where calicoctl keeps its connection settings.
-const DefaultConfigFile = "/etc/calico/calicoctl.cfg"
 
 const (
 	// requestTimeout bounds one request; a caller's own deadline may be shorter.
@@ -50,19 +45,6 @@ type Config struct {
 // IsZero reports whether no endpoint is configured at all.
 func (c Config) IsZero() bool { return len(c.Endpoints) == 0 && c.DiscoverySRV == "" }
 
-// LoadConfig reads path in calicoctl's form if it exists, and the environment
-// otherwise, as calicoctl does. An empty path means DefaultConfigFile.
-func LoadConfig(path string) (Config, error) {
-	if path == "" {
-		path = DefaultConfigFile
-	}
-	cfg, err := ConfigFromFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return ConfigFromEnv()
-	}
-	return cfg, err
-}
-
 // ConfigFromEnv reads the ETCD_* variables of calicoctl. Without any of them
 // the result IsZero.
 func ConfigFromEnv() (Config, error) {
@@ -91,59 +73,6 @@ func SplitEndpoints(s string) []string {
 		}
 	}
 	return out
-}
-
-type calicoAPIConfig struct {
-	Kind       string `json:"kind"`
-	APIVersion string `json:"apiVersion"`
-	Spec       struct {
-		DatastoreType    string `json:"datastoreType"`
-		EtcdEndpoints    string `json:"etcdEndpoints"`
-		EtcdDiscoverySrv string `json:"etcdDiscoverySrv"`
-		EtcdUsername     string `json:"etcdUsername"`
-		EtcdPassword     string `json:"etcdPassword"`
-		EtcdKeyFile      string `json:"etcdKeyFile"`
-		EtcdCertFile     string `json:"etcdCertFile"`
-		EtcdCACertFile   string `json:"etcdCACertFile"`
-		EtcdKey          string `json:"etcdKey"`
-		EtcdCert         string `json:"etcdCert"`
-		EtcdCACert       string `json:"etcdCACert"`
-	} `json:"spec"`
-}
-
-// ConfigFromFile reads a CalicoAPIConfig. A missing file is fs.ErrNotExist.
-func ConfigFromFile(path string) (Config, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return Config{}, err
-	}
-	var f calicoAPIConfig
-	if err := yaml.Unmarshal(b, &f); err != nil {
-		return Config{}, fmt.Errorf("%s: %w", path, err)
-	}
-	if f.Kind != "" && f.Kind != "CalicoAPIConfig" {
-		return Config{}, fmt.Errorf("%s: kind is %q, want CalicoAPIConfig", path, f.Kind)
-	}
-	if f.APIVersion != "" && f.APIVersion != "projectcalico.org/v3" {
-		return Config{}, fmt.Errorf("%s: apiVersion is %q, want projectcalico.org/v3", path, f.APIVersion)
-	}
-	s := f.Spec
-	if s.DatastoreType != "" && s.DatastoreType != "etcdv3" {
-		return Config{}, fmt.Errorf("%s: spec.datastoreType is %q; only etcdv3 is supported", path, s.DatastoreType)
-	}
-	cfg := Config{
-		Endpoints:    SplitEndpoints(s.EtcdEndpoints),
-		DiscoverySRV: s.EtcdDiscoverySrv,
-		Username:     s.EtcdUsername,
-		Password:     NewSecret(s.EtcdPassword),
-		KeyFile:      s.EtcdKeyFile,
-		CertFile:     s.EtcdCertFile,
-		CAFile:       s.EtcdCACertFile,
-		Key:          NewSecret(s.EtcdKey),
-		Cert:         s.EtcdCert,
-		CA:           s.EtcdCACert,
-	}
-	return cfg, cfg.check(path)
 }
 
 func (c Config) check(where string) error {

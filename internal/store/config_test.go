@@ -5,12 +5,8 @@ package store
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -74,37 +70,6 @@ func TestConfigFromEnv(t *testing.T) {
 		t.Setenv("ETCD_ENDPOINTS", bad)
 		t.Setenv("ETCD_KEY_FILE", "")
 		if _, err := ConfigFromEnv(); err == nil || !strings.Contains(err.Error(), bad) {
-			t.Errorf("%q: %v", bad, err)
-		}
-	}
-}
-
-func TestConfigFromFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "calicoctl.cfg")
-	if _, err := ConfigFromFile(path); !errors.Is(err, fs.ErrNotExist) {
-		t.Fatal(err)
-	}
-	write := func(s string) {
-		if err := os.WriteFile(path, []byte(s), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write(`apiVersion: projectcalico.org/v3
-kind: CalicoAPIConfig
-metadata:
-spec:
-  datastoreType: etcdv3
-  etcdEndpoints: http://10.0.0.1:2379,http://10.0.0.2:2379
-  etcdUsername: u
-  etcdPassword: p
-`)
-	cfg, err := LoadConfig(path)
-	if err != nil || len(cfg.Endpoints) != 2 || cfg.Password.Reveal() != "p" {
-		t.Fatalf("%+v, %v", cfg, err)
-	}
-	for _, bad := range []string{"kind: Pod", "spec: {datastoreType: kubernetes}", "spec: {etcdEndpoints: x}", "spec: {etcdCert: x}", "{"} {
-		write(bad)
-		if _, err := ConfigFromFile(path); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
