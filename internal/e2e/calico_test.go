@@ -166,6 +166,18 @@ func TestCalicoFormat_Openstack(t *testing.T) {
 	for _, m := range []*machine{a, b, r} {
 		wantLinkRoute(t, m)
 	}
+	// Where we differ from Calico on purpose.
+	for _, m := range []*machine{a, b, r} {
+		for _, key := range []string{"net/ipv4/conf/%s/proxy_arp", "net/ipv4/conf/%s/route_localnet", "net/ipv6/conf/%s/proxy_ndp"} {
+			if v, err := m.node.Sysctl(fmt.Sprintf(key, m.tap)); err != nil || v != "0" {
+				t.Errorf(key+" is %s (%v), want 0", m.tap, v, err)
+			}
+		}
+	}
+	foreign := netip.MustParsePrefix("10.99.0.0/24") // removeExternalRoutes is false unless set
+	if err := a.node.AddRoute(foreign, netip.Addr{}, a.tap); err != nil {
+		t.Fatal(err)
+	}
 	// No pool and no block: every endpoint is announced on its own.
 	wantVia(t, c.Nodes[1].Namespace, "10.65.0.2/32", "10.0.0.1")
 	wantVia(t, c.Nodes[1].Namespace, "fd65::2/128", "fd00::1")
@@ -234,6 +246,9 @@ func TestCalicoFormat_Openstack(t *testing.T) {
 	openstackPort(d, "n1", "dev-1", "port-1", "tapport-1", "fa:16:3e:00:00:01", "sg1", "", "10.65.0.2", "fd65::2")
 	live(t, c)
 	judge(t, b.asks("ssh again", a, lab.TCP, 22, true), r.asks("web again", a, lab.TCP, 80, true))
+	if len(kernelRoutes(t, a.node.Namespace, foreign)) != 1 {
+		t.Error("somebody else's route on an interface of ours is gone")
+	}
 	if err := d.Delete(t.Context(), first, 0); err != nil {
 		t.Fatal(err)
 	}
