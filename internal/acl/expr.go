@@ -301,6 +301,17 @@ func (r *rb) portIn(e end, set string, not bool) *rb {
 	return r.say("th %s %s@%s", e.port, notWord(not), set)
 }
 
+// portOf matches a port in a list of single ones, a part of setPorts.
+func (r *rb) portOf(e end, list *set) *rb {
+	r.expr("immediate", func(b *buf) {
+		b.u32(unix.NFTA_IMMEDIATE_DREG, reg1)
+		b.value(unix.NFTA_IMMEDIATE_DATA, []byte(list.part))
+	})
+	r.payload(expr.PayloadBaseTransportHeader, e.portOff(), 2, reg2)
+	r.in(setPorts, false)
+	return r.say("%s . th %s @%s", list.part, e.port, setPorts)
+}
+
 // portRange matches a port between two, which may be equal.
 func (r *rb) portRange(e end, lo, hi uint16, not bool) *rb {
 	r.payload(expr.PayloadBaseTransportHeader, e.portOff(), 2, reg1)

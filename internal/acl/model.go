@@ -75,6 +75,7 @@ var (
 	setIfPolicy = &setType{unix.NFT_SET_MAP, typeIfname, 16, concat(typeIfname, typeIfname), "ifname : ifname . ifname"}
 	setIfIPv4   = &setType{0, concat(typeIfname, typeIPv4), 20, 0, "ifname . ipv4_addr"}
 	setIfIPv6   = &setType{0, concat(typeIfname, typeIPv6), 32, 0, "ifname . ipv6_addr"}
+	setListPort = &setType{0, concat(typeIfname, typePort), 20, 0, "ifname . inet_service"} // a name of 16 bytes
 	setIfEther  = &setType{0, concat(typeIfname, typeEther), 24, 0, "ifname . ether_addr"}
 	setIPv4     = &setType{unix.NFT_SET_INTERVAL, typeIPv4, 4, 0, "ipv4_addr; flags interval"}
 	setIPv6     = &setType{unix.NFT_SET_INTERVAL, typeIPv6, 16, 0, "ipv6_addr; flags interval"}
@@ -88,13 +89,15 @@ var (
 )
 
 // set is a set as it should be. Its elements are constant, or come from the
-// endpoints, or are the members of the policy set id that fam can hold.
+// endpoints, or are the members of the policy set id that fam can hold. One
+// that is a part is no set of the kernel: its elements are in setPorts.
 type set struct {
 	name    string
 	typ     *setType
 	comment string
 	static  bool   // one of the table's own, filled by the endpoints
 	elems   []elem // of a constant set
+	part    string // what the elements of a part begin with
 	id      policy.SetID
 	kind    policy.SetKind
 	fam     *family

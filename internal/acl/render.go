@@ -3,8 +3,10 @@
 package acl
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables/expr"
 	"github.com/muslin-net/muslin/internal/policy"
@@ -126,17 +128,19 @@ func (r *renderer) policyRule(c *chain, ru *policy.Rule, next, note string) {
 		if !possible(ru, f) {
 			continue
 		}
+		room := maxSpelled
+		src, dst := choices(&ru.Src, f, &room), choices(&ru.Dst, f, &room)
 		for _, icmp := range icmpCases(ru) {
 			for _, pc := range portCases(ru) {
-				for _, sp := range portChoices(&ru.Src) {
-					for _, dp := range portChoices(&ru.Dst) {
+				for _, from := range src {
+					for _, to := range dst {
 						b := r.rule()
 						if f != nil {
 							b.is(f)
 						}
 						r.protocol(c, b, ru, f, icmp, pc)
-						r.end(c, b, source, &ru.Src, f, sp, pc)
-						r.end(c, b, destination, &ru.Dst, f, dp, pc)
+						r.end(c, b, source, &ru.Src, f, from, pc)
+						r.end(c, b, destination, &ru.Dst, f, to, pc)
 						r.action(b, ru.Action, next)
 						c.add(b.done(note))
 					}
@@ -144,6 +148,47 @@ func (r *renderer) policyRule(c *chain, ru *policy.Rule, next, note string) {
 			}
 		}
 	}
+}
+
+// maxSpelled bounds the rules that a short list of networks is spelled out
+// into. A set for each list would be one lookup instead of a few comparisons,
+// but the kernel finds a set by walking the list of all sets, comparing names,
+// for every rule that mentions one: with thousands of sets that is most of what
+// a commit costs. Lists of ports share one set for the same reason (portList).
+const maxSpelled = 4
+
+// choice is one alternative of what an end of a rule may be. Its networks and
+// ports are those of one kernel rule. Alternatives exclude each other.
+type choice struct {
+	nets []netip.Prefix
+	port portChoice
+}
+
+func choices(m *policy.Match, f *family, room *int) (out []choice) {
+	ports := portChoices(m)
+	nets := [][]netip.Prefix{nil}
+	if f != nil {
+		nets = spell(mergeNets(m.Nets, f), room)
+	}
+	for _, n := range nets {
+		for _, p := range ports {
+			out = append(out, choice{n, p})
+		}
+	}
+	return out
+}
+
+// spell splits a list of networks into its elements if there is room for so
+// many, else leaves it in one piece.
+func spell(list []netip.Prefix, room *int) (out [][]netip.Prefix) {
+	if len(list) < 2 || len(list) > *room {
+		return [][]netip.Prefix{list}
+	}
+	*room /= len(list)
+	for i := range list {
+		out = append(out, list[i:i+1])
+	}
+	return out
 }
 
 func (r *renderer) action(b *rb, a policy.Action, next string) {
@@ -320,10 +365,10 @@ func icmpMatch(b *rb, f *family, m *policy.ICMPMatch, not bool) {
 }
 
 // end appends the conditions on one end of the packet.
-func (r *renderer) end(c *chain, b *rb, e end, m *policy.Match, f *family, choice portChoice, pc portCase) {
+func (r *renderer) end(c *chain, b *rb, e end, m *policy.Match, f *family, which choice, pc portCase) {
 	if f != nil {
-		r.nets(c, b, e, m.Nets, f, false)
-		r.nets(c, b, e, m.NotNets, f, true)
+		r.nets(c, b, e, which.nets, f, false)
+		r.nets(c, b, e, mergeNets(m.NotNets, f), f, true)
 		for _, id := range m.Sets {
 			b.addrIn(f, e, use(c, r.netSet(id, f)), false)
 		}
@@ -331,10 +376,10 @@ func (r *renderer) end(c *chain, b *rb, e end, m *policy.Match, f *family, choic
 			b.addrIn(f, e, use(c, r.netSet(id, f)), true)
 		}
 	}
-	if choice.set != "" {
-		b.endIn(f, e, use(c, portSet(choice.set, f)), false)
+	if which.port.set != "" {
+		b.endIn(f, e, use(c, portSet(which.port.set, f)), false)
 	}
-	r.ports(c, b, e, choice.ports, false)
+	r.ports(c, b, e, which.port.ports, false)
 	if pc == portIsOther {
 		return
 	}
@@ -350,11 +395,12 @@ func use(c *chain, s *set) string {
 }
 
 func (r *renderer) nets(c *chain, b *rb, e end, nets []netip.Prefix, f *family, not bool) {
-	nets = mergeNets(nets, f)
 	switch {
 	case len(nets) == 0 || nets[0].Bits() == 0:
-	case len(nets) == 1:
-		b.addr(f, e, nets[0], not)
+	case len(nets) == 1, not && len(nets) <= maxSpelled:
+		for _, p := range nets { // a negated list is none of its elements
+			b.addr(f, e, p, not)
+		}
 	default:
 		var es []elem
 		for _, p := range nets {
@@ -367,8 +413,14 @@ func (r *renderer) nets(c *chain, b *rb, e end, nets []netip.Prefix, f *family, 
 func (r *renderer) ports(c *chain, b *rb, e end, ports []policy.PortRange, not bool) {
 	switch {
 	case len(ports) == 0:
-	case len(ports) == 1:
-		b.portRange(e, ports[0].Min, ports[0].Max, not)
+	case len(ports) == 1, not && len(ports) <= maxSpelled:
+		for _, p := range ports {
+			b.portRange(e, p.Min, p.Max, not)
+		}
+	case !not && singles(ports):
+		s := portList(ports)
+		use(c, s)
+		b.portOf(e, s)
 	default:
 		var es []elem
 		for _, p := range ports {
@@ -376,6 +428,24 @@ func (r *renderer) ports(c *chain, b *rb, e end, ports []policy.PortRange, not b
 		}
 		b.portIn(e, use(c, constSet("cp", setPort, es)), not)
 	}
+}
+
+func singles(ports []policy.PortRange) bool {
+	return !slices.ContainsFunc(ports, func(p policy.PortRange) bool { return p.Min != p.Max })
+}
+
+// portList is a list of single ports: a part of setPorts, whose elements begin
+// with the list's name.
+func portList(ports []policy.PortRange) *set {
+	var keys []byte
+	for _, p := range ports {
+		keys = binary.BigEndian.AppendUint16(keys, p.Min)
+	}
+	s := &set{name: "pl-" + hashName(string(keys)), part: hashName(string(keys))[:16], typ: setListPort}
+	for i := range ports {
+		s.elems = append(s.elems, elem{key: s.part + string(keys[2*i:2*i+2]) + "\x00\x00", owner: s.owner()})
+	}
+	return s
 }
 
 func addrSet(f *family) *setType {

@@ -405,9 +405,16 @@ func (g *stager) settleSets() {
 		switch {
 		case st.refs > 0 && !st.live:
 			st.live = true
+			if st.set.part != "" {
+				g.out.memberAdd = appendPart(g.out.memberAdd, st.set)
+				continue
+			}
 			g.out.newSets = append(g.out.newSets, st.set)
 		case st.refs == 0:
-			if st.live {
+			switch {
+			case st.live && st.set.part != "":
+				g.out.memberDel = appendPart(g.out.memberDel, st.set)
+			case st.live:
 				g.out.goneSets = append(g.out.goneSets, name)
 			}
 			delete(g.sets, name)
@@ -421,6 +428,13 @@ func (g *stager) settleSets() {
 			}
 		}
 	}
+}
+
+func appendPart(list []setElem, part *set) []setElem {
+	for _, e := range part.elems {
+		list = append(list, setElem{setPorts, e})
+	}
+	return list
 }
 
 // takeEndpoints turns changed endpoints into changed elements. Of several

@@ -36,6 +36,7 @@ const (
 	setSrc6       = "src6"
 	setLinkLocal  = "ll6"    // interface . its EUI-64 link-local address
 	setLLAny      = "ll-any" // interfaces free to choose a link-local address
+	setPorts      = "ports"  // list of ports . port
 	setND         = "nd"     // ICMPv6 types an endpoint may always send to its host
 )
 
@@ -68,6 +69,7 @@ func (r *renderer) staticSets() []*set {
 		s(setSrc6, setIfIPv6, "IPv6 addresses"),
 		s(setLinkLocal, setIfIPv6, "link-local addresses made from MAC addresses"),
 		s(setLLAny, setIfname, "interfaces with any link-local address"),
+		s(setPorts, setListPort, "lists of ports in policies"),
 		nd,
 	}
 }

@@ -91,6 +91,8 @@ func elemTexts(s *set, es []elem) []string {
 			t = cstr([]byte(e.key))
 		case setIfIPv4, setIfIPv6:
 			t = cstr([]byte(e.key[:16])) + " . " + keyText(e.key[16:])
+		case setListPort:
+			t = e.key[:16] + " . " + keyText(e.key[16:18])
 		case setIfEther:
 			t = cstr([]byte(e.key[:16])) + " . " + net.HardwareAddr(e.key[16:22]).String()
 		default:

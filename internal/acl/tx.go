@@ -122,8 +122,10 @@ func entire(r *renderer, view policy.View, have map[string]*actualSet) (*state, 
 	c := st.stage(r, view, &ch)
 	w := &whole{chains: append(r.staticChains(), c.chains...), elems: map[string][]elem{}}
 	w.sets = append(r.staticSets(), c.newSets...)
-	for _, e := range c.elemAdd {
-		w.elems[e.set] = append(w.elems[e.set], e.elem)
+	for _, list := range [][]setElem{c.memberAdd, c.elemAdd} {
+		for _, e := range list {
+			w.elems[e.set] = append(w.elems[e.set], e.elem)
+		}
 	}
 	return st, w
 }
