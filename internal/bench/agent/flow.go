@@ -193,30 +193,29 @@ func (r *receiver) arrived(ctx context.Context, limit time.Duration) ([families]
 	return r.first, err
 }
 
-// silent waits until nothing has arrived for a while, and returns when the
-// last datagrams came; zero if none came since arm.
-func (r *receiver) silent(ctx context.Context, quiet, limit time.Duration) ([families]time.Time, error) {
+// silent waits until nothing has arrived for a while although the sender was
+// not idle, and returns when the last datagrams came; zero if none came since
+// arm.
+func (r *receiver) silent(ctx context.Context, s *sender, limit time.Duration) ([families]time.Time, error) {
 	end := time.Now().Add(limit)
-	began := time.Now()
+	var last [families]time.Time
+	since, sent := time.Now(), s.sent.Load()
 	for ctx.Err() == nil {
 		r.mu.Lock()
-		last := r.last
+		now := r.last
 		r.mu.Unlock()
-		newest := began
-		for _, at := range last {
-			if at.After(newest) {
-				newest = at
-			}
+		if now != last {
+			last, since, sent = now, time.Now(), s.sent.Load()
 		}
-		if time.Since(newest) >= quiet {
+		if time.Since(since) >= quiet && s.sent.Load() >= sent+quietPackets {
 			return last, nil
 		}
 		if time.Now().After(end) {
 			return last, fmt.Errorf("packets still arrive after %v", limit)
 		}
-		time.Sleep(quiet - time.Since(newest) + 100*time.Microsecond)
+		time.Sleep(2 * time.Millisecond)
 	}
-	return [families]time.Time{}, ctx.Err()
+	return last, ctx.Err()
 }
 
 func (r *receiver) close() {

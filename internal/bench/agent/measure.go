@@ -18,8 +18,10 @@ import (
 )
 
 const (
-	quiet = 25 * time.Millisecond // without a packet: the flow is closed
-	limit = 10 * time.Second      // for anything that should take milliseconds
+	limit = 10 * time.Second // for anything that should take milliseconds
+	// A flow is closed when for so long none of so many packets has arrived.
+	quiet        = 20 * time.Millisecond
+	quietPackets = 50
 )
 
 // samples are times from writes to packets.
@@ -223,7 +225,7 @@ func (r *rig) policyChanges(ctx context.Context, o options, s scene, rounds int,
 	}
 	var allow, deny [families]samples
 	var puts samples
-	if _, err := to.silent(ctx, quiet, limit); err != nil {
+	if _, err := to.silent(ctx, from, limit); err != nil {
 		return fmt.Errorf("before the first change: %w", err)
 	}
 	for i := range rounds {
@@ -248,7 +250,7 @@ func (r *rig) policyChanges(ctx context.Context, o options, s scene, rounds int,
 		if began, err = r.write(ctx, s.policy(0, closedPort), &puts); err != nil {
 			return err
 		}
-		last, err := to.silent(ctx, quiet, limit)
+		last, err := to.silent(ctx, from, limit)
 		if err != nil {
 			return fmt.Errorf("round %d: after the policy was closed: %w", i, err)
 		}
@@ -299,7 +301,7 @@ func (r *rig) newEndpoints(ctx context.Context, o options, s scene, rounds int, 
 		}
 		from.aim(ports(addresses(0, host), openPort))
 		to.arm()
-		if _, err := to.silent(ctx, quiet, limit); err != nil {
+		if _, err := to.silent(ctx, from, limit); err != nil {
 			return err
 		}
 		pause()
@@ -321,7 +323,7 @@ func (r *rig) newEndpoints(ctx context.Context, o options, s scene, rounds int, 
 		if err := r.client.Delete(ctx, put(w).Key, 0); err != nil {
 			return err
 		}
-		if _, err := to.silent(ctx, quiet, limit); err != nil {
+		if _, err := to.silent(ctx, from, limit); err != nil {
 			return fmt.Errorf("round %d: after the endpoint was deleted: %w", i, err)
 		}
 		if err := r.agent.DeleteLink(localInterface(host)); err != nil {
