@@ -323,6 +323,11 @@ func (l *loop) applySettings() error {
 		src.labels = n.Metadata.Labels
 	}
 	s, more := resolve(map[string]string{"interfacePrefix": l.d.cfg.InterfacePrefix}, src)
+	if l.d.cfg.InterfacePrefix == "" {
+		if s.prefixes, err = rememberPrefixes(l.d.cfg.StateDir, s.prefixes, l.model.unreadSettings()); err != nil {
+			problems = append(problems, problem{object: "state directory " + l.d.cfg.StateDir, text: err.Error()})
+		}
+	}
 	l.problems["settings"] = append(problems, more...)
 	l.model.touchedSettings = false
 	if l.settings.equal(s) {
@@ -555,7 +560,12 @@ func (l *loop) metric(a netip.Addr) uint32 {
 	return uint32(l.settings.metric4)
 }
 
+// endpointRoutes are the routes to an endpoint. An interface that nobody
+// polices gets none: nothing may be reachable there past its policy.
 func (l *loop) endpointRoutes(e *policy.Endpoint) (list []route.Route) {
+	if !l.settings.isWorkload(e.Interface) {
+		return nil
+	}
 	for _, a := range e.Addrs {
 		list = append(list, route.Route{Prefix: netip.PrefixFrom(a, a.BitLen()), Kind: route.Link, Device: e.Interface, Metric: l.metric(a)})
 	}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/policy"
+	"github.com/muslin-net/muslin/internal/store"
+)
+
+func TestRememberPrefixes(t *testing.T) {
+	dir := t.TempDir()
+	for _, step := range []struct {
+		resolved []string
+		unread   bool
+		want     []string
+	}{
+		{[]string{"cali"}, true, []string{"cali"}}, // nothing to remember yet
+		{[]string{"cali", "tap"}, false, []string{"cali", "tap"}},
+		{[]string{"cali"}, true, []string{"cali", "tap"}},
+		{[]string{"cali"}, true, []string{"cali", "tap"}}, // and again at the next start
+		{[]string{"cali"}, false, []string{"cali"}},
+		{[]string{"cali"}, true, []string{"cali"}},
+	} {
+		if got, err := rememberPrefixes(dir, step.resolved, step.unread); err != nil || !slices.Equal(got, step.want) {
+			t.Errorf("%+v: %v, %v", step, got, err)
+		}
+	}
+	if got, err := rememberPrefixes(dir+"/missing", []string{"cali"}, false); err == nil || len(got) != 1 {
+		t.Errorf("a directory that is not there: %v, %v", got, err)
+	}
+}
+
+func TestUnreadSettings(t *testing.T) {
+	m := newModel("n1", policy.NewIndex("n1"))
+	put := func(name string, err error) {
+		c := store.Change{Key: v3.Key("FelixConfiguration", "", name), Kind: "FelixConfiguration", Name: name, Err: err}
+		if err == nil {
+			c.Object = &v3.FelixConfiguration{}
+		}
+		m.apply(c)
+	}
+	bad := errors.New("bad")
+	put("node.other", bad)
+	if m.unreadSettings() {
+		t.Error("another node's settings are none of ours")
+	}
+	put("node.n1", bad)
+	if !m.unreadSettings() {
+		t.Error("our own settings cannot be read")
+	}
+	put("node.n1", nil)
+	put("node.n1", bad)
+	if m.unreadSettings() {
+		t.Error("the last good version is known")
+	}
+}
