@@ -600,3 +600,53 @@ func TestBadInput_RunArguments(t *testing.T) {
 		}
 	}
 }
+
+// TestI9_SettingsUnreadableAtStart: which interfaces are policed must not
+// depend on whether a daemon was running when its settings broke.
+func TestI9_SettingsUnreadableAtStart(t *testing.T) {
+	t.Parallel()
+	d := newDatastore(t)
+	openstackBase(d)
+	openstackGroup(d, "sg1", `{"action":"Allow","protocol":6,"destination":{"ports":[22]}}`, `{"action":"Allow"}`)
+	openstackPort(d, "n1", "dev-1", "port-1", "tapport-1", "fa:16:3e:00:00:01", "sg1", "", "10.65.0.2", "fd65::2")
+	openstackPort(d, "n1", "dev-2", "port-2", "tapport-2", "fa:16:3e:00:00:02", "sg1", "", "10.65.0.3", "fd65::3")
+	c := newClusterOn(t, d.url, servers(1))
+	n := c.Nodes[0]
+	a := plug(t, c, n, "vm-a", "tapport-1", "fa:16:3e:00:00:01", "10.65.0.2", "fd65::2")
+	b := plug(t, c, n, "vm-b", "tapport-2", "fa:16:3e:00:00:02", "10.65.0.3", "fd65::3")
+	serve(t, a, 22, 80)
+	if err := c.StartAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	expect := func(when string, open bool) {
+		t.Helper()
+		live(t, c)
+		judge(t, b.asks(when, a, lab.TCP, 22, open), b.asks(when, a, lab.TCP, 80, false))
+	}
+	expect("at first", true)
+	key := v3.Key("FelixConfiguration", "", "default")
+	d.put(key, "{")
+	expect("with a good version known", true)
+	restart := func() {
+		t.Helper()
+		n.Kill()
+		if err := n.Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	restart()
+	expect("with the prefixes remembered", true)
+	problem(t, n, "FelixConfiguration default")
+	// Without a memory the interfaces are nobody's, and so nothing is routed
+	// to them.
+	n.Kill()
+	if err := os.Remove(filepath.Join(n.StateDir(), "interface-prefixes")); err != nil {
+		t.Fatal(err)
+	}
+	restart()
+	expect("with nothing to go by", false)
+	problem(t, n, "WorkloadEndpoint openstack/n1-openstack-dev--1-port--1", "spec.interfaceName", "tapport-1")
+	openstackBase(d)
+	expect("mended", true)
+	noProblems(t, n)
+}
