@@ -36,8 +36,13 @@ type stream struct {
 	began   time.Time
 }
 
-// follow watches from w.rev+1 until the stream breaks. It returns an errRelist
+// follow watches from w.sure until the stream breaks. It returns an errRelist
 // when continuing would not be enough.
+//
+// Everything up to and including w.sure is known already, but etcd answers no
+// progress request while its revision is below the one a watch starts at: a
+// watch from w.sure+1 would be silent until somebody writes, and a datastore
+// that nobody writes to would look dead. apply ignores what comes again.
 func (w *watcher) follow(ctx context.Context) error {
 	// A restored or foreign datastore would let a watch wait silently for a
 	// revision it may reach years later: look before following.
@@ -46,13 +51,14 @@ func (w *watcher) follow(ctx context.Context) error {
 		return err
 	}
 	w.mu.Lock()
-	next, clusterID := w.sure+1, w.clusterID
+	from, clusterID := w.sure, w.clusterID
+	w.resumed = from
 	w.mu.Unlock()
 	if h.ClusterId != clusterID {
 		return &errRelist{fmt.Sprintf("etcd cluster is %x, was %x", h.ClusterId, clusterID)}
 	}
-	if h.Revision < next-1 {
-		return &errRelist{fmt.Sprintf("etcd is at revision %d, was at %d", h.Revision, next-1)}
+	if h.Revision < from {
+		return &errRelist{fmt.Sprintf("etcd is at revision %d, was at %d", h.Revision, from)}
 	}
 
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -72,13 +78,13 @@ func (w *watcher) follow(ctx context.Context) error {
 	if err != nil {
 		return w.c.wrap("watch", watchStart, err)
 	}
-	if err := s.create(next); err != nil {
+	if err := s.create(from); err != nil {
 		return w.c.wrap("watch", watchStart, err)
 	}
 	var tenders sync.WaitGroup
 	tenders.Go(func() { s.tend(ctx) })
 	tenders.Go(func() { s.audits(ctx) })
-	err = s.read(ctx, next)
+	err = s.read(ctx, from)
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
@@ -166,7 +172,9 @@ func (w *watcher) apply(events []*mvccpb.Event) {
 		key := string(ev.Kv.Key)
 		old, ok := w.keys[key]
 		if rev < floor || rev <= old.rev {
-			w.stale++
+			if rev != w.resumed {
+				w.stale++
+			}
 			continue
 		}
 		if ev.Type == mvccpb.Event_DELETE {
@@ -249,7 +257,10 @@ func (s *stream) tend(ctx context.Context) {
 			s.w.c.drop()
 			return
 		}
-		if s.created.Load() && (want || (asked == 0 && now-heard > tun.ping)) {
+		// A server that is still catching up with the watch ignores the
+		// request instead of delaying its answer: ask again until one comes.
+		again := asked != 0 && s.answers
+		if s.created.Load() && (want || again || (asked == 0 && now-heard > tun.ping)) {
 			if asked == 0 {
 				asked = now
 			}

@@ -106,7 +106,8 @@ type watcher struct {
 	keys      map[string]known
 	gen       uint32
 	rev       int64 // everything up to here is in keys and pend, as far as etcd says
-	sure      int64 // the same, from what cannot have been overtaken; resume after it
+	sure      int64 // the same, from what cannot have been overtaken; resume there
+	resumed   int64 // sure when the stream began; events of this revision come again
 	clusterID uint64
 	inSync    bool
 	connected bool

@@ -326,6 +326,77 @@ func TestE04_BlackHole(t *testing.T) {
 	}
 }
 
+// On a datastore that nobody writes to, a healthy watch stays, and one that
+// leads nowhere is noticed all the same.
+func TestE04_IdleDatastore(t *testing.T) {
+	direct, e := newStore(t)
+	fill(t, direct, 0, 3)
+	c, g := gatedClient(t, e)
+	tun := defaultTuning()
+	r := startWatch(t, c, func(s *tuning) {
+		s.ping, s.pong = 100*time.Millisecond, 300*time.Millisecond
+		tun = *s
+	})
+	r.synced(t)
+	n := r.count()
+	w := theWatcher(c)
+	began := time.Now()
+	for time.Since(began) < 6*(tun.ping+tun.pong) {
+		if ups := r.since(n); len(ups) != 0 {
+			t.Fatalf("after %v of quiet: %+v", time.Since(began), ups)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	w.mu.Lock()
+	stale := w.stale
+	w.mu.Unlock()
+	if stale != 0 {
+		t.Errorf("%d events count as come again; asking for the last revision once more is our own doing", stale)
+	}
+	g.blackhole()
+	began = time.Now()
+	r.wait(t, "the loss", func() bool { return !r.lastLocked().Connected })
+	t.Logf("noticed after %v", time.Since(began))
+	if d := time.Since(began); d > 3*(tun.ping+tun.pong) {
+		t.Errorf("noticed after %v", d)
+	}
+	r.wait(t, "the connection", func() bool { return r.lastLocked().Connected })
+	if chs := changes(r.since(n)); len(chs) != 0 {
+		t.Errorf("nothing was written, and yet %+v", chs)
+	}
+}
+
+// A progress request that meets a server still catching up is never answered:
+// it must not pass for a dead connection, and the revision must come.
+func TestProgressAskedTooEarly(t *testing.T) {
+	c, _ := newStore(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	rev := must[int64](t)(c.Put(ctx, "/unrelated", nil))
+	for range 2 {
+		func() {
+			r := newRecorder()
+			wctx, stop := context.WithCancel(ctx)
+			tun := defaultTuning()
+			tun.ping, tun.pong = time.Hour, 300*time.Millisecond
+			done := make(chan struct{})
+			go func() { defer close(done); _ = c.watch(wctx, r.deliver, tun) }()
+			defer func() { stop(); <-done }()
+			r.synced(t) // the stream was created a moment ago
+			n := r.count()
+			theWatcher(c).poke <- struct{}{}
+			began := time.Now()
+			for time.Since(began) < 3*tun.pong {
+				if ups := r.since(n); len(ups) != 0 && !ups[len(ups)-1].Connected {
+					t.Fatalf("torn down after %v: %+v", time.Since(began), ups)
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			r.at(t, rev)
+		}()
+	}
+}
+
 func TestE05_CompactionWhileDisconnected(t *testing.T) {
 	direct, e := newStore(t)
 	c, g := gatedClient(t, e)
