@@ -19,8 +19,15 @@ const clusterInformation = "ClusterInformation"
 // GUID and datastoreReady, and the three tiers every policy engine expects.
 // What exists is left alone, but for a missing GUID and a datastoreReady that
 // was never said. Any number of nodes may do it at once.
+//
+// What exists and cannot be read is left as it is too, and does not keep the
+// rest from being made: it is named in an error that is ErrUnreadable, and
+// then everything else is done. With any other error it may not be.
 func (c *Client) EnsureInitialized(ctx context.Context) error {
-	if err := c.ensureClusterInformation(ctx); err != nil {
+	var bad []error
+	if err := c.ensureClusterInformation(ctx); errors.Is(err, ErrUnreadable) {
+		bad = append(bad, err)
+	} else if err != nil {
 		return err
 	}
 	for _, t := range []struct {
@@ -28,9 +35,14 @@ func (c *Client) EnsureInitialized(ctx context.Context) error {
 		order        float64
 	}{{"default", "Deny", 1000000}, {"kube-admin", "Pass", 1000}, {"kube-baseline", "Pass", 10000000}} {
 		key := v3.Key("Tier", "", t.name)
-		if _, err := c.Get(ctx, key); err == nil {
+		kv, err := c.Get(ctx, key)
+		if err == nil {
+			if _, err := decodeKV(kv); err != nil {
+				bad = append(bad, unreadable(err))
+			}
 			continue
-		} else if !errors.Is(err, ErrNotFound) {
+		}
+		if !errors.Is(err, ErrNotFound) {
 			return err
 		}
 		tier := newResource("Tier").(*v3.Tier)
@@ -41,7 +53,7 @@ func (c *Client) EnsureInitialized(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return errors.Join(bad...)
 }
 
 func (c *Client) ensureClusterInformation(ctx context.Context) error {
@@ -58,7 +70,7 @@ func (c *Client) ensureClusterInformation(ctx context.Context) error {
 		case err == nil:
 			obj, derr := decodeKV(kv)
 			if derr != nil {
-				return derr
+				return unreadable(derr)
 			}
 			ci, ok := obj.(*v3.ClusterInformation)
 			if !ok || !completeCluster(ci) {

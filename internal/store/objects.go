@@ -22,6 +22,9 @@ const maxTries = 10
 // with it.
 var ErrUnreadable = errors.New("cannot be read")
 
+// unreadable marks what decodeKV says of a stored value.
+func unreadable(err error) error { return fmt.Errorf("%w: %w", ErrUnreadable, err) }
+
 // Objects are the resources in the datastore, with the semantics of calicoctl:
 // defaults are filled in and names checked before anything is stored, an
 // object refers to what exists, and members that others stored and we do not
@@ -231,7 +234,7 @@ func (o *Objects) ReadAll(ctx context.Context, kind, namespace string) ([]v3.Res
 	for _, kv := range kvs {
 		obj, err := decodeKV(kv)
 		if err != nil {
-			bad = append(bad, fmt.Errorf("%w: %w", ErrUnreadable, err))
+			bad = append(bad, unreadable(err))
 			continue
 		}
 		out = append(out, obj)
@@ -251,7 +254,9 @@ func (o *Objects) initialize(ctx context.Context) error {
 		return nil
 	}
 	err := o.c.EnsureInitialized(ctx)
-	o.initialized = err == nil
+	// What cannot be read stays so until somebody mends it; looking again
+	// before every write would not help.
+	o.initialized = err == nil || errors.Is(err, ErrUnreadable)
 	if errors.Is(err, ErrUnavailable) {
 		return bare(err)
 	}

@@ -321,6 +321,50 @@ func TestEnsureInitializedConcurrently(t *testing.T) {
 	}
 }
 
+func TestEnsureInitializedAroundTheUnreadable(t *testing.T) {
+	c, _ := newStore(t)
+	ctx := context.Background()
+	for _, key := range []string{"clusterinformations/default", "tiers/default"} {
+		must[int64](t)(c.Put(ctx, resources+key, []byte("not json")))
+	}
+	err := c.EnsureInitialized(ctx)
+	if !errors.Is(err, ErrUnreadable) || !strings.Contains(err.Error(), "clusterinformations/default") || !strings.Contains(err.Error(), "tiers/default") {
+		t.Fatalf("want an ErrUnreadable that names both, got %v", err)
+	}
+	t.Log(err)
+	for _, key := range []string{"clusterinformations/default", "tiers/default"} {
+		if kv, err := c.Get(ctx, resources+key); err != nil || string(kv.Value) != "not json" {
+			t.Errorf("%s was not left alone: %q, %v", key, kv.Value, err)
+		}
+	}
+	for _, name := range []string{"kube-admin", "kube-baseline"} {
+		if _, err := c.Objects().Read(ctx, "Tier", "", name); err != nil {
+			t.Errorf("tier %s: %v", name, err)
+		}
+	}
+	// The views make do with it, and without looking before every write.
+	o := c.Objects()
+	set := &v3.GlobalNetworkSet{}
+	set.Metadata.Name = "s"
+	if _, err := o.Create(ctx, set); err != nil || !o.initialized {
+		t.Errorf("create: %v; initialized %v", err, o.initialized)
+	}
+	// A datastore that does not answer is not a matter of reading.
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := c.EnsureInitialized(ended); err == nil || errors.Is(err, ErrUnreadable) {
+		t.Errorf("without an answer: %v", err)
+	}
+	for _, key := range []string{"clusterinformations/default", "tiers/default"} {
+		if err := c.Delete(ctx, resources+key, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.EnsureInitialized(ctx); err != nil {
+		t.Errorf("after the repair: %v", err)
+	}
+}
+
 // ledger records what a deletion asks of the allocator.
 type ledger struct {
 	freed []netip.Addr
