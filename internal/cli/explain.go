@@ -84,5 +84,8 @@ func (a *app) showExplain(e api.Explain) error {
 			fmt.Fprintf(w, "  %s\t%s\t%s\n", s.Where, s.Verdict, text)
 		}
 	}
+	for _, n := range e.Notes {
+		fmt.Fprintf(w, "note: %s\n", n)
+	}
 	return w.Flush()
 }

@@ -13,8 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/vishvananda/netlink"
-
 	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/endpoint"
 	"github.com/muslin-net/muslin/internal/ipam"
@@ -24,25 +22,39 @@ import (
 // orchestrator is what endpoints attached by hand have in spec.orchestrator.
 const orchestrator = "muslin"
 
-// keyed is a lock for each key. The zero value is ready.
+// keyed is a lock for each key, for as long as somebody holds or wants it. The
+// zero value is ready.
 type keyed struct {
 	mu    sync.Mutex
-	locks map[string]*sync.Mutex
+	locks map[string]*counted
+}
+
+type counted struct {
+	sync.Mutex
+	users int // guarded by keyed.mu
 }
 
 func (k *keyed) lock(key string) (unlock func()) {
 	k.mu.Lock()
 	if k.locks == nil {
-		k.locks = map[string]*sync.Mutex{}
+		k.locks = map[string]*counted{}
 	}
-	m := k.locks[key]
-	if m == nil {
-		m = &sync.Mutex{}
-		k.locks[key] = m
+	c := k.locks[key]
+	if c == nil {
+		c = &counted{}
+		k.locks[key] = c
 	}
+	c.users++
 	k.mu.Unlock()
-	m.Lock()
-	return m.Unlock
+	c.Lock()
+	return func() {
+		c.Unlock()
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if c.users--; c.users == 0 {
+			delete(k.locks, key)
+		}
+	}
 }
 
 func (d *Daemon) postEndpoint(r *http.Request) (any, error) {
@@ -71,7 +83,7 @@ func (d *Daemon) postEndpoint(r *http.Request) (any, error) {
 }
 
 // wanted is the WorkloadEndpoint that an attach asks for, without addresses.
-func (d *Daemon) wanted(a *api.Attach) (*v3.WorkloadEndpoint, error) {
+func (d *Daemon) wanted(ctx context.Context, a *api.Attach) (*v3.WorkloadEndpoint, error) {
 	w := &v3.WorkloadEndpoint{}
 	w.Kind, w.APIVersion = "WorkloadEndpoint", v3.APIVersion
 	w.Metadata.Namespace = a.Namespace
@@ -81,7 +93,7 @@ func (d *Daemon) wanted(a *api.Attach) (*v3.WorkloadEndpoint, error) {
 	}
 	w.Spec = v3.WorkloadEndpointSpec{
 		Orchestrator: orchestrator, Workload: a.Name, Node: d.cfg.Node, Endpoint: a.Interface,
-		Profiles: a.Profiles, InterfaceName: endpoint.HostName(d.prefix(), a.Namespace, a.Name+"."+a.Interface),
+		Profiles: a.Profiles, InterfaceName: endpoint.HostName(d.prefix(ctx), a.Namespace, a.Name+"."+a.Interface),
 	}
 	name, err := v3.WorkloadEndpointName(w.Spec)
 	if err != nil {
@@ -93,12 +105,12 @@ func (d *Daemon) wanted(a *api.Attach) (*v3.WorkloadEndpoint, error) {
 }
 
 // prefix is what names of interfaces that we make start with.
-func (d *Daemon) prefix() string {
+func (d *Daemon) prefix(ctx context.Context) string {
 	if d.cfg.InterfacePrefix != "" {
 		return strings.Split(d.cfg.InterfacePrefix, ",")[0]
 	}
-	p := "cali"
-	d.loop.call(context.Background(), func() {
+	p := defaultPrefix
+	d.loop.call(ctx, func() {
 		if len(d.loop.settings.prefixes) > 0 {
 			p = d.loop.settings.prefixes[0]
 		}
@@ -108,7 +120,8 @@ func (d *Daemon) prefix() string {
 
 // attachEndpoint makes the interface, allocates addresses, writes the
 // WorkloadEndpoint and waits until it is live. Asked again it completes what is
-// missing and changes nothing else. If it fails nothing that it made remains.
+// missing; labels and profiles become those of the last call, addresses stay.
+// If it fails nothing that it made remains.
 func (d *Daemon) attachEndpoint(ctx context.Context, a *api.Attach) (_ *api.Attached, err error) {
 	var ips []netip.Addr
 	for _, s := range a.IPs {
@@ -118,7 +131,7 @@ func (d *Daemon) attachEndpoint(ctx context.Context, a *api.Attach) (_ *api.Atta
 		}
 		ips = append(ips, ip)
 	}
-	w, err := d.wanted(a)
+	w, err := d.wanted(ctx, a)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +149,12 @@ func (d *Daemon) attachEndpoint(ctx context.Context, a *api.Attach) (_ *api.Atta
 		}
 	}()
 	if old != nil {
-		w.Spec.IPNetworks = old.Spec.IPNetworks
+		w.Spec.IPNetworks, w.Metadata.Annotations = old.Spec.IPNetworks, old.Metadata.Annotations
+		if have, err := addresses(old); err != nil {
+			return nil, err
+		} else if len(ips) > 0 && !sameAddrs(have, ips) {
+			return nil, fmt.Errorf("endpoint %s/%s is attached already with %v: detach it first to give it other addresses", a.Namespace, a.Name, have)
+		}
 	} else {
 		addrs, err := d.allocate(ctx, handle, w, ips)
 		if err != nil {
@@ -151,7 +169,7 @@ func (d *Daemon) attachEndpoint(ctx context.Context, a *api.Attach) (_ *api.Atta
 	if err != nil {
 		return nil, err
 	}
-	had := linkExists(w.Spec.InterfaceName)
+	had := endpoint.Exists(w.Spec.InterfaceName)
 	_, err = endpoint.Attach(ctx, endpoint.Attachment{NetNS: a.NetNS, Host: w.Spec.InterfaceName, Inner: a.Interface, Addrs: addrs, MTU: a.MTU})
 	if err != nil {
 		return nil, fmt.Errorf("endpoint %s/%s: %w", a.Namespace, a.Name, err)
@@ -265,7 +283,7 @@ func (d *Daemon) deleteEndpoint(r *http.Request) (any, error) {
 	defer d.attach.lock(ns + "/" + name)()
 	ctx, cancel := context.WithTimeout(r.Context(), 15*time.Second)
 	defer cancel()
-	w, err := d.wanted(&api.Attach{Name: name, Namespace: ns, Interface: iface})
+	w, err := d.wanted(ctx, &api.Attach{Name: name, Namespace: ns, Interface: iface})
 	if err != nil {
 		return nil, err
 	}
@@ -289,7 +307,7 @@ func (d *Daemon) deleteEndpoint(r *http.Request) (any, error) {
 	if err != nil && !errors.Is(err, ipam.ErrNotFound) {
 		return nil, err
 	}
-	had := linkExists(w.Spec.InterfaceName)
+	had := endpoint.Exists(w.Spec.InterfaceName)
 	if err := endpoint.Detach(w.Spec.InterfaceName, append(addrs, held...)); err != nil {
 		return nil, err
 	}
@@ -304,7 +322,9 @@ func (d *Daemon) deleteEndpoint(r *http.Request) (any, error) {
 	return struct{}{}, nil
 }
 
-func linkExists(name string) bool {
-	_, err := netlink.LinkByName(name)
-	return err == nil
+func sameAddrs(a, b []netip.Addr) bool {
+	a, b = slices.Clone(a), slices.Clone(b)
+	slices.SortFunc(a, netip.Addr.Compare)
+	slices.SortFunc(b, netip.Addr.Compare)
+	return slices.Equal(slices.Compact(a), slices.Compact(b))
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/muslin-net/muslin/internal/bgp"
 	"github.com/muslin-net/muslin/internal/ipam"
 	"github.com/muslin-net/muslin/internal/node/api"
+	"github.com/muslin-net/muslin/internal/route"
 	"github.com/muslin-net/muslin/internal/store"
 )
 
@@ -149,6 +150,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	g.Go(func() error { return d.acl.Watch(ctx, d.loop.aclChanged.notify) })
 	g.Go(func() error { return d.serve(ctx, socket) })
 	g.Go(func() error { return d.followDatastore(ctx) })
+	g.Go(func() error { return d.prepare(ctx) })
 	if embedded != nil {
 		g.Go(func() error {
 			select {
@@ -168,28 +170,18 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	return err
 }
 
-// followDatastore prepares the datastore as soon as it answers, and then
-// watches it for as long as the daemon lives.
+// followDatastore watches the datastore for as long as the daemon lives, from
+// when it first answers.
 func (d *Daemon) followDatastore(ctx context.Context) error {
-	told := false
-	for {
-		err := d.prepareDatastore(ctx)
-		if err == nil {
-			break
-		}
-		if ctx.Err() != nil {
+	err := d.store.Ping(ctx)
+	if err != nil && ctx.Err() == nil {
+		d.log.Warn("the datastore cannot be used yet; what is enforced stays", "err", err)
+	}
+	for err != nil {
+		if !d.loop.call(ctx, func() { d.loop.datastoreErr = err.Error(); d.loop.publish() }) || !pause(ctx, 500*time.Millisecond) {
 			return nil
 		}
-		if !told {
-			d.log.Warn("the datastore cannot be used yet; what is enforced stays", "err", err)
-			told = true
-		}
-		d.loop.call(ctx, func() { d.loop.datastoreErr = err.Error(); d.loop.publish() })
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(500 * time.Millisecond):
-		}
+		err = d.store.Ping(ctx)
 	}
 	d.loop.call(ctx, func() { d.loop.datastoreErr = "" })
 	return d.store.Watch(ctx, func(u store.Update) {
@@ -204,6 +196,32 @@ func (d *Daemon) followDatastore(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	})
+}
+
+// prepare writes what this node has to write, beside the watch: an object that
+// cannot be read keeps it from being registered, and not from enforcing the
+// others. It tries until it is done, and says as a problem why it is not.
+func (d *Daemon) prepare(ctx context.Context) error {
+	for wait := 200 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
+		err := d.prepareDatastore(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		d.loop.call(ctx, func() { d.loop.prepared(err) })
+		if err == nil || !pause(ctx, wait) {
+			return nil
+		}
+	}
+}
+
+// pause waits, and tells whether the context lives on.
+func pause(ctx context.Context, t time.Duration) bool {
+	select {
+	case <-time.After(t):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // followBest carries best paths from the speaker to the loop.
@@ -221,18 +239,21 @@ func (d *Daemon) followBest(ctx context.Context) error {
 	}
 }
 
-// openReconcilers opens the kernel. What is there from an earlier life stays
-// until the datastore has been read.
+// openReconcilers opens the packet filter and makes the speaker. What is in the
+// kernel from an earlier life stays until the datastore has been read.
 func (d *Daemon) openReconcilers() (err error) {
-	prefixes := []string{"cali"}
-	if d.cfg.InterfacePrefix != "" {
-		prefixes = strings.Split(d.cfg.InterfacePrefix, ",")
+	old, err := remembered(d.cfg.StateDir)
+	if err != nil {
+		d.log.Warn("not known what an earlier daemon had in force", "err", err)
 	}
-	d.acl, err = acl.Open(acl.Options{Log: d.log.With("part", "acl"), Prefixes: prefixes, HostAction: acl.HostDrop})
+	if old.Protocol == 0 {
+		old.Protocol = route.Protocol
+	}
+	d.acl, err = acl.Open(acl.Options{Log: d.log.With("part", "acl"), Prefixes: []string{defaultPrefix}, HostAction: acl.HostDrop})
 	if err != nil {
 		return err
 	}
-	d.speaker = bgp.New(bgp.Options{Log: d.log.With("part", "bgp"), Restarting: ownRoutes()})
+	d.speaker = bgp.New(bgp.Options{Log: d.log.With("part", "bgp"), Restarting: route.Found(uint8(old.Protocol))})
 	return nil
 }
 

@@ -76,10 +76,22 @@ func (d *Daemon) getExplain(r *http.Request) (any, error) {
 		}
 		answer.Families = append(answer.Families, path)
 	}
+	d.loop.call(r.Context(), func() { answer.Notes = d.loop.differences() })
 	if len(answer.Families) == 0 {
 		return nil, fmt.Errorf("%s and %s have no address of a common family", q.Get("src"), q.Get("dst"))
 	}
 	return answer, nil
+}
+
+// differences tells why what is enforced may not be what the datastore holds.
+func (l *loop) differences() (notes []string) {
+	if !l.model.ready() {
+		notes = append(notes, "the datastore is not ready (ClusterInformation default), so what is enforced may be older than what it holds")
+	}
+	for p := range l.model.index.Problems() {
+		notes = append(notes, fmt.Sprintf("%s: what is in force is its last good version, if there is one", p))
+	}
+	return notes
 }
 
 func explainStep(dec *policy.Decision) api.ExplainStep {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/endpoint"
 	"github.com/muslin-net/muslin/internal/node/api"
 	"github.com/muslin-net/muslin/internal/store"
 )
@@ -24,30 +25,23 @@ import (
 // its watch.
 
 // prepareDatastore initialises an empty datastore, registers this node, and
-// with the embedded etcd makes default pools. It is safe to repeat.
+// with the embedded etcd makes default pools. It is safe to repeat. One step
+// that fails does not keep the others from being taken.
 func (d *Daemon) prepareDatastore(ctx context.Context) error {
-	if err := d.store.Ping(ctx); err != nil {
-		return err
-	}
-	if err := d.store.EnsureInitialized(ctx); err != nil {
-		return err
-	}
-	if err := d.register(ctx); err != nil {
-		return err
-	}
+	errs := []error{d.store.EnsureInitialized(ctx), d.register(ctx)}
 	if d.cfg.Embedded {
-		return d.defaultPools(ctx)
+		errs = append(errs, d.defaultPools(ctx))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // register creates this node's Node or merges into the one that is there.
 func (d *Daemon) register(ctx context.Context) error {
-	prefixes := []string{"cali"}
+	prefixes := []string{defaultPrefix}
 	if d.cfg.InterfacePrefix != "" {
 		prefixes = strings.Split(d.cfg.InterfacePrefix, ",")
 	}
-	auto4, auto6, err := autodetect(prefixes)
+	auto4, auto6, err := endpoint.HostAddrs(prefixes)
 	if err != nil {
 		return fmt.Errorf("find this host's addresses: %w", err)
 	}
@@ -94,7 +88,7 @@ func (d *Daemon) defaultPools(ctx context.Context) error {
 	for _, p := range []struct {
 		name string
 		cidr netip.Prefix
-	}{{"default-ipv4-ippool", freeRange(hostPrefixes())}, {"default-ipv6-ippool", netip.PrefixFrom(six, 48)}} {
+	}{{"default-ipv4-ippool", freeRange(endpoint.HostSubnets())}, {"default-ipv6-ippool", netip.PrefixFrom(six, 48)}} {
 		if has[p.cidr.Addr().Is6()] {
 			continue
 		}

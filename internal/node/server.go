@@ -79,11 +79,19 @@ func (d *Daemon) serve(ctx context.Context, l net.Listener) error {
 	case err := <-done:
 		return fmt.Errorf("local API: %w", err)
 	case <-ctx.Done():
+		// Requests end with the context; what an attach undoes then still
+		// needs the datastore, so they are waited for.
+		stop, cancel := context.WithTimeout(context.Background(), shutdownTime)
+		defer cancel()
+		_ = srv.Shutdown(stop)
 		srv.Close()
 		<-done
 		return nil
 	}
 }
+
+// shutdownTime bounds the wait for requests under way.
+const shutdownTime = 3 * time.Second
 
 // errNotFound is what a question about something unknown ends in.
 var errNotFound = errors.New("not found")

@@ -40,8 +40,12 @@ type setting struct {
 	value string
 }
 
+// defaultPrefix is what names of workload interfaces start with when nobody
+// says otherwise.
+const defaultPrefix = "cali"
+
 var known = []setting{
-	{"interfacePrefix", "InterfacePrefix", "cali"},
+	{"interfacePrefix", "InterfacePrefix", defaultPrefix},
 	{"defaultEndpointToHostAction", "DefaultEndpointToHostAction", "Drop"},
 	{"deviceRouteProtocol", "DeviceRouteProtocol", "177"},
 	{"routeSource", "RouteSource", "CalicoIPAM"},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 
 	"github.com/muslin-net/muslin/internal/acl"
 	"github.com/muslin-net/muslin/internal/endpoint"
@@ -16,8 +17,9 @@ import (
 // Teardown takes what a daemon put into the kernel out of it: first the
 // routes, so that nothing reaches a workload any more, then what is on the
 // interfaces, and the filter table last. No daemon may be running here. The
-// interfaces themselves, sysctls, the datastore and the directories stay. It
-// says what it removed.
+// interfaces themselves, sysctls, the datastore and the directories stay. What
+// is ours is known by what the state directory remembers. It says what it
+// removed.
 func Teardown(cfg Config, log *slog.Logger) (removed []string, err error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("muslin teardown changes the kernel: run it as root")
@@ -27,13 +29,21 @@ func Teardown(cfg Config, log *slog.Logger) (removed []string, err error) {
 		return nil, err
 	}
 	defer held.release()
-	file, err := readFelixFile(cfg.felixFile())
+	f, err := remembered(cfg.StateDir)
 	if err != nil {
 		return nil, err
 	}
-	s, _ := resolve(map[string]string{"interfacePrefix": cfg.InterfacePrefix}, felixSources{environ: os.Environ(), file: file, node: cfg.Node})
+	if f.Protocol == 0 {
+		f.Protocol = route.Protocol
+	}
+	if cfg.InterfacePrefix != "" {
+		f.Prefixes = strings.Split(cfg.InterfacePrefix, ",")
+	}
+	if len(f.Prefixes) == 0 {
+		f.Prefixes = []string{defaultPrefix}
+	}
 
-	routes, err := route.Open(route.Options{Log: log, Sources: []string{sourceLocal}, Protocol: uint8(s.routeProtocol)})
+	routes, err := route.Open(route.Options{Log: log, Sources: []string{sourceLocal}, Protocol: uint8(f.Protocol)})
 	if err != nil {
 		return nil, err
 	}
@@ -45,9 +55,9 @@ func Teardown(cfg Config, log *slog.Logger) (removed []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	removed = append(removed, fmt.Sprintf("%d routes of protocol %d", r.Deleted, s.routeProtocol))
+	removed = append(removed, fmt.Sprintf("%d routes of protocol %d", r.Deleted, f.Protocol))
 
-	links, err := endpoint.Open(endpoint.Options{Log: log, Prefixes: s.prefixes})
+	links, err := endpoint.Open(endpoint.Options{Log: log, Prefixes: f.Prefixes})
 	if err != nil {
 		return removed, err
 	}
@@ -55,9 +65,9 @@ func Teardown(cfg Config, log *slog.Logger) (removed []string, err error) {
 	if err := links.Prune(); err != nil {
 		return removed, err
 	}
-	removed = append(removed, fmt.Sprintf("gateway addresses and neighbours on interfaces named %v…", s.prefixes))
+	removed = append(removed, fmt.Sprintf("gateway addresses and neighbours on interfaces named %v…", f.Prefixes))
 
-	table, err := acl.Open(acl.Options{Log: log, Prefixes: s.prefixes})
+	table, err := acl.Open(acl.Options{Log: log, Prefixes: f.Prefixes})
 	if err != nil {
 		return removed, err
 	}

@@ -44,6 +44,8 @@ func (l *loop) publish() {
 		missing("the datastore: %s", l.datastoreErr)
 	case !l.inSync || l.seen == 0:
 		missing("the datastore's first listing")
+	case !l.registered:
+		missing("the objects of this node in the datastore")
 	case l.model.cluster == nil:
 		missing("ClusterInformation default: it does not exist, so the datastore is not ready")
 	case !l.model.ready():
@@ -98,6 +100,10 @@ func (l *loop) allProblems() (list []api.Problem) {
 		for _, p := range l.problems[part] {
 			list = append(list, api.Problem{Object: p.object, Field: p.field, Text: p.text})
 		}
+	}
+	if l.routes != nil && l.settings.routeProtocol != int(l.protocol) {
+		list = append(list, api.Problem{Object: "FelixConfiguration", Field: "spec.deviceRouteProtocol",
+			Text: fmt.Sprintf("%d takes effect when this daemon is started again; routes carry %d", l.settings.routeProtocol, l.protocol)})
 	}
 	for _, key := range sortedKeys(l.model.bad) {
 		p := l.model.bad[key]

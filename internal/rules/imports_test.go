@@ -44,7 +44,7 @@ var only = []struct {
 		"one package knows etcd; the rest sees objects and revisions"},
 	{[]string{"google.golang.org/grpc", "go.uber.org/zap"}, []string{"internal/store"},
 		"they are etcd's, and stay with it; our own logger is log/slog"},
-	{kernel, []string{"internal/acl", "internal/route", "internal/endpoint", "internal/lab", "internal/node"},
+	{kernel, []string{"internal/acl", "internal/route", "internal/endpoint", "internal/lab"},
 		"kernel objects have one owner each, who holds desired, reads actual and repairs"},
 	{[]string{"github.com/google/nftables"}, []string{"internal/acl", "internal/lab"},
 		"ACLs have one owner"},

@@ -160,6 +160,9 @@ type Explain struct {
 	Protocol    string        `json:"protocol"`
 	Port        uint16        `json:"port,omitempty"`
 	Families    []ExplainPath `json:"families"`
+	// Notes say where what is enforced may differ from the objects as they are
+	// in the datastore: one that cannot be read has its last good version.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // ExplainPath is the walk of one packet, one per family both ends share.

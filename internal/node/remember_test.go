@@ -12,7 +12,7 @@ import (
 	"github.com/muslin-net/muslin/internal/store"
 )
 
-func TestRememberPrefixes(t *testing.T) {
+func TestRemember(t *testing.T) {
 	dir := t.TempDir()
 	for _, step := range []struct {
 		resolved []string
@@ -26,11 +26,15 @@ func TestRememberPrefixes(t *testing.T) {
 		{[]string{"cali"}, false, []string{"cali"}},
 		{[]string{"cali"}, true, []string{"cali"}},
 	} {
-		if got, err := rememberPrefixes(dir, step.resolved, step.unread); err != nil || !slices.Equal(got, step.want) {
+		got, err := remember(dir, inForce{Prefixes: step.resolved, Protocol: 80}, step.unread)
+		if err != nil || !slices.Equal(got.Prefixes, step.want) || got.Protocol != 80 {
 			t.Errorf("%+v: %v, %v", step, got, err)
 		}
 	}
-	if got, err := rememberPrefixes(dir+"/missing", []string{"cali"}, false); err == nil || len(got) != 1 {
+	if old, err := remembered(dir); err != nil || !slices.Equal(old.Prefixes, []string{"cali"}) || old.Protocol != 80 {
+		t.Errorf("remembered %+v, %v", old, err)
+	}
+	if got, err := remember(dir+"/missing", inForce{Prefixes: []string{"cali"}}, false); err == nil || len(got.Prefixes) != 1 {
 		t.Errorf("a directory that is not there: %v, %v", got, err)
 	}
 }

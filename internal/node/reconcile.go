@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"maps"
+	"net/netip"
+	"os"
+	"slices"
+
+	"github.com/muslin-net/muslin/internal/acl"
+	"github.com/muslin-net/muslin/internal/bgp"
+	"github.com/muslin-net/muslin/internal/endpoint"
+	"github.com/muslin-net/muslin/internal/policy"
+	"github.com/muslin-net/muslin/internal/route"
+)
+
+// This page is the parts of a round: each brings one reconciler to what the
+// model says, and all of them run in the loop.
+
+// applySettings resolves the settings. What follows from them is done, and if
+// need be tried again, by the parts that come after.
+func (l *loop) applySettings() error {
+	if !l.model.touchedSettings {
+		return nil
+	}
+	file, err := readFelixFile(l.d.cfg.FelixFile)
+	var problems []problem
+	if err != nil {
+		problems = append(problems, problem{object: l.d.cfg.FelixFile, text: err.Error()})
+	}
+	src := felixSources{environ: os.Environ(), file: file, configs: l.model.felix, node: l.d.cfg.Node}
+	if n := l.model.nodes[l.d.cfg.Node]; n != nil {
+		src.labels = n.Metadata.Labels
+	}
+	s, more := resolve(map[string]string{"interfacePrefix": l.d.cfg.InterfacePrefix}, src)
+	problems = append(problems, more...)
+	now := inForce{Prefixes: s.prefixes, Protocol: s.routeProtocol}
+	if l.protocol != 0 {
+		now.Protocol = int(l.protocol) // that of the routes in the kernel
+	}
+	now, err = remember(l.d.cfg.StateDir, now, l.model.unreadSettings())
+	if err != nil {
+		problems = append(problems, problem{object: "state directory " + l.d.cfg.StateDir, text: err.Error()})
+	}
+	if l.d.cfg.InterfacePrefix == "" {
+		s.prefixes = now.Prefixes
+	}
+	l.problems["settings"] = problems
+	if !l.settings.equal(s) {
+		action := acl.HostDrop
+		if s.hostAction != "Drop" {
+			action = acl.HostAccept
+		}
+		if err := l.d.acl.SetOptions(acl.Options{Prefixes: s.prefixes, HostAction: action}); err != nil {
+			return err
+		}
+		l.settings = s
+		l.resyncACL, l.aclSuspect = true, false
+		l.model.touchedOrigin, l.hostDue = true, true
+	}
+	l.model.touchedSettings = false
+	return nil
+}
+
+// configureHost makes this host a router. A kernel setting that cannot be
+// written keeps nothing else from being programmed.
+func (l *loop) configureHost() error {
+	if !l.hostDue || !l.settings.forwarding {
+		return nil
+	}
+	changed, err := endpoint.ConfigureHost(l.settings.prefixes)
+	for _, c := range changed {
+		l.d.log.Info("kernel setting changed", "sysctl", c)
+	}
+	l.hostDue = err != nil
+	return err
+}
+
+// openRoutes opens the routing table, once: what marks a route as ours cannot
+// change under way, or routes with the old mark would be nobody's.
+func (l *loop) openRoutes() error {
+	if l.routes != nil {
+		return nil
+	}
+	protocol := uint8(l.settings.routeProtocol)
+	t, err := route.Open(route.Options{Log: l.d.log.With("part", "route"), Sources: []string{sourceLocal, sourceBGP}, Protocol: protocol})
+	if err != nil {
+		return err
+	}
+	l.routes, l.protocol = t, protocol
+	ctx, cancel := context.WithCancel(l.ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := t.Watch(ctx, l.routeChanged.notify); err != nil {
+			l.d.log.Error("routes are compared by the timer alone", "err", err)
+		}
+	}()
+	l.stopRoutes = func() { cancel(); <-done; t.Close() }
+	return nil
+}
+
+// openLinks opens the interfaces for the prefixes in force, again when those
+// change: what their names start with decides which may be touched at all.
+func (l *loop) openLinks() error {
+	prefixes := l.settings.prefixes
+	if l.links != nil && slices.Equal(l.linkPrefixes, prefixes) {
+		return nil
+	}
+	links, err := endpoint.Open(endpoint.Options{Log: l.d.log.With("part", "endpoint"), Prefixes: prefixes})
+	if err != nil {
+		return err
+	}
+	w, err := links.Watch()
+	if err != nil {
+		links.Close()
+		return err
+	}
+	l.closeLinks()
+	ctx, cancel := context.WithCancel(l.ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := w.Run(ctx, l.linkChanged.add); err != nil {
+			l.d.log.Error("interfaces are watched anew", "err", err)
+			l.linksLost.notify()
+		}
+	}()
+	l.stopLinks = func() { cancel(); <-done; links.Close() }
+	l.links, l.linkPrefixes, l.resyncLinks = links, slices.Clone(prefixes), true
+	return nil
+}
+
+func (l *loop) closeLinks() {
+	if l.stopLinks != nil {
+		l.stopLinks()
+	}
+}
+
+func (l *loop) close() {
+	l.closeLinks()
+	if l.stopRoutes != nil {
+		l.stopRoutes()
+	}
+}
+
+// applyLinks prepares the interfaces of live endpoints.
+func (l *loop) applyLinks(ch policy.Changes) error {
+	if l.resyncLinks {
+		l.resyncLinks = false
+		before := l.interfaces
+		l.interfaces = map[policy.EndpointID]string{}
+		wanted := map[string]bool{}
+		for e := range l.model.index.Endpoints() {
+			l.interfaces[e.ID], wanted[e.Interface] = e.Interface, true
+			l.links.Set(e.Interface, linkConfig(e))
+		}
+		var errs []error
+		for _, name := range before {
+			if !wanted[name] {
+				errs = append(errs, l.links.Remove(name))
+			}
+		}
+		return errors.Join(append(errs, l.syncLinks(maps.Keys(wanted)), l.links.Prune())...)
+	}
+	var errs []error
+	var names []string
+	// What goes goes first: an interface may change hands in one transaction.
+	for id, e := range ch.Endpoints {
+		if old := l.interfaces[id]; old != "" && (e == nil || e.Interface != old) {
+			delete(l.interfaces, id)
+			errs = append(errs, l.links.Remove(old))
+		}
+	}
+	for id, e := range ch.Endpoints {
+		if e != nil {
+			l.interfaces[id] = e.Interface
+			if l.links.Set(e.Interface, linkConfig(e)) {
+				names = append(names, e.Interface)
+			}
+		}
+	}
+	return errors.Join(append(errs, l.syncLinks(slices.Values(names)))...)
+}
+
+// syncLinks compares interfaces with the kernel. An interface that is refused
+// is the endpoint's problem and shown as such; it keeps nobody from being live.
+func (l *loop) syncLinks(names iter.Seq[string]) error {
+	if l.links == nil {
+		return nil
+	}
+	var errs []error
+	for name := range names {
+		before := l.links.Status(name).State
+		s := l.links.Sync(name)
+		l.originDirty = l.originDirty || s.State != before
+		if s.Err != nil && !errors.Is(s.Err, endpoint.ErrRefused) {
+			errs = append(errs, s.Err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func linkConfig(e *policy.Endpoint) endpoint.Config {
+	return endpoint.Config{Addrs: e.Addrs, MAC: e.MAC, HasMAC: e.HasMAC}
+}
+
+func (l *loop) applyACL(ch policy.Changes) error {
+	if l.resyncACL {
+		suspect := l.aclSuspect
+		l.resyncACL, l.aclSuspect = false, false
+		before := l.d.acl.Stats().Commits
+		err := l.d.acl.Resync(l.model.index)
+		if suspect && l.live > 0 && ch.Empty() && l.d.acl.Stats().Commits > before {
+			l.repaired("policy")
+		}
+		return err
+	}
+	if ch.Empty() {
+		return nil
+	}
+	return l.d.acl.Apply(l.model.index, ch)
+}
+
+// repaired counts and logs that somebody else's change was undone.
+func (l *loop) repaired(what string) {
+	l.repairs[what]++
+	l.d.log.Warn("changed by somebody else; put back", "what", what)
+}
+
+// applyRoutes hands the local routes to the table, those that the change
+// touches or all of them, and lets the table program what differs.
+func (l *loop) applyRoutes(ch policy.Changes) error {
+	var wrong error
+	if len(ch.Endpoints) > 0 || l.model.touchedOrigin {
+		l.originDirty = true
+	}
+	if l.resyncRoutes || l.model.touchedOrigin {
+		l.model.touchedOrigin = false
+		// A wrong route is left out and named; the others count.
+		wrong = l.routes.Replace(sourceLocal, l.allLocalRoutes())
+		if err := l.routes.SetComplete(sourceLocal); err != nil {
+			return err
+		}
+	} else if len(ch.Endpoints) > 0 {
+		add, remove := l.localDifference(ch)
+		wrong = l.routes.Update(sourceLocal, add, remove)
+	}
+	if l.resyncRoutes {
+		l.resyncRoutes = false
+		r, err := l.routes.Resync()
+		l.countRepairs(r)
+		return errors.Join(wrong, err)
+	}
+	return errors.Join(wrong, l.programRoutes())
+}
+
+func (l *loop) programRoutes() error {
+	r, err := l.routes.Apply()
+	l.countRepairs(r)
+	return err
+}
+
+func (l *loop) countRepairs(r route.Result) {
+	for range r.Repaired {
+		l.repaired("route")
+	}
+}
+
+// metric is that of our routes of a family.
+func (l *loop) metric(a netip.Addr) uint32 {
+	if a.Is6() {
+		return uint32(l.settings.metric6)
+	}
+	return uint32(l.settings.metric4)
+}
+
+// endpointRoutes are the routes to an endpoint. An interface that nobody
+// polices gets none: nothing may be reachable there past its policy.
+func (l *loop) endpointRoutes(e *policy.Endpoint) (list []route.Route) {
+	if !l.settings.isWorkload(e.Interface) {
+		return nil
+	}
+	for _, a := range e.Addrs {
+		list = append(list, route.Route{Prefix: netip.PrefixFrom(a, a.BitLen()), Kind: route.Link, Device: e.Interface, Metric: l.metric(a)})
+	}
+	return list
+}
+
+// allLocalRoutes is every endpoint and every blackhole, and what remembers
+// them for the next difference.
+func (l *loop) allLocalRoutes() (list []route.Route) {
+	l.byEndpoint = map[policy.EndpointID][]route.Route{}
+	for e := range l.model.index.Endpoints() {
+		l.byEndpoint[e.ID] = l.endpointRoutes(e)
+		list = append(list, l.byEndpoint[e.ID]...)
+	}
+	for _, b := range l.origin().blackholes {
+		list = append(list, route.Route{Prefix: b, Kind: route.Blackhole, Metric: l.metric(b.Addr())})
+	}
+	return list
+}
+
+func (l *loop) localDifference(ch policy.Changes) (add []route.Route, remove []netip.Prefix) {
+	for id, e := range ch.Endpoints {
+		for _, r := range l.byEndpoint[id] {
+			remove = append(remove, r.Prefix)
+		}
+		delete(l.byEndpoint, id)
+		if e != nil {
+			l.byEndpoint[id] = l.endpointRoutes(e)
+			add = append(add, l.byEndpoint[id]...)
+		}
+	}
+	// An address that changes hands is replaced, not removed.
+	stays := map[netip.Prefix]bool{}
+	for _, r := range add {
+		stays[r.Prefix] = true
+	}
+	return add, slices.DeleteFunc(remove, func(p netip.Prefix) bool { return stays[p] })
+}
+
+// origin computes what this node announces. An address whose interface does
+// not exist or is down is not announced on its own: nothing here would take
+// its packets.
+func (l *loop) origin() origin {
+	in := originInput{
+		pools: l.model.pools, workloadIPs: l.settings.workloadIPs,
+		metric4: l.settings.metric4, metric6: l.settings.metric6,
+		blocks: slices.Collect(maps.Keys(l.model.blocks)),
+	}
+	for e := range l.model.index.Endpoints() {
+		if l.links.Status(e.Interface).State == endpoint.Ready {
+			in.addrs = append(in.addrs, e.Addrs...)
+		}
+	}
+	return originate(in)
+}
+
+// applyBGP tells the speaker its sessions and what this node announces.
+func (l *loop) applyBGP() error {
+	if l.model.touchedPeering {
+		cfg, problems := peering(peeringInput{
+			self: l.d.cfg.Node, nodes: l.model.nodes, peers: l.model.peers, pools: l.model.pools,
+			global: l.model.bgp["default"], perNode: l.model.bgp["node."+l.d.cfg.Node],
+		})
+		l.problems["bgp"] = problems
+		if cfg.ASN != 0 {
+			if err := l.d.speaker.SetConfig(cfg); err != nil {
+				l.problems["bgp"] = append(l.problems["bgp"], problem{object: "BGP session", text: err.Error()})
+			}
+		}
+		l.speakerConfig = cfg
+		l.model.touchedPeering = false
+	}
+	if !l.originDirty && l.originsDone {
+		return nil
+	}
+	now := l.origin()
+	l.originDirty = false
+	if add, remove := difference(l.announced, now.announce); len(add)+len(remove) > 0 {
+		l.d.speaker.Originate(add, remove)
+		l.announced = now.announce
+	}
+	if !l.originsDone {
+		l.originsDone = true
+		l.d.speaker.OriginationsComplete()
+	}
+	return nil
+}
+
+// learned takes best paths into the routing table. They are programmed at
+// once, whatever else is going on: they come from peers, not from the model.
+func (l *loop) learned(best []bgp.Best) {
+	var add []route.Route
+	var remove []netip.Prefix
+	for _, b := range best {
+		if len(b.NextHops) == 0 {
+			remove = append(remove, b.Prefix)
+			continue
+		}
+		add = append(add, route.Route{Prefix: b.Prefix, Kind: route.Via, Hops: route.HopsOf(b.NextHops...), Metric: learnedMetric(b.LocalPref)})
+	}
+	l.attempt("routes", func() error {
+		if err := l.routes.Update(sourceBGP, add, remove); err != nil {
+			return err
+		}
+		return l.programRoutes()
+	})
+	l.finish()
+}
+
+// learnedMetric turns LOCAL_PREF back into a metric, in Calico's scheme. A
+// LOCAL_PREF outside it, such as the usual default of 100, gives a large one.
+func learnedMetric(localPref uint32) uint32 {
+	if localPref >= maxPriority {
+		return 1
+	}
+	return maxPriority - localPref
+}
