@@ -365,6 +365,42 @@ func TestEnsureInitializedAroundTheUnreadable(t *testing.T) {
 	}
 }
 
+func TestRemoveRevision(t *testing.T) {
+	c, _ := newStore(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	rev := must[int64](t)(c.Commit(ctx, []Op{OpPut(setKey(1), setValue(1)), OpPut(setKey(2), setValue(2))}))
+	r := startWatch(t, c, func(s *tuning) { s.ping = time.Hour })
+	r.synced(t)
+	r.at(t, rev)
+	// Others write all the time, what no watch reports.
+	writing, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for writing.Err() == nil {
+			_, _ = c.Put(writing, "/unrelated", nil)
+		}
+	}()
+	defer func() { stop(); <-done }()
+	o := c.Objects()
+	gone, err := o.RemoveRevision(ctx, "GlobalNetworkSet", "", "s00001", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.at(t, gone) // comes by itself: nobody asks for progress
+	chs := changes(r.since(0))
+	if last := chs[len(chs)-1]; !last.Deleted || last.Name != "s00001" || last.Revision != gone {
+		t.Errorf("gone at %d, and the watch says %+v", gone, last)
+	}
+	if rev, err := o.RemoveRevision(ctx, "GlobalNetworkSet", "", "s00001", ""); rev != 0 || !errors.Is(err, ErrNotFound) {
+		t.Errorf("removed again at %d: %v", rev, err)
+	}
+	if rev, err := o.RemoveRevision(ctx, "GlobalNetworkSet", "", "s00002", formatRevision(gone)); rev != 0 || !errors.Is(err, ErrConflict) {
+		t.Errorf("removed at %d what was at another revision: %v", rev, err)
+	}
+}
+
 // ledger records what a deletion asks of the allocator.
 type ledger struct {
 	freed []netip.Addr
@@ -418,7 +454,7 @@ func TestNodeDeletion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := o.remove(ctx, obj, "", &l); err != nil {
+	if _, err := o.remove(ctx, obj, "", &l); err != nil {
 		t.Fatal(err)
 	}
 	if got := fmt.Sprint(l.freed); got != "[10.65.0.1 fd00::1 10.65.0.9 10.65.0.10]" || fmt.Sprint(l.hosts) != "[n1]" {
@@ -453,7 +489,7 @@ func TestPoolDeletion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := o.remove(ctx, obj, "", &l); err != nil || fmt.Sprint(l.pools) != "[p]" {
+	if _, err := o.remove(ctx, obj, "", &l); err != nil || fmt.Sprint(l.pools) != "[p]" {
 		t.Fatalf("%v, %v", l.pools, err)
 	}
 	if _, err := o.Read(ctx, "IPPool", "", "p"); !errors.Is(err, ErrNotFound) {

@@ -25,30 +25,41 @@ const poolGrace = 500 * time.Millisecond
 // IPPool disables it first and makes its blocks nobody's; addresses in use
 // stay assigned.
 func (o *Objects) Remove(ctx context.Context, kind, namespace, name, resourceVersion string) error {
-	obj, err := reference(kind, namespace, name)
-	if err != nil {
-		return &Error{Op: "delete", Object: title(kind, namespace, name), Err: err}
-	}
-	return fail("delete", obj, o.remove(ctx, obj, resourceVersion, o.c.Allocator()))
+	_, err := o.RemoveRevision(ctx, kind, namespace, name, resourceVersion)
+	return err
 }
 
-func (o *Objects) remove(ctx context.Context, obj v3.Resource, resourceVersion string, addrs Addresses) error {
+// RemoveRevision is Remove for a caller who waits for the deletion to take
+// effect: it returns the revision of the delete itself, at which a Watch
+// reports the object as gone. It is 0 with an error, ErrNotFound included: when
+// an object went that nobody found is not known.
+func (o *Objects) RemoveRevision(ctx context.Context, kind, namespace, name, resourceVersion string) (int64, error) {
+	obj, err := reference(kind, namespace, name)
+	if err != nil {
+		return 0, &Error{Op: "delete", Object: title(kind, namespace, name), Err: err}
+	}
+	rev, err := o.remove(ctx, obj, resourceVersion, o.c.Allocator())
+	return rev, fail("delete", obj, err)
+}
+
+// remove returns the revision of the delete.
+func (o *Objects) remove(ctx context.Context, obj v3.Resource, resourceVersion string, addrs Addresses) (int64, error) {
 	var rev int64
 	if resourceVersion != "" {
 		var err error
 		if rev, err = strconv.ParseInt(resourceVersion, 10, 64); err != nil || rev <= 0 {
-			return fmt.Errorf("metadata.resourceVersion: %q is not a revision", resourceVersion)
+			return 0, fmt.Errorf("metadata.resourceVersion: %q is not a revision", resourceVersion)
 		}
 	}
 	if err := writable(obj); err != nil {
-		return err
+		return 0, err
 	}
 	kv, err := o.find(ctx, obj)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if rev != 0 && rev != kv.Revision {
-		return ErrConflict
+		return 0, ErrConflict
 	}
 	switch obj.Type().Kind {
 	case "Tier":
@@ -61,9 +72,10 @@ func (o *Objects) remove(ctx context.Context, obj v3.Resource, resourceVersion s
 		err = o.dismantleNode(ctx, kv, obj.Meta().Name, addrs)
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return bare(o.c.Delete(ctx, kv.Key, rev))
+	gone, err := o.c.one(ctx, OpDelete(kv.Key, rev))
+	return gone, bare(err)
 }
 
 func (o *Objects) tierUnused(ctx context.Context, tier string) error {
