@@ -71,6 +71,7 @@ type Table struct {
 	sock   *socket
 	events *socket
 	port   atomic.Uint32
+	sub    subscription
 
 	state *state           // nil before the first Resync, and when track was lost
 	bad   map[string]error // quarantined objects, by owner
@@ -304,7 +305,13 @@ func (t *Table) commit(m *msgs) error {
 			return err
 		}
 	}
-	err := t.sock.transact(m)
+	transact := func() error { return t.sock.transact(m) }
+	var err error
+	if len(m.starts) < unobserved {
+		err = transact()
+	} else {
+		err = t.quietly(transact)
+	}
 	if err != nil {
 		t.stats.Failed++
 		if errors.Is(err, unix.EPERM) {

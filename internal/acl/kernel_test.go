@@ -501,3 +501,43 @@ func TestT13_Bisect(t *testing.T) {
 	}
 	quiet(t, tab, v)
 }
+
+// TestUnobservedCommit counts on generations to find what others did while
+// notifications were off.
+func TestUnobservedCommit(t *testing.T) {
+	inNetns(t)
+	tab := openTable(t)
+	notified := watched(t, tab)
+	c := foreign(t)
+	n := 0
+	step := func() error {
+		n++
+		c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: fmt.Sprint("other", n)})
+		return c.Flush()
+	}
+	must(t, tab.quietly(step)) // as many commits as ours would be
+	select {
+	case <-notified:
+		t.Error("a commit of our own was notified")
+	case <-time.After(50 * time.Millisecond):
+	}
+	must(t, tab.quietly(func() error { return errors.Join(step(), step()) }))
+	select {
+	case <-notified:
+	case <-time.After(5 * time.Second):
+		t.Error("a second commit meanwhile was not notified")
+	}
+	refused := errors.New("refused")
+	if err := tab.quietly(func() error { return refused }); !errors.Is(err, refused) {
+		t.Errorf("got %v, want %v", err, refused)
+	}
+	drain(notified)
+	c.AddTable(inet)
+	c.AddSet(&nftables.Set{Table: inet, Name: "probe", KeyType: nftables.TypeMark}, nil)
+	must(t, c.Flush())
+	select {
+	case <-notified:
+	case <-time.After(5 * time.Second):
+		t.Error("notifications do not come back")
+	}
+}

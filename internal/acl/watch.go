@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,7 +17,7 @@ import (
 // nil). Our own commits are never notified. notify must not block: what it
 // does is ask the table's owner for a Resync. Watch may run once.
 func (t *Table) Watch(ctx context.Context, notify func()) error {
-	if err := t.events.conn.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
+	if err := t.subscribe(notify); err != nil {
 		return fmt.Errorf("subscribe to nftables notifications: %w", err)
 	}
 	stop := context.AfterFunc(ctx, func() {
@@ -52,6 +53,69 @@ func (t *Table) Watch(ctx context.Context, notify func()) error {
 			return fmt.Errorf("read nftables notifications: %w", err)
 		}
 	}
+}
+
+// subscription is whether the kernel tells us what changes.
+type subscription struct {
+	sync.Mutex
+	missed func() // says that there may have been changes; nil while off
+	gen    uint32 // the generation after our last unobserved commit; 0 without one
+}
+
+// unobserved is the number of messages from which on a transaction goes
+// without notifications: the kernel makes one of each object and element, for
+// us alone to throw away, which took as long as the rest of a first commit.
+const unobserved = 1000
+
+// subscribe turns notifications on. If somebody may have changed something
+// since our last unobserved commit, it says so.
+func (t *Table) subscribe(missed func()) error {
+	t.sub.Lock()
+	defer t.sub.Unlock()
+	if err := t.events.conn.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
+		return err
+	}
+	t.sub.missed = missed
+	if t.sub.gen == 0 {
+		return nil
+	}
+	gen, err := t.events.generation()
+	if gen != t.sub.gen {
+		missed()
+	}
+	return err
+}
+
+// quietly runs a commit without notifications. Changes by others meanwhile are
+// found by counting: ours is one generation.
+func (t *Table) quietly(commit func() error) error {
+	t.sub.Lock()
+	defer t.sub.Unlock()
+	before, err := t.sock.generation()
+	if err != nil {
+		return err
+	}
+	if t.sub.missed == nil {
+		err = commit()
+	} else {
+		if err := t.events.conn.LeaveGroup(unix.NFNLGRP_NFTABLES); err != nil {
+			return err
+		}
+		err = commit()
+		if jerr := t.events.conn.JoinGroup(unix.NFNLGRP_NFTABLES); jerr != nil {
+			return errors.Join(err, fmt.Errorf("subscribe to nftables notifications: %w", jerr))
+		}
+	}
+	gen, gerr := t.sock.generation()
+	t.sub.gen = gen
+	expected := before + 1
+	if err != nil {
+		expected = before // nothing was committed
+	}
+	if t.sub.missed != nil && gen != expected {
+		t.sub.missed()
+	}
+	return errors.Join(err, gerr)
 }
 
 // tableOf is the name of the table an object is in, or that it is: the first
