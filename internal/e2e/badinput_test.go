@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -515,7 +514,7 @@ func TestI9_SettingsUnreadableAtStart(t *testing.T) {
 	// Without a memory the interfaces are nobody's, and so nothing is routed
 	// to them.
 	n.Kill()
-	if err := os.Remove(filepath.Join(n.StateDir(), "interface-prefixes")); err != nil {
+	if err := os.RemoveAll(n.StateDir()); err != nil {
 		t.Fatal(err)
 	}
 	restart()
