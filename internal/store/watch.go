@@ -196,21 +196,26 @@ func changesOf(items []item) []Change {
 		if it.dropped {
 			continue
 		}
-		r, ok := refOf(it.key)
-		if !ok {
-			continue
+		if ch, ok := it.change(); ok {
+			out = append(out, ch)
 		}
-		ch := Change{Key: it.key, Kind: r.kind, Namespace: r.namespace, Name: r.name, Revision: it.rev, Raw: it.raw, Deleted: it.deleted}
-		if !it.deleted && isResource(it.key) {
-			var err error
-			if ch.Object, err = decodeKV(KV{Key: it.key, Value: it.raw, Revision: it.rev}); err != nil {
-				ch.Err = err
-			}
-		}
-		it.raw = nil
-		out = append(out, ch)
 	}
 	return out
+}
+
+// change decodes an item, and false for a key that nobody here reads. The
+// value is the Change's from then on.
+func (it *item) change() (Change, bool) {
+	r, ok := refOf(it.key)
+	if !ok {
+		return Change{}, false
+	}
+	ch := Change{Key: it.key, Kind: r.kind, Namespace: r.namespace, Name: r.name, Revision: it.rev, Raw: it.raw, Deleted: it.deleted}
+	if !it.deleted && isResource(it.key) {
+		ch.Object, ch.Err = decodeKV(KV{Key: it.key, Value: it.raw, Revision: it.rev})
+	}
+	it.raw = nil
+	return ch, true
 }
 
 // run follows the datastore until ctx ends.
