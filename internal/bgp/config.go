@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"time"
 )
 
 // Validate checks the fields that concern every session; each error names its
@@ -91,7 +92,10 @@ func (s *Speaker) families() familySet {
 // apply runs in the loop.
 func (s *Speaker) apply(c Config) {
 	old, wasFamilies := s.cfg, s.families()
-	s.cfg, s.configured = c, true
+	s.cfg = c
+	if s.configured.IsZero() {
+		s.configured = time.Now()
+	}
 	resetAll := old.RouterID != c.RouterID || wasFamilies != s.families()
 
 	own := map[netip.Addr]bool{}

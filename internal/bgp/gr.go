@@ -34,6 +34,16 @@ func (s *Speaker) restartTime() time.Duration {
 	return defaultRestartTime
 }
 
+// restartLeft is what remains of the restart time. It counts from the first
+// configuration applied, not from the start of the process: one that waits for
+// its datastore has asked no peer for anything yet, and has all of it left.
+func (s *Speaker) restartLeft() time.Duration {
+	if s.configured.IsZero() {
+		return s.restartTime()
+	}
+	return s.restartTime() - time.Since(s.configured)
+}
+
 // staleTime is how long routes of a peer outlive its connection.
 func (p *peer) staleTime(o *openMessage) time.Duration {
 	if p.cfg.RestartTime > 0 {
@@ -156,7 +166,7 @@ func (s *Speaker) mayEndRIB(p *peer) bool {
 	if !s.originated {
 		return false
 	}
-	left := s.restartTime() - time.Since(s.epoch)
+	left := s.restartLeft()
 	if !s.opt.Restarting || left <= 0 {
 		return true
 	}
@@ -179,13 +189,15 @@ func (s *Speaker) releaseEOR() {
 }
 
 // checkConverged notices that every peer has sent its table, or that the
-// restart time is over. Here one that restarts itself is waited for as well:
+// restart time is over. Without a configuration nothing is known of peers, and
+// nothing has converged; with one that names none, there is nobody to wait for.
+// Here one that restarts itself is waited for as well:
 // its End-of-RIB does not wait for ours, and what it has not said yet is not gone.
 func (s *Speaker) checkConverged() {
-	if s.hasConv || !s.configured {
+	if s.hasConv || s.configured.IsZero() {
 		return
 	}
-	left := s.restartTime() - time.Since(s.epoch)
+	left := s.restartLeft()
 	for _, p := range s.peers {
 		if !p.toldAll() && left > 0 {
 			s.conv.set(s, left, s.checkConverged)

@@ -239,7 +239,7 @@ func (s *Speaker) sendOpen(c *conn) error {
 	p := c.p
 	b, err := openParams{
 		asn: p.localAS, id: s.cfg.RouterID, hold: p.hold(), families: s.families(),
-		restarting:  s.opt.Restarting && !p.hadUp && time.Since(s.epoch) < s.restartTime(),
+		restarting:  s.opt.Restarting && !p.hadUp && s.restartLeft() > 0,
 		forwarding:  s.opt.Restarting || p.hadUp,
 		restartTime: s.restartTime(),
 	}.marshal()

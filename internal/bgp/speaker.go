@@ -69,7 +69,7 @@ type Speaker struct {
 	// Below: owned by the loop.
 	ctx        context.Context
 	cfg        Config
-	configured bool
+	configured time.Time // the first Config was applied; zero: none yet
 	peers      map[netip.AddrPort]*peer
 	listeners  map[netip.AddrPort]*listener
 	rib        rib
@@ -264,7 +264,7 @@ func (s *Speaker) OriginationsComplete() {
 }
 
 // Converged returns a channel that is closed once: when every configured peer
-// has sent its table, or the restart time has passed since the start, and when
+// has sent its table, or the restart time has passed since the first SetConfig, and when
 // NextBest has been called again after handing out all of it. Only then may
 // routes of an earlier process that NextBest did not name be removed.
 func (s *Speaker) Converged() <-chan struct{} { return s.converged }
