@@ -43,7 +43,7 @@ func (o *Objects) RemoveRevision(ctx context.Context, kind, namespace, name, res
 }
 
 // remove returns the revision of the delete.
-func (o *Objects) remove(ctx context.Context, obj v3.Resource, resourceVersion string, addrs Addresses) (int64, error) {
+func (o *Objects) remove(ctx context.Context, obj v3.Resource, resourceVersion string, addrs addresses) (int64, error) {
 	var rev int64
 	if resourceVersion != "" {
 		var err error
@@ -103,7 +103,7 @@ func (o *Objects) tierUnused(ctx context.Context, tier string) error {
 
 // drainPool disables the pool and makes its blocks nobody's. It returns the
 // pool as stored then.
-func (o *Objects) drainPool(ctx context.Context, kv KV, addrs Addresses) (KV, error) {
+func (o *Objects) drainPool(ctx context.Context, kv KV, addrs addresses) (KV, error) {
 	obj, err := decodeKV(kv)
 	pool, ok := obj.(*v3.IPPool)
 	if err != nil || !ok {
@@ -128,7 +128,7 @@ func (o *Objects) drainPool(ctx context.Context, kv KV, addrs Addresses) (KV, er
 
 // dismantleNode removes everything that is the node's alone. It may be
 // repeated after a failure: the node itself goes last.
-func (o *Objects) dismantleNode(ctx context.Context, kv KV, node string, addrs Addresses) error {
+func (o *Objects) dismantleNode(ctx context.Context, kv KV, node string, addrs addresses) error {
 	weps, err := o.readGood(ctx, "WorkloadEndpoint")
 	if err != nil {
 		return err

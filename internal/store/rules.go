@@ -135,8 +135,8 @@ func (o *Objects) checkPool(ctx context.Context, p, old *v3.IPPool) error {
 	return nil
 }
 
-// Addresses is what deleting a node or a pool needs of the address allocator.
-type Addresses interface {
+// addresses is what deleting a node or a pool needs of the address allocator.
+type addresses interface {
 	// ReleaseIPs frees addresses; those that are not in use do not matter.
 	ReleaseIPs(ctx context.Context, list []ipam.Release) (unallocated []netip.Addr, err error)
 	// RemoveHost gives up a node's blocks.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"strconv"
 	"sync"
@@ -152,6 +153,7 @@ func (c *Client) watch(ctx context.Context, deliver func(Update), tun tuning) er
 	c.mu.Lock()
 	delete(c.watchers, w)
 	c.mu.Unlock()
+	w.hand(math.MaxInt64) // it keeps nobody waiting
 	return nil
 }
 
@@ -178,12 +180,17 @@ func (w *watcher) deliverLoop(ctx context.Context, deliver func(Update)) {
 		signal(w.room)
 		up.Changes = changesOf(items)
 		deliver(up)
-		w.mu.Lock()
-		w.delivered = up.Revision
-		close(w.reached)
-		w.reached = make(chan struct{})
-		w.mu.Unlock()
+		w.hand(up.Revision)
 	}
+}
+
+// hand notes that the consumer has everything up to rev.
+func (w *watcher) hand(rev int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.delivered = rev
+	close(w.reached)
+	w.reached = make(chan struct{})
 }
 
 func changesOf(items []item) []Change {
@@ -294,7 +301,8 @@ func (w *watcher) waitRoom(ctx context.Context) error {
 // RequestProgress asks etcd to tell every running Watch which revision it has
 // reached, although none of its keys changed. It does not wait: the answer
 // arrives as an Update without changes, or not at all if the connection breaks
-// meanwhile. See WaitRevision.
+// meanwhile. It may also be behind what another member of etcd has said; who
+// wants a certain revision uses WaitRevision, which asks until it is there.
 func (c *Client) RequestProgress(context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -305,7 +313,9 @@ func (c *Client) RequestProgress(context.Context) {
 
 // WaitRevision returns once every running Watch of this client has delivered
 // everything up to revision rev and its consumer has returned from deliver, or
-// when ctx ends.
+// with an error when ctx ends. It asks etcd for progress until then, so it need
+// not be one of the watched keys that was written at rev. A Watch that ends
+// meanwhile is not waited for.
 func (c *Client) WaitRevision(ctx context.Context, rev int64) error {
 	c.mu.Lock()
 	all := make([]*watcher, 0, len(c.watchers))

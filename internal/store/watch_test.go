@@ -243,6 +243,29 @@ func TestProgressWhenUnrelatedKeysMove(t *testing.T) {
 	}
 }
 
+func TestWaitRevisionOutlivesNoWatch(t *testing.T) {
+	c, _ := newStore(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	r := newRecorder()
+	wctx, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = c.watch(wctx, r.deliver, defaultTuning()) }()
+	r.synced(t)
+	waited := make(chan error, 1)
+	go func() { waited <- c.WaitRevision(ctx, 1<<40) }()
+	select {
+	case err := <-waited:
+		t.Fatalf("did not wait: %v", err)
+	case <-time.After(200 * time.Millisecond):
+	}
+	stop()
+	<-ended
+	if err := <-waited; err != nil {
+		t.Errorf("waited for a watch that has ended: %v", err)
+	}
+}
+
 func TestE01_ServerStoppedAndStarted(t *testing.T) {
 	dir := t.TempDir()
 	e := startServer(t, dir, "http://127.0.0.1:0")
