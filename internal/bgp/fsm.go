@@ -3,10 +3,12 @@
 package bgp
 
 // The finite state machine of RFC 4271 section 8 as a pure table. Every
-// connection runs its own instance from the moment it is dialled or accepted
-// (section 8.2: "a BGP implementation will have one FSM for each configured
-// peer plus one FSM for each incoming connection"); whose connection survives
-// is decided by collision detection (section 6.8, see collide).
+// connection runs its own instance (section 8.2: "a BGP implementation will have
+// one FSM for each configured peer plus one FSM for each incoming
+// connection"), from Connect if we dialled it or Active if it was accepted, to
+// the end. Whose connection survives is decided by collision detection (section
+// 6.8, see collide). What comes before there is a connection, the start events
+// and ConnectRetryTimer, is not in the table: see connect and connectLater.
 
 // String returns the name RFC 4271 gives the state.
 func (s State) String() string {
@@ -31,31 +33,27 @@ func (s State) String() string {
 type event uint8
 
 const (
-	evStart        event = iota // 1, 3: start, connecting actively
-	evStartPassive              // 4, 5: start, only listening
-	evStop                      // 2, 8: stop
-	evRetryTimer                // 9: ConnectRetryTimer
-	evHoldTimer                 // 10: HoldTimer, or the send-hold timer of RFC 9687
-	evTCPUp                     // 16, 17: connection made or accepted
-	evTCPFail                   // 18: connection failed or closed by the peer
-	evOpen                      // 19: valid OPEN
-	evHeaderErr                 // 21: bad message header
-	evOpenErr                   // 22: bad OPEN
-	evCollision                 // 23: collision detection chose the other connection
-	evNotify                    // 24, 25: NOTIFICATION received
-	evKeepalive                 // 26: KEEPALIVE received
-	evUpdate                    // 27: UPDATE received
-	evUpdateErr                 // 28: UPDATE with an error that RFC 7606 leaves fatal
-	evRefresh                   // RFC 2918: ROUTE-REFRESH received
+	evStop      event = iota // 2, 8: stop
+	evHoldTimer              // 10: HoldTimer, or the send-hold timer of RFC 9687
+	evTCPUp                  // 16, 17: connection made or accepted
+	evTCPFail                // 18: connection failed or closed by the peer
+	evOpen                   // 19: valid OPEN
+	evHeaderErr              // 21: bad message header
+	evOpenErr                // 22: bad OPEN
+	evCollision              // 23: collision detection chose the other connection
+	evNotify                 // 24, 25: NOTIFICATION received
+	evKeepalive              // 26: KEEPALIVE received
+	evUpdate                 // 27: UPDATE received
+	evUpdateErr              // 28: UPDATE with an error that RFC 7606 leaves fatal
+	evRefresh                // RFC 2918: ROUTE-REFRESH received
 	numEvents
 )
 
-// action is what a transition asks of its owner, in the order of the bits.
+// action is what a transition asks of its owner, a set; fire knows the order.
 type action uint8
 
 const (
-	actDial      action = 1 << iota // start connecting
-	actOpen                         // send OPEN, start the open timer
+	actOpen      action = 1 << iota // send OPEN, start the open timer
 	actKeepalive                    // send KEEPALIVE, start the hold timer with the negotiated time
 	actUp                           // the session is Established
 	actUse                          // hand the message to the RIB
@@ -66,33 +64,21 @@ const (
 
 // transition is the table: from a state and an event to the next state and
 // what to do. Events that a state does not expect are errors of section 6.6
-// ("FSM error", refined by RFC 6608): they notify and close in the states that
-// have a connection, and are ignored in those that have none.
+// ("FSM error", refined by RFC 6608): they notify and close once an OPEN was
+// sent, and only close before.
 func transition(s State, ev event) (State, action) {
 	switch s {
 	case Idle:
-		switch ev {
-		case evStart:
-			return Connect, actDial
-		case evStartPassive:
-			return Active, 0
-		}
 		return Idle, 0
 
 	case Connect, Active:
 		switch ev {
 		case evStop:
 			return Idle, actClose
-		case evRetryTimer:
-			return Connect, actDial
 		case evTCPUp:
 			return OpenSent, actOpen
 		case evTCPFail:
-			// The owner arms ConnectRetryTimer whenever a peer is Active
-			// and not passive.
 			return Active, actClose
-		case evStart, evStartPassive:
-			return s, 0
 		}
 		return Idle, actClose
 
@@ -104,7 +90,7 @@ func transition(s State, ev event) (State, action) {
 			return Active, actClose
 		case evNotify:
 			return Idle, actClose
-		case evStart, evStartPassive, evRetryTimer, evTCPUp:
+		case evTCPUp:
 			return s, 0
 		}
 		return Idle, actNotify | actClose
@@ -115,7 +101,7 @@ func transition(s State, ev event) (State, action) {
 			return Established, actUp
 		case evTCPFail, evNotify:
 			return Idle, actClose
-		case evStart, evStartPassive, evRetryTimer, evTCPUp:
+		case evTCPUp:
 			return s, 0
 		}
 		return Idle, actNotify | actClose
@@ -128,7 +114,7 @@ func transition(s State, ev event) (State, action) {
 			return Established, actUse
 		case evTCPFail, evNotify:
 			return Idle, actClose | actDown
-		case evStart, evStartPassive, evRetryTimer, evTCPUp:
+		case evTCPUp:
 			return s, 0
 		}
 		return Idle, actNotify | actClose | actDown

@@ -179,7 +179,24 @@ func (s *Speaker) outlives(c, other *conn, remoteID uint32) bool {
 }
 
 // fire runs one transition of a connection and does what it asks. n is the NOTIFICATION
-// to send if the transition notifies; cause is the error otherwise.
+// to send if the transition notifies; cause is the error otherwise. actUse is
+// left to the caller, who has the message.
+//
+// The order is part of the design, for several steps fire other connections of
+// the peer in turn:
+//
+//   - The new state stands first: whoever looks from inside sees it.
+//   - actOpen comes before everything that ends, and may itself end the
+//     connection: then that inner transition has done the rest.
+//   - actClose takes the connection out of the peer before up or down,
+//     which look at what is left, and before anything is sent to anyone.
+//   - actUp closes the peer's other connections, so this one is the session
+//     before they go, and they do not count as failures.
+//   - actDown lets go of the session before its loss is weighed: the routes
+//     leave or become stale at once, whatever is tried next.
+//   - lose sets what connectLater waits, so it goes before it.
+//   - show comes last and reports once: the state that all of this led to,
+//     a retry that is armed included.
 func (s *Speaker) fire(c *conn, ev event, n *notification, cause error) action {
 	p := c.p
 	next, act := transition(c.state, ev)
