@@ -22,7 +22,7 @@ func TestB15_RestartTimeCountsFromFirstConfig(t *testing.T) {
 		peers []PeerConfig
 		after time.Duration // from the configuration to convergence
 	}{
-		{"a peer that does not answer", []PeerConfig{peerTo(other, 64512)}, defaultRestartTime},
+		{"a peer that does not answer", []PeerConfig{peerTo(other, 64512)}, DefaultRestartTime},
 		{"no peers", nil, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -46,7 +46,7 @@ func TestB15_RestartTimeCountsFromFirstConfig(t *testing.T) {
 						return false
 					}
 				}
-				time.Sleep(defaultRestartTime + time.Hour)
+				time.Sleep(DefaultRestartTime + time.Hour)
 				if converged() {
 					t.Fatal("converged without a configuration")
 				}

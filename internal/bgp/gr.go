@@ -24,14 +24,11 @@ import (
 // announced again. A NOTIFICATION in either direction, expiry of the hold
 // timer included, removes all routes at once.
 
-// defaultRestartTime is announced when the configuration names none.
-const defaultRestartTime = 120 * time.Second
-
 func (s *Speaker) restartTime() time.Duration {
 	if s.cfg.RestartTime > 0 {
 		return s.cfg.RestartTime
 	}
-	return defaultRestartTime
+	return DefaultRestartTime
 }
 
 // restartLeft is what remains of the restart time. It counts from the first

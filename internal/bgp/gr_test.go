@@ -266,8 +266,8 @@ func TestB11_RFC4271_6_8_Collision(t *testing.T) {
 		b.originate("fd00:2::/122")
 		b.waitHops("10.1.0.0/26", a.cfg.NextHop4.String())
 		a.waitHops("fd00:2::/122", b.cfg.NextHop6.String())
-		if n := a.transitionsTo(Established); n != 1 {
-			t.Errorf("run %d: %d sessions came up, want 1: %+v", i, n, a.states)
+		if st := a.peer(b.cfg.RouterID); st.Established != 1 {
+			t.Errorf("run %d: %d sessions came up, want 1: %+v", i, st.Established, st)
 		}
 		a.stop()
 		b.stop()

@@ -26,7 +26,6 @@ type node struct {
 	mu     sync.Mutex
 	fib    map[netip.Prefix]Best
 	events int // Best values received
-	states []StateChange
 }
 
 var nextNode struct {
@@ -74,15 +73,6 @@ func startNode(t *testing.T, cfg Config, opt Options) *node {
 	}
 	if opt.RetryMin == 0 {
 		opt.RetryMin, opt.RetryMax = 100*time.Millisecond, 300*time.Millisecond
-	}
-	user := opt.OnState
-	opt.OnState = func(c StateChange) {
-		n.mu.Lock()
-		n.states = append(n.states, c)
-		n.mu.Unlock()
-		if user != nil {
-			user(c)
-		}
 	}
 	n.Speaker = New(opt)
 	if err := n.SetConfig(cfg); err != nil {
@@ -171,19 +161,6 @@ func (n *node) peer(addr netip.Addr) PeerStatus {
 		}
 	}
 	return PeerStatus{}
-}
-
-// transitionsTo counts how often a session reached a state.
-func (n *node) transitionsTo(st State) int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	c := 0
-	for _, s := range n.states {
-		if s.To == st {
-			c++
-		}
-	}
-	return c
 }
 
 // eventually polls until ok, and fails the test after ten seconds.

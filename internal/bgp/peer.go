@@ -287,7 +287,7 @@ func (s *Speaker) negotiate(c *conn) {
 	c.send(chunk{keepaliveMessage(), 1})
 	sendHold := c.hold * 3 / 2
 	if sendHold == 0 {
-		sendHold = defaultHold
+		sendHold = DefaultHoldTime
 	}
 	c.setTimes(keep, sendHold)
 	c.lastRecv.Store(int64(time.Since(s.epoch)))
@@ -515,7 +515,7 @@ func (s *Speaker) start(p *peer, nc net.Conn, dialled bool) {
 	s.fire(c, evTCPUp, nil, nil)
 }
 
-// show updates the state that is displayed for a peer and tells of a change.
+// show updates the state that is displayed for a peer and logs its coming and going.
 func (p *peer) show(cause error) {
 	st := Idle
 	switch {
@@ -530,35 +530,25 @@ func (p *peer) show(cause error) {
 	if st == p.state {
 		return
 	}
-	ch := StateChange{Peer: p.cfg.Name, Addr: p.cfg.Addr, From: p.state, To: st}
+	was := p.state
 	p.state, p.since = st, time.Now()
-	if ch.From == Established {
-		ch.Reason = fmt.Sprint(cause)
-		p.s.log.Warn("BGP session down", "peer", ch.Peer, "address", ch.Addr, "reason", ch.Reason)
+	if was == Established {
+		p.s.log.Warn("BGP session down", "peer", p.cfg.Name, "address", p.cfg.Addr, "reason", fmt.Sprint(cause))
 	} else if st == Established {
-		p.s.log.Info("BGP session up", "peer", ch.Peer, "address", ch.Addr)
-	}
-	if p.s.opt.OnState != nil {
-		p.s.opt.OnState(ch)
+		p.s.log.Info("BGP session up", "peer", p.cfg.Name, "address", p.cfg.Addr)
 	}
 }
 
-// Defaults inside a fabric.
-const (
-	defaultHold      = 9 * time.Second
-	defaultKeepalive = 3 * time.Second
-)
-
 func (p *peer) hold() time.Duration {
 	if p.cfg.HoldTime == 0 {
-		return defaultHold
+		return DefaultHoldTime
 	}
 	return max(p.cfg.HoldTime, 3*time.Second) // RFC 4271 section 4.2: 1 and 2 are illegal
 }
 
 func (p *peer) keepalive() time.Duration {
 	if p.cfg.Keepalive == 0 {
-		return min(defaultKeepalive, p.hold()/3)
+		return min(DefaultKeepalive, p.hold()/3)
 	}
 	return p.cfg.Keepalive
 }

@@ -68,13 +68,17 @@ type input struct {
 	drained bool
 }
 
+// readBuffer is what one session reads at a time. Most sessions of a fabric are
+// idle, and there may be thousands: the buffers are most of what each costs.
+const readBuffer = 16 << 10
+
 // maxBatch bounds what one reader hands to the loop at a time.
 const maxBatch = 64
 
 // read takes messages off the connection until it fails.
 func (c *conn) read() {
 	defer close(c.readDone)
-	br := bufio.NewReaderSize(c.nc, 64<<10)
+	br := bufio.NewReaderSize(c.nc, readBuffer)
 	buf := make([]byte, maxMessage)
 	dec := decoder{ebgp: c.ebgp}
 	var batch []message

@@ -24,9 +24,6 @@ type Options struct {
 	// still in place: the first OPEN to each peer carries the R and F bits of
 	// RFC 4724, and End-of-RIB may wait for outside peers (gr.go).
 	Restarting bool
-	// OnState is called by the loop at each change of a session's state, in
-	// order. It must return quickly and not call the Speaker.
-	OnState func(StateChange)
 	// MaxPending bounds accepted connections that are not Established yet;
 	// 0 means 100.
 	MaxPending int
@@ -36,14 +33,6 @@ type Options struct {
 	RetryMin, RetryMax time.Duration
 	// OpenTimeout bounds the wait for the peer's OPEN; 0 means 5 s.
 	OpenTimeout time.Duration
-}
-
-// StateChange is a session's step from one FSM state to another.
-type StateChange struct {
-	Peer     string // its name
-	Addr     netip.AddrPort
-	From, To State
-	Reason   string // why, when it went down
 }
 
 // Speaker is the BGP engine. Its methods may be called from any goroutine, before

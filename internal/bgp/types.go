@@ -7,6 +7,14 @@ import (
 	"time"
 )
 
+// The defaults of a session inside a fabric.
+const (
+	DefaultPort        = 179
+	DefaultHoldTime    = 9 * time.Second
+	DefaultKeepalive   = 3 * time.Second
+	DefaultRestartTime = 120 * time.Second
+)
+
 // Config is everything the speaker is told from outside. It is handed over
 // whole; the speaker computes the difference and touches only what changed.
 type Config struct {
@@ -14,7 +22,8 @@ type Config struct {
 	RouterID netip.Addr // IPv4
 	// Listen holds the addresses to accept connections on; empty means none.
 	Listen []netip.AddrPort
-	// RestartTime is what we announce for graceful restart (RFC 4724).
+	// RestartTime is what we announce for graceful restart (RFC 4724); 0
+	// means DefaultRestartTime.
 	RestartTime time.Duration
 	// NextHop4 and NextHop6 are this node's own addresses, used as next hop
 	// for what it originates and for next-hop-self. An invalid one means that
@@ -30,10 +39,10 @@ type PeerConfig struct {
 	Addr        netip.AddrPort
 	LocalAddr   netip.Addr // source address; invalid means the kernel's choice
 	ASN         uint32
-	LocalASN    uint32 // 0 means Config.ASN
-	Passive     bool   // never connect, only accept
-	HoldTime    time.Duration
-	Keepalive   time.Duration
+	LocalASN    uint32        // 0 means Config.ASN
+	Passive     bool          // never connect, only accept
+	HoldTime    time.Duration // 0 means DefaultHoldTime
+	Keepalive   time.Duration // 0 means DefaultKeepalive, or a third of a shorter HoldTime
 	RestartTime time.Duration // upper bound for keeping stale routes of the peer; 0 means what it announces
 	TTLSecurity uint8         // RFC 5082 hop count, 0 is off
 	NextHopMode NextHopMode
@@ -128,5 +137,5 @@ type PeerStatus struct {
 	EndOfRIB        []string       `json:"endOfRIB,omitempty"` // families for which it was received
 	MessagesIn      uint64         `json:"messagesIn"`
 	MessagesOut     uint64         `json:"messagesOut"`
-	Established     uint64         `json:"establishedTransitions"`
+	Established     uint64         `json:"establishedTransitions"` // how often it came up
 }

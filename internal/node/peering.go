@@ -18,10 +18,10 @@ import (
 // The defaults of a session between nodes of the cluster.
 const (
 	defaultASN         = 64512
-	defaultPort        = 179
-	defaultHold        = 9 * time.Second
-	defaultKeepalive   = 3 * time.Second
-	defaultRestartTime = 120 * time.Second
+	defaultPort        = bgp.DefaultPort
+	defaultHold        = bgp.DefaultHoldTime
+	defaultKeepalive   = bgp.DefaultKeepalive
+	defaultRestartTime = bgp.DefaultRestartTime
 )
 
 // peeringInput is all that decides which sessions this node has.
