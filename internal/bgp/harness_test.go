@@ -207,6 +207,11 @@ func pair(t *testing.T, asA, asB uint32, change func(a, b *Config)) (a, b *node)
 	return a, b
 }
 
+// defaultDial connects as a speaker does.
+func defaultDial(ctx context.Context, local netip.Addr, addr netip.AddrPort) (net.Conn, error) {
+	return dialTCP(ctx, local, addr, maxTTL, 0)
+}
+
 // proxy stands between a node and whom it dials, and can go silent.
 type proxy struct {
 	mu    sync.Mutex

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -54,7 +55,10 @@ func defaultListen(ctx context.Context, addr netip.AddrPort) (net.Listener, erro
 	if addr.Addr().Is6() {
 		network = "tcp6"
 	}
-	lc := net.ListenConfig{KeepAlive: -1}
+	lc := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, raw syscall.RawConn) error {
+		return prepareListener(addr.Addr().Is6(), raw)
+	}}
+	lc.SetMultipathTCP(false) // it knows none of these options
 	return lc.Listen(ctx, network, addr.String())
 }
 

@@ -412,11 +412,11 @@ func (p *peer) connect() {
 	p.dialSeq++
 	seq := p.dialSeq
 	p.show(nil)
-	local, addr := p.cfg.LocalAddr, p.cfg.Addr
+	pc := p.cfg
 	s.wg.Add(1)
 	go func() {
 		defer s.wg.Done()
-		nc, err := s.opt.Dial(ctx, local, addr)
+		nc, err := s.dialPeer(ctx, pc)
 		cancel()
 		s.postOr(func() {
 			if p.dialSeq != seq {
@@ -473,6 +473,13 @@ func (s *Speaker) incoming(nc net.Conn) {
 	}
 	if p == nil {
 		_ = nc.Close()
+		return
+	}
+	if err := admit(nc, p.cfg); err != nil {
+		_ = nc.Close()
+		if p.est == nil {
+			p.lastErr = "TTL security: " + err.Error()
+		}
 		return
 	}
 	// The newest unidentified connection of a peer replaces the one before:

@@ -4,10 +4,8 @@ package bgp
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -376,12 +374,3 @@ func (t *timer) stop() {
 }
 
 func (t *timer) armed() bool { return t.t != nil }
-
-// defaultDial connects from local, if valid, to addr.
-func defaultDial(ctx context.Context, local netip.Addr, addr netip.AddrPort) (net.Conn, error) {
-	d := net.Dialer{KeepAlive: -1}
-	if local.IsValid() {
-		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0))
-	}
-	return d.DialContext(ctx, "tcp", addr.String())
-}

@@ -16,9 +16,11 @@ import (
 // nowhere and uses the network.
 type Options struct {
 	Log *slog.Logger
-	// Listen opens a listening socket; nil means TCP with SO_REUSEADDR.
+	// Listen opens a listening socket; nil means TCP with SO_REUSEADDR. Peers
+	// with TTLSecurity are accepted only if it keeps each SYN (TCP_SAVE_SYN).
 	Listen func(ctx context.Context, addr netip.AddrPort) (net.Listener, error)
-	// Dial connects to a peer, from local if that is valid; nil means TCP.
+	// Dial connects to a peer, from local if that is valid; nil means TCP
+	// with TTL 255.
 	Dial func(ctx context.Context, local netip.Addr, addr netip.AddrPort) (net.Conn, error)
 	// Restarting says that the forwarding state of an earlier process is
 	// still in place: the first OPEN to each peer carries the R and F bits of
@@ -87,9 +89,6 @@ const (
 func New(opt Options) *Speaker {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
-	}
-	if opt.Dial == nil {
-		opt.Dial = defaultDial
 	}
 	if opt.Listen == nil {
 		opt.Listen = defaultListen

@@ -44,7 +44,9 @@ type PeerConfig struct {
 	HoldTime    time.Duration // 0 means DefaultHoldTime
 	Keepalive   time.Duration // 0 means DefaultKeepalive, or a third of a shorter HoldTime
 	RestartTime time.Duration // upper bound for keeping stale routes of the peer; 0 means what it announces
-	TTLSecurity uint8         // RFC 5082 hop count, 0 is off
+	// TTLSecurity is how many hops away the peer is at most, 1 for one on the
+	// same link: packets from further away are dropped (RFC 5082). 0 is off.
+	TTLSecurity uint8
 	NextHopMode NextHopMode
 	// Import and Export are applied to each route before it enters Adj-RIB-In's
 	// accepted set, and before it enters Adj-RIB-Out. Peers with an equal

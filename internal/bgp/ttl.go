@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bgp
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The generalized TTL security mechanism, RFC 5082. Whoever is n hops away
+// and sends with the greatest TTL, arrives with 256-n or more; nobody further
+// away can. We send with the greatest always, also to peers that do not ask
+// for it, for the listening socket serves all of them and its SYN-ACK counts. What we
+// demand is up to PeerConfig.TTLSecurity, and holds from the first packet:
+// a floor set only on the finished connection would let in what a far sender
+// queued before, and a whole session fits in there.
+
+// maxTTL is what we send with.
+const maxTTL = 255
+
+// minTTL is the least TTL or hop limit that packets of the peer must have; 0
+// means any.
+func (p PeerConfig) minTTL() int {
+	if p.TTLSecurity == 0 {
+		return 0
+	}
+	return maxTTL + 1 - int(p.TTLSecurity)
+}
+
+// sendTTL sets what a socket sends with; connections inherit it from their
+// listener.
+func sendTTL(fd int, is6 bool, ttl int) error {
+	if is6 {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, ttl)
+	}
+	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TTL, ttl)
+}
+
+// demandTTL has the kernel drop what arrives with less.
+func demandTTL(fd int, is6 bool, ttl int) error {
+	if is6 {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MINHOPCOUNT, ttl)
+	}
+	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MINTTL, ttl)
+}
+
+// dialPeer connects to a peer, by Options.Dial if there is one. Our own
+// socket drops a SYN-ACK from too far away; one from outside gets its floor
+// afterwards.
+func (s *Speaker) dialPeer(ctx context.Context, pc PeerConfig) (net.Conn, error) {
+	floor := pc.minTTL()
+	if s.opt.Dial == nil {
+		nc, err := dialTCP(ctx, pc.LocalAddr, pc.Addr, maxTTL, floor)
+		if late, ok := err.(net.Error); ok && late.Timeout() && floor > 0 {
+			err = fmt.Errorf("%w (or its packets arrive with a TTL below %d)", err, floor)
+		}
+		return nc, err
+	}
+	nc, err := s.opt.Dial(ctx, pc.LocalAddr, pc.Addr)
+	if err == nil && floor > 0 {
+		if err = control(nc, func(fd int) error { return demandTTL(fd, pc.Addr.Addr().Is6(), floor) }); err != nil {
+			_ = nc.Close()
+			return nil, fmt.Errorf("TTL security: %w", err)
+		}
+	}
+	return nc, err
+}
+
+// dialTCP connects from local, if valid, to addr. It sends with the given TTL
+// and, if floor is not 0, takes no packet with less than that.
+func dialTCP(ctx context.Context, local netip.Addr, addr netip.AddrPort, ttl, floor int) (net.Conn, error) {
+	d := net.Dialer{KeepAlive: -1}
+	if local.IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0))
+	}
+	is6 := addr.Addr().Is6()
+	d.Control = func(_, _ string, raw syscall.RawConn) error {
+		return onSocket(raw, func(fd int) error {
+			if err := sendTTL(fd, is6, ttl); err != nil || floor == 0 {
+				return err
+			}
+			return demandTTL(fd, is6, floor)
+		})
+	}
+	return d.DialContext(ctx, "tcp", addr.String())
+}
+
+// prepareListener has a listening socket answer with the greatest TTL and
+// keep each SYN for admit.
+func prepareListener(is6 bool, raw syscall.RawConn) error {
+	return onSocket(raw, func(fd int) error {
+		if err := sendTTL(fd, is6, maxTTL); err != nil {
+			return err
+		}
+		return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_SAVE_SYN, 1)
+	})
+}
+
+// admit judges an accepted connection by its SYN, and has the kernel drop
+// what comes later with too low a TTL. Under SYN cookies there is no SYN to judge,
+// and the peer is turned away: the connection we dial is not concerned.
+func admit(nc net.Conn, pc PeerConfig) error {
+	floor := pc.minTTL()
+	if floor == 0 {
+		return nil
+	}
+	return control(nc, func(fd int) error {
+		is6 := pc.Addr.Addr().Is6()
+		if err := demandTTL(fd, is6, floor); err != nil {
+			return err
+		}
+		ttl, err := synTTL(fd)
+		if err != nil {
+			return fmt.Errorf("the SYN cannot be read: %w", err)
+		}
+		if ttl < floor {
+			return fmt.Errorf("the peer connected with TTL %d, less than %d", ttl, floor)
+		}
+		return nil
+	})
+}
+
+// synTTL is the TTL or hop limit of the SYN that opened a connection.
+func synTTL(fd int) (int, error) {
+	var b [256]byte // its IP and TCP headers: 120 octets at most
+	n := uint32(len(b))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_SAVED_SYN,
+		uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(&n)), 0)
+	switch {
+	case errno != 0:
+		return 0, errno
+	case n >= 20 && b[0]>>4 == 4:
+		return int(b[8]), nil
+	case n >= 40 && b[0]>>4 == 6:
+		return int(b[7]), nil
+	}
+	return 0, fmt.Errorf("the kernel kept none")
+}
+
+// control runs fn on the socket of a connection.
+func control(nc net.Conn, fn func(fd int) error) error {
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return fmt.Errorf("%T has no socket", nc)
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return onSocket(raw, fn)
+}
+
+func onSocket(raw syscall.RawConn, fn func(fd int) error) error {
+	var err error
+	if e := raw.Control(func(fd uintptr) { err = fn(int(fd)) }); e != nil {
+		return e
+	}
+	return err
+}
