@@ -127,7 +127,8 @@ func comparePorts(a, b namedPort) int {
 }
 
 // endpointNets reads the addresses of an endpoint. An address that can never
-// be one workload's would capture the traffic of others.
+// be one workload's would capture the traffic of others; link-local ones of
+// either family include the gateway of every workload.
 func endpointNets(texts []string) ([]netip.Prefix, error) {
 	var nets []netip.Prefix
 	for i, text := range texts {
@@ -140,7 +141,7 @@ func endpointNets(texts []string) ([]netip.Prefix, error) {
 		switch {
 		case !p.IsSingleIP():
 			return nil, fieldErrf(field, "%s: want a single address (/32 or /128)", text)
-		case a.IsUnspecified(), a.IsLoopback(), a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}), a.Is6() && a.IsLinkLocalUnicast():
+		case a.IsUnspecified(), a.IsLoopback(), a.IsMulticast(), a.IsLinkLocalUnicast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 			return nil, fieldErrf(field, "%s: want an address that a workload can have", text)
 		}
 		if !slices.Contains(nets, p) {

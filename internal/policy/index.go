@@ -26,6 +26,7 @@ type Index struct {
 	endpoints map[EndpointID]*endpoint // of all nodes, closed ones left out
 	owners    map[netip.Addr]*endpoint // the one endpoint that has an address
 	rivals    map[netip.Addr][]*endpoint
+	reserved  map[netip.Addr]string  // what no endpoint can have, and whose it is
 	ifaces    map[string][]*endpoint // local ones, lowest ID first
 
 	*applied
@@ -35,8 +36,9 @@ type Index struct {
 type endpoint struct {
 	id      EndpointID
 	created int64
-	member  *member
-	local   *local // nil on other nodes
+	claims  []netip.Prefix // its addresses, reserved ones included
+	member  *member        // without these
+	local   *local         // nil on other nodes
 }
 
 // local is what is kept of an endpoint of this node beside that.
@@ -238,7 +240,7 @@ func (x *Index) setEndpoint(k Key, w *v3.WorkloadEndpoint) []error {
 	for i, name := range p.profiles {
 		parents[i] = unique.Make(name)
 	}
-	e := &endpoint{id: id, created: p.created, member: &member{nets: p.nets, ports: p.ports}}
+	e := &endpoint{id: id, created: p.created, claims: p.nets, member: &member{nets: x.unreserved(p.nets), ports: p.ports}}
 	var oldMember *member
 	if old != nil {
 		oldMember = old.member
@@ -332,7 +334,7 @@ func older(a, b *endpoint) int {
 
 // claim claims the addresses of an endpoint for it.
 func (x *Index) claim(e *endpoint) {
-	for _, p := range e.member.nets {
+	for _, p := range e.claims {
 		a := p.Addr()
 		owner := x.owners[a]
 		if owner == nil {
@@ -353,7 +355,7 @@ func (x *Index) claim(e *endpoint) {
 }
 
 func (x *Index) unclaim(e *endpoint) {
-	for _, p := range e.member.nets {
+	for _, p := range e.claims {
 		a := p.Addr()
 		list := x.rivals[a]
 		if list == nil {

@@ -4,6 +4,7 @@ package policy
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -23,13 +24,18 @@ func TestQ01_IndexAgreesWithEvaluator(t *testing.T) {
 			k := drawKey(t)
 			objects[k] = drawObject(t, k, true)
 		}
-		w := &World{}
+		w := &World{Reserved: drawReserved(t)}
+		late := rapid.Bool().Draw(t, "reserved late")
 		views := map[string]*interp{}
 		for _, node := range nodes {
 			x := NewIndex(node)
+			if !late {
+				x.Reserve(w.Reserved)
+			}
 			for k, r := range objects {
 				x.Set(k, r, nil)
 			}
+			x.Reserve(w.Reserved)
 			x.Flush()
 			views[node] = newInterp(x)
 		}
@@ -51,6 +57,15 @@ func TestQ01_IndexAgreesWithEvaluator(t *testing.T) {
 		for id, e := range w.Endpoints {
 			if got := views[e.Spec.Node].eps[id] == nil; got != w.closed(id) {
 				t.Fatalf("endpoint %s: closed is %v in the index, %v in the evaluator", id, got, w.closed(id))
+			}
+			if in := views[e.Spec.Node].eps[id]; in != nil {
+				nets, _ := openEndpoint(e)
+				for _, p := range nets {
+					owner, _ := w.Owner(p.Addr())
+					if has := slices.Contains(in.Addrs, p.Addr()); has != (owner == id) {
+						t.Fatalf("endpoint %s has %s: %v in the index; the evaluator says that %s has it", id, p.Addr(), has, owner)
+					}
+				}
 			}
 		}
 	})
@@ -88,14 +103,20 @@ func compare(t *rapid.T, w *World, views map[string]*interp, f Flow, d Decision)
 	}
 }
 
+// step is a change of an object, or of the reservations if these are not nil.
 type step struct {
-	key Key
-	r   v3.Resource
+	key      Key
+	r        v3.Resource
+	reserved map[netip.Addr]string
 }
 
 func drawSteps(t *rapid.T, low, high int) []step {
 	steps := make([]step, rapid.IntRange(low, high).Draw(t, "steps"))
 	for i := range steps {
+		if chance(t, "reserve", 6) {
+			steps[i].reserved = drawReserved(t)
+			continue
+		}
 		k := drawKey(t)
 		steps[i].key = k
 		if !chance(t, "delete", 4) {
@@ -105,8 +126,9 @@ func drawSteps(t *rapid.T, low, high int) []step {
 	return steps
 }
 
-func fresh(state map[Key]v3.Resource) *Index {
+func fresh(state map[Key]v3.Resource, reserved map[netip.Addr]string) *Index {
 	x := NewIndex(nodes[0])
+	x.Reserve(reserved)
 	for k, r := range state {
 		x.Set(k, r, nil)
 	}
@@ -120,11 +142,17 @@ func fresh(state map[Key]v3.Resource) *Index {
 func TestQ08_EveryPrefix(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		x, f, state := NewIndex(nodes[0]), newFollower(), map[Key]v3.Resource{}
+		var reserved map[netip.Addr]string
 		for i, s := range drawSteps(t, 1, 60) {
-			x.Set(s.key, s.r, nil)
-			delete(state, s.key)
-			if s.r != nil {
-				state[s.key] = s.r
+			if s.reserved != nil {
+				reserved = s.reserved
+				x.Reserve(reserved)
+			} else {
+				x.Set(s.key, s.r, nil)
+				delete(state, s.key)
+				if s.r != nil {
+					state[s.key] = s.r
+				}
 			}
 			if i%3 == 1 {
 				continue // several changes in one flush
@@ -132,7 +160,11 @@ func TestQ08_EveryPrefix(t *testing.T) {
 			if err := f.apply(x.Flush()); err != nil {
 				t.Fatal(err)
 			}
-			want := dump(fresh(state))
+			same := fresh(state, reserved)
+			if diff := cmp.Diff(problemTexts(same), problemTexts(x)); diff != "" {
+				t.Fatalf("problems after step %d, %v: (-fresh +grown)\n%s", i, s.key, diff)
+			}
+			want := dump(same)
 			if diff := cmp.Diff(want, dump(x)); diff != "" {
 				t.Fatalf("after step %d, %v: (-fresh +grown)\n%s", i, s.key, diff)
 			}
@@ -151,8 +183,9 @@ func TestQ08_EveryPrefix(t *testing.T) {
 		for k := range state {
 			x.Set(k, nil, nil)
 		}
+		x.Reserve(nil)
 		x.Flush()
-		if n := len(x.recs); dump(x) != "" || n != 1 || len(x.endpoints)+len(x.members)+len(x.owners)+len(x.rivals)+len(x.ifaces)+
+		if n := len(x.recs); dump(x) != "" || n != 1 || len(x.endpoints)+len(x.members)+len(x.owners)+len(x.rivals)+len(x.reserved)+len(x.ifaces)+
 			len(x.groups)+len(x.tiers)+len(x.sets.byID) != 0 || !indexEmpty(x.local) || !indexEmpty(x.sets.index) {
 			t.Fatalf("something remains: %s %+v", dump(x), x)
 		}
@@ -160,6 +193,13 @@ func TestQ08_EveryPrefix(t *testing.T) {
 			t.Fatalf("problems remain: %v", p)
 		}
 	})
+}
+
+func problemTexts(x *Index) (texts []string) {
+	for p := range x.Problems() {
+		texts = append(texts, p.String())
+	}
+	return texts
 }
 
 func indexEmpty[I comparable, C, Q any](x *labelIndex[I, C, Q]) bool {
@@ -171,21 +211,27 @@ func indexEmpty[I comparable, C, Q any](x *labelIndex[I, C, Q]) bool {
 func TestQ08_Orders(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		state := map[Key]v3.Resource{}
+		var reserved map[netip.Addr]string
 		for _, s := range drawSteps(t, 1, 40) {
-			if s.r != nil {
+			if s.reserved != nil {
+				reserved = s.reserved
+			} else if s.r != nil {
 				state[s.key] = s.r
 			}
 		}
 		var steps []step
 		for k, r := range state {
-			steps = append(steps, step{k, r})
+			steps = append(steps, step{key: k, r: r})
 		}
 		slices.SortFunc(steps, func(a, b step) int { return compareKeys(a.key, b.key) })
-		want := dump(fresh(state))
+		want := dump(fresh(state, reserved))
 		rnd := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
 		try := func(name string, flushEach, empties bool) {
 			x := NewIndex(nodes[0])
-			for _, s := range steps {
+			for i, s := range steps {
+				if i == len(steps)/2 {
+					x.Reserve(reserved)
+				}
 				x.Set(s.key, s.r, nil)
 				if empties {
 					x.Flush()

@@ -49,14 +49,17 @@ func (x *Index) Problems() iter.Seq[Problem] {
 			all = append(all, problem(k, err))
 		}
 	}
-	for _, rivals := range x.rivals {
-		owner := rivals[0]
+	for a, rivals := range x.rivals {
+		if _, ok := x.reserved[a]; ok {
+			continue
+		}
 		for _, e := range rivals[1:] {
-			for _, p := range e.member.nets {
-				if x.owners[p.Addr()] == owner {
-					all = append(all, Problem{e.id.key(), "spec.ipNetworks", fmt.Errorf("%s belongs to the older endpoint %s; release it in one of them", p.Addr(), owner.id)})
-				}
-			}
+			all = append(all, Problem{e.id.key(), "spec.ipNetworks", fmt.Errorf("%s belongs to the older endpoint %s; release it in one of them", a, rivals[0].id)})
+		}
+	}
+	for a, owner := range x.reserved {
+		for _, e := range x.claimants(a) {
+			all = append(all, Problem{e.id.key(), "spec.ipNetworks", fmt.Errorf("%s belongs to %s; give the endpoint another address", a, owner)})
 		}
 	}
 	for iface, list := range x.ifaces {
@@ -73,10 +76,6 @@ func (x *Index) Problems() iter.Seq[Problem] {
 	}
 	slices.SortStableFunc(all, func(a, b Problem) int {
 		return cmp.Or(compareKeys(a.Key, b.Key), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Err.Error(), b.Err.Error()))
-	})
-	// Two rivals for two addresses would be told twice.
-	all = slices.CompactFunc(all, func(a, b Problem) bool {
-		return a.Key == b.Key && a.Field == b.Field && a.Err.Error() == b.Err.Error()
 	})
 	return slices.Values(all)
 }

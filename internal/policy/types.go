@@ -137,7 +137,7 @@ type Effective struct {
 // Endpoint is a local workload endpoint ready for the data plane; immutable. An
 // endpoint that is closed because its object is bad, or because another one has
 // its interface, is not there at all. One whose addresses all belong to older
-// endpoints is there without Addrs.
+// endpoints, or are reserved, is there without Addrs.
 type Endpoint struct {
 	ID        EndpointID
 	Interface string

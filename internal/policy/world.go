@@ -25,6 +25,9 @@ type World struct {
 	NetworkSets       map[Key]*v3.NetworkSet
 	GlobalNetworkSets map[Key]*v3.GlobalNetworkSet
 	Bad               map[Key]error // policies of which only the selector can be trusted
+
+	// Reserved is what Index.Reserve is told. Put leaves it alone.
+	Reserved map[netip.Addr]string
 }
 
 // Put takes an object as Index.Set does, except that a World knows no last
@@ -73,12 +76,12 @@ func set[K comparable, V any](m *map[K]V, k K, v V) {
 }
 
 // Owner returns the endpoint that has an address: of several, the one created
-// first, and of equals the lowest namespace and name.
+// first, and of equals the lowest namespace and name. A reserved address is no
+// endpoint's.
 func (w *World) Owner(a netip.Addr) (id EndpointID, ok bool) {
 	var at int64
 	for other, e := range w.Endpoints {
-		nets, open := openEndpoint(e)
-		if !open || !holds(nets, a) {
+		if !w.has(e, a) {
 			continue
 		}
 		t := created(e)
@@ -141,6 +144,21 @@ func holds(nets []netip.Prefix, a netip.Addr) bool {
 	return false
 }
 
+// has tells whether an endpoint is open and an address is among its own.
+func (w *World) has(e *v3.WorkloadEndpoint, a netip.Addr) bool {
+	nets, open := openEndpoint(e)
+	return open && holds(nets, a) && !w.isReserved(a)
+}
+
+func (w *World) isReserved(a netip.Addr) bool {
+	for r := range w.Reserved {
+		if plain(r) == a {
+			return true
+		}
+	}
+	return false
+}
+
 // entity is an endpoint or network set that holds one of the packet's
 // addresses.
 type entity struct {
@@ -152,7 +170,7 @@ type entity struct {
 func (w *World) entities(a netip.Addr) []entity {
 	var all []entity
 	for id, e := range w.Endpoints {
-		if nets, open := openEndpoint(e); open && holds(nets, a) {
+		if w.has(e, a) {
 			all = append(all, entity{w.endpointLabels(id), e.Spec.Ports})
 		}
 	}

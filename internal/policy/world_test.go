@@ -49,6 +49,15 @@ func addr(t *rapid.T, v4 bool) netip.Addr {
 	return netip.AddrFrom16(a)
 }
 
+// drawReserved draws the addresses of nodes.
+func drawReserved(t *rapid.T) map[netip.Addr]string {
+	owners := map[netip.Addr]string{}
+	for range rapid.IntRange(0, 3).Draw(t, "reserved") {
+		owners[addr(t, rapid.Bool().Draw(t, "v4"))] = pick(t, "owner", []string{"Node n1", "Node n2"})
+	}
+	return owners
+}
+
 func pick[T any](t *rapid.T, name string, list []T) T {
 	return rapid.SampledFrom(list).Draw(t, name)
 }
