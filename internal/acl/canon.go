@@ -3,6 +3,7 @@
 package acl
 
 import (
+	"bytes"
 	"encoding/binary"
 	"slices"
 
@@ -15,75 +16,80 @@ import (
 // could change goes unseen. They are normalised, because the kernel returns
 // them in its own order, states some defaults and leaves out others.
 
-// dataAttrs names the attributes of each expression that hold nft_data.
-var dataAttrs = map[string][]uint16{
-	"cmp":       {unix.NFTA_CMP_DATA},
-	"immediate": {unix.NFTA_IMMEDIATE_DATA},
-	"bitwise":   {unix.NFTA_BITWISE_MASK, unix.NFTA_BITWISE_XOR},
-	"range":     {unix.NFTA_RANGE_FROM_DATA, unix.NFTA_RANGE_TO_DATA},
-}
-
-// Attributes whose value of zero means the same as their absence, and the
-// attribute that only makes sense inside a transaction.
-var zeroAttrs = map[string][]uint16{
-	"lookup":  {unix.NFTA_LOOKUP_FLAGS},
-	"bitwise": {6 /* NFTA_BITWISE_OP */},
-	"payload": {unix.NFTA_PAYLOAD_CSUM_FLAGS},
-	"log":     {unix.NFTA_LOG_FLAGS},
-}
-
 // canonExprs appends the normalised form of the content of an
-// NFTA_RULE_EXPRESSIONS attribute.
+// NFTA_RULE_EXPRESSIONS attribute. It runs for every rule there is, twice at a
+// start, and therefore allocates nothing.
 func canonExprs(out, exprs []byte) []byte {
-	attrs(exprs, func(_ uint16, e []byte) bool {
-		var name string
-		var data []byte
-		attrs(e, func(typ uint16, v []byte) bool {
+	for _, e, rest, ok := cutAttr(exprs); ok; _, e, rest, ok = cutAttr(rest) {
+		var name, data []byte
+		for typ, v, more, ok := cutAttr(e); ok; typ, v, more, ok = cutAttr(more) {
 			switch typ {
 			case unix.NFTA_EXPR_NAME:
-				name = cstr(v)
+				name = bytes.TrimRight(v, "\x00")
 			case unix.NFTA_EXPR_DATA:
 				data = v
 			}
-			return true
-		})
+		}
 		out = append(out, name...)
 		out = append(out, '(')
-		out = canonAttrs(out, data, name)
+		out = canonAttrs(out, data, exprKinds[string(name)])
 		out = append(out, ')')
-		return true
-	})
+	}
 	return out
 }
 
-type rawAttr struct {
-	typ uint16
-	v   []byte
+// exprKind is what the attributes of one expression, or of a part of it, need.
+type exprKind struct {
+	zero    []uint16 // zero means the same as absence
+	data    []uint16 // holds nft_data
+	drop    uint16   // makes sense inside a transaction only
+	verdict bool     // holds a verdict
 }
 
-func canonAttrs(out, data []byte, name string) []byte {
-	var list []rawAttr
-	attrs(data, func(typ uint16, v []byte) bool {
-		if name == "lookup" && typ == unix.NFTA_LOOKUP_SET_ID {
-			return true
+var exprKinds = map[string]*exprKind{
+	"cmp":       {data: []uint16{unix.NFTA_CMP_DATA}},
+	"immediate": {data: []uint16{unix.NFTA_IMMEDIATE_DATA}},
+	"bitwise":   {data: []uint16{unix.NFTA_BITWISE_MASK, unix.NFTA_BITWISE_XOR}, zero: []uint16{6 /* NFTA_BITWISE_OP */}},
+	"range":     {data: []uint16{unix.NFTA_RANGE_FROM_DATA, unix.NFTA_RANGE_TO_DATA}},
+	"lookup":    {zero: []uint16{unix.NFTA_LOOKUP_FLAGS}, drop: unix.NFTA_LOOKUP_SET_ID},
+	"payload":   {zero: []uint16{unix.NFTA_PAYLOAD_CSUM_FLAGS}},
+	"log":       {zero: []uint16{unix.NFTA_LOG_FLAGS}},
+}
+
+var (
+	plainKind = &exprKind{}
+	dataKind  = &exprKind{verdict: true}
+)
+
+// canonAttrs appends attributes in the order of their types; those of equal
+// type stay in the order they come in.
+func canonAttrs(out, data []byte, k *exprKind) []byte {
+	if k == nil {
+		k = plainKind
+	}
+	for next := 0; next >= 0; {
+		typ := next
+		next = -1
+		for t, v, rest, ok := cutAttr(data); ok; t, v, rest, ok = cutAttr(rest) {
+			if int(t) > typ && (next < 0 || int(t) < next) {
+				next = int(t)
+			}
+			if int(t) != typ || k.drop != 0 && t == k.drop || slices.Contains(k.zero, t) && allZero(v) {
+				continue
+			}
+			out = binary.BigEndian.AppendUint16(out, t)
+			at := len(out)
+			out = append(out, 0, 0)
+			switch {
+			case slices.Contains(k.data, t):
+				out = canonAttrs(out, v, dataKind)
+			case k.verdict && t == unix.NFTA_DATA_VERDICT:
+				out = canonAttrs(out, v, plainKind)
+			default:
+				out = append(out, v...)
+			}
+			binary.BigEndian.PutUint16(out[at:], uint16(len(out)-at-2))
 		}
-		if slices.Contains(zeroAttrs[name], typ) && allZero(v) {
-			return true
-		}
-		list = append(list, rawAttr{typ, v})
-		return true
-	})
-	slices.SortStableFunc(list, func(a, b rawAttr) int { return int(a.typ) - int(b.typ) })
-	for _, a := range list {
-		v := a.v
-		if slices.Contains(dataAttrs[name], a.typ) {
-			v = canonAttrs(nil, v, "data")
-		} else if name == "data" && a.typ == unix.NFTA_DATA_VERDICT {
-			v = canonAttrs(nil, v, "verdict")
-		}
-		out = binary.BigEndian.AppendUint16(out, a.typ)
-		out = binary.BigEndian.AppendUint16(out, uint16(len(v)))
-		out = append(out, v...)
 	}
 	return out
 }

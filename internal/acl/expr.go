@@ -49,7 +49,8 @@ type rule struct {
 type sum [16]byte
 
 func ruleSum(exprs []byte, comment string) sum {
-	full := sha256.Sum256(append(canonExprs(make([]byte, 0, 1024), exprs), comment...))
+	var room [1024]byte
+	full := sha256.Sum256(append(canonExprs(room[:0], exprs), comment...))
 	return sum(full[:16])
 }
 

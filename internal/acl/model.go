@@ -98,6 +98,7 @@ type set struct {
 	static  bool   // one of the table's own, filled by the endpoints
 	elems   []elem // of a constant set
 	part    string // what the elements of a part begin with
+	ports   string // and what follows, in pairs of bytes
 	id      policy.SetID
 	kind    policy.SetKind
 	fam     *family

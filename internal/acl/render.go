@@ -441,10 +441,9 @@ func portList(ports []policy.PortRange) *set {
 	for _, p := range ports {
 		keys = binary.BigEndian.AppendUint16(keys, p.Min)
 	}
-	s := &set{name: "pl-" + hashName(string(keys)), part: hashName(string(keys))[:16], typ: setListPort}
-	for i := range ports {
-		s.elems = append(s.elems, elem{key: s.part + string(keys[2*i:2*i+2]) + "\x00\x00", owner: s.owner()})
-	}
+	s := &set{ports: string(keys), typ: setListPort}
+	h := hashName(s.ports)
+	s.name, s.part = "pl-"+h, h[:16]
 	return s
 }
 

@@ -431,8 +431,8 @@ func (g *stager) settleSets() {
 }
 
 func appendPart(list []setElem, part *set) []setElem {
-	for _, e := range part.elems {
-		list = append(list, setElem{setPorts, e})
+	for p := part.ports; len(p) >= 2; p = p[2:] {
+		list = append(list, setElem{setPorts, elem{key: part.part + p[:2] + "\x00\x00", owner: part.owner()}})
 	}
 	return list
 }

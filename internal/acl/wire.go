@@ -77,16 +77,20 @@ func (b *buf) u32(typ uint16, v uint32) {
 // attrs calls f for each attribute in data until f returns false. Malformed
 // data ends the walk: the kernel is trusted to frame what it sends.
 func attrs(data []byte, f func(typ uint16, v []byte) bool) {
-	for len(data) >= 4 {
-		n := int(binary.NativeEndian.Uint16(data))
-		if n < 4 || n > len(data) {
-			return
-		}
-		if !f(binary.NativeEndian.Uint16(data[2:])&nlaTypeMask, data[4:n]) {
-			return
-		}
-		data = data[min((n+3)&^3, len(data)):]
+	for typ, v, rest, ok := cutAttr(data); ok && f(typ, v); typ, v, rest, ok = cutAttr(rest) {
 	}
+}
+
+// cutAttr takes the first attribute off data.
+func cutAttr(data []byte) (typ uint16, v, rest []byte, ok bool) {
+	if len(data) < 4 {
+		return 0, nil, nil, false
+	}
+	n := int(binary.NativeEndian.Uint16(data))
+	if n < 4 || n > len(data) {
+		return 0, nil, nil, false
+	}
+	return binary.NativeEndian.Uint16(data[2:]) & nlaTypeMask, data[4:n], data[min((n+3)&^3, len(data)):], true
 }
 
 // cstr is the text of a string attribute, which may end in NUL.

@@ -74,7 +74,7 @@ type tuning struct {
 
 func defaultTuning() tuning {
 	return tuning{
-		maxPending: 16 << 20,
+		maxPending: 2 << 20, // a first listing is decoded in such portions, and most of each is garbage
 		ping:       3 * time.Second,
 		pong:       4 * time.Second,
 		settle:     100 * time.Millisecond,
@@ -295,19 +295,6 @@ func (w *watcher) waitRoom(ctx context.Context) error {
 			return ctx.Err()
 		case <-w.room:
 		}
-	}
-}
-
-// RequestProgress asks etcd to tell every running Watch which revision it has
-// reached, although none of its keys changed. It does not wait: the answer
-// arrives as an Update without changes, or not at all if the connection breaks
-// meanwhile. It may also be behind what another member of etcd has said; who
-// wants a certain revision uses WaitRevision, which asks until it is there.
-func (c *Client) RequestProgress(context.Context) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for w := range c.watchers {
-		signal(w.poke)
 	}
 }
 
