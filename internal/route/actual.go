@@ -14,6 +14,7 @@ import (
 type foreignRoute struct {
 	metric uint32
 	oif    uint32 // of a route without gateway, else 0: its subnet is on-link
+	dev    uint32 // the interface of a route with or without gateway, 0 if it has several
 	proto  uint8
 	tos    uint8
 }
@@ -57,6 +58,9 @@ func (f *fib[K]) mayReclaim(k K, now time.Time) bool {
 
 func (f *fib[K]) addForeign(k K, r *kernelRoute) {
 	fr := foreignRoute{metric: r.metric, oif: r.device(), proto: r.proto, tos: r.tos}
+	if len(r.hops) == 1 {
+		fr.dev = r.hops[0].oif
+	}
 	if f.nForeign >= foreignLimit && fr.oif == 0 && f.table[k].want < firstAction {
 		f.crowded = true
 		return
@@ -271,8 +275,9 @@ func (f *fib[K]) observeOwn(k K, e entry, have content, r *kernelRoute, deleted,
 // what is left.
 func (f *fib[K]) linkLost(index uint32) (reread bool) {
 	for k, rs := range f.foreign {
-		if slices.ContainsFunc(rs, func(r foreignRoute) bool { return r.oif == index }) {
-			f.dropForeign(k, func(r foreignRoute) bool { return r.oif == index })
+		if slices.ContainsFunc(rs, func(r foreignRoute) bool { return r.dev == index }) {
+			f.dropForeign(k, func(r foreignRoute) bool { return r.dev == index })
+			f.touch(k) // it may have been in our way
 		}
 	}
 	lost := map[uint32]bool{}
@@ -295,6 +300,24 @@ func (f *fib[K]) linkLost(index uint32) (reread bool) {
 		if lost[e.have] {
 			f.setHave(k, 0, 0)
 			f.touch(k)
+		}
+	}
+	return false
+}
+
+// uses tells whether a route that we know of goes through an interface, or may.
+// With an address of it such a route may have gone, too: whether the address
+// was the last one, only a dump can tell.
+func (f *fib[K]) uses(index uint32) bool {
+	for n := range f.contents {
+		c := &f.contents[n]
+		if c.refs > 0 && (c.odd || slices.ContainsFunc(c.hops, func(h hop) bool { return h.oif == index })) {
+			return true
+		}
+	}
+	for _, rs := range f.foreign {
+		if slices.ContainsFunc(rs, func(r foreignRoute) bool { return r.dev == index }) {
+			return true
 		}
 	}
 	return false

@@ -8,10 +8,10 @@
 // and [Table.Update]; where two want one prefix the source of higher rank wins.
 // Next hops and devices are resolved to interface numbers, and [Table.Apply]
 // writes what differs from the kernel: additions before deletions, changes in
-// place, many messages in one system call. [Table.Watch] tells when links or
-// routes changed behind our back; the next Apply follows. [Table.Resync] reads
-// the whole table and compares every attribute, and writes nothing when
-// nothing differs.
+// place, many messages in one system call. [Table.Watch] tells when links,
+// addresses or routes changed behind our back; the next Apply follows.
+// [Table.Resync] reads the whole table and compares every attribute, and writes
+// nothing when nothing differs.
 //
 // What is ours in the kernel is recognised by protocol number alone, so a
 // freshly started process needs no memory. Routes of ours that it finds and that

@@ -4,6 +4,7 @@ package route
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -103,13 +104,13 @@ func (h *host) complete() {
 	h.must(h.tab.SetComplete("bgp"))
 }
 
-// watch runs the daemon's loop: a notification leads to an Apply.
-func (h *host) watch() {
+// listen reads notifications and wakes whoever applies them.
+func (h *host) listen() {
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{}, 2)
+	done := make(chan struct{})
 	tab := h.tab
 	go func() {
-		defer func() { done <- struct{}{} }()
+		defer close(done)
 		if err := tab.Watch(ctx, func() {
 			h.notified.Add(1)
 			select {
@@ -120,14 +121,26 @@ func (h *host) watch() {
 			h.t.Errorf("Watch: %v", err)
 		}
 	}()
+	h.t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+}
+
+// watch runs the daemon's loop: a notification leads to an Apply.
+func (h *host) watch() {
+	h.listen()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	tab := h.tab
 	go func() {
-		defer func() { done <- struct{}{} }()
+		defer close(done)
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case <-h.wake:
-				if _, err := tab.Apply(); err != nil {
+				if _, err := tab.Apply(); err != nil && !errors.Is(err, errClosed) {
 					h.t.Errorf("Apply: %v", err)
 				}
 			}
@@ -135,7 +148,6 @@ func (h *host) watch() {
 	}()
 	h.t.Cleanup(func() {
 		cancel()
-		<-done
 		<-done
 	})
 }

@@ -299,7 +299,10 @@ func (t *Table) applyOnce() (total Result, err error) {
 	}
 }
 
-// readTopology reads the interfaces and, if the table is stale, all routes.
+// readTopology reads the interfaces and, if the table is stale, all routes. The
+// order matters: the kernel tells of an address that goes before it drops the
+// routes, and lists routes without waiting for that. Listing interfaces takes
+// the lock (rtnl) that it holds meanwhile.
 func (t *Table) readTopology() error {
 	byName, up, err := readLinks(t.conn)
 	if err != nil {

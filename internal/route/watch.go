@@ -25,11 +25,11 @@ const (
 
 // fact is one notification, read.
 type fact struct {
-	kind    uint16 // RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWLINK
+	kind    uint16 // RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWLINK, RTM_DELLINK, RTM_DELADDR
 	flags   uint16
-	route   kernelRoute
-	lost    bool // of a link: it went down or away
-	ifindex uint32
+	route   kernelRoute // of an address: its family only
+	lost    bool        // of a link: it went down or away
+	ifindex uint32      // of a link or an address
 }
 
 // queue takes notifications from the kernel to Apply.
@@ -47,8 +47,10 @@ type queue struct {
 // thread, unless it is open, and hides from it what the request socket with
 // the given port number causes: 500,000 routes of our own would only overrun it.
 //
-// Addresses are not subscribed to: the kernel resolves next hops by routes, and
-// tells of every route that an address brings or takes.
+// Of addresses we hear those that go. With the last IPv4 address of an
+// interface the kernel drops every IPv4 route through it and tells of none
+// (fib_disable_ip); for IPv6 it can be told to do the same
+// (skip_notify_on_dev_down). An address that comes brings routes that are told of.
 func (q *queue) subscribe(ownPort uint32) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -61,10 +63,11 @@ func (q *queue) subscribe(ownPort uint32) error {
 			return fmt.Errorf("notification socket: %w", err)
 		}
 		receiveBuffer(fd, watchBuffer)
-		groups := uint32(1<<(unix.RTNLGRP_LINK-1) | 1<<(unix.RTNLGRP_IPV4_ROUTE-1) | 1<<(unix.RTNLGRP_IPV6_ROUTE-1))
+		groups := uint32(1<<(unix.RTNLGRP_LINK-1) | 1<<(unix.RTNLGRP_IPV4_ROUTE-1) | 1<<(unix.RTNLGRP_IPV6_ROUTE-1) |
+			1<<(unix.RTNLGRP_IPV4_IFADDR-1) | 1<<(unix.RTNLGRP_IPV6_IFADDR-1))
 		if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
 			unix.Close(fd)
-			return fmt.Errorf("subscribe to routes and links: %w", err)
+			return fmt.Errorf("subscribe to routes, links and addresses: %w", err)
 		}
 		q.file = os.NewFile(uintptr(fd), "route notifications")
 	}
@@ -79,8 +82,9 @@ func (q *queue) subscribe(ownPort uint32) error {
 	return ferr
 }
 
-// attachFilter keeps back notifications about what ownPort requested, and
-// about tables other than main.
+// attachFilter keeps back notifications about what ownPort requested, about
+// tables other than main, and about addresses that come or whose lifetimes are
+// renewed, which happens all the time.
 func attachFilter(fd int, ownPort uint32) error {
 	// The filter loads words big-endian; headers are in the machine's order.
 	var port [4]byte
@@ -93,8 +97,9 @@ func attachFilter(fd int, ownPort uint32) error {
 	const drop, take = 0, 0xffffffff
 	prog := []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 12}, // nlmsg_pid
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: binary.BigEndian.Uint32(port[:]), Jt: 6},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: binary.BigEndian.Uint32(port[:]), Jt: 7},
 		{Code: unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, K: 4}, // nlmsg_type
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: typ(unix.RTM_NEWADDR), Jt: 5},
 		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: typ(unix.RTM_NEWROUTE), Jt: 1},
 		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: typ(unix.RTM_DELROUTE), Jf: 2},
 		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: atTable},
@@ -123,9 +128,10 @@ func (q *queue) close() error {
 }
 
 // Watch reads notifications until ctx ends or the table is closed, which is no
-// error; a broken socket is replaced, and what was missed read anew. It calls notify, from its own goroutine, when an Apply would find
-// something to look at: a route of ours changed or gone, a link up or down, a
-// subnet that came. Between two calls of Apply it calls notify once. notify
+// error; a broken socket is replaced, and what was missed read anew. It calls
+// notify, from its own goroutine, when an Apply would find something to look
+// at: a route of ours changed or gone, a link up or down, a subnet that came,
+// an address that went. Between two calls of Apply it calls notify once. notify
 // must not block and must not call into the table.
 func (t *Table) Watch(ctx context.Context, notify func()) error {
 	q := &t.events
@@ -237,6 +243,11 @@ func (q *queue) take(d []byte) (any bool) {
 			var up bool
 			f.ifindex, up, _ = parseLink(m.data)
 			f.lost = !up || m.typ == unix.RTM_DELLINK
+		case unix.RTM_DELADDR:
+			if len(m.data) < unix.SizeofIfAddrmsg {
+				continue
+			}
+			f.route.family, f.ifindex = m.data[0], ne.Uint32(m.data[4:])
 		default:
 			continue
 		}
@@ -277,6 +288,7 @@ func (t *Table) takeIn() {
 		return // the table is about to be read, which supersedes them
 	}
 	now := t.now()
+	var lost map[uint32]bool // links: what their addresses took with them is known
 	for i := range facts {
 		f := &facts[i]
 		var reread, topology bool
@@ -284,8 +296,20 @@ func (t *Table) takeIn() {
 		case f.kind == unix.RTM_NEWLINK || f.kind == unix.RTM_DELLINK:
 			topology = true
 			if f.lost {
+				if lost == nil {
+					lost = map[uint32]bool{}
+				}
+				lost[f.ifindex] = true
 				lost4, lost6 := t.v4.linkLost(f.ifindex), t.v6.linkLost(f.ifindex)
 				reread = lost4 || lost6
+			}
+		case f.kind == unix.RTM_DELADDR:
+			switch {
+			case lost[f.ifindex]:
+			case f.route.family == unix.AF_INET:
+				reread = t.v4.uses(f.ifindex)
+			default:
+				reread = t.v6.uses(f.ifindex)
 			}
 		case f.route.family == unix.AF_INET:
 			reread, topology = t.v4.observe(&f.route, f.kind == unix.RTM_DELROUTE, f.flags, now)
