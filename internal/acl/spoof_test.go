@@ -241,9 +241,14 @@ func (l *look) counts() (solicited, sentinel uint64) {
 }
 
 func neighbourSolicitation(mac net.HardwareAddr, src netip.Addr, hop byte) []byte {
-	dst := solicitedGroup
-	s, tg := src.As16(), ip("fe80::dead:beef").As16()
-	icmp := append([]byte{135, 0, 0, 0, 0, 0, 0, 0}, tg[:]...)
+	tg := ip("fe80::dead:beef").As16()
+	return icmp6Frame(mac, src, netip.AddrFrom16(solicitedGroup), hop, append([]byte{135, 0, 0, 0, 0, 0, 0, 0}, tg[:]...))
+}
+
+// icmp6Frame is an ICMPv6 message to a multicast group; it fills in the
+// checksum.
+func icmp6Frame(mac net.HardwareAddr, src, group netip.Addr, hop byte, icmp []byte) []byte {
+	s, dst := src.As16(), group.As16()
 	sum := uint32(0)
 	add := func(b []byte) {
 		for i := 0; i+1 < len(b); i += 2 {
@@ -258,7 +263,7 @@ func neighbourSolicitation(mac net.HardwareAddr, src netip.Addr, hop byte) []byt
 		sum = sum&0xffff + sum>>16
 	}
 	binary.BigEndian.PutUint16(icmp[2:], ^uint16(sum))
-	f := append([]byte{0x33, 0x33, 0xff, 0xad, 0xbe, 0xef}, mac...)
+	f := append([]byte{0x33, 0x33, dst[12], dst[13], dst[14], dst[15]}, mac...)
 	f = append(f, 0x86, 0xdd, 0x60, 0, 0, 0, 0, byte(len(icmp)), 58, hop)
 	f = append(f, s[:]...)
 	f = append(f, dst[:]...)
