@@ -499,6 +499,47 @@ func TestD03_RefusedLinks(t *testing.T) {
 	}
 }
 
+// TestD03_EnslavedLinks: packets of a bridge's port belong to the bridge, so
+// that a route to the port would be a lie. Freed, the interface is as good as
+// any other.
+func TestD03_EnslavedLinks(t *testing.T) {
+	l := labtest.New(t)
+	h := newServer(t, l)
+	nl, err := h.Handle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lab.Veth(lab.End{NS: h.Namespace, Name: "cali1"}, lab.End{NS: labtest.Namespace(t, l, "a"), Name: "eth0"}); err != nil {
+		t.Fatal(err)
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "br0"
+	bridge := &netlink.Bridge{LinkAttrs: attrs}
+	if err := nl.LinkAdd(bridge); err != nil {
+		t.Fatal(err)
+	}
+	port, err := nl.LinkByName("cali1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nl.LinkSetMaster(port, bridge); err != nil {
+		t.Fatal(err)
+	}
+	h.links.Set("cali1", Config{Addrs: addrA, HasMAC: true, MAC: [6]byte{2, 0, 0, 0, 0, 1}})
+	if st := h.sync("cali1"); st.State != Failed || !errors.Is(st.Err, ErrRefused) || st.Writes != 0 {
+		t.Errorf("a bridge's port: %+v; want it refused and nothing written", st)
+	}
+	if list, _ := h.Addrs("cali1"); slices.Contains(list, gateway4) {
+		t.Errorf("a bridge's port has %v", list)
+	}
+	if err := nl.LinkSetNoMaster(port); err != nil {
+		t.Fatal(err)
+	}
+	if st := h.sync("cali1"); st.State != Ready || st.Err != nil || st.Writes == 0 {
+		t.Errorf("freed: %+v", st)
+	}
+}
+
 // TestHostKeepsItsRouterAdvertisements: becoming a router must not cost the
 // host the route that it has from an advertisement.
 func TestHostKeepsItsRouterAdvertisements(t *testing.T) {
