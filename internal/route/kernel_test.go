@@ -557,6 +557,43 @@ func TestN09_NextHopsFollowAddresses(t *testing.T) {
 	}
 }
 
+// In which order the kernel lists next hops says nothing, and neither does the
+// order of the names of their links: a route that an earlier process left is
+// not written again.
+func TestOrderOfNextHops(t *testing.T) {
+	h := newHost(t)
+	// By name before eth0, by number after it.
+	h.must(lab.Veth(lab.End{NS: h.ns, Name: "a0"}, lab.End{NS: h.far, Name: "a0"}))
+	wish := []Route{via("10.67.0.0/26", "10.0.0.2", "10.0.1.2"), via("fd67::/122", "fd00::2", "fd00:1::2"),
+		via("fd68::/122", "fe80::5%a0", "fe80::5%eth0")}
+	type way struct{ dev, gw string }
+	left := map[string][]way{
+		"10.67.0.0/26": {{"eth0", "10.0.0.2"}, {"eth1", "10.0.1.2"}},
+		"fd67::/122":   {{"eth0", "fd00::2"}, {"eth1", "fd00:1::2"}},
+		"fd68::/122":   {{"eth0", "fe80::5"}, {"a0", "fe80::5"}},
+	}
+	for range 2 {
+		for p, ways := range left {
+			r := &netlink.Route{Dst: ipnet(pfx(p)), Priority: DefaultMetric, Protocol: Protocol}
+			for _, w := range ways {
+				r.MultiPath = append(r.MultiPath, &netlink.NexthopInfo{LinkIndex: h.link(w.dev), Gw: ip(w.gw)})
+			}
+			h.must(h.nl.RouteReplace(r))
+			slices.Reverse(ways)
+		}
+		h.must(h.tab.Close())
+		h.tab = h.open()
+		h.replace("bgp", wish...)
+		h.complete()
+		if r := h.apply(); r != (Result{}) {
+			t.Errorf("Apply: %+v, want nothing written over %v", r, h.kernel(true))
+		}
+		if c := h.tab.Count(); c != (Count{Wanted: 3, Installed: 3}) {
+			t.Errorf("count: %+v", c)
+		}
+	}
+}
+
 // raw sends one message built by hand, to tamper with what the library cannot.
 func (h *host) raw(typ, flags uint16, body []byte) error {
 	return h.ns.Do(func() error {

@@ -85,11 +85,15 @@ type Hops struct {
 	h unique.Handle[string]
 }
 
-// HopsOf makes a set: order and repetition do not count. A link-local address
-// has the device's name as its zone. An invalid address is left out.
+// HopsOf makes a set: order and repetition do not count, and an IPv4-mapped
+// address is the IPv4 address. A link-local address has the device's name as
+// its zone. An invalid address is left out.
 func HopsOf(addrs ...netip.Addr) Hops {
 	if len(addrs) > 1 {
 		addrs = slices.Clone(addrs)
+		for i, a := range addrs {
+			addrs[i] = a.Unmap()
+		}
 		slices.SortFunc(addrs, netip.Addr.Compare)
 		addrs = slices.Compact(addrs)
 	}
