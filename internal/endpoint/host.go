@@ -104,6 +104,45 @@ func HostSubnets() (list []netip.Prefix) {
 	return list
 }
 
+// Uplinks returns the names of the interfaces by which others reach this host:
+// those of default routes, and those that have one of its own addresses.
+func Uplinks(own []netip.Addr) (names []string, err error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, err
+	}
+	is := map[int]bool{}
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
+		for _, index := range defaultRouteLinks(family) {
+			is[index] = true
+		}
+	}
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range addrs {
+		if ip, ok := netip.AddrFromSlice(a.IP); ok && slices.Contains(own, ip.Unmap()) {
+			is[a.LinkIndex] = true
+		}
+	}
+	for _, l := range links {
+		if a := l.Attrs(); is[a.Index] && a.Flags&net.FlagLoopback == 0 {
+			names = append(names, a.Name)
+		}
+	}
+	return names, nil
+}
+
+// HasAddr tells whether an address is one of this host's own.
+func HasAddr(ip netip.Addr) bool {
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	return err != nil || slices.ContainsFunc(addrs, func(a netlink.Addr) bool {
+		have, ok := netip.AddrFromSlice(a.IP)
+		return ok && have.Unmap() == ip
+	})
+}
+
 // Exists tells whether this host has an interface of that name.
 func Exists(name string) bool {
 	_, err := netlink.LinkByName(name)

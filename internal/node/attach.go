@@ -17,6 +17,7 @@ import (
 	"github.com/muslin-net/muslin/internal/endpoint"
 	"github.com/muslin-net/muslin/internal/ipam"
 	"github.com/muslin-net/muslin/internal/node/api"
+	"github.com/muslin-net/muslin/selector"
 )
 
 // orchestrator is what endpoints attached by hand have in spec.orchestrator.
@@ -129,6 +130,9 @@ func (d *Daemon) attachEndpoint(ctx context.Context, a *api.Attach) (_ *api.Atta
 		if err != nil {
 			return nil, fmt.Errorf("--ip %q: want an IPv4 or IPv6 address", s)
 		}
+		if err := checkAddress(ip, endpoint.HostSubnets()); err != nil {
+			return nil, fmt.Errorf("--ip %s: %w", ip, err)
+		}
 		ips = append(ips, ip)
 	}
 	w, err := d.wanted(ctx, a)
@@ -216,7 +220,7 @@ func (d *Daemon) allocate(ctx context.Context, handle string, w *v3.WorkloadEndp
 	}
 	req := ipam.Request{Handle: handle, Attrs: attrs, Node: d.cfg.Node, NodeLabels: labels, Pools: pools, Use: ipam.UseWorkload}
 	for _, p := range pools {
-		if p.Spec.Disabled {
+		if !offers(p, labels) {
 			continue
 		}
 		if strings.Contains(p.Spec.CIDR, ":") {
@@ -226,7 +230,7 @@ func (d *Daemon) allocate(ctx context.Context, handle string, w *v3.WorkloadEndp
 		}
 	}
 	if req.Num4+req.Num6 == 0 {
-		return nil, errors.New("there is no enabled IPPool to take an address from: create one, or give addresses with --ip")
+		return nil, errors.New("no IPPool gives addresses here unasked (enabled, Automatic, for workloads, selecting this node): create one, or give addresses with --ip")
 	}
 	got, err := d.ipam.AutoAssign(ctx, req)
 	if err != nil {
@@ -237,6 +241,16 @@ func (d *Daemon) allocate(ctx context.Context, handle string, w *v3.WorkloadEndp
 		out = append(out, p.Addr())
 	}
 	return out, nil
+}
+
+// offers tells whether a pool gives addresses to a node that did not ask for
+// that pool.
+func offers(p *v3.IPPool, labels map[string]string) bool {
+	if p.Spec.Disabled || p.Spec.AssignmentMode == "Manual" || len(p.Spec.AllowedUses) > 0 && !slices.Contains(p.Spec.AllowedUses, "Workload") {
+		return false
+	}
+	sel, err := selector.Parse(p.Spec.NodeSelector)
+	return err == nil && sel.Match(selector.Map(labels))
 }
 
 func inPool(pools []*v3.IPPool, ip netip.Addr) bool {
@@ -327,4 +341,19 @@ func sameAddrs(a, b []netip.Addr) bool {
 	slices.SortFunc(a, netip.Addr.Compare)
 	slices.SortFunc(b, netip.Addr.Compare)
 	return slices.Equal(slices.Compact(a), slices.Compact(b))
+}
+
+// checkAddress says why a workload cannot have an address: nobody can, or it
+// is in one of the subnets that this host is on, where it would take the place
+// of a server.
+func checkAddress(ip netip.Addr, subnets []netip.Prefix) error {
+	if !ip.IsGlobalUnicast() || ip.IsLinkLocalUnicast() || ip.Is4() && ip.As4()[0] >= 240 {
+		return errors.New("want a unicast address that can be routed")
+	}
+	for _, n := range subnets {
+		if n.Contains(ip) {
+			return fmt.Errorf("is in %s, which is this host's: choose one of an IPPool", n)
+		}
+	}
+	return nil
 }

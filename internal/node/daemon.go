@@ -18,6 +18,7 @@ import (
 
 	"github.com/muslin-net/muslin/internal/acl"
 	"github.com/muslin-net/muslin/internal/bgp"
+	"github.com/muslin-net/muslin/internal/endpoint"
 	"github.com/muslin-net/muslin/internal/ipam"
 	"github.com/muslin-net/muslin/internal/node/api"
 	"github.com/muslin-net/muslin/internal/route"
@@ -107,6 +108,15 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if os.Geteuid() != 0 {
 		return errors.New("muslin run programs the kernel: run it as root")
 	}
+	if cfg.InterfacePrefix != "" {
+		uplinks, err := endpoint.Uplinks([]netip.Addr{cfg.IP.Addr(), cfg.IP6.Addr()})
+		if err != nil {
+			return err
+		}
+		if _, err := spareUplinks(strings.Split(cfg.InterfacePrefix, ","), uplinks); err != nil {
+			return fmt.Errorf("--interface-prefix: %w", err)
+		}
+	}
 	held, err := takeLocks(cfg.RunDir, cfg.StateDir)
 	if err != nil {
 		return err
@@ -114,7 +124,11 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	defer held.release()
 
 	d := &Daemon{cfg: cfg, log: log, started: time.Now()}
-	d.board = newBoard(api.Status{Node: cfg.Node, Missing: []string{"first contact with the datastore"}})
+	d.board = newBoard(api.Status{
+		Node: cfg.Node, PID: os.Getpid(), Version: cfg.Version, Started: d.started,
+		Missing:   []string{"first contact with the datastore"},
+		Datastore: api.Datastore{Endpoints: cfg.Store.Endpoints, Embedded: cfg.Embedded},
+	})
 	var embedded *store.Embedded
 	if cfg.Embedded {
 		embedded, err = store.StartEmbedded(ctx, store.EmbeddedConfig{
@@ -151,6 +165,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	g.Go(func() error { return d.serve(ctx, socket) })
 	g.Go(func() error { return d.followDatastore(ctx) })
 	g.Go(func() error { return d.prepare(ctx) })
+	g.Go(func() error { return d.economise(ctx) })
 	if embedded != nil {
 		g.Go(func() error {
 			select {
@@ -200,15 +215,23 @@ func (d *Daemon) followDatastore(ctx context.Context) error {
 
 // prepare writes what this node has to write, beside the watch: an object that
 // cannot be read keeps it from being registered, and not from enforcing the
-// others. It tries until it is done, and says as a problem why it is not.
+// others. It tries until it is done, says as a problem why it is not, and
+// starts over when this node's Node is deleted.
 func (d *Daemon) prepare(ctx context.Context) error {
-	for wait := 200 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
+	for wait := retryMin; ; wait = min(2*wait, 10*time.Second) {
 		err := d.prepareDatastore(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
 		d.loop.call(ctx, func() { d.loop.prepared(err) })
-		if err == nil || !pause(ctx, wait) {
+		again := time.After(wait)
+		if err == nil {
+			wait, again = retryMin, nil
+		}
+		select {
+		case <-again:
+		case <-d.loop.prepareAgain:
+		case <-ctx.Done():
 			return nil
 		}
 	}

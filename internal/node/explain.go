@@ -15,6 +15,7 @@ import (
 	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/node/api"
 	"github.com/muslin-net/muslin/internal/policy"
+	"github.com/muslin-net/muslin/internal/store"
 )
 
 // getExplain walks a packet through the model. The objects are read from the
@@ -128,43 +129,34 @@ func (d *Daemon) toHost(ctx context.Context) api.ExplainStep {
 	return s
 }
 
-// world is the objects that matter to verdicts, with the nodes' addresses.
+// world is the objects that matter to verdicts.
 type world struct {
 	policy.World
-	hosts []netip.Addr // of all nodes
-	self  []netip.Addr
+	self []netip.Addr // addresses of the node of the daemon that was asked
 }
 
 func (d *Daemon) world(ctx context.Context) (*world, error) {
-	w := &world{}
-	kvs, _, err := d.store.List(ctx, "/calico/resources/v3/projectcalico.org/")
-	if err != nil {
-		return nil, err
-	}
-	for _, kv := range kvs {
-		kind, ns, name, ok := v3.ParseKey(kv.Key)
-		if !ok {
-			continue
+	w := &world{World: policy.World{Reserved: map[netip.Addr]string{}}}
+	_, err := d.store.EachResource(ctx, func(c store.Change) {
+		if policy.Takes(c.Kind) {
+			w.Put(policy.Key{Kind: c.Kind, Namespace: c.Namespace, Name: c.Name}, c.Object, c.Err)
 		}
-		if policy.Takes(kind) {
-			r, err := v3.DecodeKV(kv.Key, kv.Value)
-			w.Put(policy.Key{Kind: kind, Namespace: ns, Name: name}, r, err)
+		n, ok := c.Object.(*v3.Node)
+		if !ok || c.Err != nil {
+			return
 		}
-		if kind == "Node" {
-			if r, err := v3.DecodeKV(kv.Key, kv.Value); err == nil {
-				v4, v6 := r.(*v3.Node).Addrs()
-				for _, a := range []netip.Prefix{v4, v6} {
-					if a.IsValid() {
-						w.hosts = append(w.hosts, a.Addr())
-						if name == d.cfg.Node {
-							w.self = append(w.self, a.Addr())
-						}
-					}
-				}
+		v4, v6 := n.Addrs()
+		for _, a := range []netip.Prefix{v4, v6} {
+			if !a.IsValid() {
+				continue
+			}
+			w.Reserved[a.Addr()] = "Node " + c.Name
+			if c.Name == d.cfg.Node {
+				w.self = append(w.self, a.Addr())
 			}
 		}
-	}
-	return w, nil
+	})
+	return w, err
 }
 
 // end is one end of a packet: a workload, or just addresses.

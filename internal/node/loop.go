@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -90,6 +91,7 @@ type loop struct {
 	connected    bool
 	heldText     string
 	datastoreErr string
+	prepareAgain signal
 	registered   bool // this node's objects were written, or cannot be: see problems
 
 	// What has to be compared with the kernel as a whole, and why the last
@@ -116,6 +118,7 @@ type loop struct {
 	speakerConfig bgp.Config
 	announced     []bgp.Origination
 	originsDone   bool
+	reserved      map[netip.Addr]string // addresses of servers, and whose
 	repairs       map[string]int
 }
 
@@ -123,7 +126,7 @@ func newLoop(d *Daemon) *loop {
 	l := &loop{
 		d:       d,
 		updates: make(chan store.Update), taken: make(chan struct{}), calls: make(chan func()),
-		aclChanged: make(signal, 1), routeChanged: make(signal, 1), linksLost: make(signal, 1),
+		aclChanged: make(signal, 1), routeChanged: make(signal, 1), linksLost: make(signal, 1), prepareAgain: make(signal, 1),
 		linkChanged: changedLinks{signal: make(signal, 1)},
 		best:        make(chan []bgp.Best),
 		converged:   d.speaker.Converged(),
@@ -235,6 +238,11 @@ func (l *loop) take(u store.Update) {
 		}
 		clear(l.held)
 	}
+	if l.model.lostSelf {
+		l.model.lostSelf = false
+		l.d.log.Warn("this node's Node was deleted while it runs; registering again")
+		l.prepareAgain.notify()
+	}
 	l.inSync = u.InSync
 	if u.Revision != 0 {
 		l.seen = u.Revision
@@ -251,12 +259,16 @@ func (l *loop) converge() {
 		return
 	}
 	l.attempt("settings", l.applySettings)
+	l.hostDue = l.hostDue || l.resyncLinks // forwarding may have been switched off
 	l.attempt("kernel settings", l.configureHost)
 	l.attempt("routing table", l.openRoutes)
 	l.attempt("interface watch", l.openLinks)
 	if l.routes == nil || l.links == nil {
 		l.finish()
 		return
+	}
+	if l.model.touchedPeering {
+		l.reserve()
 	}
 	changes := l.model.index.Flush()
 	l.attempt("interfaces", func() error { return l.applyLinks(changes) })

@@ -36,6 +36,8 @@ var (
 	descCommits  = prometheus.NewDesc("muslin_acl_commits_total", "Transactions of the packet filter.", nil, nil)
 	descMessages = prometheus.NewDesc("muslin_acl_messages_total", "Netlink messages in these transactions.", nil, nil)
 	descFailed   = prometheus.NewDesc("muslin_acl_failed_total", "Transactions of the packet filter that the kernel refused.", nil, nil)
+	descStale    = prometheus.NewDesc("muslin_datastore_events_stale_total", "Events of the datastore that were older than what was known.", nil, nil)
+	descLost     = prometheus.NewDesc("muslin_datastore_events_lost_total", "Changes that no event told of, found by comparing.", nil, nil)
 	descPeerUp   = prometheus.NewDesc("muslin_bgp_peer_up", "1 when the session is Established.", []string{"peer", "address"}, nil)
 	descPeerIn   = prometheus.NewDesc("muslin_bgp_peer_received_routes", "Routes in Adj-RIB-In.", []string{"peer", "address"}, nil)
 )
@@ -68,6 +70,9 @@ func (c statusCollector) Collect(out chan<- prometheus.Metric) {
 	for desc, n := range map[*prometheus.Desc]int{descCommits: written.Commits, descMessages: written.Messages, descFailed: written.Failed} {
 		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n))
 	}
+	w := c.d.store.WatchStats()
+	out <- prometheus.MustNewConstMetric(descStale, prometheus.CounterValue, float64(w.Stale))
+	out <- prometheus.MustNewConstMetric(descLost, prometheus.CounterValue, float64(w.Lost))
 	for _, p := range c.d.speaker.Peers() {
 		gauge(descPeerUp, boolValue(p.State == bgp.Established.String()), p.Name, p.Addr.String())
 		gauge(descPeerIn, float64(p.Received), p.Name, p.Addr.String())

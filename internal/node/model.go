@@ -31,6 +31,7 @@ type model struct {
 
 	// What the last changes touched, for the loop to act on and clear.
 	touchedPeering, touchedOrigin, touchedSettings bool
+	lostSelf                                       bool // somebody deleted this node's Node
 }
 
 func newModel(self string, index *policy.Index) *model {
@@ -64,6 +65,7 @@ func (m *model) apply(c store.Change) {
 		keep(m.nodes, c)
 		m.touchedPeering = true
 		m.touchedSettings = m.touchedSettings || c.Name == m.self
+		m.lostSelf = m.lostSelf || c.Name == m.self && c.Deleted
 	case "BGPConfiguration":
 		keep(m.bgp, c)
 		m.touchedPeering = true

@@ -146,11 +146,11 @@ func (d *Daemon) writeEndpoint(ctx context.Context, w, old *v3.WorkloadEndpoint)
 
 // removeEndpoint deletes w and returns a revision at which it is gone.
 func (d *Daemon) removeEndpoint(ctx context.Context, w *v3.WorkloadEndpoint) (int64, error) {
-	err := d.store.Objects().Remove(ctx, "WorkloadEndpoint", w.Metadata.Namespace, w.Metadata.Name, "")
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return 0, err
+	rev, err := d.store.Objects().RemoveRevision(ctx, "WorkloadEndpoint", w.Metadata.Namespace, w.Metadata.Name, "")
+	if errors.Is(err, store.ErrNotFound) {
+		return 0, nil // somebody was faster; what is live by now will do
 	}
-	return d.store.Revision(ctx)
+	return rev, err
 }
 
 // forget deletes an endpoint whose attach failed.

@@ -156,9 +156,6 @@ func (in *peeringInput) explicit(self nodeAddr, port uint16, add func(bgp.PeerCo
 				bad(field, "cannot be honoured yet, so there is no session: remove it to peer without")
 				continue
 			}
-			if p.Spec.TTLSecurity != nil && *p.Spec.TTLSecurity > 0 {
-				bad("spec.ttlSecurity", "is not enforced yet: the session is set up without")
-			}
 		}
 		if p.Spec.PeerSelector != "" {
 			problems = append(problems, in.bySelector(name, p, self, local, add)...)

@@ -169,7 +169,7 @@ kind: BGPPeer
 metadata: {name: far}
 spec: {peerIP: "fd00::fc", asNumber: 64999, ttlSecurity: 1}
 `,
-			want: []string{"far [fd00::fc]:179 from fd00::c as 64999"}, problems: 4,
+			want: []string{"far [fd00::fc]:179 from fd00::c as 64999"}, problems: 3,
 		},
 		{name: "no node of ours", self: "x", docs: threeNodes, problems: 1},
 	} {
@@ -189,7 +189,7 @@ func TestPeeringOptions(t *testing.T) {
 	cfg, problems := peering(input(t, "a", threeNodes+`---
 kind: BGPPeer
 metadata: {name: tor}
-spec: {peerIP: 10.0.0.254, asNumber: 64999, localASNumber: 65010, keepaliveTime: 10s, maxRestartTime: 30s, nextHopMode: Self}
+spec: {peerIP: 10.0.0.254, asNumber: 64999, localASNumber: 65010, keepaliveTime: 10s, maxRestartTime: 30s, nextHopMode: Self, ttlSecurity: 2}
 `))
 	if len(problems) > 0 {
 		t.Fatal(problems)
@@ -199,7 +199,7 @@ spec: {peerIP: 10.0.0.254, asNumber: 64999, localASNumber: 65010, keepaliveTime:
 		t.Fatal("no session to tor")
 	}
 	p := cfg.Peers[i]
-	if p.LocalASN != 65010 || p.Keepalive != 10*time.Second || p.HoldTime != 30*time.Second || p.RestartTime != 30*time.Second || p.NextHopMode != bgp.NextHopSelf {
+	if p.LocalASN != 65010 || p.Keepalive != 10*time.Second || p.HoldTime != 30*time.Second || p.RestartTime != 30*time.Second || p.NextHopMode != bgp.NextHopSelf || p.TTLSecurity != 2 {
 		t.Errorf("options are not as written: %+v", p)
 	}
 }
@@ -404,5 +404,54 @@ func TestProtocolAndPort(t *testing.T) {
 func TestFreeRange(t *testing.T) {
 	if got := freeRange(prefixes("192.168.1.0/24", "10.0.0.0/8")); got != netip.MustParsePrefix("172.20.0.0/16") {
 		t.Errorf("free range is %s", got)
+	}
+}
+
+func TestCheckAddress(t *testing.T) {
+	on := prefixes("10.0.0.0/24", "fd00::/64", "203.0.113.7/32")
+	for ip, want := range map[string]bool{
+		"10.65.0.1": true, "fd65::1": true, "203.0.113.8": true, "203.0.113.7": false,
+		"10.0.0.1": false, "10.0.0.255": false, "fd00::2": false, "255.255.255.255": false,
+		"0.0.0.0": false, "127.0.0.1": false, "224.0.0.1": false, "169.254.1.1": false, "fe80::1": false, "240.0.0.1": false,
+	} {
+		if err := checkAddress(netip.MustParseAddr(ip), on); (err == nil) != want {
+			t.Errorf("%s: %v, want accepted %v", ip, err, want)
+		}
+	}
+}
+
+func TestSpareUplinks(t *testing.T) {
+	kept, err := spareUplinks([]string{"cali", "e", "tap"}, []string{"eth0", "bond0"})
+	if !slices.Equal(kept, []string{"cali", "tap"}) || err == nil || !strings.Contains(err.Error(), "eth0") {
+		t.Errorf("kept %v, %v", kept, err)
+	}
+}
+
+func TestUnreachableFamily(t *testing.T) {
+	announce := []bgp.Origination{{Prefix: netip.MustParsePrefix("10.65.0.0/26")}, {Prefix: netip.MustParsePrefix("fd65::/122")}}
+	four := bgp.Config{NextHop4: netip.MustParseAddr("10.0.0.1")}
+	if p := unreachable("a", announce, four); len(p) != 1 || !strings.Contains(p[0].text, "--ip6") {
+		t.Errorf("IPv4 only: %v", p)
+	}
+	if p := unreachable("a", announce[:1], four); len(p) != 0 {
+		t.Errorf("nothing to reach: %v", p)
+	}
+}
+
+func TestOffers(t *testing.T) {
+	for _, c := range []struct {
+		spec v3.IPPoolSpec
+		want bool
+	}{
+		{v3.IPPoolSpec{}, true},
+		{v3.IPPoolSpec{Disabled: true}, false},
+		{v3.IPPoolSpec{AssignmentMode: "Manual"}, false},
+		{v3.IPPoolSpec{AllowedUses: []string{"Tunnel"}}, false},
+		{v3.IPPoolSpec{NodeSelector: "rack == 'one'"}, true},
+		{v3.IPPoolSpec{NodeSelector: "rack == 'two'"}, false},
+	} {
+		if got := offers(&v3.IPPool{Spec: c.spec}, map[string]string{"rack": "one"}); got != c.want {
+			t.Errorf("%+v: %v", c.spec, got)
+		}
 	}
 }

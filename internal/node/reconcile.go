@@ -5,6 +5,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"maps"
 	"net/netip"
@@ -49,6 +50,16 @@ func (l *loop) applySettings() error {
 	if l.d.cfg.InterfacePrefix == "" {
 		s.prefixes = now.Prefixes
 	}
+	uplinks, err := endpoint.Uplinks(l.ownAddrs())
+	if err != nil {
+		return err
+	}
+	if s.prefixes, err = spareUplinks(s.prefixes, uplinks); err != nil {
+		problems = append(problems, problem{object: "FelixConfiguration", field: "spec.interfacePrefix", text: err.Error()})
+	}
+	if len(s.prefixes) == 0 {
+		s.prefixes = []string{defaultPrefix}
+	}
 	l.problems["settings"] = problems
 	if !l.settings.equal(s) {
 		action := acl.HostDrop
@@ -64,6 +75,19 @@ func (l *loop) applySettings() error {
 	}
 	l.model.touchedSettings = false
 	return nil
+}
+
+// ownAddrs are this node's addresses, as its Node has them.
+func (l *loop) ownAddrs() (own []netip.Addr) {
+	if n := l.model.nodes[l.d.cfg.Node]; n != nil {
+		v4, v6 := n.Addrs()
+		for _, a := range []netip.Prefix{v4, v6} {
+			if a.IsValid() {
+				own = append(own, a.Addr())
+			}
+		}
+	}
+	return own
 }
 
 // configureHost makes this host a router. A kernel setting that cannot be
@@ -282,7 +306,9 @@ func (l *loop) metric(a netip.Addr) uint32 {
 // endpointRoutes are the routes to an endpoint. An interface that nobody
 // polices gets none: nothing may be reachable there past its policy.
 func (l *loop) endpointRoutes(e *policy.Endpoint) (list []route.Route) {
-	if !l.settings.isWorkload(e.Interface) {
+	// What may not be an endpoint's interface gets no route either: an object
+	// must not divert an address to the uplink.
+	if endpoint.Check(e.Interface, l.settings.prefixes, nil) != nil {
 		return nil
 	}
 	for _, a := range e.Addrs {
@@ -348,6 +374,12 @@ func (l *loop) applyBGP() error {
 			self: l.d.cfg.Node, nodes: l.model.nodes, peers: l.model.peers, pools: l.model.pools,
 			global: l.model.bgp["default"], perNode: l.model.bgp["node."+l.d.cfg.Node],
 		})
+		for _, a := range l.ownAddrs() {
+			if !endpoint.HasAddr(a) {
+				problems = append(problems, problem{object: "Node " + l.d.cfg.Node, field: "spec.bgp",
+					text: fmt.Sprintf("%s is not an address of this host: give the right one with --ip or --ip6, or, if another server has the same name, start this one with its own --node", a)})
+			}
+		}
 		l.problems["bgp"] = problems
 		if cfg.ASN != 0 {
 			if err := l.d.speaker.SetConfig(cfg); err != nil {
@@ -366,11 +398,31 @@ func (l *loop) applyBGP() error {
 		l.d.speaker.Originate(add, remove)
 		l.announced = now.announce
 	}
+	l.problems["reach"] = unreachable(l.d.cfg.Node, now.announce, l.speakerConfig)
 	if !l.originsDone {
 		l.originsDone = true
 		l.d.speaker.OriginationsComplete()
 	}
 	return nil
+}
+
+// unreachable reports that there are endpoints of a family in which this node
+// has no address of its own: other servers cannot have a next hop to them.
+func unreachable(node string, announce []bgp.Origination, cfg bgp.Config) (problems []problem) {
+	for _, f := range []struct {
+		is      func(netip.Addr) bool
+		nextHop netip.Addr
+		name    string
+		field   string
+		flag    string
+	}{{netip.Addr.Is4, cfg.NextHop4, "IPv4", "spec.bgp.ipv4Address", "--ip"}, {netip.Addr.Is6, cfg.NextHop6, "IPv6", "spec.bgp.ipv6Address", "--ip6"}} {
+		i := slices.IndexFunc(announce, func(o bgp.Origination) bool { return f.is(o.Prefix.Addr()) })
+		if i >= 0 && !f.nextHop.IsValid() {
+			problems = append(problems, problem{object: "Node " + node, field: f.field,
+				text: fmt.Sprintf("is missing, so that %s endpoints here (%s) are reached from this server only: give an address with %s, or disable the %s pool", f.name, announce[i].Prefix, f.flag, f.name)})
+		}
+	}
+	return problems
 }
 
 // learned takes best paths into the routing table. They are programmed at
@@ -379,7 +431,7 @@ func (l *loop) learned(best []bgp.Best) {
 	var add []route.Route
 	var remove []netip.Prefix
 	for _, b := range best {
-		if len(b.NextHops) == 0 {
+		if len(b.NextHops) == 0 || l.infrastructure(b.Prefix) {
 			remove = append(remove, b.Prefix)
 			continue
 		}
@@ -392,6 +444,38 @@ func (l *loop) learned(best []bgp.Best) {
 		return l.programRoutes()
 	})
 	l.finish()
+}
+
+// infrastructure tells whether a prefix is the address of a Node. A route to one
+// of those through another would cut the cluster off from it, and from the
+// datastore if it runs there.
+func (l *loop) infrastructure(p netip.Prefix) bool {
+	return p.IsSingleIP() && l.reserved[p.Addr()] != ""
+}
+
+// reserve tells policy and routing which addresses belong to servers.
+func (l *loop) reserve() {
+	now := map[netip.Addr]string{}
+	for name, n := range l.model.nodes {
+		v4, v6 := n.Addrs()
+		for _, a := range []netip.Prefix{v4, v6} {
+			if a.IsValid() {
+				now[a.Addr()] = "Node " + name
+			}
+		}
+	}
+	if maps.Equal(now, l.reserved) {
+		return
+	}
+	l.reserved = now
+	var claimed []netip.Prefix
+	for a := range now {
+		claimed = append(claimed, netip.PrefixFrom(a, a.BitLen()))
+	}
+	if l.routes != nil {
+		l.attempt("routes", func() error { return l.routes.Update(sourceBGP, nil, claimed) })
+	}
+	l.model.index.Reserve(now)
 }
 
 // learnedMetric turns LOCAL_PREF back into a metric, in Calico's scheme. A

@@ -89,8 +89,3 @@ func (m *model) unreadSettings() bool {
 	}
 	return false
 }
-
-// isWorkload tells whether an interface is one of those that are policed.
-func (s *settings) isWorkload(name string) bool {
-	return slices.ContainsFunc(s.prefixes, func(p string) bool { return strings.HasPrefix(name, p) })
-}

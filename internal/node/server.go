@@ -135,7 +135,7 @@ func (d *Daemon) waitLive(ctx context.Context) api.Status {
 		s.Missing = append([]string{fmt.Sprintf("the datastore's current revision: %v", lastErr)}, s.Missing...)
 		return s
 	}
-	d.store.RequestProgress(ctx)
+	_ = d.store.WaitRevision(ctx, target) // what is handed over by then is in the kernel soon
 	s, ok := d.board.wait(ctx, liveAt(target))
 	s.Target = target
 	if !ok {

@@ -5,6 +5,7 @@ package node
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"reflect"
@@ -147,6 +148,21 @@ func (s *settings) set(field, v string) error {
 		s.forwarding = v == "Enabled"
 	}
 	return err
+}
+
+// spareUplinks drops prefixes that would make an uplink of this host a
+// workload's interface: the host would be cut off, and not heal by itself.
+func spareUplinks(prefixes, uplinks []string) (kept []string, err error) {
+	var errs []error
+	for _, p := range prefixes {
+		i := slices.IndexFunc(uplinks, func(name string) bool { return strings.HasPrefix(name, p) })
+		if i < 0 {
+			kept = append(kept, p)
+			continue
+		}
+		errs = append(errs, fmt.Errorf("%q would claim %s, by which others reach this host: choose a prefix of workload interfaces", p, uplinks[i]))
+	}
+	return kept, errors.Join(errs...)
 }
 
 func (src *felixSources) env(name string) (string, bool) {
