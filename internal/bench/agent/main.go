@@ -43,6 +43,7 @@ type options struct {
 	format   string
 	interval time.Duration
 	rest     time.Duration
+	idle     time.Duration
 }
 
 func (o *options) flags(f *flag.FlagSet) {
@@ -58,6 +59,7 @@ func (o *options) flags(f *flag.FlagSet) {
 	f.StringVar(&o.format, "o", "table", "output `format`: table or json")
 	f.DurationVar(&o.interval, "interval", 100*time.Microsecond, "`time` between two packets of a family")
 	f.DurationVar(&o.rest, "rest", 2*time.Second, "`time` to wait before memory is read")
+	f.DurationVar(&o.idle, "idle", 35*time.Second, "`time` to wait before the memory of an idle agent is read; 0 leaves that out")
 }
 
 func (o *options) check() error {

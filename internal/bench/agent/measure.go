@@ -49,6 +49,7 @@ type result struct {
 	Programmed []time.Duration `json:"coldStartProgrammed"`
 	Started    memory          `json:"memoryAfterStart"`
 	Worked     memory          `json:"memoryAfterRounds"`
+	Idle       *memory         `json:"memoryIdle,omitempty"` // of the first scene only
 
 	// Per change of the policy.
 	Commits  float64       `json:"commitsPerPolicyChange"`
@@ -381,6 +382,11 @@ func (r *rig) measure(ctx context.Context, o options, s scene, rounds int) (out 
 		}
 	}
 	time.Sleep(o.rest)
-	out.Worked, err = readMemory(r.agent.Process().Pid())
+	if out.Worked, err = readMemory(r.agent.Process().Pid()); err != nil || s != o.scene || o.idle == 0 {
+		return out, err
+	}
+	time.Sleep(o.idle)
+	idle, err := readMemory(r.agent.Process().Pid())
+	out.Idle = &idle
 	return out, err
 }

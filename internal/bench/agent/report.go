@@ -46,11 +46,11 @@ func rows() (list []row) {
 	add("nftables commits per policy change", "1", func(r *result) string { return fmt.Sprintf("%.2f", r.Commits) })
 	add("netlink messages per policy change", "", func(r *result) string { return fmt.Sprintf("%.1f", r.Messages) })
 	add("CPU per policy change", "", func(r *result) string { return r.CPU.Round(10 * time.Microsecond).String() })
-	add("memory after start (VmRSS)", "60 MB", func(r *result) string { return megabytes(r.Started.RSS) })
-	add("memory after all rounds (VmRSS)", "60 MB", func(r *result) string { return megabytes(r.Worked.RSS) })
-	add("  anonymous / private / program file", "", func(r *result) string {
-		return fmt.Sprintf("%.1f / %.1f / %.1f MB", mb(r.Worked.Anonymous), mb(r.Worked.Private), mb(r.Worked.File))
-	})
+	add("memory of an idle agent (VmRSS)", "60 MB", func(r *result) string { return r.Idle.total() })
+	add("  anonymous / private / program file", "", func(r *result) string { return r.Idle.parts() })
+	add("memory after a start (VmRSS)", "60 MB", func(r *result) string { return r.Started.total() })
+	add("memory after all rounds (VmRSS)", "60 MB", func(r *result) string { return r.Worked.total() })
+	add("  anonymous / private / program file", "", func(r *result) string { return r.Worked.parts() })
 	add("  most, while starting (VmHWM)", "", func(r *result) string { return megabytes(r.Started.Peak) })
 	add("start to live, empty kernel", "0.70 s", func(r *result) string { return starts(r.Empty) })
 	add("start to live, all programmed", "0.70 s", func(r *result) string { return starts(r.Programmed) })
@@ -63,6 +63,20 @@ func (s spell) String() string { return fmt.Sprintf("%.2f / %.2f ms", ms(s.Media
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 func mb(n int64) float64         { return float64(n) / 1e6 }
+
+func (m *memory) total() string {
+	if m == nil {
+		return ""
+	}
+	return megabytes(m.RSS)
+}
+
+func (m *memory) parts() string {
+	if m == nil {
+		return ""
+	}
+	return fmt.Sprintf("%.1f / %.1f / %.1f MB", mb(m.Anonymous), mb(m.Private), mb(m.File))
+}
 
 func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", mb(n)) }
 
