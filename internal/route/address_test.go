@@ -16,7 +16,7 @@ import (
 )
 
 // resyncs is how often the whole table was read.
-func (h *host) resyncs() uint64 { return h.tab.Counters().Resyncs }
+func (h *host) resyncs() int { return h.tab.counted().resyncs }
 
 // flushAddrs removes every address of a family from a link, one by one.
 func (h *host) flushAddrs(link string, four bool) {
@@ -206,7 +206,11 @@ func TestEndpointsGoCheaply(t *testing.T) {
 	before := h.tamperBase()
 	h.must(h.tab.Update("local", []Route{linkRoute("10.65.0.9/32", "late"), linkRoute("fd65::9/128", "late")}, nil))
 	h.apply()
+	with := h.exact()
 	h.watch()
+	h.must(h.ns.DelRoute(pfx("10.65.0.2/32"), "")) // behind what was heard when the link came
+	h.repaired(with, "the first marker")
+	h.settled()
 	was := h.resyncs()
 	h.must(h.ns.DeleteLink("late"))
 	h.repaired(before, "the end of an endpoint")
