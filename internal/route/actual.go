@@ -62,7 +62,6 @@ func (f *fib[K]) addForeign(k K, r *kernelRoute) {
 		fr.dev = r.hops[0].oif
 	}
 	if f.nForeign >= foreignLimit && fr.oif == 0 && f.table[k].want < firstAction {
-		f.crowded = true
 		return
 	}
 	f.foreign[k] = append(f.foreign[k], fr)
@@ -120,7 +119,7 @@ func (f *fib[K]) beginDump() {
 		}
 	}
 	f.extras = nil
-	f.foreign, f.nForeign, f.crowded = map[K][]foreignRoute{}, 0, false
+	f.foreign, f.nForeign = map[K][]foreignRoute{}, 0
 }
 
 // met takes in one route of a dump. raw is its payload, valid during the call.

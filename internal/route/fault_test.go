@@ -58,15 +58,15 @@ func TestN01_Overrun(t *testing.T) {
 	h.must(h.ns.DelRoute(pfx("fd66::/122"), ""))
 	h.watch()
 	took := h.repaired(before, "an overrun")
-	c := h.tab.Counters()
-	if c.Overruns != 1 || c.Resyncs != 2 {
+	c := h.tab.counted()
+	if c.overruns != 1 || c.resyncs != 2 {
 		t.Errorf("counters %+v, want one overrun and one more resync", c)
 	}
-	t.Logf("2000 foreign routes unread: %d overrun, repaired %v after the reader came back", c.Overruns, took)
+	t.Logf("2000 foreign routes unread: %d overrun, repaired %v after the reader came back", c.overruns, took)
 	h.settled()
 	h.must(h.ns.DelRoute(pfx("10.65.0.2/32"), "")) // notifications work again
 	h.repaired(before, "a deletion after the overrun")
-	if n := h.tab.Counters().Resyncs; n != 2 {
+	if n := h.tab.counted().resyncs; n != 2 {
 		t.Errorf("%d resyncs, want 2", n)
 	}
 }
@@ -177,9 +177,9 @@ func TestN03_SocketErrors(t *testing.T) {
 	if n := runtime.NumGoroutine(); n > goroutines {
 		t.Errorf("%d goroutines, before %d", n, goroutines)
 	}
-	c := h.tab.Counters()
-	t.Logf("%d injected failures, %d reconnects, %d resyncs", failures, c.Reconnects, c.Resyncs)
-	if failures == 0 || c.Reconnects == 0 {
+	c := h.tab.counted()
+	t.Logf("%d injected failures, %d reconnects, %d resyncs", failures, c.reconnects, c.resyncs)
+	if failures == 0 || c.reconnects == 0 {
 		t.Error("nothing was injected")
 	}
 }
@@ -248,7 +248,7 @@ func TestOwnChangesAreNotHeard(t *testing.T) {
 	if n := h.notified.Load(); n > 2 {
 		t.Errorf("notified %d times", n)
 	}
-	if c := h.tab.Counters(); c.Overruns != 0 || c.Resyncs != 1 {
+	if c := h.tab.counted(); c.overruns != 0 || c.resyncs != 1 {
 		t.Errorf("counters %+v", c)
 	}
 }

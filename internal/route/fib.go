@@ -34,7 +34,6 @@ type fib[K key] struct {
 	extras   []extra[K] // ours in the kernel, and beside the one in table
 	foreign  map[K][]foreignRoute
 	nForeign int
-	crowded  bool // more foreign routes than are remembered
 	suspect  map[K]struct{}
 	reclaims map[K]bucket
 	problems map[K]string

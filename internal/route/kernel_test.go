@@ -488,7 +488,7 @@ func TestN05N06_DeviceComesAndGoes(t *testing.T) {
 	labtest.Poll(t, time.Second, away)
 	h.must(h.ns.RenameLink("other", "late"))
 	labtest.Poll(t, time.Second, there)
-	if n := h.tab.Counters().Overruns; n != 0 {
+	if n := h.tab.counted().overruns; n != 0 {
 		t.Errorf("%d overruns", n)
 	}
 }

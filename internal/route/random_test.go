@@ -276,7 +276,7 @@ func TestRandomRestart(t *testing.T) {
 			rt.Fatalf("complete: kernel has\n\t%q\nwant\n\t%q", got, want)
 		}
 		if slices.Equal(before, want) {
-			if c := h.tab.Counters(); c.Added+c.Changed+c.Deleted != 0 {
+			if c := h.tab.counted(); c.Added+c.Changed+c.Deleted != 0 {
 				rt.Fatalf("unchanged input, yet %+v", c)
 			}
 		}

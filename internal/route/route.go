@@ -3,7 +3,6 @@
 package route
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -142,6 +141,3 @@ func (h Hops) String() string {
 	}
 	return b.String()
 }
-
-// ErrUnknownSource is returned for a source that Options did not name.
-var ErrUnknownSource = errors.New("unknown route source")

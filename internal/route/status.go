@@ -82,31 +82,6 @@ func (f *fib[K]) count(c *Count) {
 	}
 }
 
-// Counters returns what was done since Open.
-func (t *Table) Counters() Counters {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	c := t.counters
-	t.events.mu.Lock()
-	c.Overruns = t.events.overruns
-	t.events.mu.Unlock()
-	return c
-}
-
-// Synced tells whether the kernel was equal to what is wanted when last looked
-// at, and nothing has been heard since. Pending, conflicting and refused
-// routes do not count against it.
-func (t *Table) Synced() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.events.mu.Lock()
-	heard := len(t.events.facts) > 0 || t.events.overflow
-	t.events.mu.Unlock()
-	return t.ready && !t.stale && !t.relink && !heard && t.v4.settled() && t.v6.settled()
-}
-
-func (f *fib[K]) settled() bool { return !f.dirtyAll && len(f.dirty) == 0 }
-
 // List returns every route, in the order of prefixes, IPv4 first.
 func (t *Table) List() []Status {
 	t.mu.Lock()

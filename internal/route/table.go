@@ -48,19 +48,16 @@ type Table struct {
 	relink   bool // read the interfaces before writing
 	closed   bool
 	broken   bool // connect anew before anything else
-	ready    bool // it was read once
-	counters Counters
+	done     tally
 
 	events queue // has its own lock, so that a long Apply does not stop Watch
 }
 
-// Counters count since Open.
-type Counters struct {
-	Added, Changed, Deleted uint64
-	Failed, Repaired        uint64
-	Resyncs                 uint64 // whole tables read
-	Overruns                uint64 // notifications lost by the kernel
-	Reconnects              uint64
+// tally is what was done since Open.
+type tally struct {
+	Result
+	resyncs    int // whole tables read
+	reconnects int
 }
 
 // Open makes the sockets and subscribes to changes. Nothing is read or written
@@ -122,7 +119,7 @@ func (t *Table) Close() error {
 func (t *Table) rank(source string) (uint8, error) {
 	i := slices.Index(t.sources, source)
 	if i < 0 {
-		return 0, fmt.Errorf("%w %q: want one of %q", ErrUnknownSource, source, t.sources)
+		return 0, fmt.Errorf("unknown route source %q: want one of %q", source, t.sources)
 	}
 	return uint8(i), nil
 }
@@ -242,7 +239,7 @@ func (t *Table) apply() (total Result, err error) {
 	}
 	for range connectTries {
 		if t.broken {
-			t.counters.Reconnects++
+			t.done.reconnects++
 			if err = t.connect(); err != nil {
 				break
 			}
@@ -256,11 +253,7 @@ func (t *Table) apply() (total Result, err error) {
 			break
 		}
 	}
-	t.counters.Added += uint64(total.Added)
-	t.counters.Changed += uint64(total.Changed)
-	t.counters.Deleted += uint64(total.Deleted)
-	t.counters.Failed += uint64(total.Failed)
-	t.counters.Repaired += uint64(total.Repaired)
+	t.done.add(total)
 	if t.log != nil && total.Writes() > logLimit {
 		t.log.Info("routes written", "added", total.Added, "changed", total.Changed,
 			"deleted", total.Deleted, "repaired", total.Repaired, "failed", total.Failed)
@@ -319,11 +312,11 @@ func (t *Table) readTopology() error {
 	t.v4.resolveAll()
 	t.v6.resolveAll()
 	if t.stale {
-		t.counters.Resyncs++
+		t.done.resyncs++
 		t.v4.endDump(t.prunes())
 		t.v6.endDump(t.prunes())
 	}
-	t.stale, t.relink, t.ready = false, false, true
+	t.stale, t.relink = false, false
 	return nil
 }
 

@@ -91,7 +91,7 @@ func (h *host) repaired(before []string, what string) time.Duration {
 func (h *host) settled() {
 	h.t.Helper()
 	labtest.Poll(h.t, 2*time.Second, func() error {
-		if !h.tab.Synced() {
+		if !h.tab.synced() {
 			return errors.New("not synced")
 		}
 		return nil
@@ -160,7 +160,7 @@ func TestT06_DeleteAndReplace(t *testing.T) {
 	if got := h.kernel(false); !slices.Equal(got, foreign) {
 		t.Errorf("foreign routes changed from %v to %v", foreign, got)
 	}
-	if c := h.tab.Counters(); c.Repaired < uint64(len(del)+len(rep)) {
+	if c := h.tab.counted(); c.Repaired < len(del)+len(rep) {
 		t.Errorf("counters %+v: fewer repairs than tampering", c)
 	}
 }
@@ -377,7 +377,7 @@ func TestT08_ForeignRouteInTheWay(t *testing.T) {
 					for _, p := range h.tab.Problems() {
 						got += fmt.Sprintf("%s %s", p.Prefix, p.State)
 					}
-					if got != want || !h.tab.Synced() {
+					if got != want || !h.tab.synced() {
 						return fmt.Errorf("problems %q, want %q", got, want)
 					}
 					return nil
@@ -448,7 +448,7 @@ func TestT09_ForeignDaemon(t *testing.T) {
 	before := h.tamperBase()
 	h.watch()
 	eth0 := h.link("eth0")
-	counters := h.tab.Counters()
+	counters := h.tab.counted()
 	for round := range 3 {
 		for i := range 1000 {
 			r := &netlink.Route{Dst: ipnet(netip.PrefixFrom(netip.AddrFrom4([4]byte{172, byte(16 + round), byte(i >> 8), byte(i)}), 32)),
@@ -460,7 +460,7 @@ func TestT09_ForeignDaemon(t *testing.T) {
 		}
 	}
 	h.settled()
-	if got := h.tab.Counters(); got.Added != counters.Added || got.Changed != counters.Changed || got.Deleted != counters.Deleted {
+	if got := h.tab.counted(); got.Added != counters.Added || got.Changed != counters.Changed || got.Deleted != counters.Deleted {
 		t.Errorf("wrote routes: %+v, before %+v", got, counters)
 	}
 	if got := h.exact(); !slices.Equal(got, before) {
@@ -477,16 +477,16 @@ func TestT09_ForeignDaemon(t *testing.T) {
 	}
 
 	for _, f := range []struct{ p, g string }{{"10.66.0.0/26", "10.0.0.77"}, {"fd66::/122", "fd00::77"}} {
-		counters = h.tab.Counters()
+		counters = h.tab.counted()
 		rival := &netlink.Route{Dst: ipnet(pfx(f.p)), Gw: ip(f.g), LinkIndex: eth0, Protocol: unix.RTPROT_BIRD, Priority: 1024}
 		for i := 0; state(h.tab, f.p) != Conflicted; i++ {
 			if i > 10*reclaimBurst {
-				t.Fatalf("the war for %s goes on: %+v", f.p, h.tab.Counters())
+				t.Fatalf("the war for %s goes on: %+v", f.p, h.tab.counted())
 			}
 			h.must(h.nl.RouteReplace(rival))
 			h.settled()
 		}
-		if n := h.tab.Counters().Changed - counters.Changed; n == 0 || n > reclaimBurst+5 {
+		if n := h.tab.counted().Changed - counters.Changed; n == 0 || n > reclaimBurst+5 {
 			t.Errorf("%s was taken back %d times, want at most %d", f.p, n, reclaimBurst)
 		}
 		h.must(h.nl.RouteDel(rival))

@@ -279,7 +279,6 @@ func (t *Table) takeIn() {
 	q.mu.Lock()
 	facts, overflow := q.facts, q.overflow
 	q.facts, q.overflow, q.told = nil, false, false
-	t.counters.Overruns = q.overruns
 	q.mu.Unlock()
 	if overflow {
 		t.stale = true
