@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -70,6 +71,71 @@ func (a *app) names(kind, namespace string, given []string, partial string) []st
 		}
 	}
 	return out
+}
+
+// completeExplain completes the ends from the workloads of the datastore, and
+// the protocol.
+func (a *app) completeExplain(_ *cobra.Command, words []string, partial string) ([]string, cobra.ShellCompDirective) {
+	const none = cobra.ShellCompDirectiveNoFileComp
+	switch len(words) {
+	case 0, 1:
+	case 2:
+		return []string{"tcp", "udp", "icmp", "sctp"}, none
+	default:
+		return nil, none
+	}
+	out := []string{"host"}
+	for _, w := range a.workloads() {
+		if strings.HasPrefix(w, partial) {
+			out = append(out, w)
+		}
+	}
+	return out, none
+}
+
+// workloads lists the workloads of all servers as explain takes them.
+func (a *app) workloads() (out []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), completionTime)
+	defer cancel()
+	o, err := a.objects(ctx)
+	if err != nil {
+		return nil
+	}
+	defer o.Close()
+	all, _, _ := o.ReadAll(ctx, "WorkloadEndpoint", "") // with an error: what could be read
+	for _, r := range all {
+		w, ok := r.(*v3.WorkloadEndpoint)
+		if !ok {
+			continue
+		}
+		name := w.Spec.Workload
+		if name == "" {
+			name = w.Spec.Pod
+		}
+		if name == "" {
+			continue
+		}
+		if w.Metadata.Namespace != "default" {
+			name = w.Metadata.Namespace + "/" + name
+		}
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// completeNamespaces completes the named network namespaces of this host.
+func completeNamespaces(_ *cobra.Command, _ []string, partial string) (out []string, _ cobra.ShellCompDirective) {
+	if strings.Contains(partial, "/") {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	names, _ := os.ReadDir(namedNamespaces) // none is no names
+	for _, n := range names {
+		if strings.HasPrefix(n.Name(), partial) {
+			out = append(out, n.Name())
+		}
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
 }
 
 // completePeers completes the names of the daemon's BGP sessions.

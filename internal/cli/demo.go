@@ -41,7 +41,9 @@ func (a *app) demoProbeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "probe FROM TO PROTO [PORT]",
 		Short: "Send one packet between two workloads of the running demo",
-		Args:  args(cobra.RangeArgs(3, 4)),
+		Long: `Sends one packet for each address family, from the one workload to the other. The exit
+code is 1 if any did not get there and back.`,
+		Args: args(cobra.RangeArgs(3, 4)),
 		RunE: func(cmd *cobra.Command, words []string) error {
 			var port uint64
 			if len(words) == 4 {
@@ -49,6 +51,13 @@ func (a *app) demoProbeCommand() *cobra.Command {
 				if port, err = strconv.ParseUint(words[3], 10, 16); err != nil || port == 0 {
 					return usagef("port %q: want 1–65535", words[3])
 				}
+			}
+			ported, err := hasPorts(words[2])
+			if err != nil {
+				return err
+			}
+			if ported != (len(words) == 4) {
+				return usagef("demo probe: tcp and udp want a port, icmp has none")
 			}
 			return demo.Probe(cmd.Context(), words[0], words[1], words[2], uint16(port), a.Out)
 		},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/node/api"
 )
 
@@ -87,8 +88,9 @@ NS is a name as ` + "`ip netns`" + ` knows it, the path of a namespace file, or 
 	f.StringArrayVar(&req.Profiles, "profile", nil, "profile `name`, in order; may be repeated")
 	f.StringArrayVar(&req.IPs, "ip", nil, "`address` wanted, v4 or v6; may be repeated (default: one per family with a pool)")
 	f.IntVar(&req.MTU, "mtu", 0, "MTU of the interface in `bytes` (default: the fabric's)")
-	f.DurationVar(&timeout, "timeout", 10*time.Second, "give up and undo after so `long`")
+	f.DurationVar(&timeout, "timeout", 10*time.Second, "give up and undo after this `duration`")
 	_ = cmd.RegisterFlagCompletionFunc("profile", a.completeNames("Profile"))
+	_ = cmd.RegisterFlagCompletionFunc("netns", completeNamespaces)
 	cmd.RunE = func(cmd *cobra.Command, words []string) error {
 		if err := checkForm(*form, answerForms); err != nil {
 			return err
@@ -114,7 +116,7 @@ NS is a name as ` + "`ip netns`" + ` knows it, the path of a namespace file, or 
 		defer cancel()
 		var done api.Attached
 		if err := a.daemon().Post(ctx, "/v1/endpoints", req, &done); err != nil {
-			return fmt.Errorf("attach %s/%s: %w", req.Namespace, req.Name, err)
+			return about("attach", req.Namespace, req.Name, err)
 		}
 		return a.show(*form, done, func() error {
 			for _, addr := range done.Addresses {
@@ -168,7 +170,7 @@ attach made. The network namespace itself stays.`,
 			err := a.daemon().Delete(ctx, "/v1/endpoints/"+namespace+"/"+name, q, nil)
 			cancel()
 			if err != nil {
-				errs = append(errs, fmt.Errorf("detach %s/%s: %w", namespace, name, err))
+				errs = append(errs, fmt.Errorf("%w%s", about("detach", namespace, name, err), a.otherInterface(cmd, namespace, name, inner)))
 				continue
 			}
 			fmt.Fprintf(a.Out, "detached %s/%s\n", namespace, name)
@@ -177,6 +179,43 @@ attach made. The network namespace itself stays.`,
 	}
 	return cmd
 }
+
+// about names the endpoint in an error, unless the daemon did.
+func about(verb, namespace, name string, err error) error {
+	id := namespace + "/" + name
+	if rest, ok := strings.CutPrefix(err.Error(), "endpoint "+id); ok {
+		if rest, ok := strings.CutPrefix(rest, ": "+verb+" "); ok {
+			return fmt.Errorf("%s %s: %s", verb, id, rest)
+		}
+		return fmt.Errorf("%s %s%s", verb, id, rest)
+	}
+	return fmt.Errorf("%s %s: %w", verb, id, err)
+}
+
+// otherInterface is the hint for a workload that is attached here, and not as
+// the interface that detach was asked for.
+func (a *app) otherInterface(cmd *cobra.Command, namespace, name, asked string) string {
+	list, err := a.endpoints(cmd)
+	if err != nil {
+		return ""
+	}
+	var have []string
+	for _, e := range list {
+		if e.Namespace != namespace || e.Workload != name {
+			continue
+		}
+		if w, err := v3.ParseWorkloadEndpointName(e.Name); err == nil && w.Endpoint != "" {
+			have = append(have, w.Endpoint)
+		}
+	}
+	if len(have) == 0 || slices.Contains(have, asked) {
+		return ""
+	}
+	return fmt.Sprintf(" (it is attached as %s: add --interface %s)", strings.Join(have, ", "), have[0])
+}
+
+// namedNamespaces is where `ip netns` keeps its names.
+const namedNamespaces = "/run/netns"
 
 // netnsPath turns what --netns accepts into the path of a namespace file.
 func netnsPath(s string) (string, error) {
@@ -189,7 +228,7 @@ func netnsPath(s string) (string, error) {
 	if pid, err := strconv.ParseUint(s, 10, 32); err == nil {
 		return fmt.Sprintf("/proc/%d/ns/net", pid), nil
 	}
-	return "/run/netns/" + s, nil
+	return filepath.Join(namedNamespaces, s), nil
 }
 
 // parseLabels reads key=value pairs.

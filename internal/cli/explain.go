@@ -5,12 +5,14 @@ package cli
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/node/api"
 )
 
@@ -23,28 +25,33 @@ pass, and which rule of which policy decides at either end. The answer comes fro
 model: no packet is sent.
 
 SRC and DST are workloads (name, or namespace/name), addresses, or host for this server.
-PROTO is a name or a number; tcp, udp and sctp need a port.`,
+PROTO is a name or a number; tcp, udp, sctp and udplite need a port.`,
 		Example: `  muslin explain web db tcp 5432
   muslin explain shop/web 192.0.2.7 udp 53
   muslin explain web db icmp`,
 		Args: args(cobra.RangeArgs(3, 4)),
 	}
+	cmd.ValidArgsFunction = a.completeExplain
 	form := answerForm(cmd)
 	cmd.RunE = func(cmd *cobra.Command, words []string) error {
 		if err := checkForm(*form, answerForms); err != nil {
 			return err
 		}
 		q := url.Values{"src": {words[0]}, "dst": {words[1]}, "proto": {words[2]}}
+		ported, err := hasPorts(words[2])
+		if err != nil {
+			return err
+		}
 		if len(words) == 4 {
+			if !ported {
+				return usagef("explain: %s has no ports: leave out %q (icmp is an echo request)", words[2], words[3])
+			}
 			if n, err := strconv.ParseUint(words[3], 10, 16); err != nil || n == 0 {
 				return usagef("port %q: want 1–65535", words[3])
 			}
 			q.Set("port", words[3])
-		} else {
-			switch strings.ToLower(words[2]) {
-			case "tcp", "udp", "sctp", "6", "17", "132":
-				return usagef("explain: %s needs a port", words[2])
-			}
+		} else if ported {
+			return usagef("explain: %s needs a port", words[2])
 		}
 		ctx, cancel := ask(cmd)
 		defer cancel()
@@ -55,6 +62,23 @@ PROTO is a name or a number; tcp, udp and sctp need a port.`,
 		return a.show(*form, e, func() error { return a.showExplain(e) })
 	}
 	return cmd
+}
+
+// hasPorts tells whether a protocol, by name or number, has ports.
+func hasPorts(name string) (bool, error) {
+	switch strings.ToLower(name) {
+	case "icmp", "icmpv6", "ping":
+		return false, nil
+	}
+	n, ok := v3.ProtocolName(name).Number()
+	if !ok {
+		v, err := strconv.ParseUint(name, 10, 8)
+		if err != nil || v == 0 {
+			return false, usagef("protocol %q: want tcp, udp, icmp, sctp, udplite or 1–255", name)
+		}
+		n = uint8(v)
+	}
+	return slices.Contains([]uint8{6, 17, 132, 136}, n), nil
 }
 
 func (a *app) showExplain(e api.Explain) error {

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // Streams are where a command reads and writes.
@@ -65,11 +66,13 @@ local daemon, found by --run-dir.`,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
 		RunE:          group,
+		Version:       version,
 	}
+	root.SetVersionTemplate("muslin {{.Version}}\n")
 	root.SetIn(s.In)
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(flagError(err)) })
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.etcd, "etcd", "", "datastore `URL`s, comma separated (default: ETCD_ENDPOINTS, else the local daemon's)")
 	flags.StringVar(&a.runDir, "run-dir", "/run/muslin", "`directory` of the local daemon's socket")
@@ -117,14 +120,44 @@ func usage(err error) error { return usageError{err} }
 // usagef is Errorf for usage errors.
 func usagef(format string, v ...any) error { return usage(fmt.Errorf(format, v...)) }
 
-// args makes the errors of an argument check usage errors.
+// args makes the errors of an argument check usage errors that say what is
+// wanted, as the command's help does.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, a []string) error {
-		if err := check(cmd, a); err != nil {
-			return usage(err)
+		if check(cmd, a) == nil {
+			return nil
 		}
-		return nil
+		_, want, _ := strings.Cut(cmd.Use, " ")
+		given := "nothing is given"
+		if len(a) > 0 {
+			given = fmt.Sprintf("%q is given", strings.Join(a, " "))
+		}
+		if want == "" {
+			return usagef("%s takes nothing but flags, and %s", cmd.CommandPath(), given)
+		}
+		return usagef("%s: want %s, and %s", cmd.CommandPath(), want, given)
 	}
+}
+
+// flagError says in plain words what a flag's value should be: the library
+// shows what the function that parsed it answered.
+func flagError(err error) error {
+	var bad *pflag.InvalidValueError
+	if !errors.As(err, &bad) {
+		return err
+	}
+	want := ""
+	switch bad.GetFlag().Value.Type() {
+	case "duration":
+		want = "a duration such as 10s or 2m"
+	case "int":
+		want = "a whole number"
+	case "bool":
+		want = "true or false"
+	default:
+		return err
+	}
+	return fmt.Errorf("--%s %s: want %s", bad.GetFlag().Name, bad.GetValue(), want)
 }
 
 // group is the RunE of a command that only holds others.

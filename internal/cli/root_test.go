@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/spf13/cobra"
@@ -21,4 +22,17 @@ func TestEachCommandOnce(t *testing.T) {
 		}
 	}
 	walk(New("test", Streams{}))
+}
+
+func TestEndpointErrorsDoNotStutter(t *testing.T) {
+	for text, want := range map[string]string{
+		"endpoint default/x: attach calidd1: no link": "attach default/x: calidd1: no link",
+		"endpoint default/x: no enabled IPPool":       "attach default/x: no enabled IPPool",
+		"endpoint default/x on node a: not found":     "attach default/x on node a: not found",
+		"the datastore is away":                       "attach default/x: the datastore is away",
+	} {
+		if got := about("attach", "default", "x", errors.New(text)).Error(); got != want {
+			t.Errorf("%q gives %q, want %q", text, got, want)
+		}
+	}
 }

@@ -34,7 +34,7 @@ Objects in error and endpoints without an interface are shown, and not waited fo
 		Args: args(cobra.NoArgs),
 	}
 	form := answerForm(cmd)
-	cmd.Flags().DurationVar(&wait, "wait", 0, "wait so `long` for this server to be live at the datastore's revision")
+	cmd.Flags().DurationVar(&wait, "wait", 0, "wait this `duration` for this server to be live at the datastore's revision")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := checkForm(*form, answerForms); err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -67,8 +68,10 @@ func (a *app) writeCommand(verb, short, long string, act action) *cobra.Command 
 		Example: fmt.Sprintf(`  muslin %[1]s -f policy.yaml
   muslin %[1]s -f tiers/ -f policies/
   muslin get np -o yaml | muslin %[1]s -f -`, verb),
-		Args: args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, words []string) error {
+			if len(words) > 0 {
+				return usagef("%s reads files given with -f: muslin %[1]s -f %s", verb, strings.Join(words, " -f "))
+			}
 			if len(w.files) == 0 {
 				return usagef("%s: name a file with -f", verb)
 			}

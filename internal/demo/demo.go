@@ -166,8 +166,17 @@ func (d *demo) settle(ctx context.Context) error {
 	return nil
 }
 
-// Probe sends one probe between two workloads of the running demo.
+// ErrNotReached is returned when a probe did not get there and back.
+var ErrNotReached = errors.New("not reached")
+
+// Probe sends one probe per address family between two workloads of the
+// running demo. The error is ErrNotReached if any did not get there and back.
 func Probe(ctx context.Context, from, to, proto string, port uint16, out io.Writer) error {
+	for _, name := range []string{from, to} {
+		if err := known(name); err != nil {
+			return err
+		}
+	}
 	src, err := lab.OpenNamespace(prefix + "-" + from)
 	if err != nil {
 		return fmt.Errorf("workload %s: %w (is the demo running?)", from, err)
@@ -176,7 +185,7 @@ func Probe(ctx context.Context, from, to, proto string, port uint16, out io.Writ
 	if err != nil {
 		return fmt.Errorf("workload %s: %w (is the demo running?)", to, err)
 	}
-	p := lab.Probe{Port: port}
+	p, lost := lab.Probe{Port: port}, false
 	switch strings.ToLower(proto) {
 	case "tcp":
 		p.Proto = lab.TCP
@@ -197,13 +206,33 @@ func Probe(ctx context.Context, from, to, proto string, port uint16, out io.Writ
 		}
 		p.Dst = a.Addr()
 		o := src.Probe(ctx, p)
-		fmt.Fprintf(out, "%s → %s %s %d: %s", from, a.Addr(), proto, port, o.Verdict)
+		what := proto
+		if port > 0 {
+			what += fmt.Sprintf(" %d", port)
+		}
+		fmt.Fprintf(out, "%s → %s %s: %s", from, a.Addr(), what, verdict(o))
+		lost = lost || !ok(o)
 		if o.Verdict == lab.Reached {
 			fmt.Fprintf(out, " in %v", o.RTT.Round(time.Microsecond))
 		}
 		fmt.Fprintln(out)
 	}
+	if lost {
+		return fmt.Errorf("%s → %s: %w", from, to, ErrNotReached)
+	}
 	return nil
+}
+
+// known refuses what is no workload of the demo, and lists those that are.
+func known(name string) error {
+	var names []string
+	for _, w := range workloads {
+		if w.name == name {
+			return nil
+		}
+		names = append(names, w.name)
+	}
+	return fmt.Errorf("workload %q: the demo has %s", name, strings.Join(names, ", "))
 }
 
 // explore prints five commands worth trying. With Exit it runs them, because a
