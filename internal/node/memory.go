@@ -23,7 +23,7 @@ import (
 const gcPercent = 20
 
 // economiseEvery is how often memory that is not in use is given back.
-const economiseEvery = 30 * time.Second
+const economiseEvery = 20 * time.Second
 
 // economise gives memory back, for the first time when the node is live. A
 // start reads everything from the datastore and from the kernel and allocates

@@ -55,11 +55,11 @@ func (o *options) flags(f *flag.FlagSet) {
 	f.IntVar(&o.Rules, "rules", 10, "rules of each policy")
 	f.IntVar(&o.rounds, "rounds", 200, "changes of each kind")
 	f.IntVar(&o.starts, "starts", 3, "starts of each kind")
-	f.BoolVar(&o.grow, "grow", true, "measure with twice the remote endpoints, and then twice the policies, too, in a quarter of the rounds")
+	f.BoolVar(&o.grow, "grow", true, "measure with twice the remote endpoints, and then twice the policies, too, in a quarter of the rounds and one start")
 	f.StringVar(&o.format, "o", "table", "output `format`: table or json")
 	f.DurationVar(&o.interval, "interval", 100*time.Microsecond, "`time` between two packets of a family")
 	f.DurationVar(&o.rest, "rest", 2*time.Second, "`time` to wait before memory is read")
-	f.DurationVar(&o.idle, "idle", 35*time.Second, "`time` to wait before the memory of an idle agent is read; 0 leaves that out")
+	f.DurationVar(&o.idle, "idle", 25*time.Second, "`time` to wait before the memory of an idle agent is read; 0 leaves that out")
 }
 
 func (o *options) check() error {
@@ -161,12 +161,12 @@ func bench(ctx context.Context, o options, progress io.Writer) (rep report, err 
 			return rep, err
 		}
 		have = s
-		rounds := o.rounds
+		less := o
 		if i > 0 {
-			rounds = max(o.rounds/4, 1)
+			less.rounds, less.starts = max(o.rounds/4, 1), 1
 		}
-		say("measuring %d rounds", rounds)
-		res, err := r.measure(ctx, o, s, rounds)
+		say("measuring %d rounds", less.rounds)
+		res, err := r.measure(ctx, less, s, less.rounds)
 		if err != nil {
 			return rep, fmt.Errorf("%w\nend of the agent's log:\n%s", err, r.agent.Log())
 		}
