@@ -39,6 +39,7 @@ var (
 	descStale    = prometheus.NewDesc("muslin_datastore_events_stale_total", "Events of the datastore that were older than what was known.", nil, nil)
 	descLost     = prometheus.NewDesc("muslin_datastore_events_lost_total", "Changes that no event told of, found by comparing.", nil, nil)
 	descPeerUp   = prometheus.NewDesc("muslin_bgp_peer_up", "1 when the session is Established.", []string{"peer", "address"}, nil)
+	descPeerUps  = prometheus.NewDesc("muslin_bgp_peer_established_total", "How often the session became Established.", []string{"peer", "address"}, nil)
 	descPeerIn   = prometheus.NewDesc("muslin_bgp_peer_received_routes", "Routes in Adj-RIB-In.", []string{"peer", "address"}, nil)
 )
 
@@ -76,6 +77,7 @@ func (c statusCollector) Collect(out chan<- prometheus.Metric) {
 	for _, p := range c.d.speaker.Peers() {
 		gauge(descPeerUp, boolValue(p.State == bgp.Established.String()), p.Name, p.Addr.String())
 		gauge(descPeerIn, float64(p.Received), p.Name, p.Addr.String())
+		out <- prometheus.MustNewConstMetric(descPeerUps, prometheus.CounterValue, float64(p.Established), p.Name, p.Addr.String())
 	}
 }
 
