@@ -275,19 +275,19 @@ func TestT03_T05_Tampering(t *testing.T) {
 			m.elems(unix.NFT_MSG_NEWSETELEM, setPolicy, []elem{{key: ifKey("cali0"), target: strings.Repeat("z", 32)}})
 		})},
 		{"chain policy", func() {
-			c.AddChain(&nftables.Chain{Table: inet, Name: chainEgress, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward,
+			c.AddChain(&nftables.Chain{Table: inet, Name: chainIngress, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward,
 				Priority: nftables.ChainPriorityFilter, Policy: &dropPolicy})
 		}},
 		{"chain priority", func() {
-			c.FlushChain(chainOf(chainEgress))
-			c.DelChain(chainOf(chainEgress))
-			c.AddChain(&nftables.Chain{Table: inet, Name: chainEgress, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward,
+			c.FlushChain(chainOf(chainIngress))
+			c.DelChain(chainOf(chainIngress))
+			c.AddChain(&nftables.Chain{Table: inet, Name: chainIngress, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward,
 				Priority: nftables.ChainPriorityRef(7), Policy: &acceptPolicy})
 		}},
 		{"base chain made a plain one", func() {
-			c.FlushChain(chainOf(chainInput))
-			c.DelChain(chainOf(chainInput))
-			c.AddChain(&nftables.Chain{Table: inet, Name: chainInput})
+			c.FlushChain(chainOf(chainInputHost))
+			c.DelChain(chainOf(chainInputHost))
+			c.AddChain(&nftables.Chain{Table: inet, Name: chainInputHost})
 		}},
 		{"set of another type", func() {
 			c.FlushChain(chainOf(chainAntispoofWl))

@@ -21,8 +21,6 @@ const (
 	chainEgressWl     = "egress-wl"
 	chainIngress      = "ingress"
 	chainIngressWl    = "ingress-wl"
-	chainInput        = "input"
-	chainInputWl      = "input-wl"
 	chainInputHost    = "input-host"
 	chainInputHostWl  = "input-host-wl"
 
@@ -43,6 +41,7 @@ const (
 // Priorities of linux/netfilter_ipv4.h.
 const (
 	priorityRaw    = -300
+	priorityEgress = -90 // after the destination NAT of others, at -100
 	priorityFilter = 0
 )
 
@@ -77,10 +76,12 @@ func (r *renderer) staticSets() []*set {
 // staticChains renders the chains that do not depend on policy.
 //
 // A packet from a workload meets antispoof first, before connection tracking
-// can call it established. Forwarded, it then meets egress, and if that
-// accepts, ingress: an accept ends one base chain only. Towards the host it
-// meets input (its own egress policy) and input-host (what the operator lets
-// workloads do to the host). No other packet is decided upon here.
+// can call it established, then egress, before it is routed. Forwarded, it
+// meets ingress; towards the host, input-host (what the operator lets workloads
+// do to the host): an accept ends one base chain only. Egress stands before the
+// routing decision because the kernel validates the chains of every hook that
+// leads to them, at each change of a rule: from forward and input it would
+// walk all policies twice. No other packet is decided upon here.
 func (r *renderer) staticChains() []*chain {
 	base := func(name, target string, num uint32, priority int32, key expr.MetaKey) *chain {
 		c := &chain{name: name, hook: &hook{num, priority}}
@@ -102,31 +103,34 @@ func (r *renderer) staticChains() []*chain {
 	}
 	chains := []*chain{
 		base(chainAntispoof, chainAntispoofWl, unix.NF_INET_PRE_ROUTING, priorityRaw, expr.MetaKeyIIFNAME),
-		base(chainEgress, chainEgressWl, unix.NF_INET_FORWARD, priorityFilter, expr.MetaKeyIIFNAME),
-		base(chainIngress, chainIngressWl, unix.NF_INET_FORWARD, priorityFilter+1, expr.MetaKeyOIFNAME),
-		base(chainInput, chainInputWl, unix.NF_INET_LOCAL_IN, priorityFilter, expr.MetaKeyIIFNAME),
-		base(chainInputHost, chainInputHostWl, unix.NF_INET_LOCAL_IN, priorityFilter+1, expr.MetaKeyIIFNAME),
-		forward(chainEgressWl, setFrom, expr.MetaKeyIIFNAME),
+		base(chainEgress, chainEgressWl, unix.NF_INET_PRE_ROUTING, priorityEgress, expr.MetaKeyIIFNAME),
+		base(chainIngress, chainIngressWl, unix.NF_INET_FORWARD, priorityFilter, expr.MetaKeyOIFNAME),
+		base(chainInputHost, chainInputHostWl, unix.NF_INET_LOCAL_IN, priorityFilter, expr.MetaKeyIIFNAME),
 		forward(chainIngressWl, setTo, expr.MetaKeyOIFNAME),
 	}
 
-	input := forward(chainInputWl, setFrom, expr.MetaKeyIIFNAME)
-	input.rules = append([]*rule{r.neighbours()}, input.rules...)
+	// What is excepted from policy goes to addresses that are never forwarded.
+	egress := forward(chainEgressWl, setFrom, expr.MetaKeyIIFNAME)
+	egress.rules = append([]*rule{
+		r.neighbours(r.rule().is(ipv6).addr(ipv6, destination, onLink, false)),
+		r.neighbours(r.rule().is(ipv6).addr(ipv6, destination, multicast, false)),
+	}, egress.rules...)
 
 	host := &chain{name: chainInputHostWl}
-	host.add(r.neighbours())
+	host.add(r.neighbours(r.rule().is(ipv6)))
 	host.add(r.rule().ctState(ctEstablished|ctRelated, "established,related").accept().done(""))
 	if r.opts.HostAction == HostDrop {
 		host.add(r.rule().drop().done("endpoint to host"))
 	} else {
 		host.add(r.rule().accept().done("endpoint to host"))
 	}
-	chains = append(chains, input, host)
+	chains = append(chains, egress, host)
 	return append(chains, r.antispoof()...)
 }
 
-func (r *renderer) neighbours() *rule {
-	return r.rule().iifIn(setInterfaces).is(ipv6).l4proto(expr.CmpOpEq, ipv6.icmp).icmpTypeIn(ipv6, setND).
+// neighbours ends a rule that accepts what neighbour discovery needs.
+func (r *renderer) neighbours(b *rb) *rule {
+	return b.iifIn(setInterfaces).l4proto(expr.CmpOpEq, ipv6.icmp).icmpTypeIn(ipv6, setND).
 		accept().done("neighbour discovery")
 }
 
@@ -171,6 +175,8 @@ func (r *renderer) antispoof() []*chain {
 
 var (
 	linkLocal   = netip.MustParsePrefix("fe80::/64")
+	onLink      = netip.MustParsePrefix("fe80::/10")
+	multicast   = netip.MustParsePrefix("ff00::/8")
 	unspecified = netip.MustParsePrefix("::/128")
 )
 
