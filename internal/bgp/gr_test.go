@@ -348,3 +348,72 @@ func TestB15_RestartWithDeadPeers(t *testing.T) {
 		t.Logf("usable after %v", d)
 	}
 }
+
+// restart ends the connection without a NOTIFICATION, waits until all of the
+// peer's routes are stale, and comes back with the R and F bits and a restart
+// time.
+func (r *rawPeer) restart(n *node, restartTime time.Duration) {
+	r.t.Helper()
+	if r.nc != nil {
+		_ = r.nc.Close()
+		eventually(r.t, "routes are stale", func() bool { p := n.peer(r.addr); return p.Stale > 0 && p.State != "Established" })
+	}
+	b, err := openParams{
+		asn: 64512, id: r.addr, hold: 90 * time.Second, families: familySet{true, true},
+		restarting: true, forwarding: true, restartTime: restartTime,
+	}.marshal()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.connect(n)
+	r.write(b)
+	if typ, _ := r.read(); typ != msgOpen {
+		r.t.Fatalf("message type %d instead of OPEN", typ)
+	}
+	r.write(keepaliveMessage())
+	n.waitUp(r.addr)
+}
+
+// RFC 4724 section 4.2: a second restart before the End-of-RIB of the first
+// drops what is still stale from before, and keeps what was announced since.
+func TestB15_RFC4724_4_2_SecondRestart(t *testing.T) {
+	t.Parallel()
+	n, r := rawTarget(t, 64512, Options{})
+	r.restart(n, 100*time.Second)
+	r.write(upd(nil, cat(goodAttrs(false)...), nlri("10.60.0.0/24", "10.61.0.0/24")))
+	n.waitHops("10.61.0.0/24", "10.0.0.9")
+	r.restart(n, 100*time.Second)
+	r.write(upd(nil, cat(goodAttrs(false)...), nlri("10.60.0.0/24")))
+	eventually(t, "one is refreshed", func() bool { return n.peer(r.addr).Stale == 1 })
+	if n.hops("10.61.0.0/24") == "" {
+		t.Fatal("the first restart dropped a route")
+	}
+	kept := always(n, "10.60.0.0/24")
+	r.restart(n, 100*time.Second)
+	// Well before the hold time, which would drop everything.
+	within(t, 4*time.Second, "what was stale already is dropped", func() bool { return n.hops("10.61.0.0/24") == "" })
+	if !kept() {
+		t.Error("a route announced since the first restart was gone for a moment")
+	}
+}
+
+// RFC 4724 section 4.2: a peer that comes back and never sends End-of-RIB
+// keeps its stale routes no longer than the restart time.
+func TestB15_RFC4724_4_2_NoEndOfRIB(t *testing.T) {
+	t.Parallel()
+	n, r := rawTarget(t, 64512, Options{})
+	r.restart(n, 2*time.Second)
+	r.write(upd(nil, cat(goodAttrs(false)...), nlri("10.60.0.0/24", "10.61.0.0/24")))
+	n.waitHops("10.61.0.0/24", "10.0.0.9")
+	r.restart(n, 2*time.Second)
+	start := time.Now()
+	r.write(upd(nil, cat(goodAttrs(false)...), nlri("10.60.0.0/24")))
+	kept := always(n, "10.60.0.0/24")
+	within(t, 5*time.Second, "the stale route is swept", func() bool { return n.hops("10.61.0.0/24") == "" })
+	if d := time.Since(start); d < 1500*time.Millisecond {
+		t.Errorf("swept after %v, want 2 s", d)
+	}
+	if p := n.peer(r.addr); !kept() || p.State != "Established" || p.Established != 2 || p.Stale != 0 {
+		t.Errorf("10.60.0.0/24 or the session was touched: %+v", p)
+	}
+}
