@@ -7,9 +7,9 @@
 // transactions changed, with their revision) to the loop. The loop feeds
 // policy objects to the policy index and keeps the few others (nodes, pools,
 // configuration, this node's block affinities) itself. Then it converges:
-// interfaces are prepared, routes go in, the policy difference becomes one
-// nftables commit, and what this node originates is handed to BGP, in that
-// order, so that nothing is announced that policy does not guard yet. When
+// interfaces are prepared, the policy difference becomes one nftables commit,
+// routes go in, and what this node originates is handed to BGP, in that order,
+// so that nothing can be reached, or is announced, that policy does not guard. When
 // every reconciler has reported success the revision is live, and those who
 // wait for it (`muslin status --wait`, endpoint attach) are woken.
 //
