@@ -20,6 +20,7 @@ help: ## explain the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/muslin, static and without cgo
+	@[ -x $(BIN) ] || echo 'building $(BIN); the first time this takes about two minutes'
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/muslin
 
 demo: build ## three servers on this machine, as root; EXIT=1 checks the matrix and tears down
