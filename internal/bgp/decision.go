@@ -2,7 +2,11 @@
 
 package bgp
 
-import "slices"
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
 
 // The decision process: RFC 4271 section 9.1.2.2 with the tie-breaks of RFC
 // 4456 section 9. Two rules come before it. What the node originates itself
@@ -11,21 +15,45 @@ import "slices"
 // against any fresh one.
 
 // step is one comparison: negative when a is preferred over b, 0 when equal.
+// value shows what is compared, for those who ask why.
 type step struct {
-	name string
-	cmp  func(r *rib, a, b *path) int
+	name  string
+	cmp   func(r *rib, a, b *path) int
+	value func(r *rib, p *path) string
 }
+
+// lost is told of each path that leaves the election, of the one that beat it,
+// and of the step. It is how Why learns its reasons: from the code that decides.
+type lost func(p, to *path, by *step)
 
 // stepsToTie lead to the set of equal paths; stepsOfOne pick one of it. MED
 // stands between the parts of the first list, because it compares only
 // within one neighbouring AS and is therefore an elimination, not an order.
 var (
+	stepOwn = step{"originated here", nil, func(r *rib, p *path) string {
+		if p.peer == 0 {
+			return "yes"
+		}
+		return "no"
+	}}
 	stepsBeforeMED = []step{
-		{"stale", func(_ *rib, a, b *path) int { return int(a.flags&pathStale) - int(b.flags&pathStale) }},
-		{"local preference", func(_ *rib, a, b *path) int { return cmpU32(b.out.lp(), a.out.lp()) }},
-		{"AS path length", func(_ *rib, a, b *path) int { return a.out.pathLen() - b.out.pathLen() }},
-		{"origin", func(_ *rib, a, b *path) int { return int(a.out.origin) - int(b.out.origin) }},
+		{"stale", func(_ *rib, a, b *path) int { return int(a.flags&pathStale) - int(b.flags&pathStale) },
+			func(_ *rib, p *path) string {
+				if p.flags&pathStale != 0 {
+					return "stale"
+				}
+				return "fresh"
+			}},
+		{"local preference", func(_ *rib, a, b *path) int { return cmpU32(b.out.lp(), a.out.lp()) },
+			func(_ *rib, p *path) string { return fmt.Sprint(p.out.lp()) }},
+		{"AS path length", func(_ *rib, a, b *path) int { return a.out.pathLen() - b.out.pathLen() },
+			func(_ *rib, p *path) string { return fmt.Sprint(p.out.pathLen()) }},
+		{"origin", func(_ *rib, a, b *path) int { return int(a.out.origin) - int(b.out.origin) },
+			func(_ *rib, p *path) string { return originName(p.out.origin) }},
 	}
+	stepMED = step{"MED", nil, func(_ *rib, p *path) string {
+		return fmt.Sprintf("%d of AS %d", p.out.med, p.out.firstAS())
+	}}
 	stepsAfterMED = []step{
 		{"eBGP over iBGP", func(r *rib, a, b *path) int {
 			switch ea, eb := r.sources[a.peer].ebgp, r.sources[b.peer].ebgp; {
@@ -35,17 +63,33 @@ var (
 				return 1
 			}
 			return 0
+		}, func(r *rib, p *path) string {
+			if r.sources[p.peer].ebgp {
+				return "eBGP"
+			}
+			return "iBGP"
 		}},
 	}
 	stepsOfOne = []step{
-		{"router ID", func(r *rib, a, b *path) int { return cmpU32(r.originID(a), r.originID(b)) }},
-		{"cluster list length", func(_ *rib, a, b *path) int { return len(a.out.clusters) - len(b.out.clusters) }},
+		{"router ID", func(r *rib, a, b *path) int { return cmpU32(r.originID(a), r.originID(b)) },
+			func(r *rib, p *path) string { return idAddr(r.originID(p)).String() }},
+		{"cluster list length", func(_ *rib, a, b *path) int { return len(a.out.clusters) - len(b.out.clusters) },
+			func(_ *rib, p *path) string { return fmt.Sprint(len(p.out.clusters)) }},
 		{"peer address", func(r *rib, a, b *path) int {
 			return r.sources[a.peer].addr.Compare(r.sources[b.peer].addr)
-		}},
-		{"peer number", func(_ *rib, a, b *path) int { return cmpU32(a.peer, b.peer) }}, // two sessions to one address
+		}, func(r *rib, p *path) string { return r.sources[p.peer].addr.String() }},
+		{"peer number", func(_ *rib, a, b *path) int { return cmpU32(a.peer, b.peer) }, // two sessions to one address
+			func(_ *rib, p *path) string { return fmt.Sprint(p.peer) }},
 	}
 )
+
+// originName is an ORIGIN for people.
+func originName(o uint8) string { return [...]string{"igp", "egp", "incomplete"}[min(o, 2)] }
+
+// idAddr is a BGP identifier as it is written.
+func idAddr(id uint32) netip.Addr {
+	return netip.AddrFrom4([4]byte{byte(id >> 24), byte(id >> 16), byte(id >> 8), byte(id)})
+}
 
 func cmpU32(a, b uint32) int {
 	switch {
@@ -66,7 +110,12 @@ func (r *rib) originID(p *path) uint32 {
 }
 
 // decide sets the best and multi flags of a list.
-func (r *rib) decide(head *path) {
+func (r *rib) decide(head *path) { r.elect(head, nil) }
+
+// elect decides, and tells lost, if there is one, who was beaten by whom and
+// how. Deciding again what was decided changes nothing, so that asking is free
+// of effects.
+func (r *rib) elect(head *path, lost lost) {
 	c := r.cand[:0]
 	for p := head; p != nil; p = p.next {
 		p.flags &^= pathBest | pathMulti
@@ -79,6 +128,13 @@ func (r *rib) decide(head *path) {
 				q.flags &^= pathBest | pathMulti
 			}
 			p.flags |= pathBest | pathMulti
+			if lost != nil {
+				for q := head; q != nil; q = q.next {
+					if q != p && q.out != nil {
+						lost(q, p, &stepOwn)
+					}
+				}
+			}
 			return
 		}
 		c = append(c, p)
@@ -88,23 +144,24 @@ func (r *rib) decide(head *path) {
 		return
 	}
 	if len(c) > 1 {
-		c = r.keepBest(c, stepsBeforeMED)
-		c = eliminateMED(c)
-		c = r.keepBest(c, stepsAfterMED)
+		c = r.keepBest(c, stepsBeforeMED, lost)
+		c = eliminateMED(c, lost)
+		c = r.keepBest(c, stepsAfterMED, lost)
 	}
 	for _, p := range c {
 		p.flags |= pathMulti
 	}
 	if len(c) > 1 {
-		c = r.keepBest(c, stepsOfOne)
+		c = r.keepBest(c, stepsOfOne, lost)
 	}
 	c[0].flags |= pathBest
 }
 
 // keepBest keeps, step after step, only the paths that no other beats. It
 // reuses the slice.
-func (r *rib) keepBest(c []*path, steps []step) []*path {
-	for _, s := range steps {
+func (r *rib) keepBest(c []*path, steps []step, lost lost) []*path {
+	for i := range steps {
+		s := &steps[i]
 		if len(c) == 1 {
 			break
 		}
@@ -119,6 +176,8 @@ func (r *rib) keepBest(c []*path, steps []step) []*path {
 			if s.cmp(r, p, top) == 0 {
 				c[n] = p
 				n++
+			} else if lost != nil {
+				lost(p, top, s)
 			}
 		}
 		c = c[:n]
@@ -129,19 +188,22 @@ func (r *rib) keepBest(c []*path, steps []step) []*path {
 // eliminateMED drops every path that has a higher MULTI_EXIT_DISC than
 // another of the same neighbouring AS; a missing one counts as 0 (section
 // 9.1.2.2 c).
-func eliminateMED(c []*path) []*path {
+func eliminateMED(c []*path, lost lost) []*path {
 	if len(c) == 1 {
 		return c
 	}
-	beaten := func(p *path) bool {
-		return slices.ContainsFunc(c, func(q *path) bool {
+	beater := func(p *path) int {
+		return slices.IndexFunc(c, func(q *path) bool {
 			return q.out.firstAS() == p.out.firstAS() && q.out.med < p.out.med
 		})
 	}
 	var drop uint64 // bit per candidate; more than 64 equal paths are not compared further
 	for i, p := range c[:min(len(c), 64)] {
-		if beaten(p) {
+		if by := beater(p); by >= 0 {
 			drop |= 1 << i
+			if lost != nil {
+				lost(p, c[by], &stepMED)
+			}
 		}
 	}
 	if drop == 0 {

@@ -138,6 +138,7 @@ func TestRFC4271_9_1_2_2_AgainstTwin(t *testing.T) {
 		if !slices.Equal(multi, gotMulti) || ok != (b != nil) || ok && b.peer != top {
 			t.Fatalf("step %d: selected %v best %+v, want %v best %d", i, gotMulti, b, multi, top)
 		}
+		checkLost(t, r, head)
 		if changed != (now != last[prefix]) {
 			t.Fatalf("step %d: changed %v, but selection went from %q to %q", i, changed, last[prefix], now)
 		}
@@ -155,5 +156,37 @@ func TestRFC4271_9_1_2_2_AgainstTwin(t *testing.T) {
 		if s.received != [numFamilies]int{} || s.accepted != [numFamilies]int{} || s.stale != [numFamilies]int{} {
 			t.Errorf("source %d: counters %+v", i, s)
 		}
+	}
+}
+
+// checkLost decides again with a witness: every accepted path but the best is
+// named as a loser exactly once, loses to one that is preferred at that step,
+// and the selection stays as it was.
+func checkLost(t *testing.T, r *rib, head *path) {
+	t.Helper()
+	before := selection(nil, head)
+	losers := map[*path]int{}
+	r.elect(head, func(p, to *path, by *step) {
+		losers[p]++
+		switch {
+		case p == to || p.out == nil || to.out == nil:
+			t.Fatalf("%+v lost to %+v by %s", p, to, by.name)
+		case by.cmp != nil && by.cmp(r, p, to) <= 0:
+			t.Fatalf("%+v lost to %+v by %s, where it is not worse", p, to, by.name)
+		case by.value(r, p) == by.value(r, to):
+			t.Fatalf("%+v lost to %+v by %s, and both show %q", p, to, by.name, by.value(r, p))
+		}
+	})
+	for p := head; p != nil; p = p.next {
+		want := 1
+		if p.out == nil || p.flags&pathBest != 0 {
+			want = 0
+		}
+		if losers[p] != want {
+			t.Fatalf("%+v lost %d times, want %d", p, losers[p], want)
+		}
+	}
+	if after := selection(nil, head); !slices.Equal(before, after) {
+		t.Fatalf("asking changed the selection from %v to %v", before, after)
 	}
 }

@@ -73,7 +73,7 @@ func (s *Speaker) join(p *peer) {
 		g = &group{key: k, export: p.cfg.Export, pack: packer{as4: k.as4}}
 		s.groups[k] = g
 		for prefix, head := range s.rib.table.All() {
-			if a := s.exportRoute(g, prefix, head); a != nil {
+			if a, _ := s.exportRoute(g, prefix, head); a != nil {
 				g.out.Insert(prefix, a)
 			}
 		}
@@ -168,7 +168,7 @@ func (s *Speaker) update(g *group, prefixes []netip.Prefix) {
 	var freed []*attrs
 	for _, prefix := range prefixes {
 		head, _ := s.rib.table.Get(prefix)
-		a := s.exportRoute(g, prefix, head)
+		a, _ := s.exportRoute(g, prefix, head)
 		old, had := g.out.Get(prefix)
 		if a == old {
 			s.rib.attrs.release(a)
@@ -203,26 +203,38 @@ func (s *Speaker) update(g *group, prefixes []netip.Prefix) {
 }
 
 // exportRoute returns the attributes with which the group's members are told
-// of a prefix, with a reference for the caller; nil when they are not.
-func (s *Speaker) exportRoute(g *group, prefix netip.Prefix, head *path) *attrs {
+// of a prefix, with a reference for the caller; nil and the reason when they
+// are not. The reasons are constants or the policy's own words, so that they
+// cost nothing where nobody asks.
+func (s *Speaker) exportRoute(g *group, prefix netip.Prefix, head *path) (*attrs, string) {
 	b := best(head)
 	f := familyOf(prefix.Addr())
-	if b == nil || !g.key.families[f] || martian(prefix) != "" {
-		return nil
+	switch {
+	case b == nil:
+		return nil, "there is no best path"
+	case !g.key.families[f]:
+		return nil, "the session does not carry the family"
+	case martian(prefix) != "":
+		return nil, "the prefix is not routable"
 	}
 	src := s.rib.sources[b.peer]
 	own := b.peer == 0
 	a := b.out
 	if !own && !g.key.ebgp && !src.ebgp {
-		return nil // RFC 4271 section 9.2: not from iBGP to iBGP
+		return nil, "learned over iBGP, and the peer is iBGP, too (RFC 4271 section 9.2)"
 	}
 	for _, c := range a.comms {
-		if c == commNoAdvertise || g.key.ebgp && (c == commNoExport || c == commNoExportSubconfed) {
-			return nil
+		switch {
+		case c == commNoAdvertise:
+			return nil, "community NO_ADVERTISE (RFC 1997)"
+		case g.key.ebgp && c == commNoExport:
+			return nil, "community NO_EXPORT, and the peer is eBGP (RFC 1997)"
+		case g.key.ebgp && c == commNoExportSubconfed:
+			return nil, "community NO_EXPORT_SUBCONFED, and the peer is eBGP (RFC 1997)"
 		}
 	}
 	if g.key.ebgp && a.hasAS(g.key.peerAS) {
-		return nil
+		return nil, "the peer's AS is in the path"
 	}
 	kind := uint8(0)
 	switch {
@@ -245,20 +257,20 @@ func (s *Speaker) exportRoute(g *group, prefix netip.Prefix, head *path) *attrs 
 				out = s.rib.attrs.intern(out)
 			}
 			g.cache[ck] = out
-			return out
+			return out, noNextHop(out)
 		}
 		// A cached set may have lost its last reference meanwhile; interning
 		// finds or revives it.
 		if out == nil {
-			return nil
+			return nil, noNextHop(out)
 		}
 		if out.refs <= 0 {
 			out = s.rib.attrs.intern(out.clone())
 			g.cache[ck] = out
-			return out
+			return out, ""
 		}
 		out.refs++
-		return out
+		return out, ""
 	}
 
 	pre := a
@@ -270,9 +282,12 @@ func (s *Speaker) exportRoute(g *group, prefix netip.Prefix, head *path) *attrs 
 	if own {
 		r.NextHop = g.self(f)
 	}
-	out, ok, _ := g.export(r)
+	out, ok, why := g.export(r)
 	if !ok {
-		return nil
+		if why == "" {
+			why = "rejected by export policy"
+		}
+		return nil, why
 	}
 	chosen := out.NextHop != r.NextHop
 	if own && !chosen {
@@ -280,9 +295,17 @@ func (s *Speaker) exportRoute(g *group, prefix netip.Prefix, head *path) *attrs 
 	}
 	res := s.outgoing(g, f, changedBy(pre, r, out), own, src.ebgp, chosen)
 	if res == nil {
-		return nil
+		return nil, noNextHop(res)
 	}
-	return s.rib.attrs.intern(res)
+	return s.rib.attrs.intern(res), ""
+}
+
+// noNextHop is the reason for what outgoing could not make.
+func noNextHop(a *attrs) string {
+	if a != nil {
+		return ""
+	}
+	return "there is no next hop of the prefix's family to announce"
 }
 
 // self is this node's next hop for a family.
