@@ -53,6 +53,7 @@ type actualSet struct {
 	flags, keyType, keyLen, dataType uint32
 	timeout                          bool
 	elems                            map[place]string // target
+	shown                            int              // elements in the dump, some perhaps twice
 }
 
 func (a *actualSet) is(t *setType) bool {
@@ -157,15 +158,30 @@ func (s *socket) readOnce() (*actual, error) {
 		}
 	}
 	for name, set := range a.sets {
-		err := s.dump(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(b *buf) {
-			ours(b)
-			b.str(unix.NFTA_SET_ELEM_LIST_SET, name)
-		}, set.take)
-		if err != nil {
+		if err := s.readElems(name, set); err != nil {
 			return nil, fmt.Errorf("read elements of set %s: %w", name, err)
 		}
 	}
 	return a, nil
+}
+
+// readElems reads the elements of a set. After a commit the kernel moves those
+// of a hash table to a larger one in the background, and each part of a dump
+// skips as many as the parts before it showed: an element that moves meanwhile
+// may be shown twice, and another not at all in its stead. So a dump is
+// complete if it has no element twice, and is read again otherwise.
+func (s *socket) readElems(name string, set *actualSet) error {
+	for range 10 {
+		set.shown, set.elems = 0, make(map[place]string, len(set.elems))
+		err := s.dump(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(b *buf) {
+			ours(b)
+			b.str(unix.NFTA_SET_ELEM_LIST_SET, name)
+		}, set.take)
+		if err != nil || set.shown == len(set.elems) {
+			return err
+		}
+	}
+	return errInterrupted
 }
 
 func (a *actual) takeForeign(data []byte) {
@@ -233,7 +249,7 @@ func (a *actual) takeRule(data []byte) {
 }
 
 func (a *actual) takeSet(data []byte) {
-	s := &actualSet{elems: map[place]string{}}
+	s := &actualSet{}
 	var table, name string
 	attrs(data, func(typ uint16, v []byte) bool {
 		switch typ {
@@ -266,6 +282,7 @@ func (a *actualSet) take(data []byte) {
 		}
 		attrs(v, func(_ uint16, v []byte) bool {
 			a.takeElem(v)
+			a.shown++
 			return true
 		})
 		return true

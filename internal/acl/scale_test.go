@@ -161,6 +161,19 @@ func TestManyElements(t *testing.T) {
 	quiet(t, tab, v)
 }
 
+// TestDumpWhileResizing reads hash tables right after they were filled, of sizes
+// at which the kernel is then still moving the elements to a larger one.
+func TestDumpWhileResizing(t *testing.T) {
+	inNetns(t)
+	tab := openTable(t)
+	for n := 43000; n < 47000; n += 500 {
+		v := scale(1, 1, 1, 1, n)
+		must(t, tab.Resync(v))
+		quiet(t, tab, v)
+		must(t, tab.Teardown())
+	}
+}
+
 func benchTable(b *testing.B) (*Table, *memView) {
 	inNetns(b)
 	v := scale(200, 500, 10, 3, 10000)
