@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package guard judges by whom a prefix may be announced.
+//
+// The data model binds prefixes to nodes: blocks by their affinities, addresses
+// of endpoints by the endpoints. A node may announce what is bound to it, and
+// nobody else may. An outside router may announce what its filter lets pass,
+// but never what is served here, and never the address of a server. BGP itself
+// has no such check: a node that announces another's block, or the default
+// route, is believed by every speaker that peers with it.
+//
+// # Who announces
+//
+// A route is judged by the node that receives its packets: the one that has the
+// next hop. A reflector does not change the next hop (RFC 4456 section 10), so
+// what it passes on is judged as its author's. ORIGINATOR_ID alone proves
+// nothing, since anybody can write it; it decides only where a reflector of the
+// cluster put itself in the way as the next hop.
+//
+// # What a change costs
+//
+// Every method that changes the Guard returns which prefixes it may now judge
+// otherwise, so that just the routes in them are looked at again. Addresses of
+// endpoints in a block of their own node cost nothing: the block speaks for
+// them.
+//
+// The package is pure. A Guard is not safe for concurrent use.
+package guard
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/gaissmai/bart"
+)
+
+// Guard holds what is bound to whom. Make one with New.
+type Guard struct {
+	self     string
+	prefixes bart.Table[*owners]   // blocks, and what else is bound by prefix
+	hosts    bart.Table[*owners]   // addresses of endpoints outside the blocks of their nodes
+	nodes    map[netip.Addr]string // addresses of nodes: next hops, and infrastructure
+	ids      map[netip.Addr]string // BGP identifiers of nodes
+	sets     map[string]*owners    // equal sets are one
+}
+
+// owners is a set of nodes. Equal ones share one value, which never changes.
+type owners struct {
+	nodes   []string // that may announce what is bound to it
+	self    bool     // this node owns it
+	anybody bool     // every node may announce it
+	owned   []string // those of nodes that own it
+	to      string   // "bound to …"
+}
+
+// New returns a Guard for a node, to which nothing is bound.
+func New(self string) *Guard {
+	return &Guard{self: self, nodes: map[netip.Addr]string{}, ids: map[netip.Addr]string{}, sets: map[string]*owners{}}
+}
+
+// Binding says to whom a prefix is bound.
+type Binding struct {
+	// Nodes are those that own it: of a block the one with the affinity, of an
+	// address those that have an endpoint with it.
+	Nodes []string
+	// Permitted are nodes that may announce it without owning it. Others, and
+	// outside routers, may announce it as well as if it were not bound.
+	Permitted []string
+	// Anybody says that every node may announce it.
+	Anybody bool
+}
+
+func (b Binding) empty() bool { return len(b.Nodes) == 0 && len(b.Permitted) == 0 && !b.Anybody }
+
+// intern returns the one owners for a binding; nil for an empty one.
+func (g *Guard) intern(b Binding) *owners {
+	if b.empty() {
+		return nil
+	}
+	nodes := slices.Concat(b.Nodes, b.Permitted)
+	slices.Sort(nodes)
+	nodes = slices.Compact(nodes)
+	owned := slices.Compact(slices.Sorted(slices.Values(b.Nodes)))
+	key := strings.Join(nodes, "\x00") + "\x01" + strings.Join(owned, "\x00")
+	if b.Anybody {
+		key += "\x02"
+	}
+	if o := g.sets[key]; o != nil {
+		return o
+	}
+	o := &owners{nodes: nodes, anybody: b.Anybody, owned: owned, self: slices.Contains(owned, g.self)}
+	who := strings.Join(owned, ", ")
+	if who == "" {
+		who = strings.Join(nodes, ", ")
+	}
+	o.to = "bound to " + who
+	g.sets[key] = o
+	return o
+}
+
+// Bind sets to whom a prefix is bound; an empty binding unbinds it. It returns
+// what may be judged otherwise now: the prefix, or nothing.
+func (g *Guard) Bind(p netip.Prefix, b Binding) []netip.Prefix {
+	return set(&g.prefixes, p, g.intern(b))
+}
+
+// BindHost says which nodes have an endpoint with an address. It is kept only
+// if one of them does not own the block around it already.
+func (g *Guard) BindHost(a netip.Addr, nodes []string) []netip.Prefix {
+	p := netip.PrefixFrom(a, a.BitLen())
+	var o *owners
+	if around, ok := g.prefixes.LookupPrefix(p); len(nodes) > 0 && !(ok && containsAll(around.owned, nodes)) {
+		o = g.intern(Binding{Nodes: nodes})
+	}
+	return set(&g.hosts, p, o)
+}
+
+func containsAll(all, some []string) bool {
+	for _, s := range some {
+		if !slices.Contains(all, s) {
+			return false
+		}
+	}
+	return true
+}
+
+func set(t *bart.Table[*owners], p netip.Prefix, o *owners) []netip.Prefix {
+	old, _ := t.Get(p)
+	switch {
+	case old == o:
+		return nil
+	case o == nil:
+		t.Delete(p)
+	default:
+		t.Insert(p, o)
+	}
+	return []netip.Prefix{p}
+}
+
+// Node is what makes a node known by its routes.
+type Node struct {
+	Name  string
+	ID    netip.Addr   // BGP identifier
+	Addrs []netip.Addr // its own; next hops of its routes
+}
+
+// SetNodes replaces all nodes. It returns the addresses and identifiers that
+// belong to another node than before, or to none any more. Routes with such a
+// next hop or ORIGINATOR_ID are to be judged again, and those to such an address.
+func (g *Guard) SetNodes(nodes []Node) (moved []netip.Addr) {
+	byAddr, byID := map[netip.Addr]string{}, map[netip.Addr]string{}
+	for _, n := range nodes {
+		for _, a := range n.Addrs {
+			byAddr[a] = n.Name
+		}
+		if n.ID.IsValid() {
+			byID[n.ID] = n.Name
+		}
+	}
+	seen := map[netip.Addr]bool{}
+	for _, pair := range [][2]map[netip.Addr]string{{g.nodes, byAddr}, {byAddr, g.nodes}, {g.ids, byID}, {byID, g.ids}} {
+		for a, name := range pair[0] {
+			if pair[1][a] != name {
+				seen[a] = true
+			}
+		}
+	}
+	for a := range seen {
+		moved = append(moved, a)
+	}
+	g.nodes, g.ids = byAddr, byID
+	return moved
+}
+
+// Peer is who sent a route.
+type Peer struct {
+	// Node is the node at the other end; empty for a router that is none.
+	Node string
+	// Reflects says that it passes on what others announced.
+	Reflects bool
+	// Trusted lifts the binding of prefixes to nodes for what it sends.
+	Trusted bool
+}
+
+// Route is what is judged.
+type Route struct {
+	Prefix     netip.Prefix
+	NextHop    netip.Addr
+	Originator netip.Addr // ORIGINATOR_ID; invalid if there is none
+}
+
+// Class is a kind of refusal.
+type Class uint8
+
+// The kinds of refusal; the zero value is none.
+const (
+	Accepted       Class = iota
+	Infrastructure       // the address of a server
+	Local                // served here
+	Unbound              // not bound to the node that announces it
+	Unknown              // from a node, but nobody knows of which
+)
+
+// Judge says whether a route may be used, and if not why.
+func (g *Guard) Judge(r Route, from Peer) (Class, string) {
+	single := r.Prefix.IsSingleIP()
+	if single {
+		if name := g.nodes[r.Prefix.Addr()]; name == g.self && name != "" || name != "" && !from.Trusted {
+			return Infrastructure, "it is the address of node " + name
+		}
+	}
+	o := g.bound(r.Prefix, single)
+	author := g.author(r, from)
+	switch {
+	case o != nil && o.self && (author == "" || from.Trusted || !contains(o.nodes, author)):
+		return Local, "it is served by this node"
+	case from.Trusted:
+		return Accepted, ""
+	case author == "" && from.Node != "":
+		return Unknown, "the next hop is not the address of a node"
+	case author == "":
+		// An outside router: what is bound to other nodes may well lie behind it.
+		return Accepted, ""
+	case o == nil:
+		return Unbound, "not bound to node " + author
+	case o.anybody || contains(o.nodes, author):
+		return Accepted, ""
+	}
+	return Unbound, o.to + ", not to node " + author
+}
+
+// contains is slices.Contains for lists that nearly always have one element.
+func contains(nodes []string, name string) bool {
+	for _, n := range nodes {
+		if n == name {
+			return true
+		}
+	}
+	return false
+}
+
+// author is the node that announces a route, empty if nobody knows of one.
+func (g *Guard) author(r Route, from Peer) string {
+	if r.NextHop.IsLinkLocalUnicast() {
+		return from.Node // the neighbour itself: nobody forwards link-local packets
+	}
+	hop := g.nodes[r.NextHop]
+	if from.Reflects && r.Originator.IsValid() && (hop == "" || hop == from.Node) {
+		if who := g.ids[r.Originator]; who != "" {
+			return who
+		}
+	}
+	return hop
+}
+
+// bound is the binding of a prefix: of an address its endpoint's, else that of
+// the longest prefix around it.
+func (g *Guard) bound(p netip.Prefix, single bool) *owners {
+	if single {
+		if o, ok := g.hosts.Get(p); ok {
+			return o
+		}
+	}
+	o, _ := g.prefixes.LookupPrefix(p)
+	return o
+}
+
+// Bound tells whether a prefix is some node's own, or one that all announce.
+func (g *Guard) Bound(p netip.Prefix) bool {
+	o := g.bound(p, p.IsSingleIP())
+	return o != nil && (o.anybody || len(o.owned) > 0)
+}
+
+// Owned tells whether a prefix lies in what is bound to this node.
+func (g *Guard) Owned(p netip.Prefix) bool {
+	o, ok := g.prefixes.LookupPrefix(p)
+	return ok && o.self
+}
+
+// Size is the number of bindings held.
+func (g *Guard) Size() int { return g.prefixes.Size() + g.hosts.Size() }
