@@ -28,6 +28,8 @@ func Validate(r Resource) error {
 	switch r := r.(type) {
 	case *Node:
 		f.node(&r.Spec)
+		_, errs := r.Settings()
+		f.annotations(errs)
 	case *WorkloadEndpoint:
 		f.workloadEndpoint(r)
 	case *HostEndpoint:
@@ -61,8 +63,12 @@ func Validate(r Resource) error {
 		f.pool(&r.Spec)
 	case *BGPConfiguration:
 		f.bgpConfiguration(r)
+		_, errs := r.Settings()
+		f.annotations(errs)
 	case *BGPPeer:
 		f.bgpPeer(&r.Spec)
+		_, errs := r.Settings()
+		f.annotations(errs)
 	case *BGPFilter:
 		f.bgpFilter(&r.Spec)
 	case *FelixConfiguration:

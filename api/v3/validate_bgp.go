@@ -154,6 +154,7 @@ func (f *faults) bgpFilterRule(r *BGPFilterRule, path string, bits int) {
 			f.add(path+".prefixLength", "%d–%d: want 0–%d, min not above max", low, high, bits)
 		}
 	}
+	f.noASZero(r.ASPathPrefix, path+".asPathPrefix")
 	if r.Communities != nil && len(r.Communities.Values) != 1 {
 		f.add(path+".communities.values", "%d values: want exactly one", len(r.Communities.Values))
 	}
@@ -174,8 +175,19 @@ func (f *faults) bgpFilterRule(r *BGPFilterRule, path string, bits int) {
 		if n != 1 {
 			f.add(here, "give exactly one of addCommunity, prependASPath and setPriority")
 		}
-		if p := o.PrependASPath; p != nil && (len(p.Prefix) == 0 || len(p.Prefix) > 10) {
-			f.add(here+".prependASPath.prefix", "%d AS numbers: want 1–10", len(p.Prefix))
+		if p := o.PrependASPath; p != nil {
+			if len(p.Prefix) == 0 || len(p.Prefix) > 10 {
+				f.add(here+".prependASPath.prefix", "%d AS numbers: want 1–10", len(p.Prefix))
+			}
+			f.noASZero(p.Prefix, here+".prependASPath.prefix")
+		}
+	}
+}
+
+func (f *faults) noASZero(list []ASNumber, path string) {
+	for i, as := range list {
+		if as == 0 {
+			f.add(path+"["+strconv.Itoa(i)+"]", "0 is reserved (RFC 7607): want 1–4294967295")
 		}
 	}
 }

@@ -241,6 +241,8 @@ func TestValidateBGPAndFelix(t *testing.T) {
 		{"BGPFilter", "f", "{exportV4: [{cidr: 10.0.0.0/8, matchOperator: In, prefixLength: {min: 16, max: 24}, action: Accept, operations: [{addCommunity: {value: '1:2'}}]}]}", ""},
 		{"BGPFilter", "f", "{importV6: [{cidr: 10.0.0.0/8, action: Deny}]}", "spec.importV6[0].action spec.importV6[0].matchOperator spec.importV6[0].cidr"},
 		{"BGPFilter", "f", "{exportV4: [{prefixLength: {min: 9}, communities: {values: []}, action: Reject, operations: [{}]}]}", "spec.exportV4[0].prefixLength spec.exportV4[0].communities.values spec.exportV4[0].operations spec.exportV4[0].operations[0]"},
+		{"BGPFilter", "f", "{exportV4: [{asPathPrefix: [64512, 0], action: Accept, operations: [{prependASPath: {prefix: [0]}}, {setPriority: {value: 0}}]}]}",
+			"spec.exportV4[0].operations[1].setPriority.value spec.exportV4[0].asPathPrefix[1] spec.exportV4[0].operations[0].prependASPath.prefix[0]"},
 
 		{"FelixConfiguration", "default", "{defaultEndpointToHostAction: accept, logSeverityScreen: Warning, routeRefreshInterval: 90s, failsafeInboundHostPorts: [{protocol: tcp, port: 22, net: 10.0.0.0/8}]}", ""},
 		{"FelixConfiguration", "node.n1", "{nodeSelector: all()}", "spec.nodeSelector"},

@@ -90,6 +90,9 @@ func columns(kind string) []column {
 			{head: "LOGSEVERITY", path: "spec.logSeverityScreen"},
 			{head: "MESHENABLED", path: "spec.nodeToNodeMeshEnabled"},
 			{head: "ASNUMBER", path: "spec.asNumber"},
+			{head: "LISTENPORT", path: "spec.listenPort", empty: "179", wide: true},
+			{head: "COMMUNITIES", path: "spec.communities", wide: true},
+			{head: "ADVERTISEMENTS", path: "spec.prefixAdvertisements", wide: true},
 		}
 	case "BGPPeer":
 		return []column{
@@ -97,6 +100,18 @@ func columns(kind string) []column {
 			{head: "PEERIP", path: "spec.peerIP"},
 			{head: "NODE", path: "spec.node|spec.nodeSelector", empty: "(global)"},
 			{head: "ASN", path: "spec.asNumber", empty: "0"},
+			{head: "PEERSELECTOR", path: "spec.peerSelector|spec.localWorkloadSelector", wide: true},
+			{head: "LOCALASN", path: "spec.localASNumber", wide: true},
+			{head: "NEXTHOP", path: "spec.nextHopMode", empty: "Auto", wide: true},
+			{head: "FILTERS", path: "spec.filters", wide: true},
+		}
+	case "BGPFilter":
+		return []column{
+			nameColumn,
+			{head: "EXPORTV4", path: "spec.exportV4", wide: true},
+			{head: "IMPORTV4", path: "spec.importV4", wide: true},
+			{head: "EXPORTV6", path: "spec.exportV6", wide: true},
+			{head: "IMPORTV6", path: "spec.importV6", wide: true},
 		}
 	case "ClusterInformation":
 		return []column{

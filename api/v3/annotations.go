@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v3
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// AnnotationPrefix begins the annotations that refine an object where the model
+// has no member. A name after it that is not known is an error: a setting that
+// is misspelt must not count as set.
+const AnnotationPrefix = "muslin/"
+
+// PeerSettings is what annotations on a BGPPeer say.
+type PeerSettings struct {
+	ASOverride       bool           // as-override: the peer's AS number in the path becomes ours
+	RemovePrivateAS  bool           // remove-private-as: private AS numbers leave the path
+	Prepend          uint8          // prepend: our AS number so many times more in the path
+	DefaultOriginate bool           // default-originate: a default route to this node
+	GracefulShutdown bool           // graceful-shutdown: RFC 8326
+	ThirdParty       bool           // next-hop: ThirdParty (RFC 4271 section 5.1.3)
+	Untrusted        bool           // origin-guard: Enabled although the configuration disables it
+	Trusted          bool           // origin-guard: Disabled
+	Communities      []AnyCommunity // communities: added to everything that is sent
+}
+
+// ConfigurationSettings is what annotations on a BGPConfiguration say.
+type ConfigurationSettings struct {
+	EBGPRequiresPolicy bool // ebgp-requires-policy: RFC 8212 to the letter
+	Trusting           bool // origin-guard: Disabled
+}
+
+// NodeSettings is what annotations on a Node say.
+type NodeSettings struct {
+	GracefulShutdown bool           // graceful-shutdown: on every session of the node
+	MayAnnounce      []netip.Prefix // may-announce: beside what is bound to the node
+}
+
+// AnyCommunity is a community of one of three kinds: of a standard one (RFC 1997)
+// and of a large one (RFC 8092) Values has two and three elements; of an
+// extended one (RFC 4360) Extended is set.
+type AnyCommunity struct {
+	Values   []uint32
+	Extended [8]byte
+}
+
+// annotation reads the value of one annotation into settings.
+type annotation[T any] struct {
+	name string
+	read func(*T, string) error
+}
+
+var peerAnnotations = []annotation[PeerSettings]{
+	{"as-override", func(s *PeerSettings, v string) error { return readSwitch(&s.ASOverride, v) }},
+	{"remove-private-as", func(s *PeerSettings, v string) error { return readSwitch(&s.RemovePrivateAS, v) }},
+	{"default-originate", func(s *PeerSettings, v string) error { return readSwitch(&s.DefaultOriginate, v) }},
+	{"graceful-shutdown", func(s *PeerSettings, v string) error { return readSwitch(&s.GracefulShutdown, v) }},
+	{"prepend", func(s *PeerSettings, v string) error {
+		n, err := strconv.ParseUint(v, 10, 8)
+		if err != nil || n < 1 || n > 10 {
+			return fmt.Errorf("%q: want 1–10", v)
+		}
+		s.Prepend = uint8(n)
+		return nil
+	}},
+	{"next-hop", func(s *PeerSettings, v string) error {
+		if v != "ThirdParty" {
+			return fmt.Errorf("%q: want ThirdParty; for the others there is spec.nextHopMode", v)
+		}
+		s.ThirdParty = true
+		return nil
+	}},
+	{"origin-guard", func(s *PeerSettings, v string) error {
+		err := readSwitch(&s.Untrusted, v)
+		s.Trusted = err == nil && !s.Untrusted
+		return err
+	}},
+	{"communities", func(s *PeerSettings, v string) error {
+		for text := range strings.SplitSeq(v, ",") {
+			c, err := ParseAnyCommunity(strings.TrimSpace(text))
+			if err != nil {
+				return err
+			}
+			s.Communities = append(s.Communities, c)
+		}
+		return nil
+	}},
+}
+
+var configurationAnnotations = []annotation[ConfigurationSettings]{
+	{"ebgp-requires-policy", func(s *ConfigurationSettings, v string) error { return readSwitch(&s.EBGPRequiresPolicy, v) }},
+	{"origin-guard", func(s *ConfigurationSettings, v string) error {
+		var on bool
+		err := readSwitch(&on, v)
+		s.Trusting = err == nil && !on
+		return err
+	}},
+}
+
+var nodeAnnotations = []annotation[NodeSettings]{
+	{"graceful-shutdown", func(s *NodeSettings, v string) error { return readSwitch(&s.GracefulShutdown, v) }},
+	{"may-announce", func(s *NodeSettings, v string) error {
+		for text := range strings.SplitSeq(v, ",") {
+			p, err := ParseNetwork(strings.TrimSpace(text))
+			if err != nil {
+				return err
+			}
+			s.MayAnnounce = append(s.MayAnnounce, p)
+		}
+		return nil
+	}},
+}
+
+// Settings reads the annotations of a BGPPeer. With errors it holds what could
+// be read; each error is a *FieldError.
+func (p *BGPPeer) Settings() (PeerSettings, []error) { return settings(p, peerAnnotations) }
+
+// Settings reads the annotations of a BGPConfiguration, as those of a BGPPeer.
+func (c *BGPConfiguration) Settings() (ConfigurationSettings, []error) {
+	return settings(c, configurationAnnotations)
+}
+
+// Settings reads the annotations of a Node, as those of a BGPPeer.
+func (n *Node) Settings() (NodeSettings, []error) { return settings(n, nodeAnnotations) }
+
+func settings[T any](r Resource, known []annotation[T]) (s T, errs []error) {
+	info, _ := InfoFor(r)
+	f := newFaults(info, r)
+	names := make([]string, len(known))
+	for i, a := range known {
+		names[i] = a.name
+	}
+	values := r.Meta().Annotations
+	for _, key := range sortedKeys(values) {
+		name, ours := strings.CutPrefix(key, AnnotationPrefix)
+		if !ours {
+			continue
+		}
+		path := "metadata.annotations[" + strconv.Quote(key) + "]"
+		found := false
+		for _, a := range known {
+			if a.name != name {
+				continue
+			}
+			found = true
+			if err := a.read(&s, values[key]); err != nil {
+				f.add(path, "%v", err)
+			}
+		}
+		if !found {
+			f.add(path, "not known for a %s: want %s", info.Kind, strings.Join(names, ", "))
+		}
+	}
+	for _, e := range f.list {
+		errs = append(errs, e)
+	}
+	return s, errs
+}
+
+func readSwitch(into *bool, v string) error {
+	switch v {
+	case "Enabled":
+		*into = true
+	case "Disabled":
+		*into = false
+	default:
+		return fmt.Errorf("%q: want Enabled or Disabled", v)
+	}
+	return nil
+}
+
+// ParseAnyCommunity reads a community of any of the three kinds: aa:nn, aa:nn:mm,
+// and rt:AS:nn or soo:AS:nn for a route target or a site of origin (RFC 4360
+// sections 4 and 5, with four-octet AS numbers RFC 5668).
+func ParseAnyCommunity(s string) (AnyCommunity, error) {
+	sub := map[string]byte{"rt": 2, "soo": 3}
+	kind, rest, _ := strings.Cut(s, ":")
+	low, extended := sub[kind]
+	if !extended {
+		v, err := ParseCommunity(s)
+		return AnyCommunity{Values: v}, err
+	}
+	asText, nText, _ := strings.Cut(rest, ":")
+	as, err1 := ParseASNumber(asText)
+	n, err2 := strconv.ParseUint(nText, 10, 32)
+	switch {
+	case err1 == nil && err2 == nil && as <= 65535:
+		return AnyCommunity{Extended: [8]byte{0, low, byte(as >> 8), byte(as), byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}}, nil
+	case err1 == nil && err2 == nil && n <= 65535:
+		return AnyCommunity{Extended: [8]byte{2, low, byte(as >> 24), byte(as >> 16), byte(as >> 8), byte(as), byte(n >> 8), byte(n)}}, nil
+	}
+	return AnyCommunity{}, fmt.Errorf("community %q: want %s:AS:nn, of which one has at most 16 bits", s, kind)
+}
+
+// annotations takes in what is wrong with the annotations of an object.
+func (f *faults) annotations(errs []error) {
+	for _, err := range errs {
+		if e, ok := err.(*FieldError); ok {
+			f.add(e.Path, "%s", e.Problem)
+		}
+	}
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v3
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+)
+
+// annotated is a valid object of a kind with annotations.
+func annotated(t *testing.T, kind string, annotations map[string]string) Resource {
+	t.Helper()
+	spec := map[string]string{"BGPPeer": "{peerIP: 10.0.0.254, asNumber: 64999}", "BGPConfiguration": "{}", "Node": "{}"}[kind]
+	name := map[string]string{"BGPConfiguration": "default"}[kind]
+	if name == "" {
+		name = "x"
+	}
+	r := load(t, kind, name, spec)
+	r.Meta().Annotations = annotations
+	return r
+}
+
+// Every annotation: what it sets, and that what it cannot be is refused.
+func TestAnnotations(t *testing.T) {
+	for _, c := range []struct {
+		kind, name string
+		good       map[string]string // value → settings that differ from none
+		bad        []string
+	}{
+		{"BGPPeer", "as-override", map[string]string{"Enabled": "ASOverride:true", "Disabled": ""}, []string{"", "true", "enabled"}},
+		{"BGPPeer", "remove-private-as", map[string]string{"Enabled": "RemovePrivateAS:true"}, []string{"all"}},
+		{"BGPPeer", "default-originate", map[string]string{"Enabled": "DefaultOriginate:true"}, []string{"0.0.0.0/0"}},
+		{"BGPPeer", "graceful-shutdown", map[string]string{"Enabled": "GracefulShutdown:true"}, []string{"yes"}},
+		{"BGPPeer", "prepend", map[string]string{"1": "Prepend:1", "10": "Prepend:10"}, []string{"", "0", "11", "-1", "x"}},
+		{"BGPPeer", "next-hop", map[string]string{"ThirdParty": "ThirdParty:true"}, []string{"Self", ""}},
+		{"BGPPeer", "origin-guard", map[string]string{"Enabled": "Untrusted:true", "Disabled": "Trusted:true"}, []string{"Off"}},
+		{"BGPPeer", "communities", map[string]string{
+			"64512:1":              "Communities:[{[64512 1] [0 0 0 0 0 0 0 0]}]",
+			"1:2:3, rt:64512:7":    "Communities:[{[1 2 3] [0 0 0 0 0 0 0 0]} {[] [0 2 252 0 0 0 0 7]}]",
+			"soo:4200000000:1":     "Communities:[{[] [2 3 250 86 234 0 0 1]}]",
+			"rt:65535:4294967295":  "Communities:[{[] [0 2 255 255 255 255 255 255]}]",
+			"rt:1.0:65535,65535:0": "Communities:[{[] [2 2 0 1 0 0 255 255]} {[65535 0] [0 0 0 0 0 0 0 0]}]",
+		}, []string{"", "1", "65536:1", "rt:65536:65536", "rt:1", "x:1:2", "1:2,"}},
+		{"BGPConfiguration", "ebgp-requires-policy", map[string]string{"Enabled": "EBGPRequiresPolicy:true"}, []string{"Strict"}},
+		{"BGPConfiguration", "origin-guard", map[string]string{"Disabled": "Trusting:true", "Enabled": ""}, []string{"Report"}},
+		{"Node", "graceful-shutdown", map[string]string{"Enabled": "GracefulShutdown:true"}, []string{"on"}},
+		{"Node", "may-announce", map[string]string{"0.0.0.0/0, 2001:db8::1": "MayAnnounce:[0.0.0.0/0 2001:db8::1/128]"}, []string{"", "default"}},
+	} {
+		key := AnnotationPrefix + c.name
+		for value, want := range c.good {
+			r := annotated(t, c.kind, map[string]string{key: value})
+			if err := Validate(r); err != nil {
+				t.Errorf("%s %s=%s: %v", c.kind, key, value, err)
+			}
+			got := settingsOf(r)
+			if none := settingsOf(annotated(t, c.kind, nil)); want == "" && got != none || want != "" && (got == none || !strings.Contains(got, want)) {
+				t.Errorf("%s %s=%s: %s, want %s", c.kind, key, value, got, want)
+			}
+		}
+		for _, value := range c.bad {
+			r := annotated(t, c.kind, map[string]string{key: value})
+			if got, want := paths(Validate(r)), fmt.Sprintf("metadata.annotations[%q]", key); got != want {
+				t.Errorf("%s %s=%s: faults %q, want %q", c.kind, key, value, got, want)
+			}
+		}
+	}
+	// One that is not known is refused, and those that are known are named.
+	for kind, names := range map[string]map[string]bool{"BGPPeer": namesOf(peerAnnotations), "BGPConfiguration": namesOf(configurationAnnotations), "Node": namesOf(nodeAnnotations)} {
+		r := annotated(t, kind, map[string]string{"muslin/no-such": "x", "other/x": "y"})
+		err := Validate(r)
+		if paths(err) != `metadata.annotations["muslin/no-such"]` {
+			t.Errorf("%s: %v", kind, err)
+		}
+		for name := range maps.Keys(names) {
+			if !strings.Contains(err.Error(), name) {
+				t.Errorf("%s: %v does not say that there is %s", kind, err, name)
+			}
+		}
+	}
+}
+
+func namesOf[T any](list []annotation[T]) map[string]bool {
+	m := map[string]bool{}
+	for _, a := range list {
+		m[a.name] = true
+	}
+	return m
+}
+
+// settingsOf is what Settings reads, as text.
+func settingsOf(r Resource) string {
+	text := ""
+	switch r := r.(type) {
+	case *BGPPeer:
+		s, _ := r.Settings()
+		text = fmt.Sprintf("%+v", s)
+	case *BGPConfiguration:
+		s, _ := r.Settings()
+		text = fmt.Sprintf("%+v", s)
+	case *Node:
+		s, _ := r.Settings()
+		text = fmt.Sprintf("%+v", s)
+	}
+	return strings.NewReplacer("Values:", "", "Extended:", "").Replace(text)
+}
