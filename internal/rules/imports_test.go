@@ -23,7 +23,7 @@ var never = []struct {
 	why     string
 }{
 	{
-		[]string{"selector", "api/v3", "internal/policy", "internal/ipam"},
+		[]string{"selector", "api/v3", "internal/policy", "internal/ipam", "internal/guard"},
 		[][]string{etcd, kernel, process, system, {"os", "net/http", "log"}},
 		"it decides and never touches the world, so that the lab, the simulator and the tests run the very code that the agent runs",
 	},
@@ -75,7 +75,7 @@ var allowed = []struct {
 var ranks = [][]string{
 	{"selector"},
 	{"api/v3"},
-	{"internal/policy", "internal/ipam", "internal/bgp"},
+	{"internal/policy", "internal/ipam", "internal/bgp", "internal/guard"},
 	{"internal/store", "internal/acl", "internal/route", "internal/endpoint"},
 	{"internal/node/api"},
 	{"internal/node"},
