@@ -52,6 +52,7 @@ type segment struct {
 type attrs struct {
 	key  string // canonical encoding; identity
 	refs int32
+	hop  *hop // what is known of nextHop; nil while no accepted path has it, or nobody tracks
 
 	origin        uint8
 	hasMED        bool
@@ -140,7 +141,7 @@ func (a *attrs) prepended(as uint32) []segment {
 // clone returns a shallow copy that is not interned.
 func (a *attrs) clone() *attrs {
 	c := *a
-	c.key, c.refs = "", 0
+	c.key, c.refs, c.hop = "", 0, nil
 	return &c
 }
 
@@ -265,6 +266,7 @@ func (a *attrs) appendKey(b []byte) []byte {
 
 // attrTable interns attribute sets. It belongs to the loop.
 type attrTable struct {
+	hops *hopTable
 	sets map[string]*attrs
 	buf  []byte
 }
@@ -295,6 +297,7 @@ func (t *attrTable) release(a *attrs) {
 		return
 	}
 	if a.refs--; a.refs == 0 {
+		t.hops.give(a)
 		delete(t.sets, a.key)
 	}
 }

@@ -9,10 +9,10 @@ import (
 )
 
 // The decision process: RFC 4271 section 9.1.2.2 with the tie-breaks of RFC
-// 4456 section 9. Two rules come before it. What the node originates itself
-// always wins: otherwise an anycast address served here is sent elsewhere, and
-// an echo of our own route oscillates. A stale path (RFC 4724) loses
-// against any fresh one.
+// 4456 section 9. What has no usable next hop takes no part (nexthop.go). Two
+// rules come before the others. What the node originates itself always wins:
+// otherwise an anycast address served here is sent elsewhere, and an echo of
+// our own route oscillates. A stale path (RFC 4724) loses against any fresh one.
 
 // step is one comparison: negative when a is preferred over b, 0 when equal.
 // value shows what is compared, for those who ask why.
@@ -35,6 +35,12 @@ var (
 			return "yes"
 		}
 		return "no"
+	}}
+	stepNextHop = step{"next hop", nil, func(_ *rib, p *path) string {
+		if why := p.out.unusable(); why != "" {
+			return why
+		}
+		return "usable"
 	}}
 	stepsBeforeMED = []step{
 		{"stale", func(_ *rib, a, b *path) int { return int(a.flags&pathStale) - int(b.flags&pathStale) },
@@ -69,6 +75,8 @@ var (
 			}
 			return "iBGP"
 		}},
+		{"interior cost", func(_ *rib, a, b *path) int { return cmpU32(a.out.cost(), b.out.cost()) },
+			func(_ *rib, p *path) string { return fmt.Sprint(p.out.cost()) }},
 	}
 	stepsOfOne = []step{
 		{"router ID", func(r *rib, a, b *path) int { return cmpU32(r.originID(a), r.originID(b)) },
@@ -119,7 +127,7 @@ func (r *rib) elect(head *path, lost lost) {
 	c := r.cand[:0]
 	for p := head; p != nil; p = p.next {
 		p.flags &^= pathBest | pathMulti
-		if p.out == nil {
+		if p.out == nil || !p.out.usable() {
 			continue
 		}
 		if p.peer == 0 {
@@ -155,6 +163,13 @@ func (r *rib) elect(head *path, lost lost) {
 		c = r.keepBest(c, stepsOfOne, lost)
 	}
 	c[0].flags |= pathBest
+	if lost != nil {
+		for p := head; p != nil; p = p.next {
+			if p.out != nil && !p.out.usable() {
+				lost(p, c[0], &stepNextHop)
+			}
+		}
+	}
 }
 
 // keepBest keeps, step after step, only the paths that no other beats. It

@@ -158,6 +158,7 @@ func (s *Speaker) flush() {
 			s.changed = nil
 		}
 	}
+	s.rib.hops.answer()
 	s.answerBest()
 }
 

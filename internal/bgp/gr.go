@@ -185,8 +185,8 @@ func (s *Speaker) releaseEOR() {
 	}
 }
 
-// checkConverged notices that every peer has sent its table, or that the
-// restart time is over. Without a configuration nothing is known of peers, and
+// checkConverged notices that every peer has sent its table and that what is
+// known of next hops is complete, or that the restart time is over. Without a configuration nothing is known of peers, and
 // nothing has converged; with one that names none, there is nobody to wait for.
 // Here one that restarts itself is waited for as well:
 // its End-of-RIB does not wait for ours, and what it has not said yet is not gone.
@@ -200,6 +200,10 @@ func (s *Speaker) checkConverged() {
 			s.conv.set(s, left, s.checkConverged)
 			return
 		}
+	}
+	if s.rib.hops.unknown > 0 && left > 0 {
+		s.conv.set(s, left, s.checkConverged)
+		return // SetNextHops comes back here
 	}
 	s.conv.stop()
 	s.hasConv = true // answerBest closes the channel

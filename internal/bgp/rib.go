@@ -55,6 +55,7 @@ func (s *source) count(p *path, f family, d int) {
 type rib struct {
 	table   bart.Table[*path]
 	attrs   attrTable
+	hops    hopTable
 	sources []*source
 
 	before, after []selected // scratch
@@ -83,10 +84,12 @@ func selection(dst []selected, head *path) []selected {
 func (r *rib) set(prefix netip.Prefix, peer uint32, in, out *attrs) (changed bool) {
 	f := familyOf(prefix.Addr())
 	src := r.sources[peer]
+	r.hops.take(out)
+	out.await(prefix)
 	r.table.Modify(prefix, func(head *path, _ bool) (*path, bool) {
 		if head == nil { // by far the most frequent case
 			p := &path{in: in, out: out, peer: peer}
-			if out != nil {
+			if out != nil && out.usable() {
 				p.flags = pathBest | pathMulti
 				changed = true
 			}

@@ -26,6 +26,9 @@ type Options struct {
 	// still in place: the first OPEN to each peer carries the R and F bits of
 	// RFC 4724, and End-of-RIB may wait for outside peers (gr.go).
 	Restarting bool
+	// TrackNextHops says that somebody listens to NextHops and answers with
+	// SetNextHops. Otherwise every next hop counts as reachable at no cost.
+	TrackNextHops bool
 	// MaxPending bounds accepted connections that are not Established yet;
 	// 0 means 100.
 	MaxPending int
@@ -105,7 +108,7 @@ func New(opt Options) *Speaker {
 	if opt.OpenTimeout == 0 {
 		opt.OpenTimeout = 5 * time.Second
 	}
-	return &Speaker{
+	s := &Speaker{
 		opt: opt, log: opt.Log, epoch: time.Now(),
 		inputs: make(chan input, 64), arrivals: make(chan net.Conn), done: make(chan struct{}),
 		callSig: make(chan struct{}, 1), converged: make(chan struct{}),
@@ -115,8 +118,10 @@ func New(opt Options) *Speaker {
 		groups:    make(map[groupKey]*group),
 		own:       make(map[netip.Addr]bool),
 		pending:   make(map[netip.Prefix]struct{}),
-		rib:       rib{sources: []*source{{used: true}}},
+		rib:       rib{sources: []*source{{used: true}}, hops: hopTable{on: opt.TrackNextHops}},
 	}
+	s.rib.attrs.hops = &s.rib.hops
+	return s
 }
 
 // Run runs the engine until ctx ends, then closes every connection without a
@@ -252,7 +257,7 @@ func (s *Speaker) OriginationsComplete() {
 }
 
 // Converged returns a channel that is closed once: when every configured peer
-// has sent its table, or the restart time has passed since the first SetConfig, and when
+// has sent its table and every next hop is known, or the restart time has passed since the first SetConfig, and when
 // NextBest has been called again after handing out all of it. Only then may
 // routes of an earlier process that NextBest did not name be removed.
 func (s *Speaker) Converged() <-chan struct{} { return s.converged }

@@ -81,7 +81,7 @@ type RouteInfo struct {
 	PeerName  string // empty for what is originated here
 	Local     bool   // originated here
 	Accepted  bool
-	Reason    string // why not accepted
+	Reason    string // why not accepted, or why no candidate although accepted
 	Best      bool
 	Multipath bool       // best, or equal to it
 	SentTo    netip.Addr // ViewAdvertised: the peer
@@ -142,7 +142,9 @@ func (s *Speaker) visit(f RouteFilter, yield func(RouteInfo) bool) {
 			}
 			if p := names[q.peer]; p != nil {
 				r.PeerName = p.cfg.Name
-				if q.out == nil {
+				if q.out != nil {
+					r.Reason = q.out.unusable()
+				} else {
 					out, why := s.importRoute(p, prefix, q.in)
 					s.rib.attrs.release(out)
 					r.Reason = why
