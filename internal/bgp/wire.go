@@ -55,6 +55,7 @@ const (
 	ceaseDeconfigured = 3
 	ceaseConfigChange = 6
 	ceaseCollision    = 7
+	ceaseBFDDown      = 10 // RFC 9384
 )
 
 // notification is a NOTIFICATION to send, or one received, as an error.

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bgp
+
+import "net/netip"
+
+// PathDown says that the path to a neighbour's address was up and is lost, as
+// BFD noticed. It is not for a neighbour that was told to stop BFD: that
+// says nothing about the path (RFC 5882 section 3.2).
+//
+// An Established session ends at once, with Cease, "BFD Down" (RFC 9384), and
+// its routes go with it. If the neighbour is in a graceful restart (RFC 4724),
+// it depends on what the loss means. Where BFD shares fate with the control
+// plane on neither side (independent), the path is dead, and what was kept goes as well; else it
+// may be the restart itself that BFD saw, and the restart takes its course
+// (RFC 5882 sections 4.3.1 and 4.3.2).
+func (s *Speaker) PathDown(peer netip.Addr, independent bool) {
+	s.post(func() {
+		for _, p := range s.peers {
+			if p.cfg.Addr.Addr() == peer {
+				s.pathDown(p, independent)
+			}
+		}
+	})
+}
+
+func (s *Speaker) pathDown(p *peer, independent bool) {
+	restarting := p.retained != (familySet{})
+	switch {
+	case restarting && !independent:
+	case p.est != nil:
+		s.fire(p.est, evStop, &notification{code: codeCease, sub: ceaseBFDDown, reason: "BFD: the path is down"}, nil)
+	case restarting:
+		s.log.Info("the routes of a restarting peer go: the path is down", "peer", p.cfg.Name, "address", p.cfg.Addr)
+		p.lastErr = "BFD: the path is down"
+		s.sweepAll(p)
+	}
+}

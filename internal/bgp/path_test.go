@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bgp
+
+import (
+	"strings"
+	"testing"
+)
+
+// RFC 5882 section 4.2, RFC 9384: a lost path ends the session and its routes
+// at once, the neighbour learns why, and the session comes back with the path.
+func TestRFC5882_4_2_PathDown(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t, 64512, 64512, nil)
+	a.originate("10.1.0.0/26", "fd00:1::/122")
+	eventually(t, "both", func() bool { return b.fibSize() == 2 })
+	addr := a.cfg.RouterID
+	b.mu.Lock()
+	before := b.events
+	b.mu.Unlock()
+	b.PathDown(addr, true)
+	eventually(t, "the routes went and came", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.events >= before+4 && len(b.fib) == 2
+	})
+	eventually(t, "the session is back", func() bool { return b.peer(addr).Established == 2 })
+	// Somebody else's path is nobody's business.
+	b.PathDown(b.cfg.RouterID, true)
+	if p := b.peer(addr); p.Established != 2 || p.State != "Established" {
+		t.Errorf("%+v", p)
+	}
+}
+
+// RFC 9384: the neighbour is told.
+func TestRFC9384_CeaseBFDDown(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t, 64512, 64512, func(ca, _ *Config) { ca.Peers[0].Passive = true })
+	addrA, addrB := a.cfg.RouterID, b.cfg.RouterID
+	a.waitUp(addrB)
+	b.waitUp(addrA)
+	cfg := b.cfg
+	cfg.Peers[0].Passive = true // nobody connects again, so the reason stays
+	if err := b.SetConfig(cfg); err != nil {
+		t.Fatal(err)
+	}
+	b.PathDown(addrA, false)
+	eventually(t, "the reason", func() bool { return strings.Contains(a.peer(addrB).LastError, "cease (6/10)") })
+	if got := b.peer(addrA).LastError; !strings.Contains(got, "BFD") {
+		t.Errorf("we say %q", got)
+	}
+}
+
+// RFC 5882 section 4.3: what a lost path does to a graceful restart.
+func TestRFC5882_4_3_GracefulRestart(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t, 64512, 64512, nil)
+	a.originate("10.1.0.0/26", "fd00:1::/122")
+	eventually(t, "both", func() bool { return b.fibSize() == 2 })
+	eventually(t, "End-of-RIB", func() bool { return len(b.peer(a.cfg.RouterID).EndOfRIB) == 2 })
+	addr := a.cfg.RouterID
+
+	// 4.3.2: BFD that dies with the control plane says nothing about the path.
+	kept := always(b, "10.1.0.0/26")
+	a.stop()
+	eventually(t, "routes are stale", func() bool { return b.peer(addr).Stale == 2 })
+	b.PathDown(addr, false)
+	if p := b.peer(addr); p.Stale != 2 {
+		t.Errorf("%d stale routes after BFD went with the control plane", p.Stale)
+	}
+	// The neighbour is back and has not said all yet: its BFD starts over.
+	a = restartOf(t, a, true)
+	a.originate("10.1.0.0/26")
+	eventually(t, "announced again", func() bool { return b.peer(addr).Stale == 1 })
+	b.PathDown(addr, false)
+	if p := b.peer(addr); p.State != "Established" || p.Stale != 1 {
+		t.Errorf("a restart was disturbed: %+v", p)
+	}
+	if !kept() {
+		t.Error("a route was gone for a moment")
+	}
+	// 4.3.1: BFD that lives on its own tells of the path.
+	a.stop()
+	eventually(t, "routes are stale", func() bool { return b.peer(addr).Stale > 0 })
+	b.PathDown(addr, true)
+	eventually(t, "routes went", func() bool { return b.fibSize() == 0 })
+}
