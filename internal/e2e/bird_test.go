@@ -52,7 +52,13 @@ func needBird(t *testing.T) {
 // startBird starts BIRD with these sessions in its configuration.
 func startBird(t *testing.T, c *cluster.Cluster, sessions string) *bird {
 	t.Helper()
-	h, err := c.Lab.Host(c.Fabric, "bird", netip.MustParsePrefix(bird4+"/24"), netip.MustParsePrefix(bird6+"/64"))
+	return startBirdAt(t, c, bird4, bird6, sessions)
+}
+
+// startBirdAt is startBird with addresses of its own.
+func startBirdAt(t *testing.T, c *cluster.Cluster, addr4, addr6, sessions string) *bird {
+	t.Helper()
+	h, err := c.Lab.Host(c.Fabric, "bird", netip.MustParsePrefix(addr4+"/24"), netip.MustParsePrefix(addr6+"/64"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +77,7 @@ func startBird(t *testing.T, c *cluster.Cluster, sessions string) *bird {
 	}
 	conf := `
 log "bird.log" all;
-router id ` + bird4 + `;
+router id ` + addr4 + `;
 protocol device { scan time 1; }
 protocol direct { ipv4; ipv6; interface "eth0"; }
 protocol kernel k4 { ipv4 { import none; export where source = RTS_BGP; }; }

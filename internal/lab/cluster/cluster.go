@@ -41,6 +41,7 @@ type Options struct {
 type Server struct {
 	Name   string
 	V4, V6 netip.Prefix // of its uplink; either may be invalid
+	Config string       // file of --config; it says what the datastore is
 	Args   []string     // more arguments for `muslin run`
 	Env    []string     // more environment for it
 }
@@ -117,6 +118,8 @@ func (c *Cluster) add(i int, s Server) error {
 	}
 	url := "http://" + netip.AddrPortFrom(at.Addr(), 2379).String()
 	switch {
+	case s.Config != "":
+		n.etcd = []string{"--config", s.Config}
 	case c.opts.Etcd != "":
 		n.etcd = []string{"--etcd", c.opts.Etcd}
 	case i == 0:
