@@ -24,7 +24,7 @@ func tableOf(n, sets int) []byte {
 	for i := range n {
 		var b [4]byte
 		binary.BigEndian.PutUint32(b[:], 20<<24+uint32(i))
-		pack.add(netip.PrefixFrom(netip.AddrFrom4(b), 32), all[i*sets/n])
+		pack.add(pathRef{prefix: netip.PrefixFrom(netip.AddrFrom4(b), 32)}, all[i*sets/n])
 	}
 	var out []byte
 	for _, c := range pack.finish() {

@@ -27,6 +27,9 @@ func (c Config) Validate() error {
 	if c.NextHop6.IsValid() && (!c.NextHop6.Is6() || c.NextHop6.Is4In6() || c.NextHop6.IsLinkLocalUnicast()) {
 		bad("NextHop6: %s is not a global IPv6 address", c.NextHop6)
 	}
+	if c.ClusterID.IsValid() && (!c.ClusterID.Is4() || c.ClusterID.IsUnspecified()) {
+		bad("ClusterID: %s is not an IPv4 address", c.ClusterID)
+	}
 	return errors.Join(errs...)
 }
 
@@ -47,6 +50,9 @@ func (p PeerConfig) Validate() error {
 	}
 	if p.LocalAddr.IsValid() && p.LocalAddr == p.Addr.Addr() {
 		bad("Addr is our own LocalAddr")
+	}
+	if p.AddPathSend < 0 {
+		bad("AddPathSend %d is negative", p.AddPathSend)
 	}
 	return errors.Join(errs...)
 }
@@ -71,6 +77,10 @@ func (s *Speaker) SetConfig(c Config) error {
 		}
 		if other, dup := seen[p.Addr]; dup {
 			errs = append(errs, fmt.Errorf("peer %q (%s): Addr is also that of peer %q", p.Name, p.Addr, other))
+			continue
+		}
+		if len(peers) == maxPeers {
+			errs = append(errs, fmt.Errorf("peer %q (%s): is left out, there are %d already", p.Name, p.Addr, maxPeers))
 			continue
 		}
 		seen[p.Addr] = p.Name
@@ -144,7 +154,7 @@ func (s *Speaker) apply(c Config) {
 			s.addPeer(pc)
 			continue
 		}
-		s.changePeer(p, pc, resetAll, ownChanged || old.ASN != c.ASN)
+		s.changePeer(p, pc, resetAll, ownChanged || old.ASN != c.ASN || old.ClusterID != c.ClusterID)
 	}
 	s.releaseEOR()
 	s.checkConverged()
@@ -180,9 +190,9 @@ func (s *Speaker) addPeer(pc PeerConfig) {
 		slot = len(s.rib.sources)
 		s.rib.sources = append(s.rib.sources, nil)
 	}
-	p := &peer{s: s, cfg: pc, slot: uint32(slot), localAS: s.localAS(pc)}
+	p := &peer{s: s, cfg: pc, slot: uint16(slot), localAS: s.localAS(pc)}
 	p.ebgp = p.localAS != pc.ASN
-	s.rib.sources[slot] = &source{used: true, ebgp: p.ebgp, addr: pc.Addr.Addr()}
+	s.rib.sources[slot] = &source{used: true, ebgp: p.ebgp, client: pc.Client, addr: pc.Addr.Addr()}
 	s.peers[pc.Addr] = p
 	p.connect()
 	p.show(nil)
@@ -192,10 +202,8 @@ func (s *Speaker) addPeer(pc PeerConfig) {
 func (s *Speaker) removePeer(p *peer) {
 	p.cfg.Passive = true // nothing below may connect again
 	s.stopPeer(p, ceaseDeconfigured, "removed from the configuration")
-	for _, prefix := range s.rib.of(p.slot, nil) {
-		if s.rib.remove(prefix, p.slot) {
-			s.touch(prefix)
-		}
+	for _, ref := range s.rib.of(p.slot, nil) {
+		s.touch(ref.prefix, s.rib.remove(ref, p.slot))
 	}
 	delete(s.peers, p.cfg.Addr)
 	s.rib.sources[p.slot].used = false
@@ -219,7 +227,9 @@ func (s *Speaker) changePeer(p *peer, pc PeerConfig, reset, rejudge bool) {
 	old := p.cfg
 	p.cfg = pc
 	reset = reset || old.ASN != pc.ASN || p.localAS != s.localAS(pc) || old.LocalAddr != pc.LocalAddr ||
-		old.HoldTime != pc.HoldTime || old.Keepalive != pc.Keepalive || old.TTLSecurity != pc.TTLSecurity
+		old.HoldTime != pc.HoldTime || old.Keepalive != pc.Keepalive || old.TTLSecurity != pc.TTLSecurity ||
+		old.AddPathReceive != pc.AddPathReceive || (old.AddPathSend > 0) != (pc.AddPathSend > 0)
+	s.setClient(p)
 	if reset {
 		s.stopPeer(p, ceaseConfigChange, "the configuration of the session changed")
 		p.localAS = s.localAS(pc)
@@ -246,6 +256,19 @@ func (s *Speaker) changePeer(p *peer, pc PeerConfig, reset, rejudge bool) {
 		}
 	}
 	p.show(nil)
+}
+
+// setClient applies PeerConfig.Client: who is told what the peer sends depends
+// on it.
+func (s *Speaker) setClient(p *peer) {
+	src := s.rib.sources[p.slot]
+	if src.client == p.cfg.Client {
+		return
+	}
+	src.client = p.cfg.Client
+	for _, ref := range s.rib.of(p.slot, nil) {
+		s.touch(ref.prefix, selectionChanged)
+	}
 }
 
 // policyChanged compares policies by identity: functions cannot be compared, so

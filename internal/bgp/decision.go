@@ -86,8 +86,10 @@ var (
 		{"peer address", func(r *rib, a, b *path) int {
 			return r.sources[a.peer].addr.Compare(r.sources[b.peer].addr)
 		}, func(r *rib, p *path) string { return r.sources[p.peer].addr.String() }},
-		{"peer number", func(_ *rib, a, b *path) int { return cmpU32(a.peer, b.peer) }, // two sessions to one address
+		{"peer number", func(_ *rib, a, b *path) int { return int(a.peer) - int(b.peer) }, // two sessions to one address
 			func(_ *rib, p *path) string { return fmt.Sprint(p.peer) }},
+		{"path identifier", func(_ *rib, a, b *path) int { return cmpU32(a.id, b.id) }, // two paths of one session
+			func(_ *rib, p *path) string { return fmt.Sprint(p.id) }},
 	}
 )
 
@@ -233,3 +235,38 @@ func eliminateMED(c []*path, lost lost) []*path {
 	}
 	return c[:n]
 }
+
+// preferred appends the paths that can be selected, of which a peer with
+// ADD-PATH is sent so many, with the best in front if there are more than that.
+// Which ones are sent is open (RFC 7911 section 3). MED is no order between
+// neighbouring ASes, so beyond the selection it is compared as a number.
+func (r *rib) preferred(dst []*path, head *path, limit int) []*path {
+	for p := head; p != nil; p = p.next {
+		if p.out != nil && p.out.usable() {
+			dst = append(dst, p)
+		}
+	}
+	if len(dst) <= limit {
+		return dst // all of them: no order is needed
+	}
+	slices.SortFunc(dst, func(a, b *path) int {
+		rank := func(p *path) int {
+			return int(p.flags&pathBest) + int(p.flags&pathMulti)
+		}
+		if c := rank(b) - rank(a); c != 0 {
+			return c
+		}
+		for _, steps := range [...][]step{stepsBeforeMED, {{cmp: cmpMED}}, stepsAfterMED, stepsOfOne} {
+			for _, s := range steps {
+				if c := s.cmp(r, a, b); c != 0 {
+					return c
+				}
+			}
+		}
+		return 0
+	})
+	return dst
+}
+
+// cmpMED compares across ASes; eliminateMED within one.
+func cmpMED(_ *rib, a, b *path) int { return cmpU32(a.out.med, b.out.med) }

@@ -3,6 +3,7 @@
 package bgp
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -12,7 +13,7 @@ import (
 
 // twinPath is a path in the slow and obvious twin of the table.
 type twinPath struct {
-	peer    uint32
+	from    twinSource
 	a       attrs
 	ebgp    bool
 	id      uint32
@@ -27,16 +28,26 @@ type twinHop struct {
 	cost   uint32
 }
 
+// twinSource is a peer and the path identifier that it gave.
+type twinSource struct {
+	peer uint16
+	id   uint32
+}
+
+func (a twinSource) before(b twinSource) bool {
+	return a.peer < b.peer || a.peer == b.peer && a.id < b.id
+}
+
 // twinSelect is the decision process in words: candidates are struck out rule
 // after rule.
-func twinSelect(paths []twinPath, hops map[netip.Addr]twinHop) (multi []uint32, top uint32, ok bool) {
+func twinSelect(paths []twinPath, hops map[netip.Addr]twinHop) (multi []twinSource, top twinSource, ok bool) {
 	var c []twinPath
 	for _, p := range paths {
 		if p.refused {
 			continue
 		}
-		if p.peer == 0 {
-			return []uint32{0}, 0, true
+		if p.from.peer == 0 {
+			return []twinSource{{}}, twinSource{}, true
 		}
 		if !hops[p.a.nextHop].usable {
 			continue
@@ -57,20 +68,20 @@ func twinSelect(paths []twinPath, hops map[netip.Addr]twinHop) (multi []uint32, 
 	keep(func(p, q twinPath) bool { return !p.ebgp && q.ebgp })
 	keep(func(p, q twinPath) bool { return hops[p.a.nextHop].cost > hops[q.a.nextHop].cost })
 	for _, p := range c {
-		multi = append(multi, p.peer)
+		multi = append(multi, p.from)
 	}
-	slices.Sort(multi)
 	keep(func(p, q twinPath) bool { return p.id > q.id })
 	keep(func(p, q twinPath) bool { return len(p.a.clusters) > len(q.a.clusters) })
 	keep(func(p, q twinPath) bool { return q.addr.Less(p.addr) })
+	keep(func(p, q twinPath) bool { return q.from.before(p.from) })
 	if len(c) == 0 {
-		return nil, 0, false
+		return nil, twinSource{}, false
 	}
-	return multi, c[0].peer, true
+	return multi, c[0].from, true
 }
 
 // RFC 4271 section 9.1.2.2 and RFC 4456 section 9: the table against the twin
-// on random sequences, also that changes are reported exactly when the
+// on random sequences, with several paths per peer (RFC 7911), also that changes are reported exactly when the
 // selection differs, and that counters and references come out even.
 func TestRFC4271_9_1_2_2_AgainstTwin(t *testing.T) {
 	t.Parallel()
@@ -83,21 +94,30 @@ func TestRFC4271_9_1_2_2_AgainstTwin(t *testing.T) {
 			addr: netip.AddrFrom4([4]byte{10, 0, 0, byte(9 - i)})})
 	}
 	tables := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24"), netip.MustParsePrefix("fd00::/64"), netip.MustParsePrefix("10.0.0.1/32")}
-	twin := map[netip.Prefix]map[uint32]twinPath{}
-	last := map[netip.Prefix]string{}
+	twin := map[netip.Prefix]map[twinSource]twinPath{}
+	last, lastPaths := map[netip.Prefix]string{}, map[netip.Prefix]string{}
+	var sources []twinSource // in their order
+	for peer := range uint16(peers + 1) {
+		for id := range uint32(3) {
+			if id == 0 || peer > 3 {
+				sources = append(sources, twinSource{peer, id})
+			}
+		}
+	}
 	hops := map[netip.Addr]twinHop{}
 	pick := func(n int) uint32 { return uint32(rng.IntN(n)) }
 	for i := range 200_000 {
 		prefix := tables[rng.IntN(len(tables))]
-		peer := pick(peers + 1)
+		from := sources[rng.IntN(len(sources))]
+		peer, ref := from.peer, pathRef{prefix, from.id}
 		if twin[prefix] == nil {
-			twin[prefix] = map[uint32]twinPath{}
+			twin[prefix] = map[twinSource]twinPath{}
 		}
-		var changed bool
+		var changed change
 		switch rng.IntN(5) {
 		case 0:
-			changed = r.remove(prefix, peer)
-			delete(twin[prefix], peer)
+			changed = r.remove(ref, peer)
+			delete(twin[prefix], from)
 		case 4:
 			// What is said of a next hop concerns every prefix; only those whose
 			// selection differs may be touched.
@@ -105,7 +125,7 @@ func TestRFC4271_9_1_2_2_AgainstTwin(t *testing.T) {
 			if r.hops.hops[h.Addr] == nil {
 				continue // nobody has it: the answer would be lost
 			}
-			s.changed = s.changed[:0]
+			s.changed, s.paths = s.changed[:0], s.paths[:0]
 			s.setNextHops([]NextHop{h})
 			hops[h.Addr] = twinHop{h.Usable, h.Cost}
 			for _, p := range tables {
@@ -114,13 +134,17 @@ func TestRFC4271_9_1_2_2_AgainstTwin(t *testing.T) {
 				if slices.Contains(s.changed, p) != (now != last[p]) {
 					t.Fatalf("step %d: %v touched %v, but the selection of %s went from %q to %q", i, h, s.changed, p, last[p], now)
 				}
-				last[p] = now
+				nowPaths := candidatesText(head)
+				if nowPaths != lastPaths[p] && !slices.Contains(append(s.changed, s.paths...), p) {
+					t.Fatalf("step %d: %v touched nothing, but the candidates of %s went from %q to %q", i, h, p, lastPaths[p], nowPaths)
+				}
+				last[p], lastPaths[p] = now, nowPaths
 			}
 		case 1:
-			changed = r.edit(prefix, peer, func(p *path) bool { p.flags |= pathStale; return true })
-			if tp, ok := twin[prefix][peer]; ok {
+			changed = r.edit(ref, peer, func(p *path) bool { p.flags |= pathStale; return true })
+			if tp, ok := twin[prefix][from]; ok {
 				tp.stale = true
-				twin[prefix][peer] = tp
+				twin[prefix][from] = tp
 			}
 		default:
 			a := attrs{origin: uint8(pick(2)), hasMED: true, med: pick(2), hasLocalPref: true, localPref: 100 + pick(2),
@@ -133,16 +157,16 @@ func TestRFC4271_9_1_2_2_AgainstTwin(t *testing.T) {
 				a.clusters = []uint32{1}
 			}
 			in := a
-			tp := twinPath{peer: peer, a: a, ebgp: r.sources[peer].ebgp, id: r.sources[peer].id, addr: r.sources[peer].addr}
-			ref := r.attrs.intern(&in)
-			out := ref
+			tp := twinPath{from: from, a: a, ebgp: r.sources[peer].ebgp, id: r.sources[peer].id, addr: r.sources[peer].addr}
+			set := r.attrs.intern(&in)
+			out := set
 			if tp.refused = peer != 0 && pick(8) == 0; tp.refused {
 				out = nil
 			} else {
-				ref.refs++
+				set.refs++
 			}
-			changed = r.set(prefix, peer, ref, out)
-			twin[prefix][peer] = tp
+			changed = r.set(ref, peer, set, out)
+			twin[prefix][from] = tp
 		}
 		for a := range hops {
 			if r.hops.hops[a] == nil {
@@ -150,38 +174,41 @@ func TestRFC4271_9_1_2_2_AgainstTwin(t *testing.T) {
 			}
 		}
 		var paths []twinPath
-		for p := range uint32(peers + 1) {
-			if tp, ok := twin[prefix][p]; ok {
+		for _, from := range sources {
+			if tp, ok := twin[prefix][from]; ok {
 				paths = append(paths, tp)
 			}
 		}
 		multi, top, ok := twinSelect(paths, hops)
 		head, _ := r.table.Get(prefix)
-		var gotMulti []uint32
-		for p := head; p != nil; p = p.next {
-			if p.flags&pathMulti != 0 {
-				gotMulti = append(gotMulti, p.peer)
+		var gotMulti []twinSource
+		for _, from := range sources {
+			if p := find(head, from.peer, from.id); p != nil && p.flags&pathMulti != 0 {
+				gotMulti = append(gotMulti, from)
 			}
 		}
-		slices.Sort(gotMulti)
-		now := selectionText(head)
+		now, nowPaths := selectionText(head), candidatesText(head)
 		b := best(head)
-		if !slices.Equal(multi, gotMulti) || ok != (b != nil) || ok && b.peer != top {
-			t.Fatalf("step %d: selected %v best %+v, want %v best %d", i, gotMulti, b, multi, top)
+		if !slices.Equal(multi, gotMulti) || ok != (b != nil) || ok && (twinSource{b.peer, b.id}) != top {
+			t.Fatalf("step %d: selected %v best %+v, want %v best %v", i, gotMulti, b, multi, top)
 		}
 		checkLost(t, r, head)
-		if changed != (now != last[prefix]) {
-			t.Fatalf("step %d: changed %v, but selection went from %q to %q", i, changed, last[prefix], now)
+		if (changed == selectionChanged) != (now != last[prefix]) {
+			t.Fatalf("step %d: change %v, but selection went from %q to %q", i, changed, last[prefix], now)
 		}
-		last[prefix] = now
+		if changed == unchanged && nowPaths != lastPaths[prefix] {
+			t.Fatalf("step %d: no change, but paths went from %q to %q", i, lastPaths[prefix], nowPaths)
+		}
+		last[prefix], lastPaths[prefix] = now, nowPaths
+		twinPreferred(t, r, head, 1+rng.IntN(5))
 	}
 	for _, prefix := range tables {
-		for p := range uint32(peers + 1) {
-			r.remove(prefix, p)
+		for _, from := range sources {
+			r.remove(pathRef{prefix, from.id}, from.peer)
 		}
 	}
-	if r.table.Size() != 0 || len(r.attrs.sets) != 0 || len(r.hops.hops) != 0 || r.hops.unknown != 0 {
-		t.Errorf("left over: %d prefixes, %d attribute sets, %d next hops", r.table.Size(), len(r.attrs.sets), len(r.hops.hops))
+	if r.table.Size() != 0 || len(r.attrs.sets) != 0 || len(r.ids.drawn) != 0 || len(r.hops.hops) != 0 || r.hops.unknown != 0 {
+		t.Errorf("left over: %d prefixes, %d attribute sets, %d path identifiers, %d next hops", r.table.Size(), len(r.attrs.sets), len(r.ids.drawn), len(r.hops.hops))
 	}
 	for i, s := range s.rib.sources {
 		if s.received != [numFamilies]int{} || s.accepted != [numFamilies]int{} || s.stale != [numFamilies]int{} {
@@ -222,18 +249,75 @@ func checkLost(t *testing.T, r *rib, head *path) {
 	}
 }
 
-// selectionText renders the selected paths, in the order of their peers.
+// selectionText renders the selected paths, candidatesText all that could be.
 func selectionText(head *path) string {
+	return pathsText(head, pathBest, func(p *path) bool { return p.flags&pathMulti != 0 })
+}
+
+func candidatesText(head *path) string {
+	return pathsText(head, pathStale, func(p *path) bool { return p.out != nil && p.out.usable() })
+}
+
+// pathsText renders paths in the order of their sources, with some of their flags.
+func pathsText(head *path, shown uint8, want func(*path) bool) string {
 	var ps []*path
 	for p := head; p != nil; p = p.next {
-		if p.flags&pathMulti != 0 {
+		if want(p) {
 			ps = append(ps, p)
 		}
 	}
-	slices.SortFunc(ps, func(a, b *path) int { return int(a.peer) - int(b.peer) })
+	slices.SortFunc(ps, func(a, b *path) int { return cmp.Or(int(a.peer)-int(b.peer), int(a.id)-int(b.id)) })
 	text := ""
 	for _, p := range ps {
-		text += fmt.Sprintf("%d %x %v;", p.peer, p.out.key, p.flags&pathBest != 0)
+		text += fmt.Sprintf("%d/%d %x %#x;", p.peer, p.id, p.out.key, p.flags&shown)
 	}
 	return text
+}
+
+// twinPreferred checks what peers with ADD-PATH would be sent: the selection first,
+// identifiers that differ, and a choice that does not depend on the order of the list.
+func twinPreferred(t *testing.T, r *rib, head *path, limit int) {
+	t.Helper()
+	got := r.preferred(nil, head, limit)
+	selected, all := 0, 0
+	for p := head; p != nil; p = p.next {
+		if p.out != nil && p.out.usable() {
+			all++
+		}
+		if p.flags&pathMulti != 0 {
+			selected++
+		}
+	}
+	if len(got) != all {
+		t.Fatalf("%d of %d paths", len(got), all)
+	}
+	ids := map[uint32]bool{}
+	inFront := 0
+	for i, p := range got {
+		ids[r.ids.of(p)] = true
+		if i < limit && p.flags&pathMulti != 0 {
+			inFront++
+		}
+	}
+	if len(ids) != len(got) {
+		t.Fatalf("%d paths, %d identifiers", len(got), len(ids))
+	}
+	if inFront != min(selected, limit) {
+		t.Fatalf("of %d selected paths %d are among the first %d", selected, inFront, limit)
+	}
+	if all <= limit {
+		return
+	}
+	// Read the list backwards.
+	var turned *path
+	for p := head; p != nil; p = p.next {
+		q := *p
+		q.next = turned
+		turned = &q
+	}
+	for i, p := range r.preferred(nil, turned, limit) {
+		if p.peer != got[i].peer || p.id != got[i].id {
+			t.Fatalf("place %d is peer %d path %d, and with the list turned round peer %d path %d", i, got[i].peer, got[i].id, p.peer, p.id)
+		}
+	}
 }

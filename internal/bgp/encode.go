@@ -12,6 +12,7 @@ import (
 // the messages into chunks that the writers of many peers can share.
 type packer struct {
 	as4     bool
+	addPath familySet // families whose NLRI carries path identifiers (RFC 7911 section 3)
 	buckets map[bucketKey]*[]byte
 	chunks  []chunk
 	cur     chunk
@@ -35,9 +36,9 @@ const (
 	maxBuckets = 512 // sets being filled at a time; bounds memory with many distinct sets
 )
 
-// add announces prefix with a, or withdraws it when a is nil.
-func (p *packer) add(prefix netip.Prefix, a *attrs) {
-	k := bucketKey{a, familyOf(prefix.Addr())}
+// add announces a path with a, or withdraws it when a is nil.
+func (p *packer) add(ref pathRef, a *attrs) {
+	k := bucketKey{a, familyOf(ref.prefix.Addr())}
 	b := p.buckets[k]
 	if b == nil {
 		if p.buckets == nil {
@@ -49,8 +50,11 @@ func (p *packer) add(prefix netip.Prefix, a *attrs) {
 		b = new([]byte)
 		p.buckets[k] = b
 	}
-	*b = appendPrefix(*b, prefix)
-	// 17 octets is the longest prefix; what the attributes need is known only
+	if p.addPath[k.f] {
+		*b = binary.BigEndian.AppendUint32(*b, ref.id)
+	}
+	*b = appendPrefix(*b, ref.prefix)
+	// 21 octets is the longest NLRI; what the attributes need is known only
 	// roughly before encoding, so emit splits where needed.
 	if len(*b) >= maxMessage-headerLen-4-32 {
 		p.emit(k, *b)
@@ -92,13 +96,17 @@ func (p *packer) emit(k bucketKey, nlri []byte) {
 	if k.f == v6 {
 		room -= 4 + 5 + 16
 	}
-	if room < 17 {
+	idLen := 0
+	if p.addPath[k.f] {
+		idLen = 4
+	}
+	if room < idLen+17 {
 		return // attributes fill a message: such a route cannot be announced (RFC 4271 section 9.2)
 	}
 	for len(nlri) > 0 {
 		n := 0
 		for n < len(nlri) {
-			l := 1 + (int(nlri[n])+7)/8
+			l := idLen + 1 + (int(nlri[n+idLen])+7)/8
 			if n+l > room {
 				break
 			}

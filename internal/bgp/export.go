@@ -5,15 +5,16 @@ package bgp
 import (
 	"net/netip"
 	"slices"
-
-	"github.com/gaissmai/bart"
 )
 
 // Export groups: peers that are to be told the same share one Adj-RIB-Out and
-// the encoded messages. Eligibility never depends on more than the key: a
-// route is not sent back to where it came from because a path learned over
-// iBGP is not sent over iBGP, and one learned over eBGP contains the AS of the
-// peer (judge demands it), which is part of the key of an eBGP group.
+// the encoded messages. Eligibility never depends on more than the key. So a
+// route is not sent back to where it came from in three ways: a path learned
+// over iBGP is not sent over iBGP; one learned over eBGP contains the AS of the
+// peer (judge demands it), which is part of the key of an eBGP group; and one
+// that a client sent to its reflector does come back to it, with an
+// ORIGINATOR_ID by which the client knows it (RFC 4456 section 8). To leave
+// the client out would cost every reflector an encoding per client.
 
 // groupKey is all that decides what a peer is sent.
 type groupKey struct {
@@ -22,20 +23,25 @@ type groupKey struct {
 	peerAS   uint32 // eBGP only
 	as4      bool
 	families familySet
+	addPath  familySet // is sent several paths per prefix (RFC 7911)
+	limit    int       // how many at most
+	client   bool      // of this route reflector
+	cluster  uint32    // of this route reflector; iBGP only
 	nh4, nh6 netip.Addr
 	mode     NextHopMode
 	exportID string
-	alone    uint32 // peer number when its policy has no ID and cannot be shared
+	alone    uint16 // peer number when its policy has no ID and cannot be shared
 }
 
 // group is an Adj-RIB-Out and its readers.
 type group struct {
 	key     groupKey
 	export  Policy
-	out     bart.Table[*attrs] // holds a reference to each
+	out     adjOut
 	members []*peer
 	pack    packer
-	delta   []netip.Prefix
+	delta   []pathRef
+	freed   []*attrs
 	cache   map[cacheKey]*attrs // transformed sets of the current batch, not referenced
 
 	dump      [familySetSize][]chunk // the whole table encoded, for peers that come up together
@@ -46,8 +52,9 @@ type group struct {
 const familySetSize = 3
 
 type cacheKey struct {
-	a    *attrs
-	kind uint8 // own, from eBGP, from iBGP
+	a      *attrs
+	kind   uint8  // own, from eBGP, from iBGP
+	origin uint32 // ORIGINATOR_ID that is added
 }
 
 // groupKeyOf derives the key for an established peer.
@@ -58,6 +65,11 @@ func (s *Speaker) groupKeyOf(p *peer) groupKey {
 	}
 	if p.ebgp {
 		k.peerAS = p.cfg.ASN
+	} else {
+		k.client, k.cluster = p.cfg.Client, id32(s.cfg.ClusterID)
+	}
+	if k.addPath = p.est.sendPaths; k.addPath != (familySet{}) {
+		k.limit = p.cfg.AddPathSend
 	}
 	if p.cfg.Export != nil && p.cfg.ExportID == "" {
 		k.alone = p.slot
@@ -70,11 +82,14 @@ func (s *Speaker) join(p *peer) {
 	k := s.groupKeyOf(p)
 	g := s.groups[k]
 	if g == nil {
-		g = &group{key: k, export: p.cfg.Export, pack: packer{as4: k.as4}}
+		g = &group{key: k, export: p.cfg.Export, out: adjOut{addPath: k.addPath}}
+		g.pack = g.packer()
 		s.groups[k] = g
+		var want []sentPath
 		for prefix, head := range s.rib.table.All() {
-			if a, _ := s.exportRoute(g, prefix, head); a != nil {
-				g.out.Insert(prefix, a)
+			want = s.desired(want[:0], g, prefix, head)
+			for _, w := range want {
+				g.out.put(pathRef{prefix, w.id}, w.a)
 			}
 		}
 		g.cache = nil
@@ -102,7 +117,7 @@ func (s *Speaker) free(g *group) {
 	if len(g.members) > 0 {
 		return
 	}
-	for _, a := range g.out.All() {
+	for _, a := range g.out.all() {
 		s.rib.attrs.release(a)
 	}
 	delete(s.groups, g.key)
@@ -117,14 +132,14 @@ func (s *Speaker) regroup(p *peer) {
 	}
 	s.detach(p)
 	s.join(p)
-	for prefix, a := range old.out.All() {
-		if b, ok := p.group.out.Get(prefix); !ok || a != b {
-			p.dirty[prefix] = struct{}{}
+	for ref, a := range old.out.all() {
+		if p.group.out.get(ref) != a {
+			p.dirty[ref] = struct{}{}
 		}
 	}
-	for prefix := range p.group.out.All() {
-		if _, ok := old.out.Get(prefix); !ok {
-			p.dirty[prefix] = struct{}{}
+	for ref := range p.group.out.all() {
+		if old.out.get(ref) == nil {
+			p.dirty[ref] = struct{}{}
 		}
 	}
 	s.free(old)
@@ -140,57 +155,74 @@ func (s *Speaker) reexport(g *group) {
 	s.update(g, all)
 }
 
-// touch remembers that the selection of a prefix changed.
-func (s *Speaker) touch(prefix netip.Prefix) {
-	s.changed = append(s.changed, prefix)
-	s.pending[prefix] = struct{}{}
+// packer returns an empty packer for the group's members.
+func (g *group) packer() packer { return packer{as4: g.key.as4, addPath: g.key.addPath} }
+
+// touch remembers what an operation did to a prefix.
+func (s *Speaker) touch(prefix netip.Prefix, c change) {
+	switch c {
+	case selectionChanged:
+		s.changed = append(s.changed, prefix)
+		s.pending[prefix] = struct{}{}
+	case pathsChanged:
+		s.paths = append(s.paths, prefix)
+	}
 }
 
 // flush brings every group up to date with the prefixes touched since the
 // last call. The loop calls it after each batch of input.
 func (s *Speaker) flush() {
-	if len(s.changed) > 0 {
+	if len(s.changed)+len(s.paths) > 0 {
 		for _, g := range s.groups {
 			s.update(g, s.changed)
+			if g.key.addPath != (familySet{}) {
+				s.update(g, s.paths)
+			}
 		}
-		s.changed = s.changed[:0]
-		if cap(s.changed) > 1<<16 {
-			s.changed = nil
-		}
+		s.changed, s.paths = emptied(s.changed), emptied(s.paths)
 	}
 	s.rib.hops.answer()
 	s.answerBest()
 }
 
+// emptied is a list for the next batch, without holding on to a huge one.
+func emptied[T any](list []T) []T {
+	if cap(list) > 1<<16 {
+		return nil
+	}
+	return list[:0]
+}
+
 // update recomputes the given prefixes of a group, encodes the difference
 // once and queues it to every member.
 func (s *Speaker) update(g *group, prefixes []netip.Prefix) {
-	g.delta = g.delta[:0]
-	var freed []*attrs
+	var want []sentPath
 	for _, prefix := range prefixes {
 		head, _ := s.rib.table.Get(prefix)
-		a, _ := s.exportRoute(g, prefix, head)
-		old, had := g.out.Get(prefix)
-		if a == old {
-			s.rib.attrs.release(a)
+		want = s.desired(want[:0], g, prefix, head)
+		if !g.key.addPath[familyOf(prefix.Addr())] {
+			var a *attrs
+			if len(want) > 0 {
+				a = want[0].a
+			}
+			s.replace(g, pathRef{prefix: prefix}, a)
 			continue
 		}
-		if a != nil {
-			g.out.Insert(prefix, a)
-		} else {
-			g.out.Delete(prefix)
+		for _, old := range slices.Clone(g.out.sent(prefix)) {
+			if !slices.ContainsFunc(want, func(w sentPath) bool { return w.id == old.id }) {
+				s.replace(g, pathRef{prefix, old.id}, nil)
+			}
 		}
-		if had {
-			freed = append(freed, old)
+		for _, w := range want {
+			s.replace(g, pathRef{prefix, w.id}, w.a)
 		}
-		g.delta = append(g.delta, prefix)
-		g.pack.add(prefix, a)
 	}
 	g.cache = nil
 	chunks := g.pack.finish()
-	for _, a := range freed { // only now: the packer knows sets by address
+	for _, a := range g.freed { // only now: the packer knows sets by address
 		s.rib.attrs.release(a)
 	}
+	g.freed = emptied(g.freed)
 	if len(g.delta) == 0 {
 		return
 	}
@@ -198,17 +230,52 @@ func (s *Speaker) update(g *group, prefixes []netip.Prefix) {
 	for _, p := range g.members {
 		s.push(p, chunks, g.delta)
 	}
-	if cap(g.delta) > 1<<16 {
-		g.delta = nil
+	g.delta = emptied(g.delta)
+}
+
+// replace puts one path into the group's Adj-RIB-Out and encodes what differs.
+// It takes over the reference to a, which is nil for a path that goes.
+func (s *Speaker) replace(g *group, ref pathRef, a *attrs) {
+	old := g.out.get(ref)
+	if a == old {
+		s.rib.attrs.release(a)
+		return
 	}
+	g.out.put(ref, a)
+	if old != nil {
+		g.freed = append(g.freed, old)
+	}
+	g.delta = append(g.delta, ref)
+	g.pack.add(ref, a)
+}
+
+// desired appends what the group's members are to be told of a prefix, with a
+// reference to each set for the caller: nothing, the best path, or, with
+// ADD-PATH, the best ones up to the limit.
+func (s *Speaker) desired(dst []sentPath, g *group, prefix netip.Prefix, head *path) []sentPath {
+	if !g.key.addPath[familyOf(prefix.Addr())] {
+		if a, _ := s.exportRoute(g, prefix, best(head)); a != nil {
+			dst = append(dst, sentPath{0, a})
+		}
+		return dst
+	}
+	s.ranked = s.rib.preferred(s.ranked[:0], head, g.key.limit)
+	for _, p := range s.ranked {
+		if len(dst) == g.key.limit {
+			break
+		}
+		if a, _ := s.exportRoute(g, prefix, p); a != nil {
+			dst = append(dst, sentPath{s.rib.ids.of(p), a})
+		}
+	}
+	return dst
 }
 
 // exportRoute returns the attributes with which the group's members are told
-// of a prefix, with a reference for the caller; nil and the reason when they
-// are not. The reasons are constants or the policy's own words, so that they
-// cost nothing where nobody asks.
-func (s *Speaker) exportRoute(g *group, prefix netip.Prefix, head *path) (*attrs, string) {
-	b := best(head)
+// of a path, with a reference for the caller; nil and the reason when they are
+// not. The reasons are constants or the policy's own words, so that they cost
+// nothing where nobody asks.
+func (s *Speaker) exportRoute(g *group, prefix netip.Prefix, b *path) (*attrs, string) {
 	f := familyOf(prefix.Addr())
 	switch {
 	case b == nil:
@@ -221,8 +288,12 @@ func (s *Speaker) exportRoute(g *group, prefix netip.Prefix, head *path) (*attrs
 	src := s.rib.sources[b.peer]
 	own := b.peer == 0
 	a := b.out
-	if !own && !g.key.ebgp && !src.ebgp {
+	reflected := !own && !g.key.ebgp && !src.ebgp
+	switch {
+	case reflected && g.key.cluster == 0:
 		return nil, "learned over iBGP, and the peer is iBGP, too (RFC 4271 section 9.2)"
+	case reflected && !src.client && !g.key.client:
+		return nil, "learned over iBGP, and neither its peer nor this one is a client (RFC 4456 section 6)"
 	}
 	for _, c := range a.comms {
 		switch {
@@ -237,20 +308,21 @@ func (s *Speaker) exportRoute(g *group, prefix netip.Prefix, head *path) (*attrs
 	if g.key.ebgp && a.hasAS(g.key.peerAS) {
 		return nil, "the peer's AS is in the path"
 	}
-	kind := uint8(0)
+	ck := cacheKey{a: a, kind: uint8(f) << 4}
 	switch {
 	case own:
-		kind = 0
 	case src.ebgp:
-		kind = 1
+		ck.kind |= 1
 	default:
-		kind = 2
+		ck.kind |= 2
+		if reflected && !a.hasOriginator {
+			ck.origin = src.id
+		}
 	}
 	if g.export == nil {
-		ck := cacheKey{a, kind | uint8(f)<<4}
 		out, ok := g.cache[ck]
 		if !ok {
-			out = s.outgoing(g, f, a, own, src.ebgp, false)
+			out = s.outgoing(g, f, a, src, own, false)
 			if g.cache == nil {
 				g.cache = make(map[cacheKey]*attrs)
 			}
@@ -294,7 +366,7 @@ func (s *Speaker) exportRoute(g *group, prefix netip.Prefix, head *path) (*attrs
 	if own && !chosen {
 		r.NextHop, out.NextHop = netip.Addr{}, netip.Addr{}
 	}
-	res := s.outgoing(g, f, changedBy(pre, r, out), own, src.ebgp, chosen)
+	res := s.outgoing(g, f, changedBy(pre, r, out), src, own, chosen)
 	if res == nil {
 		return nil, noNextHop(res)
 	}
@@ -318,11 +390,12 @@ func (g *group) self(f family) netip.Addr {
 }
 
 // outgoing makes the changes that the session type asks for: RFC 4271
-// sections 5.1 and 9.2. nextHopChosen says that policy set the next hop.
-func (s *Speaker) outgoing(g *group, f family, a *attrs, own, fromEBGP, nextHopChosen bool) *attrs {
+// sections 5.1 and 9.2, and for what is reflected RFC 4456 sections 8 and 10.
+// nextHopChosen says that policy set the next hop.
+func (s *Speaker) outgoing(g *group, f family, a *attrs, src *source, own, nextHopChosen bool) *attrs {
 	c := a.clone()
 	keep := nextHopChosen || !own && (g.key.mode == NextHopKeep ||
-		g.key.mode == NextHopAuto && !g.key.ebgp && !fromEBGP)
+		g.key.mode == NextHopAuto && !g.key.ebgp && !src.ebgp)
 	if !keep {
 		c.nextHop = g.self(f)
 	}
@@ -331,6 +404,12 @@ func (s *Speaker) outgoing(g *group, f family, a *attrs, own, fromEBGP, nextHopC
 	}
 	if !g.key.ebgp {
 		c.localPref, c.hasLocalPref = a.lp(), true
+		if !own && !src.ebgp {
+			if !c.hasOriginator {
+				c.originator, c.hasOriginator = src.id, true
+			}
+			c.clusters = append([]uint32{g.key.cluster}, a.clusters...)
+		}
 		return c
 	}
 	c.localPref, c.hasLocalPref = 0, false
@@ -355,15 +434,12 @@ func (g *group) table(fs familySet) []chunk {
 		i = 1
 	}
 	if !g.dumpValid[i] {
-		pack := packer{as4: g.key.as4}
-		if fs[v4] {
-			for prefix, a := range g.out.All4() {
-				pack.add(prefix, a)
-			}
-		}
-		if fs[v6] {
-			for prefix, a := range g.out.All6() {
-				pack.add(prefix, a)
+		pack := g.packer()
+		for f := range numFamilies {
+			if fs[f] {
+				for ref, a := range g.out.family(f) {
+					pack.add(ref, a)
+				}
 			}
 		}
 		g.dump[i], g.dumpValid[i] = pack.finish(), true

@@ -62,22 +62,17 @@ func (s *Speaker) retain(p *peer, c *conn, keep bool) {
 	for f := range numFamilies {
 		p.retained[f] = keep && wait > 0 && c.open.gr && c.open.grFamilies[f] && c.families[f]
 	}
-	for _, prefix := range s.rib.of(p.slot, nil) {
-		changed := false
-		if p.retained[familyOf(prefix.Addr())] {
+	for _, ref := range s.rib.of(p.slot, nil) {
+		if p.retained[familyOf(ref.prefix.Addr())] {
 			// Stale twice: RFC 4724 section 4.2, a second restart before
 			// End-of-RIB drops what the first one left.
-			gone := false
-			changed = s.rib.edit(prefix, p.slot, func(q *path) bool {
-				gone = q.flags&pathStale != 0
+			s.touch(ref.prefix, s.rib.edit(ref, p.slot, func(q *path) bool {
+				gone := q.flags&pathStale != 0
 				q.flags |= pathStale
 				return !gone
-			})
+			}))
 		} else {
-			changed = s.rib.remove(prefix, p.slot)
-		}
-		if changed {
-			s.touch(prefix)
+			s.touch(ref.prefix, s.rib.remove(ref, p.slot))
 		}
 	}
 	p.stale.stop()
@@ -115,12 +110,10 @@ func (s *Speaker) sweep(p *peer, f family) {
 	if s.rib.sources[p.slot].stale[f] == 0 {
 		return
 	}
-	for _, prefix := range s.rib.of(p.slot, func(prefix netip.Prefix, q *path) bool {
+	for _, ref := range s.rib.of(p.slot, func(prefix netip.Prefix, q *path) bool {
 		return q.flags&pathStale != 0 && familyOf(prefix.Addr()) == f
 	}) {
-		if s.rib.remove(prefix, p.slot) {
-			s.touch(prefix)
-		}
+		s.touch(ref.prefix, s.rib.remove(ref, p.slot))
 	}
 }
 

@@ -2,8 +2,6 @@
 
 package bgp
 
-import "net/netip"
-
 // ingest brings a decoded UPDATE into the table: RFC 4271 section 9.
 // Withdrawals come first: a prefix in both lists is announced.
 func (s *Speaker) ingest(c *conn, u *update) {
@@ -11,10 +9,8 @@ func (s *Speaker) ingest(c *conn, u *update) {
 	if u.problem != "" {
 		s.log.Warn("malformed UPDATE treated as withdrawal", "peer", p.cfg.Name, "address", p.cfg.Addr, "problem", u.problem)
 	}
-	for _, prefix := range u.withdrawn {
-		if s.rib.remove(prefix, p.slot) {
-			s.touch(prefix)
-		}
+	for _, ref := range u.withdrawn {
+		s.touch(ref.prefix, s.rib.remove(ref, p.slot))
 	}
 	s.announce(c, u.reach, u.attrs)
 	s.announce(c, u.mpReach, u.mpAttrs)
@@ -26,12 +22,12 @@ func (s *Speaker) ingest(c *conn, u *update) {
 }
 
 // announce stores prefixes with one set of attributes.
-func (s *Speaker) announce(c *conn, prefixes []netip.Prefix, a *attrs) {
+func (s *Speaker) announce(c *conn, routes []pathRef, a *attrs) {
 	p := c.p
-	if len(prefixes) == 0 {
+	if len(routes) == 0 {
 		return
 	}
-	if !c.families[familyOf(prefixes[0].Addr())] {
+	if !c.families[familyOf(routes[0].prefix.Addr())] {
 		return // not negotiated: RFC 4760 section 6 lets us ignore them
 	}
 	if a != c.lastDecoded || c.lastInterned == nil {
@@ -39,35 +35,25 @@ func (s *Speaker) announce(c *conn, prefixes []netip.Prefix, a *attrs) {
 		c.lastDecoded, c.lastInterned = a, s.rib.attrs.intern(a)
 	}
 	in := c.lastInterned
-	for _, prefix := range prefixes {
+	for _, ref := range routes {
 		in.refs++
-		out, _ := s.importRoute(p, prefix, in)
-		if s.rib.set(prefix, p.slot, in, out) {
-			s.touch(prefix)
-		}
+		out, _ := s.importRoute(p, ref.prefix, in)
+		s.touch(ref.prefix, s.rib.set(ref, p.slot, in, out))
 	}
 }
 
 // rejudge filters everything a peer sent again, after its import policy or
 // our own addresses changed.
 func (s *Speaker) rejudge(p *peer) {
-	for _, prefix := range s.rib.of(p.slot, nil) {
-		var in *attrs
-		stale := false
-		head, _ := s.rib.table.Get(prefix)
-		for q := head; q != nil; q = q.next {
-			if q.peer == p.slot {
-				in, stale = q.in, q.flags&pathStale != 0
-			}
-		}
+	for _, ref := range s.rib.of(p.slot, nil) {
+		head, _ := s.rib.table.Get(ref.prefix)
+		q := find(head, p.slot, ref.id)
+		in, stale := q.in, q.flags&pathStale != 0
 		in.refs++
-		out, _ := s.importRoute(p, prefix, in)
-		changed := s.rib.set(prefix, p.slot, in, out)
-		if stale && s.rib.edit(prefix, p.slot, s.markStale) {
-			changed = true
-		}
-		if changed {
-			s.touch(prefix)
+		out, _ := s.importRoute(p, ref.prefix, in)
+		s.touch(ref.prefix, s.rib.set(ref, p.slot, in, out))
+		if stale {
+			s.touch(ref.prefix, s.rib.edit(ref, p.slot, s.markStale))
 		}
 	}
 }
@@ -75,13 +61,13 @@ func (s *Speaker) rejudge(p *peer) {
 // push queues encoded changes to a member of a group, or only remembers the
 // prefixes when the peer is behind: what changes twice meanwhile is sent
 // once.
-func (s *Speaker) push(p *peer, chunks []chunk, prefixes []netip.Prefix) {
+func (s *Speaker) push(p *peer, chunks []chunk, delta []pathRef) {
 	if len(p.backlog) == 0 && len(p.dirty) == 0 && !p.est.backlogged() {
 		p.est.send(chunks...)
 		return
 	}
-	for _, prefix := range prefixes {
-		p.dirty[prefix] = struct{}{}
+	for _, ref := range delta {
+		p.dirty[ref] = struct{}{}
 	}
 	s.pump(p)
 }
@@ -109,19 +95,18 @@ func (s *Speaker) pump(p *peer) {
 		if c.backlogged() {
 			return
 		}
-		pack := packer{as4: p.group.key.as4}
+		pack := p.group.packer()
 		n := 0
-		for prefix := range p.dirty {
-			a, _ := p.group.out.Get(prefix)
-			pack.add(prefix, a)
-			delete(p.dirty, prefix)
+		for ref := range p.dirty {
+			pack.add(ref, p.group.out.get(ref))
+			delete(p.dirty, ref)
 			if n++; n == dirtyBatch {
 				break
 			}
 		}
 		c.send(pack.finish()...)
 		if len(p.dirty) == 0 {
-			p.dirty = make(map[netip.Prefix]struct{}) // a map never shrinks
+			p.dirty = make(map[pathRef]struct{}) // a map never shrinks
 		}
 	}
 	if p.refresh != (familySet{}) {

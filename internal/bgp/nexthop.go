@@ -161,11 +161,9 @@ func (s *Speaker) setNextHops(states []NextHop) {
 func (s *Speaker) redecide(prefix netip.Prefix, head *path) {
 	r := &s.rib
 	r.before = selection(r.before[:0], head)
-	r.decide(head)
-	// A path whose cost changed may be as it was in all that selection compares.
-	if r.differs(head) {
-		s.touch(prefix)
-	}
+	// A path whose cost changed may be as it was in all that selection compares;
+	// whoever is sent several paths may be concerned nevertheless.
+	s.touch(prefix, max(pathsChanged, r.reselect(head)))
 }
 
 // NextHops waits until next hops have come into use or have gone out of it, and

@@ -78,10 +78,13 @@ type openParams struct {
 	restarting  bool          // R bit
 	forwarding  bool          // F bit of every family
 	restartTime time.Duration // 0: graceful restart is not offered
+
+	addPathReceive, addPathSend bool
 }
 
 // marshal encodes the OPEN: multiprotocol (RFC 4760), route refresh
-// (RFC 2918), four-octet AS (RFC 6793), graceful restart (RFC 4724).
+// (RFC 2918), four-octet AS (RFC 6793), graceful restart (RFC 4724), ADD-PATH
+// (RFC 7911).
 func (p openParams) marshal() ([]byte, error) {
 	var caps []wire.ParameterCapabilityInterface
 	var tuples []*wire.CapGracefulRestartTuple
@@ -94,6 +97,22 @@ func (p openParams) marshal() ([]byte, error) {
 	caps = append(caps, wire.NewCapRouteRefresh(), wire.NewCapFourOctetASNumber(p.asn))
 	if secs := min(int(p.restartTime/time.Second), 4095); secs > 0 {
 		caps = append(caps, wire.NewCapGracefulRestart(p.restarting, false, uint16(secs), tuples))
+	}
+	mode := wire.BGPAddPathMode(0)
+	if p.addPathReceive {
+		mode |= wire.BGP_ADD_PATH_RECEIVE
+	}
+	if p.addPathSend {
+		mode |= wire.BGP_ADD_PATH_SEND
+	}
+	if mode != 0 {
+		var tuples []*wire.CapAddPathTuple
+		for f := range numFamilies {
+			if p.families[f] {
+				tuples = append(tuples, wire.NewCapAddPathTuple(f.wire(), mode))
+			}
+		}
+		caps = append(caps, wire.NewCapAddPath(tuples))
 	}
 	as2 := uint16(asTrans)
 	if p.asn < 1<<16 {
@@ -121,6 +140,9 @@ type openMessage struct {
 	grTime       time.Duration
 	grFamilies   familySet // families in the capability
 	grForward    familySet // with the F bit
+
+	addPathSend    familySet // the peer is able to send several paths
+	addPathReceive familySet // and to receive them
 }
 
 // decodeOpen reads the body of an OPEN. The structure of parameters and
@@ -226,6 +248,14 @@ func (m *openMessage) capabilities(b []byte, multiprotocol *bool) bool {
 				if f, ok := familyFrom(t.AFI, t.SAFI); ok {
 					m.grFamilies[f] = true
 					m.grForward[f] = t.Flags&0x80 != 0
+				}
+			}
+		case *wire.CapAddPath:
+			for _, t := range c.Tuples {
+				f, ok := familyFrom(t.Family.Afi(), t.Family.Safi())
+				if ok && t.Mode >= wire.BGP_ADD_PATH_RECEIVE && t.Mode <= wire.BGP_ADD_PATH_BOTH { // others are ignored, section 4
+					m.addPathReceive[f] = t.Mode&wire.BGP_ADD_PATH_RECEIVE != 0
+					m.addPathSend[f] = t.Mode&wire.BGP_ADD_PATH_SEND != 0
 				}
 			}
 		}

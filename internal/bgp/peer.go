@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"net/netip"
 	"slices"
 	"time"
 )
@@ -18,7 +17,7 @@ import (
 type peer struct {
 	s       *Speaker
 	cfg     PeerConfig
-	slot    uint32 // in rib.sources
+	slot    uint16 // in rib.sources
 	localAS uint32
 	ebgp    bool
 
@@ -46,7 +45,7 @@ type peer struct {
 	// Export.
 	group   *group
 	backlog []chunk // shared table dump, not yet queued
-	dirty   map[netip.Prefix]struct{}
+	dirty   map[pathRef]struct{}
 	refresh familySet // ROUTE-REFRESH to be answered
 	oweEOR  familySet
 	settled timer // a peer without graceful restart counts as converged a little after the start
@@ -256,6 +255,7 @@ func (s *Speaker) sendOpen(c *conn) error {
 	p := c.p
 	b, err := openParams{
 		asn: p.localAS, id: s.cfg.RouterID, hold: p.hold(), families: s.families(),
+		addPathReceive: p.cfg.AddPathReceive, addPathSend: p.cfg.AddPathSend > 0,
 		restarting:  s.opt.Restarting && !p.hadUp && s.restartLeft() > 0,
 		forwarding:  s.opt.Restarting || p.hadUp,
 		restartTime: s.restartTime(),
@@ -283,6 +283,7 @@ func (s *Speaker) negotiate(c *conn) {
 	}
 	for f := range numFamilies {
 		c.families[f] = s.families()[f] && c.open.families[f]
+		c.sendPaths[f] = p.cfg.AddPathSend > 0 && c.families[f] && c.open.addPathReceive[f]
 	}
 	c.send(chunk{keepaliveMessage(), 1})
 	sendHold := c.hold * 3 / 2
@@ -330,13 +331,16 @@ func (s *Speaker) up(c *conn) {
 		}
 	}
 	src := s.rib.sources[p.slot]
-	src.id = id32(c.open.id)
+	if id := id32(c.open.id); src.id != id {
+		s.sweepAll(p) // another speaker's routes; the decision counted on the identifier
+		src.id = id
+	}
 	p.lastErr, p.losses = "", 0
 	p.transitions++
 	p.gotEOR = familySet{}
 	s.resume(p)
 	p.hadUp = true
-	p.dirty = make(map[netip.Prefix]struct{})
+	p.dirty = make(map[pathRef]struct{})
 	p.oweEOR = c.families
 	s.join(p)
 	p.backlog = slices.Clone(p.group.table(c.families))
@@ -503,7 +507,7 @@ func (s *Speaker) start(p *peer, nc net.Conn, dialled bool) {
 	c := &conn{
 		p: p, dialled: dialled, state: Active, nc: nc, s: s, ebgp: p.ebgp,
 		wake: make(chan struct{}, 1), readDone: make(chan struct{}),
-		sendHold: s.opt.OpenTimeout,
+		sendHold: s.opt.OpenTimeout, takePaths: p.cfg.AddPathReceive,
 	}
 	if dialled {
 		c.state = Connect

@@ -43,6 +43,9 @@ func (s *Speaker) judge(p *peer, prefix netip.Prefix, a *attrs) string {
 	if a.hasOriginator && a.originator == id32(s.cfg.RouterID) {
 		return "ORIGINATOR_ID is this node" // RFC 4456 section 8
 	}
+	if s.cfg.ClusterID.IsValid() && slices.Contains(a.clusters, id32(s.cfg.ClusterID)) {
+		return "our own cluster is in CLUSTER_LIST" // RFC 4456 section 8
+	}
 	return ""
 }
 

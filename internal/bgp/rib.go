@@ -11,15 +11,26 @@ import (
 
 // path is one route to a prefix from one peer: the entry of Adj-RIB-In and,
 // when out is set, a candidate of the decision process. There is exactly one
-// per (prefix, peer); those of a prefix form a list in order of arrival.
+// per (prefix, peer), or per (prefix, peer, path identifier) where the peer
+// sends ADD-PATH (RFC 7911); those of a prefix form a list in order of arrival.
 // 32 octets on a 64-bit machine.
 type path struct {
 	next  *path
 	in    *attrs // as received; what the node originates has none
 	out   *attrs // as accepted by import policy; nil: rejected
-	peer  uint32 // index in rib.sources; 0 is the node itself
+	id    uint32 // path identifier that the peer gave; 0 without ADD-PATH
+	peer  uint16 // index in rib.sources; 0 is the node itself
 	flags uint8
 }
+
+// pathRef names a path of one peer, or one that is sent to peers.
+type pathRef struct {
+	prefix netip.Prefix
+	id     uint32 // path identifier; 0 without ADD-PATH
+}
+
+// maxPeers bounds the index of a source.
+const maxPeers = 1<<16 - 1
 
 const (
 	pathStale uint8 = 1 << iota // kept over a restart of the peer (RFC 4724)
@@ -32,6 +43,7 @@ const (
 type source struct {
 	used     bool
 	ebgp     bool
+	client   bool   // of this route reflector (RFC 4456)
 	id       uint32 // BGP identifier
 	addr     netip.Addr
 	received [numFamilies]int
@@ -57,14 +69,25 @@ type rib struct {
 	attrs   attrTable
 	hops    hopTable
 	sources []*source
+	ids     pathIDs
 
 	before, after []selected // scratch
 	cand          []*path    // scratch of decide
 }
 
+// change is what an operation on the table did to a prefix.
+type change uint8
+
+const (
+	unchanged        change = iota
+	pathsChanged            // a path that could be selected: of interest to peers that are sent several
+	selectionChanged        // the best path or its equals
+)
+
 // selected is one member of the selection, for comparing before and after.
 type selected struct {
-	peer uint32
+	peer uint16
+	id   uint32
 	out  *attrs
 	best bool
 }
@@ -72,48 +95,54 @@ type selected struct {
 func selection(dst []selected, head *path) []selected {
 	for p := head; p != nil; p = p.next {
 		if p.flags&pathMulti != 0 {
-			dst = append(dst, selected{p.peer, p.out, p.flags&pathBest != 0})
+			dst = append(dst, selected{p.peer, p.id, p.out, p.flags&pathBest != 0})
 		}
 	}
 	return dst
 }
 
-// set stores the path of peer to prefix, replacing the one there. It takes
-// over the caller's references to in and out. It reports whether the
-// selection changed.
-func (r *rib) set(prefix netip.Prefix, peer uint32, in, out *attrs) (changed bool) {
-	f := familyOf(prefix.Addr())
+// set stores a path of peer, replacing the one there. It takes over the
+// caller's references to in and out.
+func (r *rib) set(ref pathRef, peer uint16, in, out *attrs) (changed change) {
+	f := familyOf(ref.prefix.Addr())
 	src := r.sources[peer]
 	r.hops.take(out)
-	out.await(prefix)
-	r.table.Modify(prefix, func(head *path, _ bool) (*path, bool) {
+	out.await(ref.prefix)
+	r.table.Modify(ref.prefix, func(head *path, _ bool) (*path, bool) {
 		if head == nil { // by far the most frequent case
-			p := &path{in: in, out: out, peer: peer}
+			p := &path{in: in, out: out, peer: peer, id: ref.id}
+			r.ids.take(p)
 			if out != nil && out.usable() {
 				p.flags = pathBest | pathMulti
-				changed = true
+				changed = selectionChanged
 			}
 			src.count(p, f, 1)
 			return p, false
 		}
 		p, last := head, head
-		for ; p != nil && p.peer != peer; p = p.next {
+		for ; p != nil && (p.peer != peer || p.id != ref.id); p = p.next {
 			last = p
 		}
 		r.before = selection(r.before[:0], head)
 		var oldIn, oldOut *attrs
 		if p == nil {
-			p = &path{peer: peer}
+			p = &path{peer: peer, id: ref.id}
+			r.ids.take(p)
 			last.next = p
 		} else {
 			src.count(p, f, -1)
 			oldIn, oldOut = p.in, p.out
-			p.flags &^= pathStale
+			if p.flags&pathStale != 0 {
+				p.flags &^= pathStale
+				changed = pathsChanged
+			}
 		}
 		p.in, p.out = in, out
 		src.count(p, f, 1)
-		r.decide(head)
-		changed = r.differs(head)
+		if out != oldOut {
+			changed = pathsChanged
+		}
+		changed = max(changed, r.reselect(head))
 		r.attrs.release(oldIn)
 		r.attrs.release(oldOut)
 		return head, false
@@ -121,23 +150,21 @@ func (r *rib) set(prefix netip.Prefix, peer uint32, in, out *attrs) (changed boo
 	return changed
 }
 
-// remove deletes the path of peer to prefix and reports whether the selection
-// changed.
-func (r *rib) remove(prefix netip.Prefix, peer uint32) (changed bool) {
-	return r.edit(prefix, peer, func(*path) bool { return false })
+// remove deletes a path of peer.
+func (r *rib) remove(ref pathRef, peer uint16) change {
+	return r.edit(ref, peer, func(*path) bool { return false })
 }
 
-// edit calls fn with the path of peer to prefix, if there is one, and removes
-// it when fn returns false. fn may change the stale flag only. It reports
-// whether the selection changed.
-func (r *rib) edit(prefix netip.Prefix, peer uint32, fn func(*path) (keep bool)) (changed bool) {
-	f := familyOf(prefix.Addr())
-	r.table.Modify(prefix, func(head *path, ok bool) (*path, bool) {
+// edit calls fn with a path of peer, if there is such a one, and removes it
+// when fn returns false. fn may change the stale flag only.
+func (r *rib) edit(ref pathRef, peer uint16, fn func(*path) (keep bool)) (changed change) {
+	f := familyOf(ref.prefix.Addr())
+	r.table.Modify(ref.prefix, func(head *path, ok bool) (*path, bool) {
 		if !ok {
 			return nil, true
 		}
 		link := &head
-		for *link != nil && (*link).peer != peer {
+		for *link != nil && ((*link).peer != peer || (*link).id != ref.id) {
 			link = &(*link).next
 		}
 		p := *link
@@ -152,9 +179,12 @@ func (r *rib) edit(prefix netip.Prefix, peer uint32, fn func(*path) (keep bool))
 		} else {
 			*link = p.next
 		}
-		r.decide(head)
-		changed = r.differs(head)
+		if p.out != nil {
+			changed = pathsChanged
+		}
+		changed = max(changed, r.reselect(head))
 		if !keep {
+			r.ids.give(p)
 			r.attrs.release(p.in)
 			r.attrs.release(p.out)
 		}
@@ -163,27 +193,38 @@ func (r *rib) edit(prefix netip.Prefix, peer uint32, fn func(*path) (keep bool))
 	return changed
 }
 
-// differs compares the selection of head with r.before.
-func (r *rib) differs(head *path) bool {
+// reselect decides anew and compares with r.before.
+func (r *rib) reselect(head *path) change {
+	r.decide(head)
 	r.after = selection(r.after[:0], head)
-	return !slices.Equal(r.before, r.after)
+	if slices.Equal(r.before, r.after) {
+		return unchanged
+	}
+	return selectionChanged
 }
 
-// of collects the prefixes for which peer has a path that want accepts; a nil want accepts all. The
+// of collects the paths of peer that want accepts; a nil want accepts all. The
 // caller changes the table afterwards: it must not change while walked.
-func (r *rib) of(peer uint32, want func(netip.Prefix, *path) bool) []netip.Prefix {
-	var out []netip.Prefix
+func (r *rib) of(peer uint16, want func(netip.Prefix, *path) bool) []pathRef {
+	var out []pathRef
 	for prefix, head := range r.table.All() {
 		for p := head; p != nil; p = p.next {
-			if p.peer == peer {
-				if want == nil || want(prefix, p) {
-					out = append(out, prefix)
-				}
-				break
+			if p.peer == peer && (want == nil || want(prefix, p)) {
+				out = append(out, pathRef{prefix, p.id})
 			}
 		}
 	}
 	return out
+}
+
+// find returns a path of a list.
+func find(head *path, peer uint16, id uint32) *path {
+	for p := head; p != nil; p = p.next {
+		if p.peer == peer && p.id == id {
+			return p
+		}
+	}
+	return nil
 }
 
 // best returns the best path of a list, nil if there is none.

@@ -21,21 +21,23 @@ type conn struct {
 	dead    bool
 	open    *openMessage // what the peer sent
 
-	hold     time.Duration // negotiated; 0: no hold timer
-	families familySet     // negotiated
-	timer    timer         // open timer, then hold timer
-	since    time.Time     // Established
+	hold      time.Duration // negotiated; 0: no hold timer
+	families  familySet     // negotiated
+	sendPaths familySet     // of these, those with ADD-PATH towards the peer
+	timer     timer         // open timer, then hold timer
+	since     time.Time     // Established
 
 	lastDecoded, lastInterned *attrs // the second with a reference
 
-	nc       net.Conn
-	s        *Speaker
-	ebgp     bool
-	lastRecv atomic.Int64 // nanoseconds since s.epoch
-	busy     atomic.Bool  // the reader waits for the loop: the peer is alive
-	msgsIn   atomic.Uint64
-	msgsOut  atomic.Uint64
-	readDone chan struct{}
+	nc        net.Conn
+	s         *Speaker
+	ebgp      bool
+	takePaths bool         // we offer to receive ADD-PATH
+	lastRecv  atomic.Int64 // nanoseconds since s.epoch
+	busy      atomic.Bool  // the reader waits for the loop: the peer is alive
+	msgsIn    atomic.Uint64
+	msgsOut   atomic.Uint64
+	readDone  chan struct{}
 
 	mu        sync.Mutex // guards the rest
 	queue     []chunk
@@ -112,6 +114,9 @@ func (c *conn) read() {
 			m.open, m.note = decodeOpen(body)
 			if m.open != nil {
 				dec.as4 = m.open.as4 // we always offer it
+				if c.takePaths {
+					dec.addPath = m.open.addPathSend
+				}
 			}
 		case msgUpdate:
 			m.update = c.s.updates.Get().(*update)

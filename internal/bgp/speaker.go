@@ -69,7 +69,9 @@ type Speaker struct {
 	rib        rib
 	own        map[netip.Addr]bool // addresses that cannot be a next hop of others
 	groups     map[groupKey]*group
-	changed    []netip.Prefix
+	changed    []netip.Prefix            // whose selection changed since the last flush
+	paths      []netip.Prefix            // of which only paths beside the selection did
+	ranked     []*path                   // scratch of desired
 	pending    map[netip.Prefix]struct{} // not yet handed out by NextBest
 	waiting    []chan<- []Best
 	originated bool  // OriginationsComplete was called
@@ -230,8 +232,9 @@ func (s *Speaker) ask(fn func()) bool {
 func (s *Speaker) Originate(add []Origination, remove []netip.Prefix) {
 	s.post(func() {
 		for _, prefix := range remove {
-			if prefix.IsValid() && s.rib.remove(prefix.Masked(), 0) {
-				s.touch(prefix.Masked())
+			if prefix.IsValid() {
+				prefix = prefix.Masked()
+				s.touch(prefix, s.rib.remove(pathRef{prefix: prefix}, 0))
 			}
 		}
 		for _, o := range add {
@@ -239,9 +242,8 @@ func (s *Speaker) Originate(add []Origination, remove []netip.Prefix) {
 				continue
 			}
 			a := &attrs{localPref: o.LocalPref, hasLocalPref: o.LocalPref != 0}
-			if s.rib.set(o.Prefix.Masked(), 0, nil, s.rib.attrs.intern(a)) {
-				s.touch(o.Prefix.Masked())
-			}
+			prefix := o.Prefix.Masked()
+			s.touch(prefix, s.rib.set(pathRef{prefix: prefix}, 0, nil, s.rib.attrs.intern(a)))
 		}
 	})
 }

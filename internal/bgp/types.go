@@ -29,7 +29,10 @@ type Config struct {
 	// for what it originates and for next-hop-self. An invalid one means that
 	// the family is not offered.
 	NextHop4, NextHop6 netip.Addr
-	Peers              []PeerConfig
+	// ClusterID makes this speaker a route reflector (RFC 4456) for the peers
+	// that are clients; IPv4, invalid for none.
+	ClusterID netip.Addr
+	Peers     []PeerConfig
 }
 
 // PeerConfig is one neighbour. Addr and LocalAddr are of one family; the
@@ -48,6 +51,14 @@ type PeerConfig struct {
 	// same link: packets from further away are dropped (RFC 5082). 0 is off.
 	TTLSecurity uint8
 	NextHopMode NextHopMode
+	// Client makes an iBGP peer a client of this route reflector: what comes
+	// from it goes to all iBGP peers, and what comes from any goes to it. It
+	// is without effect when Config.ClusterID is not set.
+	Client bool
+	// AddPathReceive offers to take several paths per prefix (RFC 7911), and
+	// AddPathSend, when not 0, to send so many of the best.
+	AddPathReceive bool
+	AddPathSend    int
 	// Import and Export are applied to each route before it enters Adj-RIB-In's
 	// accepted set, and before it enters Adj-RIB-Out. Peers with an equal
 	// ExportID, local AS and session type share an export group. A nil policy accepts.

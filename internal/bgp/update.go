@@ -13,10 +13,10 @@ import (
 // has already been dealt with as RFC 7606 says: after treat-as-withdraw all
 // its prefixes are in withdrawn and reach is empty.
 type update struct {
-	withdrawn []netip.Prefix
-	reach     []netip.Prefix // IPv4 NLRI field, with attrs
+	withdrawn []pathRef
+	reach     []pathRef // IPv4 NLRI field, with attrs
 	attrs     *attrs
-	mpReach   []netip.Prefix // MP_REACH_NLRI, with mpAttrs
+	mpReach   []pathRef // MP_REACH_NLRI, with mpAttrs
 	mpAttrs   *attrs
 	endOfRIB  familySet
 	problem   string // why routes or attributes were dropped, for the log; empty if clean
@@ -29,6 +29,7 @@ type update struct {
 // for concurrent use.
 type decoder struct {
 	as4, ebgp bool
+	addPath   familySet // families whose NLRI carries path identifiers
 
 	last      []byte // attribute bytes, MP attributes left out, and next hop
 	lastAttrs *attrs
@@ -68,10 +69,10 @@ func (d *decoder) decode(body []byte, u *update) *notification {
 		return nil
 	}
 	var ok bool
-	if u.withdrawn, ok = appendPrefixes(u.withdrawn, withdrawn, v4); !ok {
+	if u.withdrawn, ok = d.appendNLRI(u.withdrawn, withdrawn, v4); !ok {
 		return fatal(subNetworkField, "withdrawn routes are malformed")
 	}
-	if u.reach, ok = appendPrefixes(u.reach, nlri, v4); !ok {
+	if u.reach, ok = d.appendNLRI(u.reach, nlri, v4); !ok {
 		return fatal(subNetworkField, "NLRI is malformed")
 	}
 
@@ -86,7 +87,7 @@ func (d *decoder) decode(body []byte, u *update) *notification {
 		return err
 	}
 	if mp.unreach != nil {
-		f, known, ok := mp.unreachPrefixes(u)
+		f, known, ok := d.unreachable(mp.unreach, u)
 		if !ok {
 			return fatal(subOptionalAttr, "MP_UNREACH_NLRI is malformed")
 		}
@@ -98,7 +99,7 @@ func (d *decoder) decode(body []byte, u *update) *notification {
 	var mpNextHop netip.Addr
 	mpKnown := false
 	if mp.reach != nil {
-		if mpNextHop, mpKnown, ok = mp.reachPrefixes(u); !ok {
+		if mpNextHop, mpKnown, ok = d.reachable(mp.reach, u); !ok {
 			return fatal(subOptionalAttr, "MP_REACH_NLRI is malformed")
 		}
 	}
@@ -191,10 +192,9 @@ func (d *decoder) walk(raw []byte, u *update, bad func(string, ...any)) (mp mpAt
 	return mp, nil
 }
 
-// unreachPrefixes adds the prefixes of MP_UNREACH_NLRI to u.withdrawn. A family
-// that is not ours is skipped.
-func (mp *mpAttrs) unreachPrefixes(u *update) (f family, known, ok bool) {
-	v := mp.unreach
+// unreachable adds the routes of MP_UNREACH_NLRI to u.withdrawn. A family that
+// is not ours is skipped.
+func (d *decoder) unreachable(v []byte, u *update) (f family, known, ok bool) {
 	if len(v) < 3 {
 		return 0, false, false
 	}
@@ -202,14 +202,13 @@ func (mp *mpAttrs) unreachPrefixes(u *update) (f family, known, ok bool) {
 	if !known {
 		return 0, false, true
 	}
-	u.withdrawn, ok = appendPrefixes(u.withdrawn, v[3:], f)
+	u.withdrawn, ok = d.appendNLRI(u.withdrawn, v[3:], f)
 	return f, true, ok
 }
 
-// reachPrefixes adds the prefixes of MP_REACH_NLRI to u.mpReach and returns the
-// next hop: the global one where a link-local follows (RFC 2545 section 3).
-func (mp *mpAttrs) reachPrefixes(u *update) (nh netip.Addr, known, ok bool) {
-	v := mp.reach
+// reachable adds the routes of MP_REACH_NLRI to u.mpReach and returns the next
+// hop: the global one where a link-local follows (RFC 2545 section 3).
+func (d *decoder) reachable(v []byte, u *update) (nh netip.Addr, known, ok bool) {
 	if len(v) < 5 {
 		return nh, false, false
 	}
@@ -223,7 +222,7 @@ func (mp *mpAttrs) reachPrefixes(u *update) (nh netip.Addr, known, ok bool) {
 		return nh, true, false // RFC 7606 section 7.11: NLRI cannot be located
 	}
 	nh, _ = netip.AddrFromSlice(v[4 : 4+min(l, 16)])
-	u.mpReach, ok = appendPrefixes(u.mpReach, v[4+l+1:], f) // one reserved octet between
+	u.mpReach, ok = d.appendNLRI(u.mpReach, v[4+l+1:], f) // one reserved octet between
 	return nh, true, ok
 }
 
@@ -304,33 +303,42 @@ func (d *decoder) lastFits(u *update) bool {
 	if len(u.reach) > 0 {
 		return d.lastAttrs.nextHop.Is4()
 	}
-	return familyOf(d.lastAttrs.nextHop) == familyOf(u.mpReach[0].Addr())
+	return familyOf(d.lastAttrs.nextHop) == familyOf(u.mpReach[0].prefix.Addr())
 }
 
-// appendPrefixes reads an NLRI field. Bits beyond the prefix length are of no
+// appendNLRI reads an NLRI field: prefixes, each behind its path identifier
+// where ADD-PATH was negotiated. Bits beyond the prefix length are of no
 // meaning (RFC 4271 section 4.3) and cleared. ok is false when a length is
-// illegal or a prefix is cut off.
-func appendPrefixes(dst []netip.Prefix, b []byte, f family) (_ []netip.Prefix, ok bool) {
+// illegal or something is cut off.
+func (d *decoder) appendNLRI(dst []pathRef, b []byte, f family) (_ []pathRef, ok bool) {
+	addPath := d.addPath[f]
 	for len(b) > 0 {
+		var ref pathRef
+		if addPath {
+			if len(b) < 5 {
+				return dst, false
+			}
+			ref.id = binary.BigEndian.Uint32(b)
+			b = b[4:]
+		}
 		bits := int(b[0])
 		n := (bits + 7) / 8
 		if bits > f.bits() || len(b) < 1+n {
 			return dst, false
 		}
-		var p netip.Prefix
 		if f == v4 {
 			var a [4]byte
 			copy(a[:], b[1:1+n])
-			p = netip.PrefixFrom(netip.AddrFrom4(a), bits)
+			ref.prefix = netip.PrefixFrom(netip.AddrFrom4(a), bits)
 		} else {
 			var a [16]byte
 			copy(a[:], b[1:1+n])
-			p = netip.PrefixFrom(netip.AddrFrom16(a), bits)
+			ref.prefix = netip.PrefixFrom(netip.AddrFrom16(a), bits)
 		}
 		if bits&7 != 0 {
-			p = p.Masked()
+			ref.prefix = ref.prefix.Masked()
 		}
-		dst = append(dst, p)
+		dst = append(dst, ref)
 		b = b[1+n:]
 	}
 	return dst, true

@@ -19,9 +19,9 @@ import (
 )
 
 // decodeAll decodes a stream of UPDATEs into what it says in the end.
-func decodeAll(t testing.TB, stream []byte, d *decoder) (reach map[netip.Prefix]string, withdrawn map[netip.Prefix]bool) {
+func decodeAll(t testing.TB, stream []byte, d *decoder) (reach map[pathRef]string, withdrawn map[pathRef]bool) {
 	t.Helper()
-	reach, withdrawn = map[netip.Prefix]string{}, map[netip.Prefix]bool{}
+	reach, withdrawn = map[pathRef]string{}, map[pathRef]bool{}
 	br, buf := bufio.NewReader(bytes.NewReader(stream)), make([]byte, maxMessage)
 	for {
 		typ, body, err := readMessage(br, buf)
@@ -94,16 +94,17 @@ func randomPrefix(rng *rand.Rand, f family) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom16(b), rng.IntN(129)).Masked()
 }
 
-// RFC 4271 section 4.3, 4760, 6793: what the packer writes is read back equal by our decoder,
+// RFC 4271 section 4.3, 4760, 6793, 7911: what the packer writes is read back equal by our decoder,
 // and without complaint by the codec, to peers with and without four-octet AS
-// numbers.
+// numbers, with and without path identifiers.
 func TestRFC4271_4_3_RoundTrip(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(4, 3))
 	for round := range 200 {
 		as4 := round%3 != 0
-		p := packer{as4: as4}
-		want, gone := map[netip.Prefix]string{}, map[netip.Prefix]bool{}
+		addPath := familySet{round%2 == 0, round%5 == 0}
+		p := packer{as4: as4, addPath: addPath}
+		want, gone := map[pathRef]string{}, map[pathRef]bool{}
 		var sets [numFamilies][]*attrs
 		for range 1 + rng.IntN(700) {
 			for f := range numFamilies {
@@ -112,18 +113,21 @@ func TestRFC4271_4_3_RoundTrip(t *testing.T) {
 		}
 		for range rng.IntN(3000) {
 			f := family(rng.IntN(2))
-			prefix := randomPrefix(rng, f)
-			if _, dup := want[prefix]; dup || gone[prefix] {
+			ref := pathRef{prefix: randomPrefix(rng, f)}
+			if addPath[f] {
+				ref.id = rng.Uint32N(3)
+			}
+			if _, dup := want[ref]; dup || gone[ref] {
 				continue
 			}
 			if rng.IntN(5) == 0 {
-				gone[prefix] = true
-				p.add(prefix, nil)
+				gone[ref] = true
+				p.add(ref, nil)
 				continue
 			}
 			a := sets[f][rng.IntN(len(sets[f]))]
-			want[prefix] = string(a.appendKey(nil))
-			p.add(prefix, a)
+			want[ref] = string(a.appendKey(nil))
+			p.add(ref, a)
 		}
 		var stream []byte
 		msgs := 0
@@ -131,13 +135,19 @@ func TestRFC4271_4_3_RoundTrip(t *testing.T) {
 			stream = append(stream, c.b...)
 			msgs += c.msgs
 		}
-		reach, withdrawn := decodeAll(t, stream, &decoder{as4: as4})
+		reach, withdrawn := decodeAll(t, stream, &decoder{as4: as4, addPath: addPath})
 		if len(reach) != len(want) || len(withdrawn) != len(gone) {
 			t.Fatalf("round %d: %d announced, %d withdrawn; want %d, %d", round, len(reach), len(withdrawn), len(want), len(gone))
 		}
-		for prefix, key := range want {
-			if reach[prefix] != key {
-				t.Fatalf("round %d: %s: %x, want %x", round, prefix, reach[prefix], key)
+		for ref, key := range want {
+			if reach[ref] != key {
+				t.Fatalf("round %d: %v: %x, want %x", round, ref, reach[ref], key)
+			}
+		}
+		opt := &wire.MarshallingOption{AddPath: map[wire.Family]wire.BGPAddPathMode{}}
+		for f := range numFamilies {
+			if addPath[f] {
+				opt.AddPath[f.wire()] = wire.BGP_ADD_PATH_BOTH
 			}
 		}
 		for rest := stream; len(rest) > 0; msgs-- {
@@ -145,7 +155,7 @@ func TestRFC4271_4_3_RoundTrip(t *testing.T) {
 			if l > maxMessage {
 				t.Fatalf("message of %d octets", l)
 			}
-			m, err := wire.ParseBGPMessage(rest[:l], &wire.MarshallingOption{})
+			m, err := wire.ParseBGPMessage(rest[:l], opt)
 			if err != nil && as4 {
 				t.Fatalf("round %d: the codec refuses our UPDATE: %v", round, err)
 			}
@@ -307,7 +317,7 @@ func FuzzRoundTrip(f *testing.F) {
 				r.remove(p, 1)
 			}
 			for _, set := range []struct {
-				ps []netip.Prefix
+				ps []pathRef
 				a  *attrs
 			}{{u.reach, u.attrs}, {u.mpReach, u.mpAttrs}} {
 				for _, p := range set.ps {
@@ -318,14 +328,14 @@ func FuzzRoundTrip(f *testing.F) {
 			}
 		}
 		pack := packer{as4: true}
-		want := map[netip.Prefix]string{}
+		want := map[pathRef]string{}
 		for prefix, head := range r.table.All() {
 			a := best(head).out
 			if familyOf(a.nextHop) != familyOf(prefix.Addr()) || len(a.key) > 3900 {
 				continue // judge refuses the one, the packer the other
 			}
-			want[prefix] = a.key
-			pack.add(prefix, a)
+			want[pathRef{prefix: prefix}] = a.key
+			pack.add(pathRef{prefix: prefix}, a)
 		}
 		var stream []byte
 		for _, c := range pack.finish() {
@@ -335,9 +345,9 @@ func FuzzRoundTrip(f *testing.F) {
 		if len(got) != len(want) {
 			t.Fatalf("%d routes, want %d", len(got), len(want))
 		}
-		for prefix, key := range want {
-			if got[prefix] != key {
-				t.Fatalf("%s: %x, want %x", prefix, got[prefix], key)
+		for ref, key := range want {
+			if got[ref] != key {
+				t.Fatalf("%v: %x, want %x", ref, got[ref], key)
 			}
 		}
 	})

@@ -46,7 +46,7 @@ func (p *peer) status() PeerStatus {
 		st.HoldTime = c.hold.Seconds()
 		st.GracefulRestart = c.open.gr
 		st.PeerRestarting = c.open.grRestarting && p.gotEOR != c.families
-		st.Advertised = p.group.out.Size()
+		st.Advertised = p.group.out.size()
 	}
 	return st
 }
@@ -85,6 +85,7 @@ type RouteInfo struct {
 	Best      bool
 	Multipath bool       // best, or equal to it
 	SentTo    netip.Addr // ViewAdvertised: the peer
+	PathID    uint32     // path identifier (RFC 7911), received or sent; 0 without ADD-PATH
 }
 
 // Routes returns the routes that match, in order of the prefixes. It is a
@@ -115,7 +116,7 @@ func (s *Speaker) visit(f RouteFilter, yield func(RouteInfo) bool) {
 		s.visitAdvertised(f, yield)
 		return
 	}
-	names := make(map[uint32]*peer, len(s.peers))
+	names := make(map[uint16]*peer, len(s.peers))
 	for _, p := range s.peers {
 		names[p.slot] = p
 	}
@@ -136,8 +137,8 @@ func (s *Speaker) visit(f RouteFilter, yield func(RouteInfo) bool) {
 				a = q.in
 			}
 			r := RouteInfo{
-				Route:    routeOf(prefix, a, src.addr, src.ebgp, q.flags&pathStale != 0),
-				Local:    q.peer == 0,
+				Route: routeOf(prefix, a, src.addr, src.ebgp, q.flags&pathStale != 0),
+				Local: q.peer == 0, PathID: q.id,
 				Accepted: q.out != nil, Best: q.flags&pathBest != 0, Multipath: q.flags&pathMulti != 0,
 			}
 			if p := names[q.peer]; p != nil {
@@ -166,21 +167,32 @@ func (s *Speaker) visitAdvertised(f RouteFilter, yield func(RouteInfo) bool) {
 	}
 	slices.SortFunc(peers, func(a, b *peer) int { return a.cfg.Addr.Compare(b.cfg.Addr) })
 	for _, p := range peers {
-		all := p.group.out.AllSorted()
-		if f.Prefix.IsValid() {
-			all = p.group.out.Subnets(f.Prefix.Masked())
+		var refs []pathRef
+		for ref := range p.group.out.all() {
+			if !f.Prefix.IsValid() || f.Prefix.Bits() <= ref.prefix.Bits() && f.Prefix.Contains(ref.prefix.Addr()) {
+				refs = append(refs, ref)
+			}
 		}
-		for prefix, a := range all {
-			head, _ := s.rib.table.Get(prefix)
+		slices.SortFunc(refs, func(a, b pathRef) int {
+			return cmp.Or(a.prefix.Compare(b.prefix), cmp.Compare(a.id, b.id))
+		})
+		for _, ref := range refs {
+			head, _ := s.rib.table.Get(ref.prefix)
 			b := best(head)
+			for q := head; q != nil && ref.id != 0; q = q.next {
+				if s.rib.ids.of(q) == ref.id {
+					b = q
+				}
+			}
 			if b == nil {
 				continue
 			}
 			src := s.rib.sources[b.peer]
 			r := RouteInfo{
-				Route:    routeOf(prefix, a, src.addr, src.ebgp, b.flags&pathStale != 0),
-				PeerName: p.cfg.Name, Local: b.peer == 0, Accepted: true, Best: true, Multipath: true,
-				SentTo: p.cfg.Addr.Addr(),
+				Route:    routeOf(ref.prefix, p.group.out.get(ref), src.addr, src.ebgp, b.flags&pathStale != 0),
+				PeerName: p.cfg.Name, Local: b.peer == 0, Accepted: true,
+				Best: b.flags&pathBest != 0, Multipath: b.flags&pathMulti != 0,
+				SentTo: p.cfg.Addr.Addr(), PathID: ref.id,
 			}
 			if !yield(r) {
 				return

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bgp
+
+import (
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+var updateStories = flag.Bool("update", false, "write what the stories in testdata/story get to hear")
+
+// Stories are narrated golden files, one for each RFC that says what a speaker
+// passes on. A story is a sequence of blocks: remarks behind #, commands, a
+// line of four dashes, and what came of the commands, up to an empty line.
+//
+//	speaker as=N id=ADDR [cluster=ADDR]
+//	peer NAME as=N addr=ADDR [id=ADDR] [client] [add-path=N] [add-path-receive] [next-hop-self]
+//	up NAME..., down NAME...
+//	change NAME OPTION...
+//	NAME announces PREFIX [path-id=N] [next-hop=ADDR] [path=AS,AS] [local-pref=N] [med=N]
+//	    [origin=N] [community=A:B] [originator=ADDR] [clusters=ADDR,ADDR]
+//	NAME withdraws PREFIX [path-id=N]
+//	originate PREFIX [local-pref=N], remove PREFIX
+//	show PREFIX
+//
+// What came of it: what each peer hears, and "routes:" what the daemon is told.
+func TestStories(t *testing.T) {
+	files, err := filepath.Glob("testdata/story/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no stories: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			old, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			now := tell(t, string(old))
+			if *updateStories {
+				if err := os.WriteFile(file, []byte(now), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			was, is := strings.Split(string(old), "\n"), strings.Split(now, "\n")
+			for i := range max(len(was), len(is)) {
+				if i >= len(was) || i >= len(is) || was[i] != is[i] {
+					t.Fatalf("%s:%d: differs from here on; is:\n%s", file, i+1, strings.Join(is[min(i, len(is)):min(i+10, len(is))], "\n"))
+				}
+			}
+		})
+	}
+}
+
+// tell runs a story and returns it with what came of each block.
+func tell(t *testing.T, text string) string {
+	var out strings.Builder
+	var d *desk
+	skip := false
+	ran := false
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		switch {
+		case line == "----":
+			out.WriteString("----\n")
+			for _, l := range told(d) {
+				out.WriteString(l + "\n")
+			}
+			skip, ran = true, false
+		case line == "":
+			if ran {
+				t.Fatalf("commands without ---- before %q", out.String())
+			}
+			skip = false
+			out.WriteString("\n")
+		case skip:
+		case strings.HasPrefix(line, "#"):
+			out.WriteString(line + "\n")
+		default:
+			out.WriteString(line + "\n")
+			d = command(t, d, strings.Fields(line))
+			ran = true
+		}
+	}
+	return out.String()
+}
+
+// shown holds the lines that show has printed in this block.
+var shown = map[*desk][]string{}
+
+// told collects what the peers and the daemon hear.
+func told(d *desk) (lines []string) {
+	lines = append(lines, shown[d]...)
+	delete(shown, d)
+	for _, p := range d.peers {
+		for _, l := range d.heard(p) {
+			lines = append(lines, p.name+" hears "+l)
+		}
+	}
+	for _, l := range d.learned() {
+		lines = append(lines, "routes: "+l)
+	}
+	return lines
+}
+
+// options are the words of a command: key=value, or a word alone.
+type options map[string]string
+
+func optionsOf(words []string) options {
+	o := options{}
+	for _, w := range words {
+		k, v, _ := strings.Cut(w, "=")
+		o[k] = v
+	}
+	return o
+}
+
+func (o options) num(key string) (uint32, bool) {
+	v, ok := o[key]
+	n, err := strconv.ParseUint(v, 10, 32)
+	if ok && err != nil {
+		panic(err)
+	}
+	return uint32(n), ok
+}
+
+func (o options) addr(key string) netip.Addr {
+	if v, ok := o[key]; ok {
+		return netip.MustParseAddr(v)
+	}
+	return netip.Addr{}
+}
+
+func (o options) apply(pc *PeerConfig) {
+	for k := range o {
+		switch k {
+		case "client":
+			pc.Client = true
+		case "no-client":
+			pc.Client = false
+		case "add-path-receive":
+			pc.AddPathReceive = true
+		case "add-path":
+			n, _ := o.num(k)
+			pc.AddPathSend = int(n)
+		case "next-hop-self":
+			pc.NextHopMode = NextHopSelf
+		}
+	}
+}
+
+func command(t *testing.T, d *desk, w []string) *desk {
+	o := optionsOf(w[1:])
+	switch w[0] {
+	case "speaker":
+		asn, _ := o.num("as")
+		cfg := Config{ASN: asn, RouterID: o.addr("id"), ClusterID: o.addr("cluster"), NextHop4: o.addr("id"), NextHop6: netip.MustParseAddr("fd00::1")}
+		if d != nil {
+			d.configure(cfg)
+			d.settle()
+			return d
+		}
+		return newDesk(t, cfg)
+	case "peer":
+		asn, _ := o.num("as")
+		pc := PeerConfig{Addr: netip.AddrPortFrom(o.addr("addr"), 179), ASN: asn}
+		o.apply(&pc)
+		id := o.addr("id")
+		if !id.IsValid() {
+			id = o.addr("addr")
+		}
+		d.add(w[1], pc, id)
+	case "up":
+		for _, name := range w[1:] {
+			d.up(d.peer(name))
+		}
+	case "down":
+		for _, name := range w[1:] {
+			d.down(d.peer(name))
+		}
+	case "change":
+		d.change(d.peer(w[1]), o.apply)
+		d.settle()
+	case "originate":
+		lp, _ := o.num("local-pref")
+		d.originate(Origination{Prefix: netip.MustParsePrefix(w[1]), LocalPref: lp})
+	case "remove":
+		d.s.Originate(nil, []netip.Prefix{netip.MustParsePrefix(w[1])})
+		d.settle()
+	case "show":
+		for _, l := range d.paths(netip.MustParsePrefix(w[1])) {
+			shown[d] = append(shown[d], w[1]+": "+l)
+		}
+	default:
+		p := d.peer(w[0])
+		id, _ := o.num("path-id")
+		ref := pathRef{netip.MustParsePrefix(w[2]), id}
+		switch w[1] {
+		case "withdraws":
+			d.says(p, nil, ref)
+		case "announces":
+			d.says(p, o.attrs(p), ref)
+		default:
+			t.Fatalf("not a command: %q", w)
+		}
+	}
+	return d
+}
+
+// attrs are those of an announcement of p.
+func (o options) attrs(p *deskPeer) *attrs {
+	a := &attrs{nextHop: p.cfg.Addr.Addr()}
+	if nh := o.addr("next-hop"); nh.IsValid() {
+		a.nextHop = nh
+	}
+	if v, ok := o["path"]; ok {
+		s := segment{typ: segSequence}
+		for as := range strings.SplitSeq(v, ",") {
+			var n uint32
+			if _, err := fmt.Sscan(as, &n); err != nil {
+				panic(err)
+			}
+			s.as = append(s.as, n)
+		}
+		a.path = []segment{s}
+	}
+	if a.localPref, a.hasLocalPref = o.num("local-pref"); !a.hasLocalPref && !p.c.ebgp {
+		a.localPref, a.hasLocalPref = 100, true
+	}
+	a.med, a.hasMED = o.num("med")
+	origin, _ := o.num("origin")
+	a.origin = uint8(origin)
+	if v, ok := o["community"]; ok {
+		var hi, lo uint32
+		if _, err := fmt.Sscanf(v, "%d:%d", &hi, &lo); err != nil {
+			panic(err)
+		}
+		a.comms = []uint32{hi<<16 | lo}
+	}
+	if id := o.addr("originator"); id.IsValid() {
+		a.originator, a.hasOriginator = id32(id), true
+	}
+	if v, ok := o["clusters"]; ok {
+		for c := range strings.SplitSeq(v, ",") {
+			a.clusters = append(a.clusters, id32(netip.MustParseAddr(c)))
+		}
+	}
+	a.comms = slices.Clip(a.comms)
+	return a
+}
