@@ -11,18 +11,17 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/muslin-net/muslin/internal/bench/datastore"
 	"github.com/muslin-net/muslin/internal/lab/labtest"
 )
 
 // TestMain is also the etcd that the benchmark starts in a process of its own.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 4 && os.Args[1] == serveEtcdArg {
-		if err := serveEtcd(context.Background(), os.Args[2], os.Args[3]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
+	if yes, err := datastore.Serving(context.Background(), os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	} else if yes {
 		return
 	}
 	os.Exit(m.Run())
@@ -40,7 +39,7 @@ func TestBenchmarkRuns(t *testing.T) {
 	}
 	var out, progress bytes.Buffer
 	err := run(t.Context(), []string{
-		"-binary", binary, "-etcd", ownEtcd, "-local", "3", "-remote", "20", "-policies", "95", "-rules", "3",
+		"-binary", binary, "-etcd", datastore.Own, "-local", "3", "-remote", "20", "-policies", "95", "-rules", "3",
 		"-rounds", "2", "-starts", "1", "-rest", "1ms", "-idle", "0", "-interval", "1ms",
 	}, &out, &progress)
 	if err != nil {
@@ -50,20 +49,5 @@ func TestBenchmarkRuns(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in:\n%s", want, &out)
 		}
-	}
-}
-
-func TestQuantile(t *testing.T) {
-	var s samples
-	for i := range 200 {
-		s = append(s, time.Duration(200-i))
-	}
-	for q, want := range map[float64]time.Duration{0.5: 100, 0.99: 198, 1: 200} {
-		if got := s.quantile(q); got != want {
-			t.Errorf("quantile %v of 1…200 is %d, want %d", q, got, want)
-		}
-	}
-	if got := (samples{}).quantile(0.5); got != 0 {
-		t.Errorf("quantile of nothing is %d", got)
 	}
 }

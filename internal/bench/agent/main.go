@@ -25,11 +25,9 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
-)
 
-const (
-	ownEtcd      = "own"
-	serveEtcdArg = "-serve-etcd" // how this program starts itself as an etcd
+	"github.com/muslin-net/muslin/internal/bench/datastore"
+	"github.com/muslin-net/muslin/internal/bench/proc"
 )
 
 // options are the flags.
@@ -48,7 +46,7 @@ type options struct {
 
 func (o *options) flags(f *flag.FlagSet) {
 	f.StringVar(&o.binary, "binary", "bin/muslin", "the muslin `program` to measure")
-	f.StringVar(&o.etcd, "etcd", "", "the etcd `program`; \""+ownEtcd+"\" is the one inside muslin, in a process of its own (default: an installed etcd, else "+ownEtcd+")")
+	f.StringVar(&o.etcd, "etcd", "", "the etcd `program`; \""+datastore.Own+"\" is the one inside muslin, in a process of its own (default: an installed etcd, else "+datastore.Own+")")
 	f.IntVar(&o.Local, "local", 200, "local endpoints, at most 250")
 	f.IntVar(&o.Remote, "remote", 10000, "remote endpoints, 200 on each node")
 	f.IntVar(&o.Policies, "policies", 500, "policies")
@@ -99,8 +97,8 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, out, progress io.Writer) error {
-	if len(args) == 3 && args[0] == serveEtcdArg {
-		return serveEtcd(ctx, args[1], args[2])
+	if yes, err := datastore.Serving(ctx, args); yes {
+		return err
 	}
 	var o options
 	fs := flag.NewFlagSet("bench-agent", flag.ContinueOnError)
@@ -133,7 +131,7 @@ func bench(ctx context.Context, o options, progress io.Writer) (rep report, err 
 		return rep, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	rep = report{Hardware: hardware(), Etcd: r.server}
+	rep = report{Hardware: proc.Hardware(), Etcd: r.client.Name}
 
 	scenes := []scene{o.scene}
 	if o.grow {
@@ -143,7 +141,7 @@ func bench(ctx context.Context, o options, progress io.Writer) (rep report, err 
 		more.Policies *= 2
 		scenes = append(scenes, more)
 	}
-	say("laying %d cables; datastore: %s", o.Local, r.server)
+	say("laying %d cables; datastore: %s", o.Local, r.client.Name)
 	if err := r.build(o.scene); err != nil {
 		return rep, err
 	}
@@ -154,7 +152,7 @@ func bench(ctx context.Context, o options, progress io.Writer) (rep report, err 
 		if i == 0 {
 			ops = append(s.basics(), ops...)
 		}
-		if err := write(ctx, r.client, ops); err != nil {
+		if err := write(ctx, r.client.Client, ops); err != nil {
 			return rep, err
 		}
 		if err := r.speak(have.nodes()+1, s.nodes()); err != nil {

@@ -9,10 +9,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"slices"
 	"time"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/bench/proc"
 	"github.com/muslin-net/muslin/internal/lab/cluster"
 	"github.com/muslin-net/muslin/internal/store"
 )
@@ -24,19 +24,6 @@ const (
 	quietPackets = 50
 )
 
-// samples are times from writes to packets.
-type samples []time.Duration
-
-// quantile is the smallest sample that is not exceeded by a share q of all.
-func (s samples) quantile(q float64) time.Duration {
-	if len(s) == 0 {
-		return 0
-	}
-	sorted := slices.Sorted(slices.Values(s))
-	i := int(q*float64(len(sorted)) + 0.999999)
-	return sorted[min(max(i-1, 0), len(sorted)-1)]
-}
-
 // result is what one scene has shown.
 type result struct {
 	Scene      scene           `json:"scene"`
@@ -47,9 +34,9 @@ type result struct {
 	Put        spell           `json:"put"`
 	Empty      []time.Duration `json:"coldStartEmptyKernel"`
 	Programmed []time.Duration `json:"coldStartProgrammed"`
-	Started    memory          `json:"memoryAfterStart"`
-	Worked     memory          `json:"memoryAfterRounds"`
-	Idle       *memory         `json:"memoryIdle,omitempty"` // of the first scene only
+	Started    proc.Memory     `json:"memoryAfterStart"`
+	Worked     proc.Memory     `json:"memoryAfterRounds"`
+	Idle       *proc.Memory    `json:"memoryIdle,omitempty"` // of the first scene only
 
 	// Per change of the policy.
 	Commits  float64       `json:"commitsPerPolicyChange"`
@@ -69,13 +56,13 @@ type spell struct {
 	Max    time.Duration `json:"max"`
 }
 
-func (s samples) spell() spell {
-	return spell{len(s), s.quantile(.5), s.quantile(.99), s.quantile(1)}
+func spellOf(s proc.Samples) spell {
+	return spell{len(s), s.Quantile(.5), s.Quantile(.99), s.Quantile(1)}
 }
 
-func spells(s [families]samples) (out [families]spell) {
+func spells(s [families]proc.Samples) (out [families]spell) {
 	for i := range s {
-		out[i] = s[i].spell()
+		out[i] = spellOf(s[i])
 	}
 	return out
 }
@@ -152,7 +139,7 @@ func (r *rig) starts(ctx context.Context, o options, s scene, out *result) error
 			return err
 		}
 		out.Empty = append(out.Empty, took)
-		if out.StartCPU, err = cpuTime(r.agent.Process().Pid()); err != nil {
+		if out.StartCPU, err = proc.CPU(r.agent.Process().Pid()); err != nil {
 			return err
 		}
 		if err := r.agent.Stop(limit); err != nil {
@@ -184,7 +171,7 @@ func (r *rig) starts(ctx context.Context, o options, s scene, out *result) error
 		return err
 	}
 	time.Sleep(o.rest) // what a start leaves behind is given back after a while
-	out.Started, err = readMemory(r.agent.Process().Pid())
+	out.Started, err = proc.ReadMemory(r.agent.Process().Pid())
 	return err
 }
 
@@ -198,7 +185,7 @@ func (r *rig) open(o options, to *receiver, host int) (*sender, error) {
 }
 
 // write puts an object and returns the time just before.
-func (r *rig) write(ctx context.Context, object v3.Resource, puts *samples) (time.Time, error) {
+func (r *rig) write(ctx context.Context, object v3.Resource, puts *proc.Samples) (time.Time, error) {
 	op := put(object)
 	began := time.Now()
 	_, err := r.client.Put(ctx, op.Key, op.Value)
@@ -224,8 +211,8 @@ func (r *rig) policyChanges(ctx context.Context, o options, s scene, rounds int,
 	if err != nil {
 		return err
 	}
-	var allow, deny [families]samples
-	var puts samples
+	var allow, deny [families]proc.Samples
+	var puts proc.Samples
 	if _, err := to.silent(ctx, from, limit); err != nil {
 		return fmt.Errorf("before the first change: %w", err)
 	}
@@ -262,7 +249,7 @@ func (r *rig) policyChanges(ctx context.Context, o options, s scene, rounds int,
 	if err := count.per(ctx, 2*rounds, out); err != nil {
 		return err
 	}
-	out.Allow, out.Deny, out.Put, out.Interval = spells(allow), spells(deny), puts.spell(), from.interval()
+	out.Allow, out.Deny, out.Put, out.Interval = spells(allow), spells(deny), spellOf(puts), from.interval()
 	return nil
 }
 
@@ -279,7 +266,7 @@ func (r *rig) newEndpoints(ctx context.Context, o options, s scene, rounds int, 
 	for _, app := range kinds {
 		ops = append(ops, put(s.policy(app%s.Policies, openPort)))
 	}
-	if err := write(ctx, r.client, ops); err != nil {
+	if err := write(ctx, r.client.Client, ops); err != nil {
 		return err
 	}
 	to, err := startReceiver(r.fresh, openPort)
@@ -292,8 +279,8 @@ func (r *rig) newEndpoints(ctx context.Context, o options, s scene, rounds int, 
 		return err
 	}
 	defer from.close()
-	var took [2][families]samples
-	var puts samples
+	var took [2][families]proc.Samples
+	var puts proc.Samples
 	for i := range len(kinds) * rounds {
 		kind := i % len(kinds)
 		host := s.Local + 1 + i%(255-s.Local)
@@ -332,7 +319,7 @@ func (r *rig) newEndpoints(ctx context.Context, o options, s scene, rounds int, 
 		}
 	}
 	out.Known, out.New = spells(took[0]), spells(took[1])
-	return write(ctx, r.client, []store.Op{put(s.policy(0, closedPort))})
+	return write(ctx, r.client.Client, []store.Op{put(s.policy(0, closedPort))})
 }
 
 // counters are read before and after.
@@ -353,7 +340,7 @@ func (r *rig) count(ctx context.Context) (c counters, err error) {
 		return c, err
 	}
 	c.messages = m["muslin_acl_messages_total"]
-	c.cpu, err = cpuTime(r.agent.Process().Pid())
+	c.cpu, err = proc.CPU(r.agent.Process().Pid())
 	return c, err
 }
 
@@ -382,11 +369,11 @@ func (r *rig) measure(ctx context.Context, o options, s scene, rounds int) (out 
 		}
 	}
 	time.Sleep(o.rest)
-	if out.Worked, err = readMemory(r.agent.Process().Pid()); err != nil || s != o.scene || o.idle == 0 {
+	if out.Worked, err = proc.ReadMemory(r.agent.Process().Pid()); err != nil || s != o.scene || o.idle == 0 {
 		return out, err
 	}
 	time.Sleep(o.idle)
-	idle, err := readMemory(r.agent.Process().Pid())
+	idle, err := proc.ReadMemory(r.agent.Process().Pid())
 	out.Idle = &idle
 	return out, err
 }

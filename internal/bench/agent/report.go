@@ -9,6 +9,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/muslin-net/muslin/internal/bench/proc"
 )
 
 // report is the outcome, for people and for programs.
@@ -46,11 +48,11 @@ func rows() (list []row) {
 	add("nftables commits per policy change", "1", func(r *result) string { return fmt.Sprintf("%.2f", r.Commits) })
 	add("netlink messages per policy change", "", func(r *result) string { return fmt.Sprintf("%.1f", r.Messages) })
 	add("CPU per policy change", "", func(r *result) string { return r.CPU.Round(10 * time.Microsecond).String() })
-	add("memory of an idle agent (VmRSS)", "60 MB", func(r *result) string { return r.Idle.total() })
-	add("  anonymous / private / program file", "", func(r *result) string { return r.Idle.parts() })
-	add("memory after a start (VmRSS)", "60 MB", func(r *result) string { return r.Started.total() })
-	add("memory after all rounds (VmRSS)", "60 MB", func(r *result) string { return r.Worked.total() })
-	add("  anonymous / private / program file", "", func(r *result) string { return r.Worked.parts() })
+	add("memory of an idle agent (VmRSS)", "60 MB", func(r *result) string { return total(r.Idle) })
+	add("  anonymous / private / program file", "", func(r *result) string { return parts(r.Idle) })
+	add("memory after a start (VmRSS)", "60 MB", func(r *result) string { return total(&r.Started) })
+	add("memory after all rounds (VmRSS)", "60 MB", func(r *result) string { return total(&r.Worked) })
+	add("  anonymous / private / program file", "", func(r *result) string { return parts(&r.Worked) })
 	add("  most, while starting (VmHWM)", "", func(r *result) string { return megabytes(r.Started.Peak) })
 	add("start to live, empty kernel", "0.70 s", func(r *result) string { return starts(r.Empty) })
 	add("start to live, all programmed", "0.70 s", func(r *result) string { return starts(r.Programmed) })
@@ -64,14 +66,14 @@ func (s spell) String() string { return fmt.Sprintf("%.2f / %.2f ms", ms(s.Media
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 func mb(n int64) float64         { return float64(n) / 1e6 }
 
-func (m *memory) total() string {
+func total(m *proc.Memory) string {
 	if m == nil {
 		return ""
 	}
 	return megabytes(m.RSS)
 }
 
-func (m *memory) parts() string {
+func parts(m *proc.Memory) string {
 	if m == nil {
 		return ""
 	}
@@ -82,8 +84,8 @@ func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", mb(n)) }
 
 // starts shows the median and the longest.
 func starts(list []time.Duration) string {
-	s := samples(list)
-	return fmt.Sprintf("%.2f (%.2f) s", s.quantile(.5).Seconds(), s.quantile(1).Seconds())
+	s := proc.Samples(list)
+	return fmt.Sprintf("%.2f (%.2f) s", s.Quantile(.5).Seconds(), s.Quantile(1).Seconds())
 }
 
 // table writes the report for people.

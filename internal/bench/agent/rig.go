@@ -6,18 +6,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
-	"time"
 
+	"github.com/muslin-net/muslin/internal/bench/datastore"
 	"github.com/muslin-net/muslin/internal/lab"
 	"github.com/muslin-net/muslin/internal/lab/cluster"
-	"github.com/muslin-net/muslin/internal/store"
 )
 
 // rig is the fabric that everything happens on: the measured agent on a server
@@ -31,8 +28,7 @@ type rig struct {
 	target *lab.Namespace // workload 1, the one that is measured
 	crowd  *lab.Namespace // the other workloads
 	fresh  *lab.Namespace // where new endpoints appear
-	client *store.Client
-	server string // what kind of etcd
+	client *datastore.Server
 
 	ctx      context.Context // of speakers
 	cancel   context.CancelFunc
@@ -66,7 +62,10 @@ func newRig(ctx context.Context, o options) (_ *rig, err error) {
 	if r.remote, err = r.Lab.Host(r.Fabric, "remote"); err != nil {
 		return nil, err
 	}
-	if err := r.startEtcd(ctx, o.etcd, filepath.Join(dir, "etcd")); err != nil {
+	if r.etcd, err = r.Lab.Host(r.Fabric, "etcd", netip.MustParsePrefix("10.0.255.1/16")); err != nil {
+		return nil, err
+	}
+	if r.client, err = datastore.Start(ctx, r.etcd, o.etcd, filepath.Join(dir, "etcd"), etcdURL); err != nil {
 		return nil, err
 	}
 	for name, ns := range map[string]**lab.Namespace{"target": &r.target, "crowd": &r.crowd, "fresh": &r.fresh} {
@@ -75,73 +74,6 @@ func newRig(ctx context.Context, o options) (_ *rig, err error) {
 		}
 	}
 	return r, nil
-}
-
-// startEtcd runs Debian's etcd if there is one, or the one that is built into
-// muslin, in either case as a process of its own with its data on disk.
-func (r *rig) startEtcd(ctx context.Context, program, dir string) (err error) {
-	if r.etcd, err = r.Lab.Host(r.Fabric, "etcd", netip.MustParsePrefix("10.0.255.1/16")); err != nil {
-		return err
-	}
-	if program == "" {
-		program, _ = exec.LookPath("etcd")
-	}
-	var cmd *exec.Cmd
-	if program != "" && program != ownEtcd {
-		cmd = exec.Command(program, "--data-dir", dir, "--listen-client-urls", etcdURL, "--advertise-client-urls", etcdURL,
-			"--listen-peer-urls", "http://127.0.0.1:2380", "--logger", "zap", "--log-level", "error")
-		r.server = program
-	} else {
-		self, err := os.Executable()
-		if err != nil {
-			return err
-		}
-		cmd = exec.Command(self, serveEtcdArg, dir, etcdURL)
-		r.server = "the etcd inside muslin"
-	}
-	cmd.Env = cluster.CleanEnv()
-	cmd.Stderr = os.Stderr
-	p, err := r.etcd.Start(cmd)
-	if err != nil {
-		return err
-	}
-	r.client, err = store.Open(ctx, store.Config{
-		Endpoints: []string{etcdURL},
-		Dial:      func(ctx context.Context, addr string) (net.Conn, error) { return r.etcd.Dial(ctx, "tcp", addr) },
-	}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return err
-	}
-	for end := time.Now().Add(20 * time.Second); ; {
-		if _, err = r.client.Revision(ctx); err == nil {
-			return r.client.EnsureInitialized(ctx)
-		}
-		select {
-		case <-p.Done():
-			return fmt.Errorf("%s ended: %w", r.server, p.Wait())
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(20 * time.Millisecond):
-		}
-		if time.Now().After(end) {
-			return fmt.Errorf("%s does not answer: %w", r.server, err)
-		}
-	}
-}
-
-// serveEtcd is the process that startEtcd starts where no etcd is installed.
-func serveEtcd(ctx context.Context, dir, url string) error {
-	e, err := store.StartEmbedded(ctx, store.EmbeddedConfig{Dir: dir, ListenClient: []string{url}})
-	if err != nil {
-		return err
-	}
-	defer e.Close()
-	select {
-	case err := <-e.Err():
-		return err
-	case <-ctx.Done():
-		return nil
-	}
 }
 
 // plug makes the cable of the endpoint at a place of the measured node.
