@@ -12,7 +12,7 @@ BENCH       ?= .
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race bench bench-agent fuzz lint clean
+.PHONY: help build demo test race bench bench-agent bench-bgp fuzz lint clean
 
 help: ## explain the targets
 	@echo 'muslin $(VERSION)'
@@ -37,6 +37,9 @@ bench: ## micro benchmarks; BENCH=regexp selects
 
 bench-agent: build ## the agent under load: first packet, memory, cold start (root)
 	$(GO) run ./internal/bench/agent
+
+bench-bgp: build ## the BGP speaker beside BIRD on the same work: routes in, reflected, in the kernel, restart (root)
+	$(GO) run ./internal/bench/bgp $(ARGS)
 
 fuzz: ## every fuzz target for FUZZTIME (30s) each
 	@GO='$(GO)' hack/fuzz $(FUZZTIME)

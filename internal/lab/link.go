@@ -166,6 +166,14 @@ func (n *Namespace) Addrs(link string) ([]netip.Prefix, error) {
 	return out, err
 }
 
+// AddNeighbour says which hardware address an IP address has, so that nobody is
+// asked for it. With one that no machine has, packets to it vanish.
+func (n *Namespace) AddNeighbour(link string, a netip.Addr, mac net.HardwareAddr) error {
+	return n.onLink("add neighbour "+a.String()+" on", link, func(h *netlink.Handle, l netlink.Link) error {
+		return h.NeighAdd(&netlink.Neigh{LinkIndex: l.Attrs().Index, State: netlink.NUD_PERMANENT, IP: a.AsSlice(), HardwareAddr: mac})
+	})
+}
+
 // AddRoute adds a route to the main table. An invalid via makes it a link
 // route; an empty link leaves the device to the kernel. A via outside every
 // connected subnet needs the link, and is then marked on-link.
