@@ -3,30 +3,96 @@
 package node
 
 import (
+	"bufio"
 	"context"
+	"fmt"
+	"io"
 	"os"
 	"runtime/debug"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/muslin-net/muslin/internal/node/api"
 )
 
-// gcPercent is how much the heap may grow between two collections, in percent
-// of what is live. What lives is the model, tens of megabytes that hardly
-// change, and a change of policy allocates little: collecting early costs a few
-// per cent of a core that is idle anyway, and nearly halves the heap.
-const gcPercent = 20
+const (
+	// gcPercent is how much the heap may grow between two collections, in
+	// percent of what is live. What lives is the model, which hardly changes, and
+	// a change of policy allocates little: collecting early costs a few per cent
+	// of a core that is idle anyway, and nearly halves the heap.
+	gcPercent = 20
+	// startTail is how long a start goes on after the node is live: sessions
+	// come up, and their routes are written.
+	startTail = time.Second
+)
 
-// economise gives memory back once the node is live for the first time. A
+// economise gives back what only the start needed, once, when it is over. A
 // start reads everything from the datastore and from the kernel and allocates
 // many times what stays of it, so until then the collector runs as Go's authors
 // chose. GOGC and GOMEMLIMIT win if the operator has set them.
 func (d *Daemon) economise(ctx context.Context) error {
-	if _, ok := d.board.wait(ctx, func(s *api.Status) bool { return s.Live }); !ok {
+	if _, ok := d.board.wait(ctx, func(s *api.Status) bool { return s.Live }); !ok || !pause(ctx, startTail) {
 		return nil
 	}
 	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
 	debug.FreeOSMemory()
+	if err := forgetProgram(); err != nil {
+		d.log.Debug("pages of the program stay mapped", "err", err)
+	}
 	return nil
+}
+
+// forgetProgram unmaps the pages of the program file. Most of them were
+// touched by nothing but the initialisation of packages and the start; they
+// stay in the kernel's page cache, from where those that are used come back,
+// sixteen at a time, with a minor fault of a microsecond.
+func forgetProgram() error {
+	program, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	maps, err := os.Open("/proc/self/smaps")
+	if err != nil {
+		return err
+	}
+	defer maps.Close()
+	clean, err := cleanMappings(maps, program)
+	for _, m := range clean {
+		// The pages are read-only and those of a file: nothing is lost.
+		if _, _, e := unix.Syscall(unix.SYS_MADVISE, m.start, m.end-m.start, unix.MADV_DONTNEED); e != 0 {
+			return fmt.Errorf("madvise %x-%x: %w", m.start, m.end, e)
+		}
+	}
+	return err
+}
+
+// mapping is a range of addresses.
+type mapping struct{ start, end uintptr }
+
+// cleanMappings reads the format of /proc/PID/smaps (proc(5)) and returns the
+// mappings of a file that nobody may write and of which no page was changed
+// before it became read-only, as those with relocations are.
+func cleanMappings(smaps io.Reader, file string) (clean []mapping, err error) {
+	var m mapping
+	of := false // m is a read-only mapping of file
+	sc := bufio.NewScanner(smaps)
+	for sc.Scan() {
+		f := strings.Fields(sc.Text())
+		var start, end uintptr
+		if len(f) >= 5 && !strings.HasSuffix(f[0], ":") {
+			if _, err := fmt.Sscanf(f[0], "%x-%x", &start, &end); err != nil {
+				return nil, fmt.Errorf("mapping %q: %w", f[0], err)
+			}
+			m, of = mapping{start, end}, len(f) >= 6 && strings.HasPrefix(f[1], "r-") && strings.Join(f[5:], " ") == file
+			continue
+		}
+		if of && len(f) == 3 && f[0] == "Anonymous:" && f[1] == "0" {
+			clean = append(clean, m)
+		}
+	}
+	return clean, sc.Err()
 }
