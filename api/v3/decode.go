@@ -412,12 +412,8 @@ func decodeStored(kind string, b []byte) (Resource, error) {
 	if b = bytes.TrimLeft(b, " \t\r\n"); len(b) == 0 || b[0] != '{' {
 		return nil, errors.New("stored value is not a JSON object")
 	}
-	if tooDeep(b) {
-		return nil, fmt.Errorf("stored value nests deeper than %d levels", maxDepth)
-	}
-	r := info.New()
-	*r.Type() = TypeMeta{}
-	if err := json.Unmarshal(b, r); err != nil {
+	r, err := decodeObject(info, b)
+	if err != nil {
 		return nil, fmt.Errorf("stored value: %w", err)
 	}
 	if k := r.Type().Kind; k != "" && k != kind {
@@ -425,6 +421,21 @@ func decodeStored(kind string, b []byte) (Resource, error) {
 	}
 	*r.Type() = TypeMeta{Kind: kind, APIVersion: APIVersion}
 	return r, nil
+}
+
+// decodeObject reads a JSON object; kind and apiVersion are those it has.
+func decodeObject(info KindInfo, b []byte) (Resource, error) {
+	if info.Kind == "WorkloadEndpoint" {
+		if w := plainEndpoint(b); w != nil {
+			return w, nil
+		}
+	}
+	if tooDeep(b) {
+		return nil, fmt.Errorf("nests deeper than %d levels", maxDepth)
+	}
+	r := info.New()
+	*r.Type() = TypeMeta{}
+	return r, json.Unmarshal(b, r)
 }
 
 // tooDeep tells whether brackets nest deeper than maxDepth, before a parser
