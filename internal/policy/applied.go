@@ -365,7 +365,7 @@ func (x *applied) regroup() {
 func (x *applied) groupOf(c *localClass) *group {
 	names := make([]string, len(c.parents))
 	for i, p := range c.parents {
-		names[i] = p.Value()
+		names[i] = p.name.Value()
 	}
 	key := groupKey{c.val.sum, strings.Join(names, "\n")}
 	if g := x.groups[key]; g != nil {

@@ -31,9 +31,10 @@ const (
 // member is what an endpoint or a network set contributes to sets. It does not
 // change.
 type member struct {
-	nets  []netip.Prefix // each once
+	nets  []netip.Prefix // each once; of a network set merged, of an endpoint single addresses
 	ports []namedPort
 	class *memberClass
+	isSet bool // a network set
 }
 
 type namedPort struct {
@@ -52,7 +53,7 @@ type parsedEndpoint struct {
 	nets     []netip.Prefix // single addresses, each once
 	ports    []namedPort
 	labels   labelSet
-	profiles []string // each once
+	profiles []word // each once
 }
 
 // errClosed marks an endpoint that is readable, and is not to be in force.
@@ -93,18 +94,19 @@ func parseEndpoint(k Key, w *v3.WorkloadEndpoint) (p *parsedEndpoint, odd []erro
 	slices.SortFunc(p.ports, comparePorts)
 	p.ports = slices.Clip(slices.Compact(p.ports))
 	for _, name := range s.Profiles {
-		if !slices.Contains(p.profiles, name) {
-			p.profiles = append(p.profiles, unique.Make(name).Value())
+		if w := unique.Make(name); !slices.Contains(p.profiles, w) {
+			p.profiles = append(p.profiles, w)
 		}
 	}
-	own, forged := ownLabels(w.Metadata.Labels, k.Namespace)
+	var given []label
+	if s.ServiceAccountName != "" {
+		given = []label{{unique.Make(labelServiceAccount), unique.Make(s.ServiceAccountName)}}
+	}
+	own, forged := ownLabels(w.Metadata.Labels, k.Namespace, given...)
 	if forged != "" {
 		odd = append(odd, fieldErrf("metadata.labels["+forged+"]", "%q is taken as %q, the namespace of the endpoint", w.Metadata.Labels[forged], k.Namespace))
 	}
-	if s.ServiceAccountName != "" {
-		own[labelServiceAccount] = s.ServiceAccountName
-	}
-	p.labels = makeLabels(own)
+	p.labels = own
 	switch {
 	case len(s.AllowSpoofedSourcePrefixes) > 0:
 		err = fieldErr("spec.allowSpoofedSourcePrefixes", fmt.Errorf("%w: spoofed sources are disabled on this node; remove the field", errClosed))

@@ -261,9 +261,8 @@ func (x *Index) Sets() iter.Seq2[SetID, SetKind] {
 
 // Members implements View. Of a set that is not in use there are none.
 func (x *Index) Members(id SetID) iter.Seq[Member] {
-	return func(yield func(Member) bool) {
-		if s := x.sets.byID[id]; s != nil {
-			s.members(yield)
-		}
+	if set := x.sets.byID[id]; set != nil {
+		return x.sets.members(set)
 	}
+	return func(func(Member) bool) {}
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"unique"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
@@ -24,12 +25,26 @@ type Index struct {
 	members map[Key]*member // of network sets
 
 	endpoints map[EndpointID]*endpoint // of all nodes, closed ones left out
-	owners    map[netip.Addr]*endpoint // the one endpoint that has an address
-	rivals    map[netip.Addr][]*endpoint
-	reserved  map[netip.Addr]string  // what no endpoint can have, and whose it is
-	ifaces    map[string][]*endpoint // local ones, lowest ID first
+	*claims
+	reserved map[netip.Addr]string  // what no endpoint can have, and whose it is
+	ifaces   map[string][]*endpoint // local ones, lowest ID first
 
 	*applied
+}
+
+// claims says which endpoints claim an address.
+type claims struct {
+	owners map[netip.Addr]*endpoint   // the one endpoint that has an address
+	rivals map[netip.Addr][]*endpoint // of an address that several claim, all of them, the oldest first
+}
+
+// some tells whether f holds for an endpoint that claims an address.
+func (c *claims) some(a netip.Addr, f func(*endpoint) bool) bool {
+	if list := c.rivals[a]; list != nil {
+		return slices.ContainsFunc(list, f)
+	}
+	e := c.owners[a]
+	return e != nil && f(e)
 }
 
 // endpoint is what is kept of a workload endpoint of any node.
@@ -43,29 +58,28 @@ type endpoint struct {
 
 // local is what is kept of an endpoint of this node beside that.
 type local struct {
-	iface    string
-	mac      [6]byte
-	hasMAC   bool
-	labels   labelSet
-	parents  []word
-	profiles []string
-	class    *localClass // nil while another endpoint has the interface
+	iface   string
+	mac     [6]byte
+	hasMAC  bool
+	labels  labelSet
+	parents []word      // its profiles
+	class   *localClass // nil while another endpoint has the interface
 }
 
 // NewIndex returns an empty Index for a node, named as in spec.node of its
 // endpoints.
 func NewIndex(node string) *Index {
-	return &Index{
+	x := &Index{
 		node:      node,
 		odd:       map[Key][]error{},
-		sets:      newSets(),
 		members:   map[Key]*member{},
 		endpoints: map[EndpointID]*endpoint{},
-		owners:    map[netip.Addr]*endpoint{},
-		rivals:    map[netip.Addr][]*endpoint{},
+		claims:    &claims{map[netip.Addr]*endpoint{}, map[netip.Addr][]*endpoint{}},
 		ifaces:    map[string][]*endpoint{},
 		applied:   newApplied(),
 	}
+	x.sets = newSets(x.claims)
+	return x
 }
 
 // Takes tells whether objects of a kind matter to the Index. Set ignores the
@@ -179,11 +193,10 @@ func (x *Index) setReadable(k Key, r v3.Resource) []error {
 		}
 	case *v3.NetworkSet:
 		if k.Kind == kindNetworkSet {
-			own, forged := ownLabels(o.Metadata.Labels, k.Namespace)
+			own, forged := ownLabels(o.Metadata.Labels, k.Namespace, label{unique.Make(labelNamespace), unique.Make(k.Namespace)})
 			if forged != "" {
 				odd = append(odd, fieldErrf("metadata.labels["+forged+"]", "ignored: it is given by the namespace; remove it"))
 			}
-			own[labelNamespace] = k.Namespace
 			return append(odd, x.setNetworkSet(k, o.Spec.Nets, own, []word{unique.Make("kns." + k.Namespace)})...)
 		}
 	case *v3.GlobalNetworkSet:
@@ -194,7 +207,7 @@ func (x *Index) setReadable(k Key, r v3.Resource) []error {
 				delete(own, labelNamespace)
 				odd = append(odd, fieldErrf("metadata.labels["+labelNamespace+"]", "ignored: a global network set is in no namespace; remove it"))
 			}
-			return append(odd, x.setNetworkSet(k, o.Spec.Nets, own, nil)...)
+			return append(odd, x.setNetworkSet(k, o.Spec.Nets, makeLabels(own), nil)...)
 		}
 	}
 	return []error{fmt.Errorf("the object is of type %T; want %s", r, k.Kind)}
@@ -214,15 +227,15 @@ func (x *Index) setCompiled(k Key, c *compiled, odd []error, err error) []error 
 	return []error{err}
 }
 
-func (x *Index) setNetworkSet(k Key, texts []string, own map[string]string, parents []word) []error {
+func (x *Index) setNetworkSet(k Key, texts []string, own labelSet, parents []word) []error {
 	nets, err := parseNets("spec.nets", texts)
 	if err != nil {
 		return []error{err}
 	}
 	old := x.members[k]
-	m := &member{nets: nets}
+	m := &member{nets: nets, isSet: true}
 	x.members[k] = m
-	x.sets.replace(old, m, makeLabels(own), parents)
+	x.sets.replace(old, m, own, parents)
 	return nil
 }
 
@@ -236,24 +249,18 @@ func (x *Index) setEndpoint(k Key, w *v3.WorkloadEndpoint) []error {
 		return append(odd, err)
 	}
 	old := x.endpoints[id]
-	parents := make([]word, len(p.profiles))
-	for i, name := range p.profiles {
-		parents[i] = unique.Make(name)
-	}
 	e := &endpoint{id: id, created: p.created, claims: p.nets, member: &member{nets: x.unreserved(p.nets), ports: p.ports}}
 	var oldMember *member
 	if old != nil {
 		oldMember = old.member
 		x.unclaim(old)
 	}
-	x.sets.replace(oldMember, e.member, p.labels, parents)
-	// Equal slices of the class are shared by all its members.
-	labels, parents := e.member.class.own, e.member.class.parents
-	if p.node == x.node {
-		e.local = &local{iface: p.iface, mac: p.mac, hasMAC: p.hasMAC, labels: labels, parents: parents, profiles: p.profiles}
-	}
 	x.endpoints[id] = e
 	x.claim(e)
+	x.sets.replace(oldMember, e.member, p.labels, p.profiles)
+	if p.node == x.node {
+		e.local = &local{iface: strings.Clone(p.iface), mac: p.mac, hasMAC: p.hasMAC, labels: e.member.class.own, parents: p.profiles}
+	}
 	x.moveLocal(old, e)
 	return odd
 }

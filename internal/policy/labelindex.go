@@ -33,15 +33,15 @@ type labelIndex[I comparable, C, Q any] struct {
 	// Queries by the label that a match must have, for a class that is new. A
 	// query is filed under one name only; one that can match nothing nowhere.
 	free    bag[*query[I, C, Q]]
-	ofLabel map[label]*bag[*query[I, C, Q]]
-	ofName  map[word]*bag[*query[I, C, Q]]
+	ofLabel map[label]bag[*query[I, C, Q]]
+	ofName  map[word]bag[*query[I, C, Q]]
 }
 
-// class is all items with equal labels and parents.
+// class is all items with equal labels and parents. There may be one for each
+// endpoint of the cluster, so it holds nothing that can be worked out.
 type class[I comparable, C, Q any] struct {
 	own     labelSet
-	parents []word   // in order: of two that give a label, the first one counts
-	labels  labelSet // with those inherited
+	parents []*parent[I, C, Q] // in order: of two that give a label, the first one counts
 	hash    uint64
 	next    *class[I, C, Q]
 	items   bag[I]
@@ -50,17 +50,58 @@ type class[I comparable, C, Q any] struct {
 }
 
 // Get implements selector.Labels.
-func (c *class[I, C, Q]) Get(name string) (string, bool) { return c.labels.Get(name) }
+func (c *class[I, C, Q]) Get(name string) (string, bool) {
+	value, ok := c.own.Get(name)
+	for i := 0; !ok && i < len(c.parents); i++ {
+		value, ok = c.parents[i].labels.Get(name)
+	}
+	return value, ok
+}
+
+// labels is an iterator over its labels, those inherited included.
+func (c *class[I, C, Q]) labels(yield func(label) bool) {
+	for _, l := range c.own {
+		if !yield(l) {
+			return
+		}
+	}
+	for i, p := range c.parents {
+		for _, l := range p.labels {
+			if !c.gives(i, l.name.Value()) && !yield(l) {
+				return
+			}
+		}
+	}
+}
+
+// gives tells whether a label is its own or that of one of its first n parents.
+func (c *class[I, C, Q]) gives(n int, name string) bool {
+	_, ok := c.own.Get(name)
+	for i := 0; !ok && i < n; i++ {
+		_, ok = c.parents[i].labels.Get(name)
+	}
+	return ok
+}
+
+// parentNames returns the names of its parents in order.
+func (c *class[I, C, Q]) parentNames() []word {
+	names := make([]word, len(c.parents))
+	for i, p := range c.parents {
+		names[i] = p.name
+	}
+	return names
+}
 
 // nameIndex is the classes that have a label of one name, by its value.
 type nameIndex[I comparable, C, Q any] struct {
 	refs   int // queries that restrict the name
 	size   int // number of classes
-	values map[word]*bag[*class[I, C, Q]]
+	values map[word]bag[*class[I, C, Q]]
 }
 
 // parent gives labels to the classes that name it.
 type parent[I comparable, C, Q any] struct {
+	name    word
 	labels  labelSet
 	classes bag[*class[I, C, Q]]
 }
@@ -96,8 +137,8 @@ func newLabelIndex[I comparable, C, Q any](started, stopped func(*class[I, C, Q]
 		parents: map[word]*parent[I, C, Q]{},
 		queries: map[string]*query[I, C, Q]{},
 		names:   map[word]*nameIndex[I, C, Q]{},
-		ofLabel: map[label]*bag[*query[I, C, Q]]{},
-		ofName:  map[word]*bag[*query[I, C, Q]]{},
+		ofLabel: map[label]bag[*query[I, C, Q]]{},
+		ofName:  map[word]bag[*query[I, C, Q]]{},
 	}
 }
 
@@ -121,10 +162,9 @@ func (x *labelIndex[I, C, Q]) leave(item I, c *class[I, C, Q]) {
 		}
 	}
 	x.unindex(c)
-	for _, name := range c.parents {
-		p := x.parents[name]
+	for _, p := range c.parents {
 		p.classes.remove(c)
-		x.dropParent(name, p)
+		x.dropParent(p)
 	}
 	x.size--
 	if x.classes[c.hash] == c {
@@ -153,63 +193,57 @@ func (x *labelIndex[I, C, Q]) classOf(own labelSet, parents []word) *class[I, C,
 	}
 	sum := h.Sum64()
 	for c := x.classes[sum]; c != nil; c = c.next {
-		if slices.Equal(c.own, own) && slices.Equal(c.parents, parents) {
+		sameParent := func(p *parent[I, C, Q], name word) bool { return p.name == name }
+		if slices.Equal(c.own, own) && slices.EqualFunc(c.parents, parents, sameParent) {
 			return c
 		}
 	}
-	c := &class[I, C, Q]{own: own, parents: parents, hash: sum, next: x.classes[sum]}
+	c := &class[I, C, Q]{own: own, parents: make([]*parent[I, C, Q], len(parents)), hash: sum, next: x.classes[sum]}
 	x.classes[sum] = c
 	x.size++
-	for _, name := range parents {
-		p := x.parents[name]
-		if p == nil {
-			p = &parent[I, C, Q]{}
-			x.parents[name] = p
-		}
-		p.classes.add(c)
+	for i, name := range parents {
+		c.parents[i] = x.parent(name)
+		c.parents[i].classes.add(c)
 	}
-	c.labels = x.inherited(c)
 	x.index(c)
 	x.rematch(c)
 	return c
 }
 
-func (x *labelIndex[I, C, Q]) inherited(c *class[I, C, Q]) labelSet {
-	s := c.own
-	for _, name := range c.parents {
-		s = s.inherit(x.parents[name].labels)
+// parent returns the parent of a name, made if there is none.
+func (x *labelIndex[I, C, Q]) parent(name word) *parent[I, C, Q] {
+	p := x.parents[name]
+	if p == nil {
+		p = &parent[I, C, Q]{name: name}
+		x.parents[name] = p
 	}
-	return s
+	return p
 }
 
 // setParent says which labels a parent gives, nil for none.
 func (x *labelIndex[I, C, Q]) setParent(name string, labels labelSet) {
-	w := unique.Make(name)
-	p := x.parents[w]
-	if p == nil {
-		p = &parent[I, C, Q]{}
-		x.parents[w] = p
-	}
+	p := x.parent(unique.Make(name))
 	if !slices.Equal(p.labels, labels) {
-		p.labels = labels
 		for c := range p.classes.each {
 			x.unindex(c)
-			c.labels = x.inherited(c)
+		}
+		p.labels = labels
+		for c := range p.classes.each {
 			x.index(c)
 			x.rematch(c)
 		}
 	}
-	x.dropParent(w, p)
+	x.dropParent(p)
 }
 
-func (x *labelIndex[I, C, Q]) dropParent(name word, p *parent[I, C, Q]) {
+func (x *labelIndex[I, C, Q]) dropParent(p *parent[I, C, Q]) {
 	if p.classes.len() == 0 && len(p.labels) == 0 {
-		delete(x.parents, name)
+		delete(x.parents, p.name)
 	}
 }
 
 func (x *labelIndex[I, C, Q]) index(c *class[I, C, Q]) {
-	for _, l := range c.labels {
+	for l := range c.labels {
 		if n := x.names[l.name]; n != nil {
 			n.add(l.value, c)
 		}
@@ -222,7 +256,7 @@ func (n *nameIndex[I, C, Q]) add(value word, c *class[I, C, Q]) {
 }
 
 func (x *labelIndex[I, C, Q]) unindex(c *class[I, C, Q]) {
-	for _, l := range c.labels {
+	for l := range c.labels {
 		if n := x.names[l.name]; n != nil {
 			unfile(n.values, l.value, c)
 			n.size--
@@ -239,7 +273,7 @@ func (x *labelIndex[I, C, Q]) useNames(limits map[string]selector.Restriction) {
 			n.refs++
 			continue
 		}
-		n := &nameIndex[I, C, Q]{refs: 1, values: map[word]*bag[*class[I, C, Q]]{}}
+		n := &nameIndex[I, C, Q]{refs: 1, values: map[word]bag[*class[I, C, Q]]{}}
 		x.names[w] = n
 		for c := range x.eachClass {
 			if v, ok := c.Get(name); ok {
@@ -288,13 +322,10 @@ func (x *labelIndex[I, C, Q]) rematch(c *class[I, C, Q]) {
 		return true
 	}
 	x.free.each(try)
-	for _, l := range c.labels {
-		if b := x.ofLabel[l]; b != nil {
-			b.each(try)
-		}
-		if b := x.ofName[l.name]; b != nil {
-			b.each(try)
-		}
+	for l := range c.labels {
+		ofLabel, ofName := x.ofLabel[l], x.ofName[l.name]
+		ofLabel.each(try)
+		ofName.each(try)
 	}
 }
 
@@ -399,16 +430,16 @@ func (x *labelIndex[I, C, Q]) fileQuery(q *query[I, C, Q], limits map[string]sel
 // candidates calls f with the classes that may meet the restrictions.
 func (x *labelIndex[I, C, Q]) candidates(limits map[string]selector.Restriction, f func(*class[I, C, Q]) bool) {
 	best, found := x.size, false
-	var where []*bag[*class[I, C, Q]]
+	var where []bag[*class[I, C, Q]]
 	for name, r := range limits {
 		n := x.names[unique.Make(name)]
-		var in []*bag[*class[I, C, Q]]
+		var in []bag[*class[I, C, Q]]
 		size := 0
 		if r.Values == nil {
 			size = n.size
 		}
 		for _, v := range r.Values {
-			if b := n.values[unique.Make(v)]; b != nil {
+			if b, ok := n.values[unique.Make(v)]; ok {
 				size, in = size+b.len(), append(in, b)
 			}
 		}
@@ -430,29 +461,24 @@ func (x *labelIndex[I, C, Q]) candidates(limits map[string]selector.Restriction,
 	}
 }
 
-func file[K, V comparable](m map[K]*bag[V], k K, v V) {
+func file[K, V comparable](m map[K]bag[V], k K, v V) {
 	b := m[k]
-	if b == nil {
-		b = &bag[V]{}
+	if b.add(v) {
 		m[k] = b
 	}
-	b.add(v)
 }
 
-func unfile[K, V comparable](m map[K]*bag[V], k K, v V) {
+func unfile[K, V comparable](m map[K]bag[V], k K, v V) {
 	b := m[k]
-	if b == nil {
-		return
-	}
 	b.remove(v)
 	if b.len() == 0 {
 		delete(m, k)
+	} else {
+		m[k] = b
 	}
 }
 
-func sizeOf[K, V comparable](m map[K]*bag[V], k K) int {
-	if b := m[k]; b != nil {
-		return b.len()
-	}
-	return 0
+func sizeOf[K, V comparable](m map[K]bag[V], k K) int {
+	b := m[k]
+	return b.len()
 }

@@ -25,8 +25,12 @@ func makeLabels(m map[string]string) labelSet {
 	for k, v := range m {
 		s = append(s, label{unique.Make(k), unique.Make(v)})
 	}
-	slices.SortFunc(s, func(a, b label) int { return strings.Compare(a.name.Value(), b.name.Value()) })
+	s.sort()
 	return s
+}
+
+func (s labelSet) sort() {
+	slices.SortFunc(s, func(a, b label) int { return strings.Compare(a.name.Value(), b.name.Value()) })
 }
 
 // Get implements selector.Labels.
@@ -40,26 +44,6 @@ func (s labelSet) Get(name string) (string, bool) {
 	return s[i].value.Value(), true
 }
 
-// inherit returns s with those labels of t whose names s lacks. It returns s
-// itself if there are none.
-func (s labelSet) inherit(t labelSet) labelSet {
-	var out labelSet
-	for _, l := range t {
-		if _, ok := s.Get(l.name.Value()); ok {
-			continue
-		}
-		if out == nil {
-			out = append(make(labelSet, 0, len(s)+len(t)), s...)
-		}
-		out = append(out, l)
-	}
-	if out == nil {
-		return s
-	}
-	slices.SortFunc(out, func(a, b label) int { return strings.Compare(a.name.Value(), b.name.Value()) })
-	return out
-}
-
 // Names that have a meaning of their own.
 const (
 	labelNamespace      = "projectcalico.org/namespace"
@@ -71,9 +55,11 @@ const (
 // ownLabels returns the labels of a namespaced object without those that only
 // the system may give: labels inherited from the namespace and the service
 // account come from profiles alone, and what is said about the namespace is
-// what the key says. forged names a label that claimed otherwise.
-func ownLabels(m map[string]string, namespace string) (own map[string]string, forged string) {
-	own = make(map[string]string, len(m)+1)
+// what the key says. given are those that it has in any case. forged names a
+// label that claimed otherwise.
+func ownLabels(m map[string]string, namespace string, given ...label) (own labelSet, forged string) {
+	own = make(labelSet, 0, len(m)+len(given))
+	own = append(own, given...)
 	for k, v := range m {
 		switch {
 		case strings.HasPrefix(k, prefixNamespace), strings.HasPrefix(k, prefixAccount), k == labelServiceAccount:
@@ -81,7 +67,10 @@ func ownLabels(m map[string]string, namespace string) (own map[string]string, fo
 		case k == labelNamespace && v != namespace:
 			forged, v = k, namespace
 		}
-		own[k] = v
+		if l := (label{unique.Make(k), unique.Make(v)}); !slices.Contains(given, l) {
+			own = append(own, l)
+		}
 	}
-	return own, forged
+	own.sort()
+	return slices.Clip(own), forged
 }

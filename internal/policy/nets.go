@@ -60,12 +60,15 @@ func covers(p, q netip.Prefix) bool { return p.Bits() <= q.Bits() && p.Contains(
 // netSet counts how often each network was added, and exposes those that no
 // other one covers.
 type netSet struct {
-	count bart.Table[uint32]
-	wide  int // distinct networks of more than one address
+	count *bart.Table[uint32] // nil while nothing was added
+	wide  int                 // distinct networks of more than one address
 }
 
 // add adds a network once. It reports by emit how what is exposed changes.
 func (s *netSet) add(p netip.Prefix, emit func(p netip.Prefix, n int8)) {
+	if s.count == nil {
+		s.count = &bart.Table[uint32]{}
+	}
 	isNew := false
 	s.count.Modify(p, func(n uint32, ok bool) (uint32, bool) {
 		isNew = !ok
@@ -82,6 +85,9 @@ func (s *netSet) add(p netip.Prefix, emit func(p netip.Prefix, n int8)) {
 
 // remove undoes one add.
 func (s *netSet) remove(p netip.Prefix, emit func(p netip.Prefix, n int8)) {
+	if s.count == nil {
+		return
+	}
 	isGone := false
 	s.count.Modify(p, func(n uint32, ok bool) (uint32, bool) {
 		isGone = ok && n == 1
@@ -116,6 +122,9 @@ func (s *netSet) changed(p netip.Prefix, n int8, emit func(p netip.Prefix, n int
 	}
 }
 
+// holds tells whether any network holds an address.
+func (s *netSet) holds(a netip.Addr) bool { return s.count != nil && s.count.Contains(a) }
+
 // covered tells whether a network larger than p holds it.
 func (s *netSet) covered(p netip.Prefix) bool {
 	if s.wide == 0 {
@@ -131,6 +140,9 @@ func (s *netSet) covered(p netip.Prefix) bool {
 
 // exposed is an iterator over the networks that no other one covers.
 func (s *netSet) exposed(yield func(netip.Prefix) bool) {
+	if s.count == nil {
+		return
+	}
 	for p := range s.count.All() {
 		if !s.covered(p) && !yield(p) {
 			return

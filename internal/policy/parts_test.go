@@ -82,7 +82,7 @@ func TestBag(t *testing.T) {
 		var b bag[int]
 		want := map[int]bool{}
 		for range rapid.IntRange(1, 100).Draw(t, "steps") {
-			v := rapid.IntRange(0, 30).Draw(t, "v")
+			v := rapid.IntRange(1, 31).Draw(t, "v")
 			if rapid.IntRange(0, 2).Draw(t, "remove") == 0 {
 				if b.remove(v) != want[v] {
 					t.Fatalf("remove(%d) is wrong", v)

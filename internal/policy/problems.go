@@ -68,7 +68,8 @@ func (x *Index) Problems() iter.Seq[Problem] {
 		}
 	}
 	for _, list := range x.ifaces {
-		for _, name := range list[0].local.profiles {
+		for _, profile := range list[0].local.parents {
+			name := profile.Value()
 			if r := x.recs[Key{Kind: kindProfile, Name: name}]; r == nil || !r.present {
 				all = append(all, Problem{list[0].id.key(), "spec.profiles", fmt.Errorf("profile %q does not exist and denies; create it or remove its name", name)})
 			}

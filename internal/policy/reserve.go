@@ -48,7 +48,7 @@ func (x *Index) reclaim(a netip.Addr) {
 	for _, e := range x.claimants(a) {
 		old := e.member
 		e.member = &member{nets: x.unreserved(e.claims), ports: old.ports}
-		x.sets.replace(old, e.member, old.class.own, old.class.parents)
+		x.sets.replace(old, e.member, old.class.own, old.class.parentNames())
 		x.touch(e)
 	}
 }

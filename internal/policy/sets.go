@@ -3,7 +3,9 @@
 package policy
 
 import (
+	"iter"
 	"net/netip"
+	"slices"
 	"unique"
 )
 
@@ -28,8 +30,8 @@ type ipset struct {
 	query     *memberQuery
 	port      word // of SetPorts
 	refs      int
-	announced bool // by Changes
-	nets      netSet
+	announced bool              // by Changes
+	nets      netSet            // of network sets; what endpoints have is found by query
 	tuples    map[Member]uint32 // of SetPorts: how many endpoints give it
 	delta     map[Member]int8   // what differs since the last Flush, if announced
 }
@@ -39,10 +41,11 @@ type sets struct {
 	index *memberIndex
 	byID  map[SetID]*ipset
 	dirty map[*ipset]struct{}
+	*claims
 }
 
-func newSets() *sets {
-	s := &sets{byID: map[SetID]*ipset{}, dirty: map[*ipset]struct{}{}}
+func newSets(claims *claims) *sets {
+	s := &sets{byID: map[SetID]*ipset{}, dirty: map[*ipset]struct{}{}, claims: claims}
 	s.index = newLabelIndex(
 		func(c *memberClass, q *memberQuery) { s.contributeAll(c, q, 1) },
 		func(c *memberClass, q *memberQuery) { s.contributeAll(c, q, -1) },
@@ -51,35 +54,66 @@ func newSets() *sets {
 }
 
 // replace puts new in the place of old; either may be nil. Adding goes first,
-// so that what stays does not leave for a moment.
+// so that what stays does not leave for a moment. Of an endpoint,
+// claims must hold the new version, and the old one no more.
 func (s *sets) replace(old *member, new *member, labels labelSet, parents []word) {
 	if new != nil {
 		new.class = s.index.join(new, labels, parents)
-		s.contribute(new, 1)
+		s.contribute(new, 1, old)
 	}
 	if old != nil {
-		s.contribute(old, -1)
+		s.contribute(old, -1, new)
 		s.index.leave(old, old.class)
 	}
 }
 
 // contribute adds a member to, or removes it from, all sets that its class is
-// selected by.
-func (s *sets) contribute(m *member, n int8) {
+// selected by. twin is the other version of the same endpoint, if there is one.
+func (s *sets) contribute(m *member, n int8, twin *member) {
 	for q := range m.class.queries.each {
-		s.contributeTo(m, q, n)
+		s.contributeTo(m, q, n, func(a netip.Addr) bool {
+			return twin != nil && q.classes.has(twin.class) && twin.has(a) ||
+				s.some(a, func(e *endpoint) bool {
+					return e.member != m && e.member.class != nil && q.classes.has(e.member.class) && e.member.has(a)
+				})
+		})
 	}
 }
 
+// contributeAll does the same for all members of a class that a query starts,
+// or ceases, to select. Of several that have an address, the first counts.
 func (s *sets) contributeAll(c *memberClass, q *memberQuery, n int8) {
 	for m := range c.items.each {
-		s.contributeTo(m, q, n)
+		s.contributeTo(m, q, n, func(a netip.Addr) bool {
+			before := true
+			return slices.ContainsFunc(s.rivals[a], func(e *endpoint) bool {
+				before = before && e.member != m
+				return e.member.class != nil && e.member.has(a) &&
+					(e.member.class == c && before || e.member.class != c && q.classes.has(e.member.class))
+			})
+		})
 	}
 }
 
-func (s *sets) contributeTo(m *member, q *memberQuery, n int8) {
-	if q.val.nets != nil {
-		s.giveNets(q.val.nets, m, n)
+// has tells whether an endpoint contributes an address.
+func (m *member) has(a netip.Addr) bool {
+	return slices.ContainsFunc(m.nets, func(p netip.Prefix) bool { return p.Addr() == a })
+}
+
+// contributeTo adds a member to the sets of a query, or removes it. shared
+// tells of an address of an endpoint whether the set of addresses has it from
+// another one too.
+func (s *sets) contributeTo(m *member, q *memberQuery, n int8, shared func(netip.Addr) bool) {
+	switch set := q.val.nets; {
+	case set == nil:
+	case m.isSet:
+		s.giveNets(set, m, n)
+	case set.announced: // else it will be told as a whole
+		for _, p := range m.nets {
+			if !shared(p.Addr()) && !set.nets.holds(p.Addr()) {
+				s.changed(set, Member{Net: p}, n)
+			}
+		}
 	}
 	for i, p := range m.ports {
 		// A name may stand for several ports: they are adjacent.
@@ -92,16 +126,17 @@ func (s *sets) contributeTo(m *member, q *memberQuery, n int8) {
 	}
 }
 
-// give adds what one member has for one set, or removes it.
-func (s *sets) give(set *ipset, m *member, n int8) {
-	if set.kind == SetNets {
-		s.giveNets(set, m, n)
-	} else {
-		s.givePorts(set, m, n)
-	}
-}
-
+// giveNets adds the networks of a network set, or removes them. They hide the
+// addresses within them that endpoints contribute.
 func (s *sets) giveNets(set *ipset, m *member, n int8) {
+	var within []netip.Prefix
+	if set.announced {
+		for p := range s.addresses(set) {
+			if m.covers(p) && set.nets.holds(p.Addr()) == (n < 0) {
+				within = append(within, p)
+			}
+		}
+	}
 	emit := func(p netip.Prefix, n int8) { s.changed(set, Member{Net: p}, n) }
 	for _, p := range m.nets {
 		if n > 0 {
@@ -110,6 +145,50 @@ func (s *sets) giveNets(set *ipset, m *member, n int8) {
 			set.nets.remove(p, emit)
 		}
 	}
+	for _, p := range within {
+		if set.nets.holds(p.Addr()) == (n > 0) {
+			emit(p, -n)
+		}
+	}
+}
+
+// covers tells whether one of the networks of a network set holds p.
+func (m *member) covers(p netip.Prefix) bool {
+	i, found := slices.BinarySearchFunc(m.nets, p, compareNets)
+	return found || i > 0 && covers(m.nets[i-1], p)
+}
+
+// addresses is an iterator over what endpoints contribute to a SetNets, once
+// each.
+func (s *sets) addresses(set *ipset) iter.Seq[netip.Prefix] {
+	return func(yield func(netip.Prefix) bool) {
+		for c := range set.query.classes.each {
+			for m := range c.items.each {
+				if m.isSet {
+					continue
+				}
+				for _, p := range m.nets {
+					if s.counts(set, m, p.Addr()) && !yield(p) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// counts tells whether, of several members that have an address, m is the one
+// that counts.
+func (s *sets) counts(set *ipset, m *member, a netip.Addr) bool {
+	for _, e := range s.rivals[a] {
+		if e.member == m {
+			return true
+		}
+		if e.member.class != nil && set.query.classes.has(e.member.class) && e.member.has(a) {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *sets) givePorts(set *ipset, m *member, n int8) {
@@ -171,7 +250,12 @@ func (s *sets) acquire(r setRef) *ipset {
 	}
 	for c := range set.query.classes.each {
 		for m := range c.items.each {
-			s.give(set, m, 1)
+			switch {
+			case r.kind == SetPorts:
+				s.givePorts(set, m, 1)
+			case m.isSet:
+				s.giveNets(set, m, 1)
+			}
 		}
 	}
 	return set
@@ -197,7 +281,7 @@ func (s *sets) flush(out map[SetID]*SetChange) {
 		case !set.announced:
 			set.announced = true
 			ch := &SetChange{Kind: set.kind, New: true}
-			for m := range set.members {
+			for m := range s.members(set) {
 				ch.Added = append(ch.Added, m)
 			}
 			out[set.id] = ch
@@ -228,18 +312,25 @@ func (s *sets) drop(set *ipset) {
 }
 
 // members is an iterator over what the set exposes.
-func (set *ipset) members(yield func(Member) bool) {
-	if set.kind == SetPorts {
-		for m := range set.tuples {
-			if !yield(m) {
+func (s *sets) members(set *ipset) iter.Seq[Member] {
+	return func(yield func(Member) bool) {
+		if set.kind == SetPorts {
+			for m := range set.tuples {
+				if !yield(m) {
+					return
+				}
+			}
+			return
+		}
+		for p := range set.nets.exposed {
+			if !yield(Member{Net: p}) {
 				return
 			}
 		}
-		return
-	}
-	for p := range set.nets.exposed {
-		if !yield(Member{Net: p}) {
-			return
+		for p := range s.addresses(set) {
+			if !set.nets.holds(p.Addr()) && !yield(Member{Net: p}) {
+				return
+			}
 		}
 	}
 }
