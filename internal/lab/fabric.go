@@ -56,14 +56,7 @@ func (f *Fabric) Connect(n *Namespace, link, port string) (*Port, error) {
 	if err := Veth(End{NS: f.Namespace, Name: port}, End{NS: n, Name: link}); err != nil {
 		return nil, err
 	}
-	err := f.onLink("add to bridge", port, func(h *netlink.Handle, l netlink.Link) error {
-		br, err := h.LinkByName(bridgeName)
-		if err != nil {
-			return err
-		}
-		return h.LinkSetMaster(l, br)
-	})
-	if err != nil {
+	if err := f.join(port); err != nil {
 		return nil, err
 	}
 	return &Port{Fabric: f, Name: port}, nil
@@ -74,6 +67,25 @@ func (p *Port) Up() error { return p.Fabric.LinkUp(p.Name) }
 
 // Down pulls the cable: both ends lose their carrier.
 func (p *Port) Down() error { return p.Fabric.LinkDown(p.Name) }
+
+// Isolate takes the port off the segment: both ends keep their carrier, and
+// nothing passes. That is how a path dies behind a switch.
+func (p *Port) Isolate() error {
+	return p.Fabric.onLink("take off the bridge", p.Name, (*netlink.Handle).LinkSetNoMaster)
+}
+
+// Join puts an isolated port back.
+func (p *Port) Join() error { return p.Fabric.join(p.Name) }
+
+func (f *Fabric) join(port string) error {
+	return f.onLink("add to bridge", port, func(h *netlink.Handle, l netlink.Link) error {
+		br, err := h.LinkByName(bridgeName)
+		if err != nil {
+			return err
+		}
+		return h.LinkSetMaster(l, br)
+	})
+}
 
 // Capture starts to record the frames on the port, in both directions.
 func (p *Port) Capture() (*Capture, error) { return p.Fabric.Capture(p.Name) }

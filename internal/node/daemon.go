@@ -20,6 +20,7 @@ import (
 	"github.com/muslin-net/muslin/internal/bgp"
 	"github.com/muslin-net/muslin/internal/endpoint"
 	"github.com/muslin-net/muslin/internal/ipam"
+	"github.com/muslin-net/muslin/internal/lock"
 	"github.com/muslin-net/muslin/internal/node/api"
 	"github.com/muslin-net/muslin/internal/route"
 	"github.com/muslin-net/muslin/internal/store"
@@ -84,6 +85,10 @@ func (c *Config) felixFile() string {
 	return c.FelixFile
 }
 
+// agentLock is what a daemon claims: there is one for each network namespace,
+// run directory and state directory.
+var agentLock = lock.Kind{What: "muslin daemon", Socket: "@muslin-agent", File: "muslin.lock"}
+
 // Daemon is one server's agent and BGP speaker.
 type Daemon struct {
 	cfg     Config
@@ -117,11 +122,11 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 			return fmt.Errorf("--interface-prefix: %w", err)
 		}
 	}
-	held, err := takeLocks(cfg.RunDir, cfg.StateDir)
+	held, err := lock.Take(agentLock, cfg.RunDir, cfg.StateDir)
 	if err != nil {
 		return err
 	}
-	defer held.release()
+	defer held.Release()
 
 	d := &Daemon{cfg: cfg, log: log, started: time.Now()}
 	d.board = newBoard(api.Status{

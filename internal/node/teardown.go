@@ -11,6 +11,7 @@ import (
 
 	"github.com/muslin-net/muslin/internal/acl"
 	"github.com/muslin-net/muslin/internal/endpoint"
+	"github.com/muslin-net/muslin/internal/lock"
 	"github.com/muslin-net/muslin/internal/route"
 )
 
@@ -24,11 +25,11 @@ func Teardown(cfg Config, log *slog.Logger) (removed []string, err error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("muslin teardown changes the kernel: run it as root")
 	}
-	held, err := takeLocks(cfg.RunDir, cfg.StateDir)
+	held, err := lock.Take(agentLock, cfg.RunDir, cfg.StateDir)
 	if err != nil {
 		return nil, err
 	}
-	defer held.release()
+	defer held.Release()
 	f, err := remembered(cfg.StateDir)
 	if err != nil {
 		return nil, err

@@ -76,8 +76,8 @@ var allowed = []struct {
 var ranks = [][]string{
 	{"selector"},
 	{"api/v3"},
-	{"internal/policy", "internal/ipam", "internal/bgp", "internal/guard", "internal/bfd"},
-	{"internal/store", "internal/acl", "internal/route", "internal/endpoint"},
+	{"internal/policy", "internal/ipam", "internal/bgp", "internal/guard", "internal/bfd", "internal/lock"},
+	{"internal/store", "internal/acl", "internal/route", "internal/endpoint", "internal/bfdd"},
 	{"internal/node/api"},
 	{"internal/node"},
 	{"internal/lab"},
