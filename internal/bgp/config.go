@@ -192,7 +192,7 @@ func (s *Speaker) addPeer(pc PeerConfig) {
 	}
 	p := &peer{s: s, cfg: pc, slot: uint16(slot), localAS: s.localAS(pc)}
 	p.ebgp = p.localAS != pc.ASN
-	s.rib.sources[slot] = &source{used: true, ebgp: p.ebgp, client: pc.Client, addr: pc.Addr.Addr()}
+	s.rib.sources[slot] = &source{used: true, ebgp: p.ebgp, client: pc.Client, addr: pc.Addr.Addr(), p: p}
 	s.peers[pc.Addr] = p
 	p.connect()
 	p.show(nil)
@@ -206,7 +206,7 @@ func (s *Speaker) removePeer(p *peer) {
 		s.touch(ref.prefix, s.rib.remove(ref, p.slot))
 	}
 	delete(s.peers, p.cfg.Addr)
-	s.rib.sources[p.slot].used = false
+	s.rib.sources[p.slot].used, s.rib.sources[p.slot].p = false, nil
 }
 
 // stopPeer closes what a peer has and forgets retained routes' timers.

@@ -19,7 +19,7 @@ type packer struct {
 	scratch []byte
 }
 
-// chunk is a run of whole messages, shared by the queues of many peers and
+// chunk is a run of whole messages of one type, shared by the queues of many peers and
 // never changed once made.
 type chunk struct {
 	b    []byte

@@ -164,6 +164,9 @@ func (s *Speaker) touch(prefix netip.Prefix, c change) {
 	case selectionChanged:
 		s.changed = append(s.changed, prefix)
 		s.pending[prefix] = struct{}{}
+		if len(s.monitors) > 0 {
+			s.noteSelected(prefix)
+		}
 	case pathsChanged:
 		s.paths = append(s.paths, prefix)
 	}
@@ -183,6 +186,7 @@ func (s *Speaker) flush() {
 	}
 	s.rib.hops.answer()
 	s.answerBest()
+	s.serveMonitors()
 }
 
 // emptied is a list for the next batch, without holding on to a huge one.

@@ -33,8 +33,9 @@ type peer struct {
 	flaps   int           // sessions that ended soon and badly, for damping
 	lastErr string
 
-	transitions     uint64
-	msgsIn, msgsOut uint64 // of connections that are gone
+	transitions uint64
+	in, out     messageCounts // of connections that are gone
+	history     history
 
 	// Graceful restart, receiving side (gr.go).
 	stale    timer
@@ -145,7 +146,7 @@ func (s *Speaker) receiveOpen(c *conn, m message) {
 			return
 		}
 	}
-	c.open = m.open
+	c.open, c.gotOpen = m.open, m.raw
 	s.fire(c, evOpen, nil, nil)
 }
 
@@ -220,8 +221,8 @@ func (s *Speaker) fire(c *conn, ev event, n *notification, cause error) action {
 		}
 		c.end(n)
 		p.conns = slices.DeleteFunc(p.conns, func(o *conn) bool { return o == c })
-		p.msgsIn += c.msgsIn.Load()
-		p.msgsOut += c.msgsOut.Load()
+		p.in.add(&c.in)
+		p.out.add(&c.out)
 		s.rib.attrs.release(c.lastInterned)
 		if !c.dialled && act&actDown == 0 {
 			s.accepted--
@@ -230,8 +231,12 @@ func (s *Speaker) fire(c *conn, ev event, n *notification, cause error) action {
 	if act&actUp != 0 {
 		s.up(c)
 	}
+	if act&actClose != 0 && ev != evCollision {
+		p.history.ended(n, cause)
+	}
 	if act&actDown != 0 {
 		p.lastErr = fmt.Sprint(cause)
+		s.noteSession(p.slot, Event{Kind: SessionDown, Time: time.Now(), Session: c.session, Down: downOf(n, cause)})
 		// Routes outlive only a connection that broke: RFC 4724 section 4.2.
 		s.down(c, ev == evTCPFail)
 	} else if act&actClose != 0 && ev != evCollision && p.est == nil {
@@ -263,6 +268,7 @@ func (s *Speaker) sendOpen(c *conn) error {
 	if err != nil {
 		return err
 	}
+	c.sentOpen = b
 	c.send(chunk{b, 1})
 	c.timer.set(s, s.opt.OpenTimeout, func() {
 		s.fire(c, evHoldTimer, &notification{code: codeHold, reason: "no OPEN from the peer"}, nil)
@@ -322,6 +328,7 @@ func (s *Speaker) up(c *conn) {
 		s.accepted--
 	}
 	c.since = time.Now()
+	c.session = c.sessionOf()
 	p.est = c
 	p.hangUp()
 	p.retry.stop()
@@ -344,6 +351,7 @@ func (s *Speaker) up(c *conn) {
 	p.oweEOR = c.families
 	s.join(p)
 	p.backlog = slices.Clone(p.group.table(c.families))
+	s.noteSession(p.slot, Event{Kind: SessionUp, Time: c.since, Session: c.session})
 	s.pump(p)
 	s.checkConverged()
 }

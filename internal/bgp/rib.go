@@ -46,6 +46,7 @@ type source struct {
 	client   bool   // of this route reflector (RFC 4456)
 	id       uint32 // BGP identifier
 	addr     netip.Addr
+	p        *peer // nil for the node itself
 	received [numFamilies]int
 	accepted [numFamilies]int
 	stale    [numFamilies]int
@@ -70,6 +71,8 @@ type rib struct {
 	hops    hopTable
 	sources []*source
 	ids     pathIDs
+
+	observe func(pathRef, uint16) // is told of every change of an Adj-RIB-In; nil: nobody watches
 
 	before, after []selected // scratch
 	cand          []*path    // scratch of decide
@@ -147,6 +150,9 @@ func (r *rib) set(ref pathRef, peer uint16, in, out *attrs) (changed change) {
 		r.attrs.release(oldOut)
 		return head, false
 	})
+	if r.observe != nil {
+		r.observe(ref, peer)
+	}
 	return changed
 }
 
@@ -190,6 +196,9 @@ func (r *rib) edit(ref pathRef, peer uint16, fn func(*path) (keep bool)) (change
 		}
 		return head, head == nil
 	})
+	if r.observe != nil {
+		r.observe(ref, peer)
+	}
 	return changed
 }
 

@@ -20,6 +20,9 @@ type conn struct {
 	state   State
 	dead    bool
 	open    *openMessage // what the peer sent
+	session *Session     // once Established
+
+	sentOpen, gotOpen []byte // whole messages
 
 	hold      time.Duration // negotiated; 0: no hold timer
 	families  familySet     // negotiated
@@ -35,8 +38,7 @@ type conn struct {
 	takePaths bool         // we offer to receive ADD-PATH
 	lastRecv  atomic.Int64 // nanoseconds since s.epoch
 	busy      atomic.Bool  // the reader waits for the loop: the peer is alive
-	msgsIn    atomic.Uint64
-	msgsOut   atomic.Uint64
+	in, out   messageCounts
 	readDone  chan struct{}
 
 	mu        sync.Mutex // guards the rest
@@ -54,6 +56,7 @@ type conn struct {
 type message struct {
 	typ    uint8
 	open   *openMessage
+	raw    []byte // OPEN: the whole message
 	update *update
 	note   *notification // received NOTIFICATION (typ msgNotification), or what the message deserves
 	afi    uint16        // ROUTE-REFRESH
@@ -107,11 +110,12 @@ func (c *conn) read() {
 			return
 		}
 		c.lastRecv.Store(int64(time.Since(c.s.epoch)))
-		c.msgsIn.Add(1)
+		c.in[typ].Add(1)
 		m := message{typ: typ}
 		switch typ {
 		case msgOpen:
 			m.open, m.note = decodeOpen(body)
+			m.raw = appendHeader(nil, msgOpen, body)
 			if m.open != nil {
 				dec.as4 = m.open.as4 // we always offer it
 				if c.takePaths {
@@ -189,7 +193,7 @@ func (c *conn) write() {
 			}
 			return false
 		}
-		c.msgsOut.Add(uint64(ch.msgs))
+		c.out[ch.b[headerLen-1]].Add(uint64(ch.msgs))
 		return true
 	}
 	armed := time.Duration(0)
@@ -278,7 +282,7 @@ func (c *conn) finish(final []byte) {
 	if final != nil {
 		_ = c.nc.SetWriteDeadline(time.Now().Add(lingerTime))
 		if _, err := c.nc.Write(final); err == nil {
-			c.msgsOut.Add(1)
+			c.out[msgNotification].Add(1)
 			_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime))
 			if half, ok := c.nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 				<-c.readDone

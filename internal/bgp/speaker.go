@@ -74,6 +74,7 @@ type Speaker struct {
 	ranked     []*path                   // scratch of desired
 	pending    map[netip.Prefix]struct{} // not yet handed out by NextBest
 	waiting    []chan<- []Best
+	monitors   []*Monitor
 	originated bool  // OriginationsComplete was called
 	hasConv    bool  // the peers have converged
 	convTold   bool  // and the channel is closed

@@ -33,11 +33,11 @@ func (p *peer) status() PeerStatus {
 		Accepted: src.accepted[v4] + src.accepted[v6],
 		Stale:    src.stale[v4] + src.stale[v6],
 		EndOfRIB: p.gotEOR.names(), Established: p.transitions,
-		MessagesIn: p.msgsIn, MessagesOut: p.msgsOut,
+		MessagesIn: p.in.total(), MessagesOut: p.out.total(),
 	}
 	for _, c := range p.conns {
-		st.MessagesIn += c.msgsIn.Load()
-		st.MessagesOut += c.msgsOut.Load()
+		st.MessagesIn += c.in.total()
+		st.MessagesOut += c.out.total()
 	}
 	if c := p.est; c != nil {
 		st.Uptime = time.Since(c.since).Seconds()
@@ -116,10 +116,6 @@ func (s *Speaker) visit(f RouteFilter, yield func(RouteInfo) bool) {
 		s.visitAdvertised(f, yield)
 		return
 	}
-	names := make(map[uint16]*peer, len(s.peers))
-	for _, p := range s.peers {
-		names[p.slot] = p
-	}
 	all := s.rib.table.AllSorted()
 	if f.Prefix.IsValid() {
 		all = s.rib.table.Subnets(f.Prefix.Masked())
@@ -132,30 +128,38 @@ func (s *Speaker) visit(f RouteFilter, yield func(RouteInfo) bool) {
 				f.View == ViewBest && q.flags&pathMulti == 0 {
 				continue
 			}
-			a := q.out
-			if a == nil || f.View == ViewReceived && q.in != nil {
-				a = q.in
-			}
-			r := RouteInfo{
-				Route: routeOf(prefix, a, src.addr, src.ebgp, q.flags&pathStale != 0),
-				Local: q.peer == 0, PathID: q.id,
-				Accepted: q.out != nil, Best: q.flags&pathBest != 0, Multipath: q.flags&pathMulti != 0,
-			}
-			if p := names[q.peer]; p != nil {
-				r.PeerName = p.cfg.Name
-				if q.out != nil {
-					r.Reason = q.out.unusable()
-				} else {
-					out, why := s.importRoute(p, prefix, q.in)
-					s.rib.attrs.release(out)
-					r.Reason = why
-				}
-			}
-			if !yield(r) {
+			if !yield(s.info(prefix, q, f.View)) {
 				return
 			}
 		}
 	}
+}
+
+// info is a path as outsiders see it: with the attributes that it came with in
+// the view of what was received, else with those it was accepted with.
+func (s *Speaker) info(prefix netip.Prefix, q *path, view RouteView) RouteInfo {
+	src := s.rib.sources[q.peer]
+	a := q.out
+	if a == nil || view == ViewReceived && q.in != nil {
+		a = q.in
+	}
+	r := RouteInfo{
+		Route: routeOf(prefix, a, src.addr, src.ebgp, q.flags&pathStale != 0),
+		Local: q.peer == 0, PathID: q.id,
+		Accepted: q.out != nil, Best: q.flags&pathBest != 0, Multipath: q.flags&pathMulti != 0,
+	}
+	if src.p == nil {
+		return r
+	}
+	r.PeerName = src.p.cfg.Name
+	if q.out != nil {
+		r.Reason = q.out.unusable()
+	} else {
+		out, why := s.importRoute(src.p, prefix, q.in)
+		s.rib.attrs.release(out)
+		r.Reason = why
+	}
+	return r
 }
 
 func (s *Speaker) visitAdvertised(f RouteFilter, yield func(RouteInfo) bool) {
