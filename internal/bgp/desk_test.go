@@ -44,6 +44,8 @@ type noConn struct{ net.Conn }
 
 func (noConn) Close() error                     { return nil }
 func (noConn) SetWriteDeadline(time.Time) error { return nil }
+func (noConn) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (noConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
 
 func newDesk(t testing.TB, cfg Config) *desk {
 	s := New(Options{Dial: func(context.Context, netip.Addr, netip.AddrPort) (net.Conn, error) {
