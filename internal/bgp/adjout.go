@@ -17,7 +17,7 @@ type adjOut struct {
 	addPath familySet
 	one     bart.Table[*attrs]
 	many    bart.Table[[]sentPath]
-	paths   int // in many
+	paths   [numFamilies]int // in many
 }
 
 // sentPath is a path of a prefix in a family with ADD-PATH.
@@ -55,7 +55,7 @@ func (t *adjOut) put(ref pathRef, a *attrs) {
 		if a != nil {
 			list = append(list, sentPath{ref.id, a})
 		}
-		t.paths += len(list) - len(old)
+		t.paths[familyOf(ref.prefix.Addr())] += len(list) - len(old)
 		if len(list) == 0 {
 			t.many.Delete(ref.prefix)
 		} else {
@@ -68,7 +68,15 @@ func (t *adjOut) put(ref pathRef, a *attrs) {
 	}
 }
 
-func (t *adjOut) size() int { return t.one.Size() + t.paths }
+func (t *adjOut) size() int { return t.count(v4) + t.count(v6) }
+
+// count is the number of paths of one family.
+func (t *adjOut) count(f family) int {
+	if f == v4 {
+		return t.one.Size4() + t.paths[f]
+	}
+	return t.one.Size6() + t.paths[f]
+}
 
 // all walks everything, in no order. The table must not change meanwhile.
 func (t *adjOut) all() iter.Seq2[pathRef, *attrs] {

@@ -18,13 +18,6 @@ func (c *messageCounts) add(o *messageCounts) {
 	}
 }
 
-func (c *messageCounts) total() (n uint64) {
-	for i := range c {
-		n += c[i].Load()
-	}
-	return n
-}
-
 // messageNames are the words of RFC 4271 section 4.1 and RFC 2918.
 var messageNames = [msgRefresh + 1]string{msgOpen: "open", msgUpdate: "update", msgNotification: "notification",
 	msgKeepalive: "keepalive", msgRefresh: "route-refresh"}

@@ -440,6 +440,7 @@ func (p *peer) connect() {
 			p.dialing = nil
 			if err != nil {
 				p.lastErr = err.Error()
+				p.history.ended(nil, err)
 				p.lose(true, false)
 				p.connectLater()
 				p.show(err)

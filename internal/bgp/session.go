@@ -358,12 +358,14 @@ func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 // outdates an expiry that is already on its way.
 type timer struct {
 	t   *time.Timer
+	at  time.Time
 	gen uint64
 }
 
 func (t *timer) set(s *Speaker, d time.Duration, fn func()) {
 	t.stop()
 	gen := t.gen
+	t.at = time.Now().Add(d)
 	t.t = time.AfterFunc(d, func() {
 		s.post(func() {
 			if t.gen == gen {
@@ -383,3 +385,11 @@ func (t *timer) stop() {
 }
 
 func (t *timer) armed() bool { return t.t != nil }
+
+// left is the time until it expires, in seconds; 0 if it is not set.
+func (t *timer) left() float64 {
+	if t.t == nil {
+		return 0
+	}
+	return max(0, time.Until(t.at).Seconds())
+}

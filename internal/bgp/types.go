@@ -151,4 +151,5 @@ type PeerStatus struct {
 	MessagesIn      uint64         `json:"messagesIn"`
 	MessagesOut     uint64         `json:"messagesOut"`
 	Established     uint64         `json:"establishedTransitions"` // how often it came up
+	PeerDetail
 }

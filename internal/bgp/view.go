@@ -18,6 +18,9 @@ func (s *Speaker) Peers() []PeerStatus {
 			out = append(out, p.status())
 		}
 	})
+	for i := range out {
+		out[i].decode()
+	}
 	slices.SortFunc(out, func(a, b PeerStatus) int {
 		return cmp.Or(cmp.Compare(a.Name, b.Name), a.Addr.Compare(b.Addr))
 	})
@@ -33,11 +36,13 @@ func (p *peer) status() PeerStatus {
 		Accepted: src.accepted[v4] + src.accepted[v6],
 		Stale:    src.stale[v4] + src.stale[v6],
 		EndOfRIB: p.gotEOR.names(), Established: p.transitions,
-		MessagesIn: p.in.total(), MessagesOut: p.out.total(),
+		PeerDetail: p.detail(),
 	}
-	for _, c := range p.conns {
-		st.MessagesIn += c.in.total()
-		st.MessagesOut += c.out.total()
+	for _, n := range st.Messages.Received {
+		st.MessagesIn += n
+	}
+	for _, n := range st.Messages.Sent {
+		st.MessagesOut += n
 	}
 	if c := p.est; c != nil {
 		st.Uptime = time.Since(c.since).Seconds()
