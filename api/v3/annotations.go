@@ -25,6 +25,7 @@ type PeerSettings struct {
 	Untrusted        bool           // origin-guard: Enabled although the configuration disables it
 	Trusted          bool           // origin-guard: Disabled
 	Communities      []AnyCommunity // communities: added to everything that is sent
+	AddPath          *uint8         // add-path: how many paths per prefix are sent, 0 for the best alone (RFC 7911)
 }
 
 // ConfigurationSettings is what annotations on a BGPConfiguration say.
@@ -37,6 +38,7 @@ type ConfigurationSettings struct {
 type NodeSettings struct {
 	GracefulShutdown bool           // graceful-shutdown: on every session of the node
 	MayAnnounce      []netip.Prefix // may-announce: beside what is bound to the node
+	ControlPlaneOnly bool           // program-routes: Disabled: what BGP learns stays out of the kernel
 }
 
 // AnyCommunity is a community of one of three kinds: of a standard one (RFC 1997)
@@ -73,6 +75,15 @@ var peerAnnotations = []annotation[PeerSettings]{
 		s.ThirdParty = true
 		return nil
 	}},
+	{"add-path", func(s *PeerSettings, v string) error {
+		n, err := strconv.ParseUint(v, 10, 8)
+		if err != nil {
+			return fmt.Errorf("%q: want 0–255", v)
+		}
+		paths := uint8(n)
+		s.AddPath = &paths
+		return nil
+	}},
 	{"origin-guard", func(s *PeerSettings, v string) error {
 		err := readSwitch(&s.Untrusted, v)
 		s.Trusted = err == nil && !s.Untrusted
@@ -102,6 +113,12 @@ var configurationAnnotations = []annotation[ConfigurationSettings]{
 
 var nodeAnnotations = []annotation[NodeSettings]{
 	{"graceful-shutdown", func(s *NodeSettings, v string) error { return readSwitch(&s.GracefulShutdown, v) }},
+	{"program-routes", func(s *NodeSettings, v string) error {
+		on := false
+		err := readSwitch(&on, v)
+		s.ControlPlaneOnly = err == nil && !on
+		return err
+	}},
 	{"may-announce", func(s *NodeSettings, v string) error {
 		for text := range strings.SplitSeq(v, ",") {
 			p, err := ParseNetwork(strings.TrimSpace(text))

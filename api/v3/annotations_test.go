@@ -34,6 +34,7 @@ func TestAnnotations(t *testing.T) {
 		{"BGPPeer", "default-originate", map[string]string{"Enabled": "DefaultOriginate:true"}, []string{"0.0.0.0/0"}},
 		{"BGPPeer", "graceful-shutdown", map[string]string{"Enabled": "GracefulShutdown:true"}, []string{"yes"}},
 		{"BGPPeer", "prepend", map[string]string{"1": "Prepend:1", "10": "Prepend:10"}, []string{"", "0", "11", "-1", "x"}},
+		{"BGPPeer", "add-path", map[string]string{"0": "AddPath:0x", "255": "AddPath:0x"}, []string{"", "256", "all"}},
 		{"BGPPeer", "next-hop", map[string]string{"ThirdParty": "ThirdParty:true"}, []string{"Self", ""}},
 		{"BGPPeer", "origin-guard", map[string]string{"Enabled": "Untrusted:true", "Disabled": "Trusted:true"}, []string{"Off"}},
 		{"BGPPeer", "communities", map[string]string{
@@ -46,6 +47,7 @@ func TestAnnotations(t *testing.T) {
 		{"BGPConfiguration", "ebgp-requires-policy", map[string]string{"Enabled": "EBGPRequiresPolicy:true"}, []string{"Strict"}},
 		{"BGPConfiguration", "origin-guard", map[string]string{"Disabled": "Trusting:true", "Enabled": ""}, []string{"Report"}},
 		{"Node", "graceful-shutdown", map[string]string{"Enabled": "GracefulShutdown:true"}, []string{"on"}},
+		{"Node", "program-routes", map[string]string{"Disabled": "ControlPlaneOnly:true", "Enabled": ""}, []string{"off"}},
 		{"Node", "may-announce", map[string]string{"0.0.0.0/0, 2001:db8::1": "MayAnnounce:[0.0.0.0/0 2001:db8::1/128]"}, []string{"", "default"}},
 	} {
 		key := AnnotationPrefix + c.name

@@ -299,6 +299,16 @@ func (s *Speaker) NextBest(ctx context.Context) ([]Best, error) {
 	}
 }
 
+// Repeat has NextBest name every prefix again, for a daemon that deals with
+// them in another way from now on.
+func (s *Speaker) Repeat() {
+	s.post(func() {
+		for prefix := range s.rib.table.All() {
+			s.pending[prefix] = struct{}{}
+		}
+	})
+}
+
 // maxBest bounds what NextBest returns at a time.
 const maxBest = 4096
 

@@ -116,10 +116,12 @@ type loop struct {
 
 	byEndpoint    map[policy.EndpointID][]route.Route // what each endpoint has in the table
 	speakerConfig bgp.Config
-	announced     []bgp.Origination
-	originsDone   bool
-	reserved      map[netip.Addr]string // addresses of servers, and whose
-	repairs       map[string]int
+	// controlPlaneOnly: this node reflects routes and forwards no traffic.
+	controlPlaneOnly bool
+	announced        []bgp.Origination
+	originsDone      bool
+	reserved         map[netip.Addr]string // addresses of servers, and whose
+	repairs          map[string]int
 }
 
 func newLoop(d *Daemon) *loop {

@@ -38,7 +38,7 @@ type peeringInput struct {
 type nodeAddr struct {
 	v4, v6  netip.Prefix // address with its subnet's length; invalid if absent
 	asn     uint32
-	cluster string // presence makes it a route reflector
+	cluster netip.Addr // presence makes it a route reflector
 	labels  selector.Map
 	port    uint16 // that it listens on
 }
@@ -53,6 +53,9 @@ func peering(in peeringInput) (cfg bgp.Config, problems []problem) {
 	}
 	if !self.v4.IsValid() && !self.v6.IsValid() {
 		return cfg, []problem{{object: "Node " + in.self, field: "spec.bgp", text: "has neither an IPv4 nor an IPv6 address: give one with --ip or --ip6"}}
+	}
+	if id := in.nodes[in.self].Spec.BGP.RouteReflectorClusterID; id != "" && !self.cluster.IsValid() {
+		problems = append(problems, problem{object: "Node " + in.self, field: "spec.bgp.routeReflectorClusterID", text: fmt.Sprintf("%q is not an IPv4 address, so the node reflects no routes", id)})
 	}
 	cfg.ASN = self.asn
 	cfg.RouterID = routerID(self, in.self)
@@ -69,10 +72,12 @@ func peering(in peeringInput) (cfg bgp.Config, problems []problem) {
 		}
 	}
 	cfg.RestartTime = in.restartTime()
+	cfg.ClusterID = self.cluster
 
 	export := in.exportPolicy()
+	byNode := in.byAddress()
 	byAddr := map[netip.AddrPort]bgp.PeerConfig{}
-	add := func(p bgp.PeerConfig) {
+	add := func(p bgp.PeerConfig, by *v3.BGPPeer) {
 		if a := p.Addr.Addr(); a == cfg.NextHop4 || a == cfg.NextHop6 {
 			return
 		}
@@ -80,10 +85,11 @@ func peering(in peeringInput) (cfg bgp.Config, problems []problem) {
 			return // the first definition wins
 		}
 		p.Export, p.ExportID = export.policy, export.id
+		reflection(self, byNode[p.Addr.Addr()], by, &p)
 		byAddr[p.Addr] = p
 	}
 	problems = append(problems, in.explicit(self, port, add)...)
-	mesh := in.meshEnabled() && self.cluster == ""
+	mesh := in.meshEnabled() && !self.cluster.IsValid()
 	if mesh && in.global != nil && in.global.Spec.NodeMeshPassword != nil {
 		mesh = false
 		problems = append(problems, problem{object: "BGPConfiguration default", field: "spec.nodeMeshPassword", text: "cannot be honoured yet, so there are no sessions between nodes: remove it to peer without"})
@@ -98,13 +104,13 @@ func peering(in peeringInput) (cfg bgp.Config, problems []problem) {
 				problems = append(problems, *err)
 				continue
 			}
-			if n.cluster != "" {
+			if n.cluster.IsValid() {
 				continue // route reflectors are peered with explicitly
 			}
 			if p, ok := session(self, n, cfg.RestartTime); ok {
 				p.Name = name
 				p.Passive = passive(p.LocalAddr, p.Addr.Addr())
-				add(p)
+				add(p, nil)
 			}
 		}
 	}
@@ -112,6 +118,52 @@ func peering(in peeringInput) (cfg bgp.Config, problems []problem) {
 		cfg.Peers = append(cfg.Peers, byAddr[k])
 	}
 	return cfg, problems
+}
+
+// reflectedPaths is how many paths per prefix a reflector sends to its clients:
+// they choose among them, and have the next ones at hand when one is lost.
+const reflectedPaths = 8
+
+// reflection makes an iBGP neighbour of a route reflector its client, unless it
+// is a reflector of the same cluster; other is the node that the neighbour is, if
+// it is one, and by the BGPPeer, nil in the mesh. Several paths are taken from
+// everyone who sends them.
+func reflection(self, other nodeAddr, by *v3.BGPPeer, p *bgp.PeerConfig) {
+	asn := p.LocalASN
+	if asn == 0 {
+		asn = self.asn
+	}
+	p.Client = self.cluster.IsValid() && asn == p.ASN && other.cluster != self.cluster
+	p.AddPathReceive = true
+	if p.Client {
+		p.AddPathSend = reflectedPaths
+	}
+	if by != nil {
+		if set, _ := by.Settings(); set.AddPath != nil {
+			p.AddPathSend = int(*set.AddPath)
+		}
+	}
+}
+
+// controlPlaneOnly tells whether a node keeps what it learns out of its kernel.
+func controlPlaneOnly(n *v3.Node) bool {
+	if n == nil {
+		return false
+	}
+	s, _ := n.Settings()
+	return s.ControlPlaneOnly
+}
+
+// byAddress finds nodes by their addresses.
+func (in *peeringInput) byAddress() map[netip.Addr]nodeAddr {
+	m := map[netip.Addr]nodeAddr{}
+	for name := range in.nodes {
+		if n, err := in.node(name); err == nil {
+			m[n.v4.Addr()], m[n.v6.Addr()] = n, n
+		}
+	}
+	delete(m, netip.Addr{})
+	return m
 }
 
 // session is the one session between two nodes: over IPv4 if both have it,
@@ -136,7 +188,7 @@ func passive(own, peer netip.Addr) bool { return peer.String() > own.String() }
 // explicit adds the sessions that BGPPeers ask of this node: global ones
 // first, then those for some nodes only, then the reverse of those that other
 // nodes have towards this one.
-func (in *peeringInput) explicit(self nodeAddr, port uint16, add func(bgp.PeerConfig)) (problems []problem) {
+func (in *peeringInput) explicit(self nodeAddr, port uint16, add func(bgp.PeerConfig, *v3.BGPPeer)) (problems []problem) {
 	names := sortedKeys(in.peers)
 	slices.SortStableFunc(names, func(a, b string) int {
 		return cmp.Compare(specific(in.peers[a]), specific(in.peers[b]))
@@ -161,12 +213,21 @@ func (in *peeringInput) explicit(self nodeAddr, port uint16, add func(bgp.PeerCo
 			problems = append(problems, in.bySelector(name, p, self, local, add)...)
 			continue
 		}
-		if !local || p.Spec.PeerIP == "" {
+		if p.Spec.PeerIP == "" {
 			continue
 		}
 		ip, peerPort, perr := v3.ParsePeerIP(p.Spec.PeerIP)
 		if perr != nil {
-			bad("spec.peerIP", "%v", perr)
+			if local {
+				bad("spec.peerIP", "%v", perr)
+			}
+			continue
+		}
+		if (ip == self.v4.Addr() || ip == self.v6.Addr()) && p.Spec.ReversePeering != "Manual" &&
+			(p.Spec.ASNumber == 0 || uint32(p.Spec.ASNumber) == self.asn) {
+			in.reverse(p, self, ip, add)
+		}
+		if !local {
 			continue
 		}
 		if peerPort == 0 {
@@ -186,7 +247,7 @@ func (in *peeringInput) explicit(self nodeAddr, port uint16, add func(bgp.PeerCo
 			}
 		}
 		options(p, &c)
-		add(c)
+		add(c, p)
 	}
 	return problems
 }
@@ -205,7 +266,7 @@ func unenforced(p *v3.BGPPeer) string {
 
 // bySelector adds sessions to the nodes that a BGPPeer's peerSelector selects,
 // and back from them.
-func (in *peeringInput) bySelector(name string, p *v3.BGPPeer, self nodeAddr, local bool, add func(bgp.PeerConfig)) (problems []problem) {
+func (in *peeringInput) bySelector(name string, p *v3.BGPPeer, self nodeAddr, local bool, add func(bgp.PeerConfig, *v3.BGPPeer)) (problems []problem) {
 	remote, err := selector.Parse(p.Spec.PeerSelector)
 	if err != nil {
 		return []problem{{object: "BGPPeer " + name, field: "spec.peerSelector", text: err.Error()}}
@@ -231,10 +292,27 @@ func (in *peeringInput) bySelector(name string, p *v3.BGPPeer, self nodeAddr, lo
 		if c, ok := session(self, n, in.restartTime()); ok {
 			c.Name = other
 			options(p, &c)
-			add(c)
+			add(c, p)
 		}
 	}
 	return problems
+}
+
+// reverse adds the sessions back to those nodes that a BGPPeer selects, from
+// the address ip of this node that its peerIP is.
+func (in *peeringInput) reverse(p *v3.BGPPeer, self nodeAddr, ip netip.Addr, add func(bgp.PeerConfig, *v3.BGPPeer)) {
+	for _, other := range sortedKeys(in.nodes) {
+		n, err := in.node(other)
+		if other == in.self || err != nil || !n.own(ip).IsValid() {
+			continue
+		}
+		if ok, err := in.selects(p.Spec.Node, p.Spec.NodeSelector, other, n.labels); err != nil || !ok {
+			continue
+		}
+		c := bgp.PeerConfig{Name: other, Addr: netip.AddrPortFrom(n.own(ip), n.port), LocalAddr: ip, ASN: n.asn, HoldTime: defaultHold, Keepalive: defaultKeepalive, RestartTime: in.restartTime()}
+		options(p, &c)
+		add(c, p)
+	}
 }
 
 func options(p *v3.BGPPeer, c *bgp.PeerConfig) {
@@ -296,7 +374,10 @@ func (in *peeringInput) node(name string) (nodeAddr, *problem) {
 	if n == nil || n.Spec.BGP == nil {
 		return nodeAddr{}, &problem{object: "Node " + name, field: "spec.bgp", text: "is missing, so the node has no address to peer with"}
 	}
-	a := nodeAddr{asn: in.asn(n), cluster: n.Spec.BGP.RouteReflectorClusterID, labels: n.Metadata.Labels}
+	a := nodeAddr{asn: in.asn(n), labels: n.Metadata.Labels}
+	if id, err := netip.ParseAddr(n.Spec.BGP.RouteReflectorClusterID); err == nil && id.Is4() && !id.IsUnspecified() {
+		a.cluster = id
+	}
 	a.port = in.listenPort(nil)
 	if name == in.self {
 		a.port = in.listenPort(in.perNode)

@@ -204,6 +204,92 @@ spec: {peerIP: 10.0.0.254, asNumber: 64999, localASNumber: 65010, keepaliveTime:
 	}
 }
 
+// RFC 4456: who is a client of whom, from routeReflectorClusterID and BGPPeers.
+func TestPeeringReflection(t *testing.T) {
+	docs := `
+kind: Node
+metadata: {name: rr1, labels: {reflector: "yes"}}
+spec: {bgp: {ipv4Address: 10.0.0.1/24, routeReflectorClusterID: 1.1.1.1}}
+---
+kind: Node
+metadata: {name: rr2, labels: {reflector: "yes"}}
+spec: {bgp: {ipv4Address: 10.0.0.2/24, routeReflectorClusterID: 1.1.1.1}}
+---
+kind: Node
+metadata: {name: rr3, labels: {reflector: "yes"}}
+spec: {bgp: {ipv4Address: 10.0.0.3/24, routeReflectorClusterID: 3.3.3.3}}
+---
+kind: Node
+metadata: {name: a}
+spec: {bgp: {ipv4Address: 10.0.0.11/24}}
+---
+kind: Node
+metadata: {name: bad}
+spec: {bgp: {ipv4Address: 10.0.0.12/24, routeReflectorClusterID: "1"}}
+---
+kind: BGPPeer
+metadata: {name: to-reflectors}
+spec: {peerSelector: has(reflector)}
+---
+kind: BGPPeer
+metadata: {name: outside}
+spec: {nodeSelector: has(reflector), peerIP: 10.0.0.254, asNumber: 64999}
+---
+kind: BGPPeer
+metadata: {name: inside, annotations: {muslin/add-path: "0"}}
+spec: {nodeSelector: has(reflector), peerIP: 10.0.0.99, asNumber: 64512}
+`
+	for self, want := range map[string]struct {
+		cluster  string
+		clients  string
+		problems int
+	}{
+		"rr1": {"1.1.1.1", "rr3+8 a+8 bad+8 inside+0", 0},
+		"rr3": {"3.3.3.3", "rr1+8 rr2+8 a+8 bad+8 inside+0", 0},
+		"a":   {"invalid IP", "", 0},
+		"bad": {"invalid IP", "", 1},
+	} {
+		cfg, problems := peering(input(t, self, docs))
+		if cfg.ClusterID.String() != want.cluster || len(problems) != want.problems {
+			t.Errorf("%s: cluster %s, problems %v", self, cfg.ClusterID, problems)
+		}
+		var clients []string
+		for _, p := range cfg.Peers {
+			if !p.AddPathReceive {
+				t.Errorf("%s: %s may send one path only", self, p.Name)
+			}
+			if p.Client {
+				clients = append(clients, fmt.Sprintf("%s+%d", p.Name, p.AddPathSend))
+			}
+		}
+		if got := strings.Join(clients, " "); got != want.clients {
+			t.Errorf("%s: clients %q, want %q", self, got, want.clients)
+		}
+	}
+}
+
+// A BGPPeer whose peerIP is a node makes a session at both ends, unless
+// reversePeering is Manual.
+func TestPeeringReverseOfAddress(t *testing.T) {
+	for manual, want := range map[string]string{
+		"Auto":   "[a [fd00::9]:179 from fd00::10 as 64512]",
+		"Manual": "[]",
+	} {
+		cfg, problems := peering(input(t, "b", threeNodes+`---
+kind: BGPConfiguration
+metadata: {name: default}
+spec: {nodeToNodeMeshEnabled: false}
+---
+kind: BGPPeer
+metadata: {name: to-b}
+spec: {nodeSelector: has(rack), peerIP: "fd00::10", asNumber: 64512, reversePeering: `+manual+`}
+`))
+		if got := fmt.Sprint(sessions(cfg)); got != want || len(problems) > 0 {
+			t.Errorf("%s: %s, want %s; problems %v", manual, got, want, problems)
+		}
+	}
+}
+
 func TestExportKeepsClosedPoolsAtHome(t *testing.T) {
 	cfg, _ := peering(input(t, "a", threeNodes+"---\nkind: IPPool\nmetadata: {name: p}\nspec: {cidr: 10.99.0.0/16, disableBGPExport: true}\n"))
 	for prefix, want := range map[string]bool{"10.99.1.0/26": false, "10.99.0.0/16": false, "10.98.0.0/15": true, "10.100.0.0/26": true, "fd00:1::/64": true} {

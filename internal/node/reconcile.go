@@ -387,6 +387,10 @@ func (l *loop) applyBGP() error {
 			}
 		}
 		l.speakerConfig = cfg
+		if only := controlPlaneOnly(l.model.nodes[l.d.cfg.Node]); only != l.controlPlaneOnly {
+			l.controlPlaneOnly = only
+			l.d.speaker.Repeat()
+		}
 		l.model.touchedPeering = false
 	}
 	if !l.originDirty && l.originsDone {
@@ -431,7 +435,7 @@ func (l *loop) learned(best []bgp.Best) {
 	var add []route.Route
 	var remove []netip.Prefix
 	for _, b := range best {
-		if len(b.NextHops) == 0 || l.infrastructure(b.Prefix) {
+		if len(b.NextHops) == 0 || l.controlPlaneOnly || l.infrastructure(b.Prefix) {
 			remove = append(remove, b.Prefix)
 			continue
 		}
