@@ -193,6 +193,12 @@ func (t *Table) Apply(view policy.View, ch policy.Changes) error {
 		t.state = nil
 		return t.Resync(view)
 	}
+	if len(c.gone) > 0 {
+		if err := t.commit(leftovers(c)); err != nil {
+			t.state = nil
+			return err
+		}
+	}
 	return nil
 }
 

@@ -52,7 +52,7 @@ func (a *actualChain) holds(c *chain) bool {
 type actualSet struct {
 	flags, keyType, keyLen, dataType uint32
 	timeout                          bool
-	elems                            map[place]string // target
+	elems                            map[place]string // value of each; kept, once it is known to be wanted
 	shown                            int              // elements in the dump, some perhaps twice
 }
 
@@ -60,31 +60,38 @@ func (a *actualSet) is(t *setType) bool {
 	return a.flags == t.flags && a.keyType == t.keyType && a.keyLen == t.keyLen && a.dataType == t.dataType && !a.timeout
 }
 
-// diff returns what to delete from the set and to add to it to hold es.
-// The elements deleted carry the set's blame only if they are replaced.
-func (a *actualSet) diff(es []elem) (del, add []elem) {
-	kept := make(map[place]bool, len(es))
-	for _, e := range es {
+// kept stands for the value of an element that is as it should be.
+const kept = "\x00kept"
+
+// want returns what to delete from the set and to add to it so that it holds
+// es, and remembers that these are wanted.
+func (a *actualSet) want(es []elem) (del, add []elem) {
+	for i := range es {
+		e := &es[i]
 		p := e.place()
-		if kept[p] {
-			continue
-		}
-		kept[p] = true
-		target, ok := a.elems[p]
+		value, ok := a.elems[p]
 		switch {
+		case value == kept:
+			continue
 		case !ok:
-			add = append(add, e)
-		case target != e.target:
+			add = append(add, *e)
+		case value != e.value():
 			del = append(del, elem{key: p.key, end: p.end})
-			add = append(add, e)
+			add = append(add, *e)
 		}
-	}
-	for p := range a.elems {
-		if !kept[p] {
-			del = append(del, elem{key: p.key, end: p.end})
-		}
+		a.elems[p] = kept
 	}
 	return del, add
+}
+
+// rest returns the elements that nobody wants.
+func (a *actualSet) rest() (del []elem) {
+	for p, value := range a.elems {
+		if value != kept {
+			del = append(del, elem{key: p.key, end: p.end})
+		}
+	}
+	return del
 }
 
 // read dumps the table. The result is of one generation: it is read again if
@@ -293,7 +300,7 @@ func (a *actualSet) take(data []byte) {
 // a timeout or another verdict than goto, makes its target differ.
 func (a *actualSet) takeElem(data []byte) {
 	var p place
-	var target string
+	var target, note string
 	attrs(data, func(typ uint16, v []byte) bool {
 		switch typ {
 		case unix.NFTA_SET_ELEM_KEY:
@@ -312,13 +319,15 @@ func (a *actualSet) takeElem(data []byte) {
 				}
 				return true
 			})
+		case unix.NFTA_SET_ELEM_USERDATA:
+			note = commentOf(udataComment, v)
 		case unix.NFTA_SET_ELEM_PAD:
 		default:
 			target += "?"
 		}
 		return true
 	})
-	a.elems[p] = target
+	a.elems[p] = elemValue(target, note)
 }
 
 // verdictText is the chain of a goto, or what shows that it is none.

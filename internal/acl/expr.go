@@ -272,10 +272,23 @@ func (e end) portOff() uint32 {
 }
 
 // addrIn matches an address in a set of its family.
-func (r *rb) addrIn(f *family, e end, set string, not bool) *rb {
-	r.payload(expr.PayloadBaseNetworkHeader, e.addrOff(f), f.bytes, reg1)
-	r.in(set, not)
-	return r.say("%s %s %s@%s", f.word, e.word, notWord(not), set)
+func (r *rb) addrIn(f *family, e end, s *set, not bool) *rb {
+	reg := uint32(reg1)
+	if s.in != "" {
+		r.name(s.part)
+		reg = reg2
+	}
+	r.payload(expr.PayloadBaseNetworkHeader, e.addrOff(f), f.bytes, reg)
+	r.in(s.kernel(), not)
+	return r.say("%s%s %s %s@%s", s.prefix(), f.word, e.word, notWord(not), s.kernel())
+}
+
+// name loads the 16 bytes that the elements of a part begin with.
+func (r *rb) name(part string) {
+	r.expr("immediate", func(b *buf) {
+		b.u32(unix.NFTA_IMMEDIATE_DREG, reg1)
+		b.value(unix.NFTA_IMMEDIATE_DATA, []byte(part))
+	})
 }
 
 // addr matches an address within a prefix of at least one bit.
@@ -300,17 +313,6 @@ func (r *rb) portIn(e end, set string, not bool) *rb {
 	r.payload(expr.PayloadBaseTransportHeader, e.portOff(), 2, reg1)
 	r.in(set, not)
 	return r.say("th %s %s@%s", e.port, notWord(not), set)
-}
-
-// portOf matches a port in a list of single ones, a part of setPorts.
-func (r *rb) portOf(e end, list *set) *rb {
-	r.expr("immediate", func(b *buf) {
-		b.u32(unix.NFTA_IMMEDIATE_DREG, reg1)
-		b.value(unix.NFTA_IMMEDIATE_DATA, []byte(list.part))
-	})
-	r.payload(expr.PayloadBaseTransportHeader, e.portOff(), 2, reg2)
-	r.in(setPorts, false)
-	return r.say("%s . th %s @%s", list.part, e.port, setPorts)
 }
 
 // portRange matches a port between two, which may be equal.

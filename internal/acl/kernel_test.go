@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os/exec"
 	"slices"
 	"strings"
@@ -35,7 +36,8 @@ func smallView() *memView {
 		{Action: policy.Allow, Dst: policy.Match{NotPorts: []policy.PortRange{{Min: 80, Max: 80}}, NotPortSets: []policy.SetID{"named"}}},
 	}
 	passes := append(slices.Clone(rules), policy.Rule{Action: policy.Pass, HasNotProto: true, NotProto: udp})
-	p, q := v.policy(gnp("default.web", rules, rules)), v.policy(gnp("first.pass", passes, nil))
+	listed := []policy.Rule{allow(toPort(tcp, port(80), port(443))), allow(toPort(udp, port(53)))}
+	p, q := v.policy(gnp("default.web", rules, listed)), v.policy(gnp("first.pass", passes, nil))
 	pr := v.policy(profile("kns.default", allowAll, allowAll))
 	e := v.effective(&policy.Effective{ID: "abcdefghijklmnop", Profiles: []*policy.Policy{pr}, Tiers: [2][]policy.TierPolicies{
 		policy.Ingress: {tier("first", true, q), tier("default", true, p)}, policy.Egress: {tier("default", false, p)}}})
@@ -213,6 +215,13 @@ func TestT03_T05_Tampering(t *testing.T) {
 			must(t, s.transact(&m))
 		}
 	}
+	listElems := func() (es []elem) {
+		_, w := entire(tab.renderer(), v, nil)
+		for _, s := range w.sets {
+			es = append(es, s.listElems()...)
+		}
+		return es
+	}
 	for _, x := range []struct {
 		name string
 		do   func()
@@ -259,14 +268,26 @@ func TestT03_T05_Tampering(t *testing.T) {
 			must(t, c.SetAddElements(setOf(setInterfaces), []nftables.SetElement{{Key: []byte(ifKey("calix"))}}))
 		}},
 		{"add host to a set", func() {
-			must(t, c.SetAddElements(setOf("h4-hosts"), []nftables.SetElement{{Key: []byte{1, 2, 3, 4}}}))
+			must(t, c.SetAddElements(setOf(setHosts4), []nftables.SetElement{{Key: []byte(key16("hosts") + "\x01\x02\x03\x04")}}))
 		}},
+		{"delete host from a set", raw(func(m *msgs) {
+			m.elems(unix.NFT_MSG_DELSETELEM, setHosts4, []elem{{key: key16("hosts") + "\x0a\x01\x00\x01"}})
+		})},
+		{"add service to a list", raw(func(m *msgs) {
+			m.elems(unix.NFT_MSG_NEWSETELEM, setServices, []elem{{key: key16("x") + "\x06\x00\x00\x00\x00\x16\x00\x00"}})
+		})},
+		{"change the comment of a service", raw(func(m *msgs) {
+			es := listElems()
+			m.elems(unix.NFT_MSG_DELSETELEM, setServices, es[:1])
+			es[0].note = "nothing to see"
+			m.elems(unix.NFT_MSG_NEWSETELEM, setServices, es[:1])
+		})},
 		{"add network to a set", func() {
 			must(t, c.SetAddElements(setOf("n4-wide"), []nftables.SetElement{{Key: []byte{1, 2, 3, 0}}, {Key: []byte{1, 2, 4, 0}, IntervalEnd: true}}))
 		}},
 		{"flush set", func() { c.FlushSet(setOf(setSrc4)) }},
 		{"lead an effective policy elsewhere", raw(func(m *msgs) {
-			k := effectiveKey("abcdefghijklmnop")
+			k := key16("abcdefghijklmnop")
 			m.elems(unix.NFT_MSG_DELSETELEM, setFrom, []elem{{key: k}})
 			m.elems(unix.NFT_MSG_NEWSETELEM, setFrom, []elem{{key: k, target: policyChain(policy.Key{Kind: "GlobalNetworkPolicy", Name: "default.web"}, policy.Egress)}})
 		})},
@@ -539,5 +560,82 @@ func TestUnobservedCommit(t *testing.T) {
 	case <-notified:
 	case <-time.After(5 * time.Second):
 		t.Error("notifications do not come back")
+	}
+}
+
+// TestServicesInPlace changes rules within a group: elements change, and no
+// rule, which would have the kernel validate the whole table.
+func TestServicesInPlace(t *testing.T) {
+	inNetns(t)
+	v := newView()
+	v.set("web", policy.SetNets, netMembers("10.1.0.1/32", "fd01::1/128")...)
+	v.set("db", policy.SetNets, netMembers("10.1.0.1/32", "fd01::1/128")...)
+	from := func(set policy.SetID, services ...policy.Rule) []policy.Rule {
+		for i := range services {
+			services[i].Src.Sets = []policy.SetID{set}
+		}
+		return services
+	}
+	web := func(p ...policy.PortRange) policy.Rule { return allow(toPort(tcp, p...)) }
+	dns := allow(toPort(udp, port(53)))
+	v.effective(&policy.Effective{ID: "e", Tiers: both(tier("default", false, v.policy(gnp("p", from("web", web(port(80)), dns), nil))))})
+	tab := openTable(t)
+	must(t, tab.Apply(v, v.flush()))
+	for _, x := range []struct {
+		what     string
+		rules    []policy.Rule
+		messages map[int]int // by type
+		commits  int
+	}{
+		{"another port", from("web", web(port(81)), dns), map[int]int{unix.NFT_MSG_DELSETELEM: 1, unix.NFT_MSG_NEWSETELEM: 1}, 1},
+		{"one more rule", from("web", web(port(81)), dns, web(port(82), port(443))), map[int]int{unix.NFT_MSG_NEWSETELEM: 1}, 1},
+		{"the first rule goes, and the others change their number", from("web", dns, web(port(82), port(443))),
+			map[int]int{unix.NFT_MSG_DELSETELEM: 1, unix.NFT_MSG_NEWSETELEM: 1}, 1},
+		{"another selector", from("db", dns, web(port(82), port(443))),
+			map[int]int{unix.NFT_MSG_NEWSETELEM: 3, unix.NFT_MSG_DELRULE: 1, unix.NFT_MSG_NEWRULE: 2, unix.NFT_MSG_DELSETELEM: 3}, 2},
+	} {
+		got := map[int]int{}
+		tab.refuse = func(m *msgs) error {
+			for _, at := range m.starts {
+				got[int(m.data[at+4])]++
+			}
+			return nil
+		}
+		before := tab.Stats().Commits
+		v.policy(gnp("p", x.rules, nil))
+		must(t, tab.Apply(v, v.flush()))
+		if n := tab.Stats().Commits - before; n != x.commits || !maps.Equal(got, x.messages) {
+			t.Errorf("%s: %d commits, messages by type %v; want %d, %v", x.what, n, got, x.commits, x.messages)
+		}
+		quiet(t, tab, v)
+	}
+}
+
+// TestGroups shows which rules become one.
+func TestGroups(t *testing.T) {
+	deny := func(r policy.Rule) policy.Rule { r.Action = policy.Deny; return r }
+	logs := func(r policy.Rule) policy.Rule { r.Action = policy.Log; return r }
+	a, b := allow(toPort(tcp, port(80))), allow(toPort(udp, port(53)))
+	other := allow(func(r *policy.Rule) { toPort(tcp, port(80))(r); r.Src.Nets = nets("10.0.0.0/8") })
+	not := allow(func(r *policy.Rule) { toPort(tcp, port(80))(r); r.Dst.NotPorts = []policy.PortRange{port(1)} })
+	wide := allow(toPort(tcp, policy.PortRange{Min: 1, Max: 99}))
+	for _, x := range []struct {
+		rules []policy.Rule
+		want  string // rules of each group
+	}{
+		{[]policy.Rule{a, b}, "2"},
+		{[]policy.Rule{a, other, b}, "2 1"},
+		{[]policy.Rule{a, deny(b), b}, "1 1 1"},
+		{[]policy.Rule{a, b, deny(a), deny(b)}, "2 2"},
+		{[]policy.Rule{a, logs(b), b}, "1 1 1"},
+		{[]policy.Rule{a, not, wide, b, {Never: true}}, "2 1 1"},
+	} {
+		var got []string
+		for _, g := range groups(x.rules) {
+			got = append(got, fmt.Sprint(g.rules))
+		}
+		if strings.Join(got, " ") != x.want {
+			t.Errorf("%v: groups of %v rules, want %s", x.rules, got, x.want)
+		}
 	}
 }

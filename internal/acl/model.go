@@ -75,30 +75,37 @@ var (
 	setIfPolicy = &setType{unix.NFT_SET_MAP, typeIfname, 16, concat(typeIfname, typeIfname), "ifname : ifname . ifname"}
 	setIfIPv4   = &setType{0, concat(typeIfname, typeIPv4), 20, 0, "ifname . ipv4_addr"}
 	setIfIPv6   = &setType{0, concat(typeIfname, typeIPv6), 32, 0, "ifname . ipv6_addr"}
-	setListPort = &setType{0, concat(typeIfname, typePort), 20, 0, "ifname . inet_service"} // a name of 16 bytes
-	setIfEther  = &setType{0, concat(typeIfname, typeEther), 24, 0, "ifname . ether_addr"}
-	setIPv4     = &setType{unix.NFT_SET_INTERVAL, typeIPv4, 4, 0, "ipv4_addr; flags interval"}
-	setIPv6     = &setType{unix.NFT_SET_INTERVAL, typeIPv6, 16, 0, "ipv6_addr; flags interval"}
-	setHosts4   = &setType{0, typeIPv4, 4, 0, "ipv4_addr"}
-	setHosts6   = &setType{0, typeIPv6, 16, 0, "ipv6_addr"}
-	setEnd4     = &setType{0, concat(typeIPv4, typeProto, typePort), 12, 0, "ipv4_addr . inet_proto . inet_service"}
-	setEnd6     = &setType{0, concat(typeIPv6, typeProto, typePort), 24, 0, "ipv6_addr . inet_proto . inet_service"}
-	setPort     = &setType{unix.NFT_SET_INTERVAL, typePort, 2, 0, "inet_service; flags interval"}
-	setProto    = &setType{0, typeProto, 1, 0, "inet_proto"}
-	setICMPv6   = &setType{0, typeICMPv6, 1, 0, "icmpv6_type"}
+	// A part is told by its name, in the same type.
+	setPartIPv4    = &setType{0, concat(typeIfname, typeIPv4), 20, 0, "ifname . ipv4_addr"}
+	setPartIPv6    = &setType{0, concat(typeIfname, typeIPv6), 32, 0, "ifname . ipv6_addr"}
+	setListService = &setType{0, concat(typeIfname, typeProto, typePort), 24, 0, "ifname . inet_proto . inet_service"}
+	setService     = &setType{0, concat(typeProto, typePort), 8, 0, "inet_proto . inet_service"}
+	setIfEther     = &setType{0, concat(typeIfname, typeEther), 24, 0, "ifname . ether_addr"}
+	setIPv4        = &setType{unix.NFT_SET_INTERVAL, typeIPv4, 4, 0, "ipv4_addr; flags interval"}
+	setIPv6        = &setType{unix.NFT_SET_INTERVAL, typeIPv6, 16, 0, "ipv6_addr; flags interval"}
+	setEnd4        = &setType{0, concat(typeIPv4, typeProto, typePort), 12, 0, "ipv4_addr . inet_proto . inet_service"}
+	setEnd6        = &setType{0, concat(typeIPv6, typeProto, typePort), 24, 0, "ipv6_addr . inet_proto . inet_service"}
+	setPort        = &setType{unix.NFT_SET_INTERVAL, typePort, 2, 0, "inet_service; flags interval"}
+	setProto       = &setType{0, typeProto, 1, 0, "inet_proto"}
+	setICMPv6      = &setType{0, typeICMPv6, 1, 0, "icmpv6_type"}
 )
 
 // set is a set as it should be. Its elements are constant, or come from the
-// endpoints, or are the members of the policy set id that fam can hold. One
-// that is a part is no set of the kernel: its elements are in setPorts.
+// endpoints, or are a list of services, or are the members of the policy set id
+// that fam can hold. One that is a part is no set of the kernel: its elements
+// are in one that many share, and begin with 16 bytes of its own. The kernel
+// finds a set by comparing names, from the first set on, for every rule that
+// mentions one: with thousands of sets that was most of what a commit took.
 type set struct {
 	name    string
 	typ     *setType
 	comment string
-	static  bool   // one of the table's own, filled by the endpoints
+	static  bool   // one of the table's own, filled by endpoints and parts
 	elems   []elem // of a constant set
-	part    string // what the elements of a part begin with
-	ports   string // and what follows, in pairs of bytes
+	in      string // the kernel's set that a part is in
+	part    string // what its elements begin with
+	list    string // of services: protocol, port and index of the rule, in 5 bytes each
+	blame   string // the owner, if not the set itself
 	id      policy.SetID
 	kind    policy.SetKind
 	fam     *family
@@ -106,8 +113,11 @@ type set struct {
 
 // owner is the object blamed when the kernel refuses the set or an element.
 func (s *set) owner() string {
-	if s.static {
+	switch {
+	case s.static:
 		return ""
+	case s.blame != "":
+		return s.blame
 	}
 	return setOwner(s.name)
 }
@@ -120,7 +130,34 @@ type elem struct {
 	key    string
 	end    bool
 	target string // what a map leads to: the chain to go to, or 32 bytes
+	note   string // comment
 	owner  string
+}
+
+// kernel is the name of the kernel's set that the elements are in.
+func (s *set) kernel() string {
+	if s.in != "" {
+		return s.in
+	}
+	return s.name
+}
+
+// prefix shows what the elements of a part begin with.
+func (s *set) prefix() string {
+	if s.part == "" {
+		return ""
+	}
+	return cstr([]byte(s.part)) + " . "
+}
+
+// value is what an element holds beside its key.
+func (e *elem) value() string { return elemValue(e.target, e.note) }
+
+func elemValue(target, note string) string {
+	if note != "" {
+		return target + "\x00" + note
+	}
+	return target
 }
 
 // place identifies an element within its set.
@@ -138,8 +175,8 @@ func ifKey(name string) string {
 	return string(k[:])
 }
 
-// effectiveKey is 16 bytes that stand for an effective policy.
-func effectiveKey(id string) string {
+// key16 is 16 bytes that stand for an identifier.
+func key16(id string) string {
 	if len(id) != 16 || safeName(id) != id {
 		id = hashName(id)[:16]
 	}
@@ -196,8 +233,10 @@ func (s *set) memberElems(m policy.Member) []elem {
 	case s.kind == policy.SetPorts:
 	case s.typ.flags&unix.NFT_SET_INTERVAL != 0:
 		return interval(m.Net, s.owner())
+	case isNetwork(m):
+		return nil
 	default:
-		return []elem{{key: string(m.Net.Addr().AsSlice()), owner: s.owner()}}
+		return []elem{{key: s.part + string(m.Net.Addr().AsSlice()), owner: s.owner()}}
 	}
 	k := m.Net.Addr().AsSlice()
 	k = append(k, m.Proto, 0, 0, 0)
@@ -207,7 +246,10 @@ func (s *set) memberElems(m policy.Member) []elem {
 
 // content returns all elements of a set that is not static.
 func (s *set) content(view policy.View) []elem {
-	if s.id == "" {
+	switch {
+	case s.list != "":
+		return s.listElems()
+	case s.id == "":
 		return s.elems
 	}
 	var out []elem

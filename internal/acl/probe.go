@@ -29,7 +29,7 @@ func (s *socket) probe() error {
 	}{
 		{"verdict maps", "nf_tables", dispatch.done("")},
 		{"concatenations", "nf_tables", (&rb{}).iifAnd(expr.PayloadBaseNetworkHeader, ipv6.src, ipv6.bytes, "", "probe-concat").done("")},
-		{"interval sets", "nf_tables", (&rb{}).addrIn(ipv6, source, "probe-interval", false).done("")},
+		{"interval sets", "nf_tables", (&rb{}).addrIn(ipv6, source, &set{name: "probe-interval"}, false).done("")},
 		{"fib expressions", "nft_fib_inet", (&rb{}).reversePath().done("")},
 		{"connection tracking", "nft_ct", (&rb{}).ctState(ctInvalid, "").done("")},
 		{"log expressions", "nft_log", (&rb{}).log("probe").done("")},

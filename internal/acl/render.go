@@ -3,10 +3,8 @@
 package acl
 
 import (
-	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/google/nftables/expr"
 	"github.com/muslin-net/muslin/internal/policy"
@@ -90,10 +88,17 @@ func (r *renderer) rules(c *chain, p *policy.Policy, d policy.Direction, next st
 	rulesBefore, setsBefore := len(c.rules), len(c.sets)
 	closed := r.bad[policyOwner(p.Key)] != nil
 	if !closed {
-		for i := range rulesOf(p, d) {
-			ru := &rulesOf(p, d)[i]
-			note := comment(fmt.Sprintf("%s %s %d", displayName(p), dirWord(d), ru.Index))
-			r.policyRule(c, ru, next, note)
+		gs := groups(rulesOf(p, d))
+		inPlace := uniform(gs)
+		for i := range gs {
+			g := &gs[i]
+			note := displayName(p) + " " + dirWord(d)
+			switch {
+			case len(g.services) == 0, !inPlace && g.rules == 1:
+				r.policyRule(c, g.first, nil, next, comment(fmt.Sprintf("%s %d", note, g.first.Index)))
+			default:
+				r.policyRule(c, &g.rule, r.services(p, d, g, inPlace), next, comment(note))
+			}
 		}
 		for _, s := range c.sets[setsBefore:] {
 			closed = closed || r.bad[s.owner()] != nil
@@ -119,11 +124,9 @@ func hasPorts(proto uint8) bool {
 
 // policyRule appends the kernel's rules for one rule of the model: one for
 // each family it can match, and for each alternative in which it can match
-// that one kernel rule cannot express together.
-func (r *renderer) policyRule(c *chain, ru *policy.Rule, next, note string) {
-	if ru.Never {
-		return
-	}
+// that one kernel rule cannot express together. Of a group, services holds
+// protocols and ports.
+func (r *renderer) policyRule(c *chain, ru *policy.Rule, services *set, next, note string) {
 	for _, f := range r.families(ru) {
 		if !possible(ru, f) {
 			continue
@@ -139,6 +142,10 @@ func (r *renderer) policyRule(c *chain, ru *policy.Rule, next, note string) {
 							b.is(f)
 						}
 						r.protocol(c, b, ru, f, icmp, pc)
+						if services != nil {
+							use(c, services)
+							b.serviceIn(services)
+						}
 						r.end(c, b, source, &ru.Src, f, from, pc)
 						r.end(c, b, destination, &ru.Dst, f, to, pc)
 						r.action(b, ru.Action, next)
@@ -152,9 +159,7 @@ func (r *renderer) policyRule(c *chain, ru *policy.Rule, next, note string) {
 
 // maxSpelled bounds the rules that a short list of networks is spelled out
 // into. A set for each list would be one lookup instead of a few comparisons,
-// but the kernel finds a set by walking the list of all sets, comparing names,
-// for every rule that mentions one: with thousands of sets that is most of what
-// a commit costs. Lists of ports share one set for the same reason (portList).
+// but many sets are slow to change (set).
 const maxSpelled = 4
 
 // choice is one alternative of what an end of a rule may be. Its networks and
@@ -377,7 +382,7 @@ func (r *renderer) end(c *chain, b *rb, e end, m *policy.Match, f *family, which
 		}
 	}
 	if which.port.set != "" {
-		b.endIn(f, e, use(c, portSet(which.port.set, f)), false)
+		b.endIn(f, e, use(c, portSet(which.port.set, f)).name, false)
 	}
 	r.ports(c, b, e, which.port.ports, false)
 	if pc == portIsOther {
@@ -385,13 +390,13 @@ func (r *renderer) end(c *chain, b *rb, e end, m *policy.Match, f *family, which
 	}
 	r.ports(c, b, e, mergePorts(m.NotPorts), true)
 	for _, id := range m.NotPortSets {
-		b.endIn(f, e, use(c, portSet(id, f)), true)
+		b.endIn(f, e, use(c, portSet(id, f)).name, true)
 	}
 }
 
-func use(c *chain, s *set) string {
+func use(c *chain, s *set) *set {
 	c.sets = append(c.sets, s)
-	return s.name
+	return s
 }
 
 func (r *renderer) nets(c *chain, b *rb, e end, nets []netip.Prefix, f *family, not bool) {
@@ -417,34 +422,13 @@ func (r *renderer) ports(c *chain, b *rb, e end, ports []policy.PortRange, not b
 		for _, p := range ports {
 			b.portRange(e, p.Min, p.Max, not)
 		}
-	case !not && singles(ports):
-		s := portList(ports)
-		use(c, s)
-		b.portOf(e, s)
 	default:
 		var es []elem
 		for _, p := range ports {
 			es = append(es, portInterval(p, "")...)
 		}
-		b.portIn(e, use(c, constSet("cp", setPort, es)), not)
+		b.portIn(e, use(c, constSet("cp", setPort, es)).name, not)
 	}
-}
-
-func singles(ports []policy.PortRange) bool {
-	return !slices.ContainsFunc(ports, func(p policy.PortRange) bool { return p.Min != p.Max })
-}
-
-// portList is a list of single ports: a part of setPorts, whose elements begin
-// with the list's name.
-func portList(ports []policy.PortRange) *set {
-	var keys []byte
-	for _, p := range ports {
-		keys = binary.BigEndian.AppendUint16(keys, p.Min)
-	}
-	s := &set{ports: string(keys), typ: setListPort}
-	h := hashName(s.ports)
-	s.name, s.part = "pl-"+h, h[:16]
-	return s
 }
 
 func addrSet(f *family) *setType {
@@ -454,24 +438,24 @@ func addrSet(f *family) *setType {
 	return setIPv6
 }
 
-// netSet is the kernel's set for the members of one family of a set of
-// networks. One whose members are all single addresses is a hash table: to
-// add or delete an element takes 0.02 ms, where an interval set of 10,000
-// takes 1 to 2 ms. The first network makes it an interval set of another name.
+// netSet is the set for the members of one family of a set of networks. If all
+// are single addresses it is a part of a hash table: to add or delete an element
+// takes 0.02 ms, where an interval set of 10,000 takes 1 to 2 ms. The first
+// network makes it an interval set of its own.
 func (r *renderer) netSet(id policy.SetID, f *family) *set {
 	return memberSet(id, f, r.wide(id, f))
 }
 
 func memberSet(id policy.SetID, f *family, wide bool) *set {
 	s := &set{id: id, kind: policy.SetNets, fam: f}
-	letter := "n"
+	letter := "h"
 	switch {
 	case wide:
-		s.typ = addrSet(f)
+		s.typ, letter = addrSet(f), "n"
 	case f.v == 4:
-		s.typ, letter = setHosts4, "h"
+		s.typ, s.in, s.part = setPartIPv4, setHosts4, key16(string(id))
 	default:
-		s.typ, letter = setHosts6, "h"
+		s.typ, s.in, s.part = setPartIPv6, setHosts6, key16(string(id))
 	}
 	s.name = fmt.Sprintf("%s%d-%s", letter, f.v, safeName(string(id)))
 	return s

@@ -80,6 +80,7 @@ type change struct {
 	goneChains []string
 	newSets    []*set
 	goneSets   []string
+	gone       []setElem // of parts that nobody uses any more
 	memberDel  []setElem
 	memberAdd  []setElem
 	elemDel    []setElem
@@ -141,7 +142,7 @@ func (s *state) stage(r *renderer, view policy.View, ch *policy.Changes) *change
 		g.forget(key)
 	}
 	g.takeMembers(ch)
-	g.settleSets()
+	g.settleSets(view, ch)
 	g.takeEndpoints(ch)
 	return g.out
 }
@@ -154,7 +155,7 @@ func (s *state) isWide(view policy.View, id policy.SetID, f *family) bool {
 	if known {
 		return wide
 	}
-	if s.have[memberSet(id, f, true).name] != nil && s.have[memberSet(id, f, false).name] == nil {
+	if s.have[memberSet(id, f, true).name] != nil {
 		wide = true
 	} else {
 		for m := range view.Members(id) {
@@ -330,11 +331,19 @@ func (g *stager) put(c *chain) *chainState {
 			continue
 		}
 		st.sets = append(st.sets, s.name)
-		if g.sets[s.name] == nil {
+		switch have := g.sets[s.name]; {
+		case have == nil:
 			g.sets[s.name] = &setState{set: s}
 			if s.id != "" {
 				g.byID[s.id] = append(g.byID[s.id], s.name)
 			}
+		case have.set.list != s.list:
+			if have.live {
+				del, add := diffElems(inSet(s.in, have.set.listElems()), inSet(s.in, s.listElems()))
+				g.out.memberDel = append(g.out.memberDel, del...)
+				g.out.memberAdd = append(g.out.memberAdd, add...)
+			}
+			have.set = s
 		}
 		g.sets[s.name].refs++
 		g.touch[s.name] = true
@@ -383,14 +392,10 @@ func (g *stager) takeMembers(ch *policy.Changes) {
 				g.out.lost = true
 			}
 			for _, m := range sc.Removed {
-				for _, e := range st.set.memberElems(m) {
-					g.out.memberDel = append(g.out.memberDel, setElem{name, e})
-				}
+				g.out.memberDel = append(g.out.memberDel, inSet(st.set.kernel(), st.set.memberElems(m))...)
 			}
 			for _, m := range sc.Added {
-				for _, e := range st.set.memberElems(m) {
-					g.out.memberAdd = append(g.out.memberAdd, setElem{name, e})
-				}
+				g.out.memberAdd = append(g.out.memberAdd, inSet(st.set.kernel(), st.set.memberElems(m))...)
 			}
 		}
 	}
@@ -399,21 +404,24 @@ func (g *stager) takeMembers(ch *policy.Changes) {
 	slices.SortStableFunc(g.out.memberAdd, bySet)
 }
 
-func (g *stager) settleSets() {
+func inSet(name string, es []elem) (out []setElem) {
+	for _, e := range es {
+		out = append(out, setElem{name, e})
+	}
+	return out
+}
+
+func (g *stager) settleSets(view policy.View, ch *policy.Changes) {
 	for _, name := range sortedKeys(g.touch) {
 		st := g.sets[name]
 		switch {
 		case st.refs > 0 && !st.live:
 			st.live = true
-			if st.set.part != "" {
-				g.out.memberAdd = appendPart(g.out.memberAdd, st.set)
-				continue
-			}
 			g.out.newSets = append(g.out.newSets, st.set)
 		case st.refs == 0:
 			switch {
-			case st.live && st.set.part != "":
-				g.out.memberDel = appendPart(g.out.memberDel, st.set)
+			case st.live && st.set.in != "":
+				g.out.gone = append(g.out.gone, inSet(st.set.in, st.set.before(view, ch))...)
 			case st.live:
 				g.out.goneSets = append(g.out.goneSets, name)
 			}
@@ -430,11 +438,25 @@ func (g *stager) settleSets() {
 	}
 }
 
-func appendPart(list []setElem, part *set) []setElem {
-	for p := part.ports; len(p) >= 2; p = p[2:] {
-		list = append(list, setElem{setPorts, elem{key: part.part + p[:2] + "\x00\x00", owner: part.owner()}})
+// before returns the elements that a part had before the change.
+func (s *set) before(view policy.View, ch *policy.Changes) (out []elem) {
+	sc := ch.Sets[s.id]
+	if s.id == "" || sc == nil {
+		return s.content(view)
 	}
-	return list
+	added := make(map[policy.Member]bool, len(sc.Added))
+	for _, m := range sc.Added {
+		added[m] = true
+	}
+	for m := range view.Members(s.id) {
+		if !added[m] {
+			out = append(out, s.memberElems(m)...)
+		}
+	}
+	for _, m := range sc.Removed {
+		out = append(out, s.memberElems(m)...)
+	}
+	return out
 }
 
 // takeEndpoints turns changed endpoints into changed elements. Of several
@@ -491,7 +513,7 @@ func (g *stager) settleInterface(iface string) {
 }
 
 // diffElems returns what to delete from old and add to it to reach want. An
-// element whose target changes is in both.
+// element whose value changes is in both.
 func diffElems(old, want []setElem) (del, add []setElem) {
 	type at struct {
 		set string
@@ -499,7 +521,7 @@ func diffElems(old, want []setElem) (del, add []setElem) {
 	}
 	have := make(map[at]string, len(old))
 	for _, e := range old {
-		have[at{e.set, e.place()}] = e.target
+		have[at{e.set, e.place()}] = e.value()
 	}
 	seen := make(map[at]bool, len(want))
 	for _, e := range want {
@@ -508,8 +530,8 @@ func diffElems(old, want []setElem) (del, add []setElem) {
 			continue
 		}
 		seen[k] = true
-		target, ok := have[k]
-		if ok && target == e.target {
+		value, ok := have[k]
+		if ok && value == e.value() {
 			delete(have, k)
 		} else {
 			add = append(add, e)

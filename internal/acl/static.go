@@ -34,8 +34,10 @@ const (
 	setSrc6       = "src6"
 	setLinkLocal  = "ll6"    // interface . its EUI-64 link-local address
 	setLLAny      = "ll-any" // interfaces free to choose a link-local address
-	setPorts      = "ports"  // list of ports . port
-	setND         = "nd"     // ICMPv6 types an endpoint may always send to its host
+	setHosts4     = "hosts4" // set . a member that is a single address
+	setHosts6     = "hosts6"
+	setServices   = "services" // list . protocol . destination port
+	setND         = "nd"       // ICMPv6 types an endpoint may always send to its host
 )
 
 // Priorities of linux/netfilter_ipv4.h.
@@ -68,7 +70,9 @@ func (r *renderer) staticSets() []*set {
 		s(setSrc6, setIfIPv6, "IPv6 addresses"),
 		s(setLinkLocal, setIfIPv6, "link-local addresses made from MAC addresses"),
 		s(setLLAny, setIfname, "interfaces with any link-local address"),
-		s(setPorts, setListPort, "lists of ports in policies"),
+		s(setHosts4, setPartIPv4, "members of sets, IPv4"),
+		s(setHosts6, setPartIPv6, "members of sets, IPv6"),
+		s(setServices, setListService, "protocols and ports in policies"),
 		nd,
 	}
 }
@@ -217,7 +221,7 @@ func (r *renderer) endpoint(e *policy.Endpoint) []setElem {
 		add(setLLAny, iface, "")
 	}
 	if e.Effective != nil {
-		add(setPolicy, iface, iface+effectiveKey(e.Effective.ID))
+		add(setPolicy, iface, iface+key16(e.Effective.ID))
 	}
 	return out
 }
@@ -226,8 +230,8 @@ func (r *renderer) endpoint(e *policy.Endpoint) []setElem {
 func (r *renderer) entries(id string) []setElem {
 	owner := effectiveOwner(id)
 	return []setElem{
-		{setFrom, elem{key: effectiveKey(id), target: effectiveChain(id, policy.Egress), owner: owner}},
-		{setTo, elem{key: effectiveKey(id), target: effectiveChain(id, policy.Ingress), owner: owner}},
+		{setFrom, elem{key: key16(id), target: effectiveChain(id, policy.Egress), owner: owner}},
+		{setTo, elem{key: key16(id), target: effectiveChain(id, policy.Ingress), owner: owner}},
 	}
 }
 

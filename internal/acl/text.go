@@ -25,7 +25,16 @@ func text(r *renderer, view policy.View) string {
 	_, w := entire(r, view, nil)
 	var b strings.Builder
 	fmt.Fprintf(&b, "table inet %s {\n", TableName)
+	parts := map[string][]elem{}
 	for _, s := range w.sets {
+		if s.in != "" {
+			parts[s.in] = append(parts[s.in], s.content(view)...)
+		}
+	}
+	for _, s := range w.sets {
+		if s.in != "" {
+			continue
+		}
 		word := "set"
 		if s.typ.flags&unix.NFT_SET_MAP != 0 {
 			word = "map"
@@ -34,7 +43,7 @@ func text(r *renderer, view policy.View) string {
 		if s.comment != "" {
 			fmt.Fprintf(&b, "\t\tcomment %q\n", s.comment)
 		}
-		for _, e := range elemTexts(s, w.content(s, view)) {
+		for _, e := range elemTexts(s, append(w.content(s, view), parts[s.name]...)) {
 			fmt.Fprintf(&b, "\t\t%s\n", e)
 		}
 		b.WriteString("\t}\n")
@@ -91,8 +100,12 @@ func elemTexts(s *set, es []elem) []string {
 			t = cstr([]byte(e.key))
 		case setIfIPv4, setIfIPv6:
 			t = cstr([]byte(e.key[:16])) + " . " + keyText(e.key[16:])
-		case setListPort:
-			t = e.key[:16] + " . " + keyText(e.key[16:18])
+		case setPartIPv4, setPartIPv6:
+			t = cstr([]byte(e.key[:16])) + " . " + keyText(e.key[16:])
+		case setListService:
+			t = cstr([]byte(e.key[:16])) + " . " + serviceText(e.key[16:])
+		case setService:
+			t = serviceText(e.key)
 		case setIfEther:
 			t = cstr([]byte(e.key[:16])) + " . " + net.HardwareAddr(e.key[16:22]).String()
 		default:
@@ -105,10 +118,17 @@ func elemTexts(s *set, es []elem) []string {
 				t += " : " + cstr([]byte(e.target[:16])) + " . " + e.target[16:]
 			}
 		}
+		if e.note != "" {
+			t += " comment " + strconv.Quote(e.note)
+		}
 		out = append(out, t)
 	}
 	slices.Sort(out)
 	return out
+}
+
+func serviceText(k string) string {
+	return strconv.Itoa(int(k[0])) + " . " + keyText(k[4:6])
 }
 
 // keyText shows an address, a port or a number by its length.

@@ -37,6 +37,10 @@ func (t *tx) all() *msgs {
 }
 
 func (t *tx) newSet(s *set, es []elem) {
+	if s.in != "" {
+		t.members.elems(unix.NFT_MSG_NEWSETELEM, s.in, es)
+		return
+	}
 	t.setID++
 	t.sets.addSet(s, t.setID)
 	t.members.elems(unix.NFT_MSG_NEWSETELEM, s.name, es)
@@ -77,7 +81,8 @@ func setElems(m *msgs, typ uint16, es []setElem) {
 }
 
 // incremental makes the transaction for a change to a table that is as the
-// state said before.
+// state said before. Parts that nobody uses any more stay until it is in force
+// (leftovers): a packet that is among the old rules then finds them whole.
 func incremental(c *change, view policy.View) *msgs {
 	var t tx
 	for _, s := range c.newSets {
@@ -104,6 +109,13 @@ func incremental(c *change, view policy.View) *msgs {
 	return t.all()
 }
 
+// leftovers makes the transaction that ends a change.
+func leftovers(c *change) *msgs {
+	var t tx
+	setElems(&t.members, unix.NFT_MSG_DELSETELEM, c.gone)
+	return t.all()
+}
+
 // whole is the complete desired table.
 type whole struct {
 	chains []*chain
@@ -122,10 +134,8 @@ func entire(r *renderer, view policy.View, have map[string]*actualSet) (*state, 
 	c := st.stage(r, view, &ch)
 	w := &whole{chains: append(r.staticChains(), c.chains...), elems: map[string][]elem{}}
 	w.sets = append(r.staticSets(), c.newSets...)
-	for _, list := range [][]setElem{c.memberAdd, c.elemAdd} {
-		for _, e := range list {
-			w.elems[e.set] = append(w.elems[e.set], e.elem)
-		}
+	for _, e := range c.elemAdd {
+		w.elems[e.set] = append(w.elems[e.set], e.elem)
 	}
 	return st, w
 }
@@ -150,13 +160,13 @@ func (w *whole) create(view policy.View, replace bool) *msgs {
 	t.table.addTable()
 	for _, s := range w.sets {
 		es := w.content(s, view)
+		if !s.static {
+			t.newSet(s, es)
+			continue
+		}
 		t.setID++
 		t.sets.addSet(s, t.setID)
-		if s.static {
-			t.elements.elems(unix.NFT_MSG_NEWSETELEM, s.name, es)
-		} else {
-			t.members.elems(unix.NFT_MSG_NEWSETELEM, s.name, es)
-		}
+		t.elements.elems(unix.NFT_MSG_NEWSETELEM, s.name, es)
 	}
 	for _, c := range w.chains {
 		t.newChain(c)
@@ -176,27 +186,30 @@ func (w *whole) repair(a *actual, view policy.View) (m *msgs, ok bool) {
 		t.table.addTable() // dormant: wake it
 	}
 	wanted := map[string]bool{}
-	for _, s := range w.sets {
-		wanted[s.name] = true
+	for _, s := range w.sets { // the static ones, which have parts, come first
+		name := s.kernel()
 		es := w.content(s, view)
-		have := a.sets[s.name]
+		have := a.sets[name]
 		if have == nil {
 			t.newSet(s, es)
 			continue
 		}
-		if !have.is(s.typ) {
+		if s.in == "" && !have.is(s.typ) {
 			return nil, false
 		}
+		wanted[name] = true
 		into := &t.members
 		if s.static {
 			into = &t.elements
 		}
-		del, add := have.diff(es)
-		into.elems(unix.NFT_MSG_DELSETELEM, s.name, del)
-		into.elems(unix.NFT_MSG_NEWSETELEM, s.name, add)
+		del, add := have.want(es)
+		into.elems(unix.NFT_MSG_DELSETELEM, name, del)
+		into.elems(unix.NFT_MSG_NEWSETELEM, name, add)
 	}
 	for _, n := range sortedKeys(a.sets) {
-		if !wanted[n] {
+		if wanted[n] {
+			t.elements.elems(unix.NFT_MSG_DELSETELEM, n, a.sets[n].rest())
+		} else {
 			t.goneSets.delSet("", n)
 		}
 	}

@@ -277,6 +277,9 @@ func (m *msgs) elems(typ uint16, set string, es []elem) {
 				}
 				m.data.end(d)
 			}
+			if e.note != "" && typ == unix.NFT_MSG_NEWSETELEM {
+				m.data.attr(unix.NFTA_SET_ELEM_USERDATA, userdata(udataComment, e.note))
+			}
 			m.data.end(at)
 		}
 		m.data.end(list)

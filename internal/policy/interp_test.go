@@ -242,6 +242,9 @@ func (f *follower) apply(ch Changes) error {
 			f.sets[id][m] = true
 		}
 		if c.Gone {
+			if n := len(f.sets[id]); n != 0 || len(c.Added) != 0 {
+				return fmt.Errorf("set %s: gone with %d members not removed, %d added", id, n, len(c.Added))
+			}
 			delete(f.sets, id)
 			delete(f.kinds, id)
 		}

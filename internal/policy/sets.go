@@ -276,7 +276,18 @@ func (s *sets) flush(out map[SetID]*SetChange) {
 		case set.refs == 0:
 			s.drop(set)
 			if set.announced {
-				out[set.id] = &SetChange{Kind: set.kind, Gone: true}
+				ch := &SetChange{Kind: set.kind, Gone: true}
+				for m := range set.members {
+					if set.delta[m] <= 0 {
+						ch.Removed = append(ch.Removed, m)
+					}
+				}
+				for m, n := range set.delta {
+					if n < 0 {
+						ch.Removed = append(ch.Removed, m)
+					}
+				}
+				out[set.id] = ch
 			}
 		case !set.announced:
 			set.announced = true

@@ -148,7 +148,8 @@ type Endpoint struct {
 }
 
 // SetChange is how a set differs since the last Flush. New means that the set
-// came into use (all its members are in Added); Gone that it left use.
+// came into use (all its members are in Added); Gone that it left use (all it had
+// are in Removed).
 type SetChange struct {
 	Kind           SetKind
 	New, Gone      bool
