@@ -249,6 +249,9 @@ func (x *Index) setEndpoint(k Key, w *v3.WorkloadEndpoint) []error {
 		return append(odd, err)
 	}
 	old := x.endpoints[id]
+	if old != nil {
+		id = old.id // the memory that others share
+	}
 	e := &endpoint{id: id, created: p.created, claims: p.nets, member: &member{nets: x.unreserved(p.nets), ports: p.ports}}
 	var oldMember *member
 	if old != nil {

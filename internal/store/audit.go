@@ -25,16 +25,16 @@ func (w *watcher) audit(ctx context.Context) error {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			for _, kv := range kvs {
-				key := string(kv.Key)
-				if _, ok := refOf(key); !ok {
-					continue
+				k := w.keys[string(kv.Key)]
+				if k == nil {
+					if _, ok := refOf(string(kv.Key)); !ok {
+						continue
+					}
+				} else {
+					k.gen = gen
 				}
-				k, ok := w.keys[key]
-				if ok {
-					w.keys[key] = known{rev: k.rev, gen: gen}
-				}
-				if k.rev < kv.ModRevision {
-					missed[key] = kv.ModRevision
+				if k == nil || k.rev < kv.ModRevision {
+					missed[string(kv.Key)] = kv.ModRevision
 				}
 			}
 			return nil
@@ -67,7 +67,7 @@ func (w *watcher) audit(ctx context.Context) error {
 	}
 	lost := 0
 	for key, r := range missed {
-		if w.keys[key].rev < r {
+		if k := w.keys[key]; k == nil || k.rev < r {
 			lost++
 		}
 	}

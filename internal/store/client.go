@@ -351,9 +351,26 @@ func (c *Client) List(ctx context.Context, prefix string) ([]KV, int64, error) {
 func (c *Client) pages(ctx context.Context, prefix string, rev int64, each func([]*mvccpb.KeyValue) error, opts ...clientv3.OpOption) (*pb.ResponseHeader, error) {
 	var header *pb.ResponseHeader
 	end := clientv3.GetPrefixRangeEnd(prefix)
-	for key := prefix; ; {
+	// etcd reads the next page while this one is worked on.
+	type answer struct {
+		resp *clientv3.GetResponse
+		err  error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	coming := make(chan answer, 1)
+	var asking sync.WaitGroup
+	defer func() { cancel(); asking.Wait() }()
+	ask := func(key string) {
 		page := append([]clientv3.OpOption{clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithRev(rev)}, opts...)
-		resp, err := c.page(ctx, key, page)
+		asking.Go(func() {
+			resp, err := c.page(ctx, key, page)
+			coming <- answer{resp, err}
+		})
+	}
+	ask(prefix)
+	for {
+		a := <-coming
+		resp, err := a.resp, a.err
 		if err != nil {
 			return nil, c.wrap("list", prefix, err)
 		}
@@ -364,13 +381,16 @@ func (c *Client) pages(ctx context.Context, prefix string, rev int64, each func(
 			}
 			header.Revision = rev
 		}
+		more := resp.More && len(resp.Kvs) > 0
+		if more {
+			ask(string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00")
+		}
 		if err := each(resp.Kvs); err != nil {
 			return nil, err
 		}
-		if !resp.More || len(resp.Kvs) == 0 {
+		if !more {
 			return header, nil
 		}
-		key = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
 	}
 }
 

@@ -170,27 +170,28 @@ func (w *watcher) apply(events []*mvccpb.Event) {
 		rev := ev.Kv.ModRevision
 		top = max(top, rev)
 		key := string(ev.Kv.Key)
-		old, ok := w.keys[key]
-		if rev < floor || rev <= old.rev {
+		old := w.keys[key]
+		if rev < floor || old != nil && rev <= old.rev {
 			if rev != w.resumed {
 				w.stale++
 			}
 			continue
 		}
 		if ev.Type == mvccpb.Event_DELETE {
-			if ok {
+			if old != nil {
 				delete(w.keys, key)
 				w.pend.add(item{key: key, rev: rev, deleted: true})
 			}
 			continue
 		}
-		if !ok {
-			if _, wanted := refOf(key); !wanted {
-				continue
-			}
+		if old != nil {
+			old.rev = rev
+		} else if _, wanted := refOf(key); !wanted {
+			continue
+		} else {
+			w.keys[key] = &known{rev: rev}
 		}
-		w.keys[key] = known{rev: rev, gen: old.gen}
-		w.pend.add(item{key: key, raw: ev.Kv.Value, rev: rev, fresh: !ok})
+		w.pend.add(item{key: key, raw: ev.Kv.Value, rev: rev, fresh: old == nil})
 	}
 	w.sure = top
 	if top > w.rev {

@@ -131,9 +131,13 @@ func (w *watcher) accept(l *listing) {
 // merge needs w.mu.
 func (w *watcher) merge(items []item) {
 	for _, it := range items {
-		old, ok := w.keys[it.key]
-		it.fresh = !ok
-		w.keys[it.key] = known{rev: it.rev, gen: old.gen}
+		old := w.keys[it.key]
+		it.fresh = old == nil
+		if old != nil {
+			old.rev = it.rev
+		} else {
+			w.keys[it.key] = &known{rev: it.rev}
+		}
 		w.pend.add(it)
 	}
 }
@@ -161,7 +165,7 @@ func (w *watcher) firstListing(ctx context.Context) error {
 			for _, kv := range kvs {
 				key := string(kv.Key)
 				if _, ok := refOf(key); ok {
-					w.keys[key] = known{rev: kv.ModRevision}
+					w.keys[key] = &known{rev: kv.ModRevision}
 					w.pend.add(item{key: key, raw: kv.Value, rev: kv.ModRevision, fresh: true})
 				}
 			}
@@ -202,17 +206,17 @@ func (w *watcher) compare(ctx context.Context) (*listing, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			for _, kv := range kvs {
-				key := string(kv.Key)
-				if _, ok := refOf(key); !ok {
-					continue
+				k := w.keys[string(kv.Key)]
+				if k == nil {
+					if _, ok := refOf(string(kv.Key)); !ok {
+						continue
+					}
+				} else {
+					k.gen = gen
 				}
 				l.total++
-				k, ok := w.keys[key]
-				if ok {
-					w.keys[key] = known{rev: k.rev, gen: gen}
-				}
-				if !ok || k.rev != kv.ModRevision {
-					l.changed = append(l.changed, item{key: key, raw: kv.Value, rev: kv.ModRevision})
+				if k == nil || k.rev != kv.ModRevision {
+					l.changed = append(l.changed, item{key: string(kv.Key), raw: kv.Value, rev: kv.ModRevision})
 				}
 			}
 			return nil

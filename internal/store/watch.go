@@ -85,7 +85,9 @@ func defaultTuning() tuning {
 	}
 }
 
-// known is what the watch remembers of a key: enough to find differences.
+// known is what the watch remembers of a key: enough to find differences. It is
+// changed in place: assigning to a map replaces the key, too, by an equal one
+// of other memory, while the consumer shares that of the first.
 type known struct {
 	rev int64
 	gen uint32 // of the listing that last saw it
@@ -104,7 +106,7 @@ type watcher struct {
 
 	mu        sync.Mutex
 	pend      pending
-	keys      map[string]known
+	keys      map[string]*known
 	gen       uint32
 	rev       int64 // everything up to here is in keys and pend, as far as etcd says
 	sure      int64 // the same, from what cannot have been overtaken; resume there
@@ -136,7 +138,7 @@ func (c *Client) watch(ctx context.Context, deliver func(Update), tun tuning) er
 	w := &watcher{
 		c: c, log: c.log, tun: tun,
 		news: make(chan struct{}, 1), room: make(chan struct{}, 1), poke: make(chan struct{}, 1),
-		keys: map[string]known{}, reached: make(chan struct{}),
+		keys: map[string]*known{}, reached: make(chan struct{}),
 	}
 	c.mu.Lock()
 	c.watchers[w] = struct{}{}

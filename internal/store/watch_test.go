@@ -491,9 +491,9 @@ func TestE06_SilentLossIsFound(t *testing.T) {
 	n := r.count()
 	w := theWatcher(c)
 	w.mu.Lock()
-	delete(w.keys, setKey(1))                // a creation that never came
-	w.keys[setKey(2)] = known{rev: 1}        // a change that never came
-	w.keys[setKey(999)] = known{rev: w.sure} // a deletion that never came
+	delete(w.keys, setKey(1))                 // a creation that never came
+	w.keys[setKey(2)] = &known{rev: 1}        // a change that never came
+	w.keys[setKey(999)] = &known{rev: w.sure} // a deletion that never came
 	w.mu.Unlock()
 	r.wait(t, "the repair", func() bool {
 		return len(changes(r.all[n:])) >= 3 && r.lastLocked().Connected
@@ -508,7 +508,7 @@ func TestE06_SilentLossIsFound(t *testing.T) {
 }
 
 func TestE07_OldEventsChangeNothing(t *testing.T) {
-	w := &watcher{keys: map[string]known{}, news: make(chan struct{}, 1)}
+	w := &watcher{keys: map[string]*known{}, news: make(chan struct{}, 1)}
 	ev := func(typ mvccpb.Event_EventType, n int, rev int64) *mvccpb.Event {
 		return &mvccpb.Event{Type: typ, Kv: &mvccpb.KeyValue{Key: []byte(setKey(n)), Value: setValue(n), ModRevision: rev}}
 	}
