@@ -274,10 +274,9 @@ func (s *sets) flush(out map[SetID]*SetChange) {
 	for set := range s.dirty {
 		switch {
 		case set.refs == 0:
-			s.drop(set)
 			if set.announced {
 				ch := &SetChange{Kind: set.kind, Gone: true}
-				for m := range set.members {
+				for m := range s.members(set) {
 					if set.delta[m] <= 0 {
 						ch.Removed = append(ch.Removed, m)
 					}
@@ -289,6 +288,7 @@ func (s *sets) flush(out map[SetID]*SetChange) {
 				}
 				out[set.id] = ch
 			}
+			s.drop(set) // afterwards nobody knows its members
 		case !set.announced:
 			set.announced = true
 			ch := &SetChange{Kind: set.kind, New: true}
