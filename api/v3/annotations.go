@@ -5,6 +5,7 @@ package v3
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -26,12 +27,14 @@ type PeerSettings struct {
 	Trusted          bool           // origin-guard: Disabled
 	Communities      []AnyCommunity // communities: added to everything that is sent
 	AddPath          *uint8         // add-path: how many paths per prefix are sent, 0 for the best alone (RFC 7911)
+	BFD              BFD
 }
 
 // ConfigurationSettings is what annotations on a BGPConfiguration say.
 type ConfigurationSettings struct {
 	EBGPRequiresPolicy bool // ebgp-requires-policy: RFC 8212 to the letter
 	Trusting           bool // origin-guard: Disabled
+	BFD                BFD  // of the mesh between nodes
 }
 
 // NodeSettings is what annotations on a Node say.
@@ -55,7 +58,7 @@ type annotation[T any] struct {
 	read func(*T, string) error
 }
 
-var peerAnnotations = []annotation[PeerSettings]{
+var peerAnnotations = slices.Concat(bfdAnnotations(func(s *PeerSettings) *BFD { return &s.BFD }), []annotation[PeerSettings]{
 	{"as-override", func(s *PeerSettings, v string) error { return readSwitch(&s.ASOverride, v) }},
 	{"remove-private-as", func(s *PeerSettings, v string) error { return readSwitch(&s.RemovePrivateAS, v) }},
 	{"default-originate", func(s *PeerSettings, v string) error { return readSwitch(&s.DefaultOriginate, v) }},
@@ -99,9 +102,9 @@ var peerAnnotations = []annotation[PeerSettings]{
 		}
 		return nil
 	}},
-}
+})
 
-var configurationAnnotations = []annotation[ConfigurationSettings]{
+var configurationAnnotations = slices.Concat(bfdAnnotations(func(s *ConfigurationSettings) *BFD { return &s.BFD }), []annotation[ConfigurationSettings]{
 	{"ebgp-requires-policy", func(s *ConfigurationSettings, v string) error { return readSwitch(&s.EBGPRequiresPolicy, v) }},
 	{"origin-guard", func(s *ConfigurationSettings, v string) error {
 		var on bool
@@ -109,7 +112,7 @@ var configurationAnnotations = []annotation[ConfigurationSettings]{
 		s.Trusting = err == nil && !on
 		return err
 	}},
-}
+})
 
 var nodeAnnotations = []annotation[NodeSettings]{
 	{"graceful-shutdown", func(s *NodeSettings, v string) error { return readSwitch(&s.GracefulShutdown, v) }},
@@ -133,11 +136,15 @@ var nodeAnnotations = []annotation[NodeSettings]{
 
 // Settings reads the annotations of a BGPPeer. With errors it holds what could
 // be read; each error is a *FieldError.
-func (p *BGPPeer) Settings() (PeerSettings, []error) { return settings(p, peerAnnotations) }
+func (p *BGPPeer) Settings() (PeerSettings, []error) {
+	s, errs := settings(p, peerAnnotations)
+	return s, append(errs, s.BFD.check(p)...)
+}
 
 // Settings reads the annotations of a BGPConfiguration, as those of a BGPPeer.
 func (c *BGPConfiguration) Settings() (ConfigurationSettings, []error) {
-	return settings(c, configurationAnnotations)
+	s, errs := settings(c, configurationAnnotations)
+	return s, append(errs, s.BFD.check(c)...)
 }
 
 // Settings reads the annotations of a Node, as those of a BGPPeer.

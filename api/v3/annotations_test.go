@@ -44,6 +44,8 @@ func TestAnnotations(t *testing.T) {
 			"rt:65535:4294967295":  "Communities:[{[] [0 2 255 255 255 255 255 255]}]",
 			"rt:1.0:65535,65535:0": "Communities:[{[] [2 2 0 1 0 0 255 255]} {[65535 0] [0 0 0 0 0 0 0 0]}]",
 		}, []string{"", "1", "65536:1", "rt:65536:65536", "rt:1", "x:1:2", "1:2,"}},
+		{"BGPPeer", "bfd", map[string]string{"Enabled": "BFD:{Enabled:true", "Disabled": ""}, []string{"", "on"}},
+		{"BGPConfiguration", "bfd", map[string]string{"Enabled": "BFD:{Enabled:true", "Disabled": ""}, []string{"mesh"}},
 		{"BGPConfiguration", "ebgp-requires-policy", map[string]string{"Enabled": "EBGPRequiresPolicy:true"}, []string{"Strict"}},
 		{"BGPConfiguration", "origin-guard", map[string]string{"Disabled": "Trusting:true", "Enabled": ""}, []string{"Report"}},
 		{"Node", "graceful-shutdown", map[string]string{"Enabled": "GracefulShutdown:true"}, []string{"on"}},
