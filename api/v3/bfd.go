@@ -109,3 +109,9 @@ func (b BFD) check(r Resource) []error {
 	}
 	return errs
 }
+
+// IsBFDAnnotation tells whether the path of a FieldError is one of the
+// annotations of BFD.
+func IsBFDAnnotation(path string) bool {
+	return strings.HasPrefix(path, `metadata.annotations["`+AnnotationPrefix+"bfd")
+}

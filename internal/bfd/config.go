@@ -100,8 +100,8 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// equal tells whether nothing differs.
-func (c Config) equal(o Config) bool {
+// Equal tells whether nothing differs.
+func (c Config) Equal(o Config) bool {
 	same := c.Auth.equal(o.Auth)
 	c.Auth, o.Auth = Auth{}, Auth{}
 	return same && c.Name == o.Name && c.Key == o.Key && c.Interval == o.Interval && c.Multiplier == o.Multiplier &&

@@ -98,7 +98,7 @@ func (e *Engine) Set(now time.Time, want []Config) error {
 		switch s := e.byID[id]; {
 		case s == nil:
 			e.add(c, now)
-		case s.leaving || !s.cfg.equal(c):
+		case s.leaving || !s.cfg.Equal(c):
 			s.change(c, now)
 		}
 	}

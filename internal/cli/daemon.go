@@ -22,6 +22,7 @@ func (a *app) serverCommands() []*cobra.Command {
 		a.statusCommand(),
 		a.endpointCommand(),
 		a.bgpCommand(),
+		a.bfdCommand(),
 		a.routeCommand(),
 		a.explainCommand(),
 	}

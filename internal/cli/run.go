@@ -30,6 +30,7 @@ type runFile struct {
 	EtcdListen      words
 	StateDir        string
 	RunDir          string
+	SecretsDir      string
 	InterfacePrefix string
 	IP              string
 	IP6             string
@@ -41,7 +42,7 @@ type runFile struct {
 func (f *runFile) members() map[string]any {
 	return map[string]any{
 		"node": &f.Node, "etcd": &f.Etcd, "embeddedEtcd": &f.EmbeddedEtcd, "etcdListen": &f.EtcdListen,
-		"stateDir": &f.StateDir, "runDir": &f.RunDir, "interfacePrefix": &f.InterfacePrefix,
+		"stateDir": &f.StateDir, "runDir": &f.RunDir, "secretsDir": &f.SecretsDir, "interfacePrefix": &f.InterfacePrefix,
 		"ip": &f.IP, "ip6": &f.IP6, "log": &f.Log, "logLevel": &f.LogLevel,
 	}
 }
@@ -66,8 +67,8 @@ The datastore is the one of --etcd, else of the ETCD_* variables as calicoctl re
 of them an etcd runs inside this process, with its data in the state directory.
 
 --config names a YAML file whose members are the flags in camel case (node, etcd,
-embeddedEtcd, etcdListen, stateDir, runDir, interfacePrefix, ip, ip6, log, logLevel). A
-flag wins over the environment, and the environment over the file.`,
+embeddedEtcd, etcdListen, stateDir, runDir, secretsDir, interfacePrefix, ip, ip6, log,
+logLevel). A flag wins over the environment, and the environment over the file.`,
 		Example: `  muslin run
   muslin run --etcd http://10.0.0.1:2379 --ip 10.0.0.2/24
   muslin run --etcd-listen http://10.0.0.1:2379
@@ -82,6 +83,7 @@ flag wins over the environment, and the environment over the file.`,
 			if err != nil {
 				return err
 			}
+			cfg.BFDCommand = bfdCommand(cfg.RunDir, log)
 			return node.Run(cmd.Context(), cfg, logger)
 		},
 	}
@@ -91,6 +93,7 @@ flag wins over the environment, and the environment over the file.`,
 	fl.BoolVar(&f.embedded, "embedded-etcd", false, "run an etcd inside this process (the default when no endpoint is configured)")
 	fl.StringSliceVar((*[]string)(&f.EtcdListen), "etcd-listen", nil, "`URLs` on which the embedded etcd answers (default: http://127.0.0.1:2379)")
 	fl.StringVar(&f.StateDir, "state-dir", "/var/lib/muslin", "`directory` of what outlives a restart")
+	fl.StringVar(&f.SecretsDir, "secrets-dir", "/etc/muslin/secrets", "`directory` of the secrets that objects refer to")
 	fl.StringVar(&f.InterfacePrefix, "interface-prefix", "", "name `prefix` of workload interfaces, several with commas (default: FelixConfiguration's, else cali)")
 	fl.StringVar(&f.IP, "ip", "", "this node's IPv4 `address/length` (default: what is stored, else autodetected)")
 	fl.StringVar(&f.IP6, "ip6", "", "this node's IPv6 `address/length` (default: what is stored, else autodetected)")
@@ -120,6 +123,7 @@ func (a *app) runConfig(flags *pflag.FlagSet, f runFlags) (node.Config, logConfi
 		Node:            pick("node", f.Node, file.Node),
 		StateDir:        pick("state-dir", f.StateDir, file.StateDir),
 		RunDir:          pick("run-dir", a.runDir, file.RunDir),
+		SecretsDir:      pick("secrets-dir", f.SecretsDir, file.SecretsDir),
 		InterfacePrefix: pick("interface-prefix", f.InterfacePrefix, file.InterfacePrefix),
 	}
 	log := logConfig{to: pick("log", f.Log, file.Log), level: pick("log-level", f.LogLevel, file.LogLevel)}

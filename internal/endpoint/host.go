@@ -143,6 +143,22 @@ func HasAddr(ip netip.Addr) bool {
 	})
 }
 
+// OnLink tells whether an address is a neighbour's on a link of this host: a
+// link-local one, or one in the subnet of an interface.
+func OnLink(ip netip.Addr) bool {
+	if ip.IsLinkLocalUnicast() {
+		return true
+	}
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	return err == nil && slices.ContainsFunc(addrs, func(a netlink.Addr) bool {
+		n := a.IPNet
+		if a.Peer != nil { // point to point
+			n = a.Peer
+		}
+		return n != nil && n.Contains(ip.AsSlice())
+	})
+}
+
 // Exists tells whether this host has an interface of that name.
 func Exists(name string) bool {
 	_, err := netlink.LinkByName(name)

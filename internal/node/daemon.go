@@ -42,6 +42,12 @@ type Config struct {
 	Version string
 	// FelixFile is where host-local settings are; empty is felix.cfg's place.
 	FelixFile string
+	// SecretsDir is where secrets are that objects refer to; empty is the
+	// usual place.
+	SecretsDir string
+	// BFDCommand is the command line of the process that runs BFD for the
+	// run directory.
+	BFDCommand []string
 }
 
 var nodeName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
@@ -99,6 +105,7 @@ type Daemon struct {
 	ipam    *ipam.Allocator
 	acl     *acl.Table
 	speaker *bgp.Speaker
+	bfd     *detector
 	board   *board
 	loop    *loop
 	attach  keyed // serialises attach and detach by endpoint
@@ -161,10 +168,12 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	}
 	defer socket.Close()
 
+	d.bfd = newDetector(d)
 	d.loop = newLoop(d)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.loop.run(ctx) })
 	g.Go(func() error { return d.speaker.Run(ctx) })
+	g.Go(func() error { return d.bfd.run(ctx) })
 	g.Go(func() error { return d.followBest(ctx) })
 	g.Go(func() error { return d.acl.Watch(ctx, d.loop.aclChanged.notify) })
 	g.Go(func() error { return d.serve(ctx, socket) })

@@ -116,6 +116,8 @@ type loop struct {
 
 	byEndpoint    map[policy.EndpointID][]route.Route // what each endpoint has in the table
 	speakerConfig bgp.Config
+	watched       []watched // by BFD
+	bfdDue        bool      // it is to be handed over again
 	// controlPlaneOnly: this node reflects routes and forwards no traffic.
 	controlPlaneOnly bool
 	announced        []bgp.Origination
@@ -198,6 +200,7 @@ func (l *loop) run(ctx context.Context) error {
 		case <-tick.C:
 			l.resyncACL, l.resyncRoutes, l.resyncLinks = true, true, true
 			l.aclSuspect = true
+			l.bfdDue = true // the keys in files may have changed
 			l.converge()
 		case <-l.retryAt:
 			l.retryAt = nil

@@ -12,6 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/muslin-net/muslin/internal/acl"
+	"github.com/muslin-net/muslin/internal/bfd"
+	"github.com/muslin-net/muslin/internal/bfdd"
 	"github.com/muslin-net/muslin/internal/bgp"
 	"github.com/muslin-net/muslin/internal/node/api"
 )
@@ -41,6 +43,13 @@ var (
 	descPeerUp   = prometheus.NewDesc("muslin_bgp_peer_up", "1 when the session is Established.", []string{"peer", "address"}, nil)
 	descPeerUps  = prometheus.NewDesc("muslin_bgp_peer_established_total", "How often the session became Established.", []string{"peer", "address"}, nil)
 	descPeerIn   = prometheus.NewDesc("muslin_bgp_peer_received_routes", "Routes in Adj-RIB-In.", []string{"peer", "address"}, nil)
+)
+
+// Of BFD.
+var (
+	descPathUp     = prometheus.NewDesc("muslin_bfd_session_up", "1 when the BFD session is Up.", []string{"peer", "address"}, nil)
+	descPathLost   = prometheus.NewDesc("muslin_bfd_session_failures_total", "How often the path was lost while the session was Up.", []string{"peer", "address"}, nil)
+	descPathPacket = prometheus.NewDesc("muslin_bfd_session_packets_total", "BFD packets, by direction.", []string{"peer", "address", "direction"}, nil)
 )
 
 // Describe sends nothing: the collector is unchecked, because the set of
@@ -74,10 +83,29 @@ func (c statusCollector) Collect(out chan<- prometheus.Metric) {
 	w := c.d.store.WatchStats()
 	out <- prometheus.MustNewConstMetric(descStale, prometheus.CounterValue, float64(w.Stale))
 	out <- prometheus.MustNewConstMetric(descLost, prometheus.CounterValue, float64(w.Lost))
+	c.collectBFD(ctx, out)
 	for _, p := range c.d.speaker.Peers() {
 		gauge(descPeerUp, boolValue(p.State == bgp.Established.String()), p.Name, p.Addr.String())
 		gauge(descPeerIn, float64(p.Received), p.Name, p.Addr.String())
 		out <- prometheus.MustNewConstMetric(descPeerUps, prometheus.CounterValue, float64(p.Established), p.Name, p.Addr.String())
+	}
+}
+
+// collectBFD asks the process: the agent is told of changes of state alone.
+func (c statusCollector) collectBFD(ctx context.Context, out chan<- prometheus.Metric) {
+	r, err := bfdd.Ask(ctx, c.d.cfg.RunDir)
+	if err != nil {
+		return // none runs, or it says so itself
+	}
+	for _, s := range r.Sessions {
+		labels := []string{s.Name, s.Peer.String()}
+		counter := func(d *prometheus.Desc, v uint64, more ...string) {
+			out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), append(labels[:2:2], more...)...)
+		}
+		out <- prometheus.MustNewConstMetric(descPathUp, prometheus.GaugeValue, boolValue(s.State == bfd.Up.String()), labels...)
+		counter(descPathLost, s.Failures)
+		counter(descPathPacket, s.PacketsIn, "in")
+		counter(descPathPacket, s.PacketsOut, "out")
 	}
 }
 

@@ -32,6 +32,7 @@ type peeringInput struct {
 	perNode *v3.BGPConfiguration
 	peers   map[string]*v3.BGPPeer
 	pools   map[string]*v3.IPPool
+	onLink  func(netip.Addr) bool // in a subnet of an interface of this host
 }
 
 // nodeAddr is what one node brings into BGP.
@@ -44,15 +45,15 @@ type nodeAddr struct {
 }
 
 // peering computes the speaker's configuration: the sessions of the full mesh
-// as nodeToNodeMeshEnabled says, and those of BGPPeers. It is pure; problems
+// as nodeToNodeMeshEnabled says, and those of BGPPeers; and whose paths BFD watches. It is pure; problems
 // concern single objects and leave out only the sessions that need them.
-func peering(in peeringInput) (cfg bgp.Config, problems []problem) {
+func peering(in peeringInput) (cfg bgp.Config, watch []watched, problems []problem) {
 	self, err := in.node(in.self)
 	if err != nil {
-		return cfg, []problem{*err}
+		return cfg, nil, []problem{*err}
 	}
 	if !self.v4.IsValid() && !self.v6.IsValid() {
-		return cfg, []problem{{object: "Node " + in.self, field: "spec.bgp", text: "has neither an IPv4 nor an IPv6 address: give one with --ip or --ip6"}}
+		return cfg, nil, []problem{{object: "Node " + in.self, field: "spec.bgp", text: "has neither an IPv4 nor an IPv6 address: give one with --ip or --ip6"}}
 	}
 	if id := in.nodes[in.self].Spec.BGP.RouteReflectorClusterID; id != "" && !self.cluster.IsValid() {
 		problems = append(problems, problem{object: "Node " + in.self, field: "spec.bgp.routeReflectorClusterID", text: fmt.Sprintf("%q is not an IPv4 address, so the node reflects no routes", id)})
@@ -87,6 +88,8 @@ func peering(in peeringInput) (cfg bgp.Config, problems []problem) {
 		p.Export, p.ExportID = export.policy, export.id
 		reflection(self, byNode[p.Addr.Addr()], by, &p)
 		byAddr[p.Addr] = p
+		w, more := in.watch(self, p, by)
+		watch, problems = append(watch, w...), append(problems, more...)
 	}
 	problems = append(problems, in.explicit(self, port, add)...)
 	mesh := in.meshEnabled() && !self.cluster.IsValid()
@@ -117,7 +120,7 @@ func peering(in peeringInput) (cfg bgp.Config, problems []problem) {
 	for _, k := range slices.SortedFunc(mapKeys(byAddr), netip.AddrPort.Compare) {
 		cfg.Peers = append(cfg.Peers, byAddr[k])
 	}
-	return cfg, problems
+	return cfg, watch, problems
 }
 
 // reflectedPaths is how many paths per prefix a reflector sends to its clients:

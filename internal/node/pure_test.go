@@ -174,7 +174,7 @@ spec: {peerIP: "fd00::fc", asNumber: 64999, ttlSecurity: 1}
 		{name: "no node of ours", self: "x", docs: threeNodes, problems: 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			cfg, problems := peering(input(t, c.self, c.docs))
+			cfg, _, problems := peering(input(t, c.self, c.docs))
 			if diff := cmp.Diff(c.want, sessions(cfg)); diff != "" {
 				t.Errorf("sessions (-want +got):\n%s", diff)
 			}
@@ -186,7 +186,7 @@ spec: {peerIP: "fd00::fc", asNumber: 64999, ttlSecurity: 1}
 }
 
 func TestPeeringOptions(t *testing.T) {
-	cfg, problems := peering(input(t, "a", threeNodes+`---
+	cfg, _, problems := peering(input(t, "a", threeNodes+`---
 kind: BGPPeer
 metadata: {name: tor}
 spec: {peerIP: 10.0.0.254, asNumber: 64999, localASNumber: 65010, keepaliveTime: 10s, maxRestartTime: 30s, nextHopMode: Self, ttlSecurity: 2}
@@ -291,7 +291,7 @@ spec: {nodeSelector: has(rack), peerIP: "fd00::10", asNumber: 64512, reversePeer
 }
 
 func TestExportKeepsClosedPoolsAtHome(t *testing.T) {
-	cfg, _ := peering(input(t, "a", threeNodes+"---\nkind: IPPool\nmetadata: {name: p}\nspec: {cidr: 10.99.0.0/16, disableBGPExport: true}\n"))
+	cfg, _, _ := peering(input(t, "a", threeNodes+"---\nkind: IPPool\nmetadata: {name: p}\nspec: {cidr: 10.99.0.0/16, disableBGPExport: true}\n"))
 	for prefix, want := range map[string]bool{"10.99.1.0/26": false, "10.99.0.0/16": false, "10.98.0.0/15": true, "10.100.0.0/26": true, "fd00:1::/64": true} {
 		if _, got, _ := cfg.Peers[0].Export(bgp.Route{Prefix: netip.MustParsePrefix(prefix)}); got != want {
 			t.Errorf("export of %s is %v, want %v", prefix, got, want)

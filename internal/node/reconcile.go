@@ -370,10 +370,12 @@ func (l *loop) origin() origin {
 // applyBGP tells the speaker its sessions and what this node announces.
 func (l *loop) applyBGP() error {
 	if l.model.touchedPeering {
-		cfg, problems := peering(peeringInput{
+		cfg, watch, problems := peering(peeringInput{
 			self: l.d.cfg.Node, nodes: l.model.nodes, peers: l.model.peers, pools: l.model.pools,
 			global: l.model.bgp["default"], perNode: l.model.bgp["node."+l.d.cfg.Node],
+			onLink: endpoint.OnLink,
 		})
+		l.watched = watch
 		for _, a := range l.ownAddrs() {
 			if !endpoint.HasAddr(a) {
 				problems = append(problems, problem{object: "Node " + l.d.cfg.Node, field: "spec.bgp",
@@ -392,7 +394,9 @@ func (l *loop) applyBGP() error {
 			l.d.speaker.Repeat()
 		}
 		l.model.touchedPeering = false
+		l.bfdDue = true
 	}
+	l.applyBFD()
 	if !l.originDirty && l.originsDone {
 		return nil
 	}

@@ -3,19 +3,26 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/muslin-net/muslin/internal/acl"
+	"github.com/muslin-net/muslin/internal/bfdd"
 	"github.com/muslin-net/muslin/internal/endpoint"
 	"github.com/muslin-net/muslin/internal/lock"
 	"github.com/muslin-net/muslin/internal/route"
 )
 
+// endBFDTime bounds the wait for the BFD process to end.
+const endBFDTime = 10 * time.Second
+
 // Teardown takes what a daemon put into the kernel out of it: first the
+// process that watches the paths, then the
 // routes, so that nothing reaches a workload any more, then what is on the
 // interfaces, and the filter table last. No daemon may be running here. The
 // interfaces themselves, sysctls, the datastore and the directories stay. What
@@ -42,6 +49,16 @@ func Teardown(cfg Config, log *slog.Logger) (removed []string, err error) {
 	}
 	if len(f.Prefixes) == 0 {
 		f.Prefixes = []string{defaultPrefix}
+	}
+
+	ctx, cancel := context.WithTimeout(context.Background(), endBFDTime)
+	defer cancel()
+	ended, err := bfdd.End(ctx, cfg.RunDir)
+	if err != nil {
+		return nil, err
+	}
+	if ended {
+		removed = append(removed, "the BFD process")
 	}
 
 	routes, err := route.Open(route.Options{Log: log, Sources: []string{sourceLocal}, Protocol: uint8(f.Protocol)})

@@ -101,6 +101,9 @@ func (l *loop) allProblems() (list []api.Problem) {
 			list = append(list, api.Problem{Object: p.object, Field: p.field, Text: p.text})
 		}
 	}
+	for _, p := range l.d.bfd.problems() {
+		list = append(list, api.Problem{Object: p.object, Text: p.text})
+	}
 	if l.routes != nil && l.settings.routeProtocol != int(l.protocol) {
 		list = append(list, api.Problem{Object: "FelixConfiguration", Field: "spec.deviceRouteProtocol",
 			Text: fmt.Sprintf("%d takes effect when this daemon is started again; routes carry %d", l.settings.routeProtocol, l.protocol)})
@@ -200,10 +203,11 @@ func (d *Daemon) getEndpoints(r *http.Request) (any, error) {
 }
 
 func (d *Daemon) getPeers(r *http.Request) (any, error) {
-	out := api.Peers{Node: d.cfg.Node, Peers: d.speaker.Peers()}
+	out := api.Peers{Node: d.cfg.Node, Peers: []api.Peer{}}
 	d.loop.call(r.Context(), func() { out.ASN = d.loop.speakerConfig.ASN })
-	if out.Peers == nil {
-		out.Peers = []bgp.PeerStatus{}
+	paths := d.bfd.client.Report()
+	for _, p := range d.speaker.Peers() {
+		out.Peers = append(out.Peers, api.Peer{PeerStatus: p, BFD: pathOf(paths, p.Addr.Addr())})
 	}
 	return out, nil
 }

@@ -24,6 +24,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/muslin-net/muslin/internal/bfdd"
 	"github.com/muslin-net/muslin/internal/lab"
 	"github.com/muslin-net/muslin/internal/node/api"
 )
@@ -130,16 +131,21 @@ func (c *Cluster) add(i int, s Server) error {
 	return nil
 }
 
-// Close ends every daemon and removes the servers, the workloads and the
-// directories. It is idempotent.
+// Close ends every daemon, and the BFD processes that they leave behind, and
+// removes the servers, the workloads and the directories. It is idempotent.
 func (c *Cluster) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var errs []error
 	for _, n := range c.Nodes {
 		n.Kill()
+		_, err := bfdd.End(ctx, n.Dir)
+		errs = append(errs, err)
 		if n.log != nil {
 			n.log.Close()
 		}
 	}
-	return errors.Join(c.Lab.Close(), os.RemoveAll(c.opts.Dir))
+	return errors.Join(append(errs, c.Lab.Close(), os.RemoveAll(c.opts.Dir))...)
 }
 
 // StartAll starts every daemon and waits until all are live.

@@ -12,6 +12,7 @@ package api
 import (
 	"time"
 
+	"github.com/muslin-net/muslin/internal/bfd"
 	"github.com/muslin-net/muslin/internal/bgp"
 )
 
@@ -116,9 +117,15 @@ type Attached struct {
 
 // Peers is the answer of GET /v1/bgp/peers.
 type Peers struct {
-	Node  string           `json:"node"`
-	ASN   uint32           `json:"asNumber"`
-	Peers []bgp.PeerStatus `json:"peers"`
+	Node  string `json:"node"`
+	ASN   uint32 `json:"asNumber"`
+	Peers []Peer `json:"peers"`
+}
+
+// Peer is a session, and what BFD says of its path; nil if it does not watch it.
+type Peer struct {
+	bgp.PeerStatus
+	BFD *bfd.Status `json:"bfd,omitempty"`
 }
 
 // Route is one kernel route of ours: GET /v1/routes.
