@@ -35,6 +35,7 @@ type ConfigurationSettings struct {
 	EBGPRequiresPolicy bool // ebgp-requires-policy: RFC 8212 to the letter
 	Trusting           bool // origin-guard: Disabled
 	BFD                BFD  // of the mesh between nodes
+	ThroughDefault     bool // next-hops-through-default: a default route may lead to next hops
 }
 
 // NodeSettings is what annotations on a Node say.
@@ -106,6 +107,7 @@ var peerAnnotations = slices.Concat(bfdAnnotations(func(s *PeerSettings) *BFD { 
 
 var configurationAnnotations = slices.Concat(bfdAnnotations(func(s *ConfigurationSettings) *BFD { return &s.BFD }), []annotation[ConfigurationSettings]{
 	{"ebgp-requires-policy", func(s *ConfigurationSettings, v string) error { return readSwitch(&s.EBGPRequiresPolicy, v) }},
+	{"next-hops-through-default", func(s *ConfigurationSettings, v string) error { return readSwitch(&s.ThroughDefault, v) }},
 	{"origin-guard", func(s *ConfigurationSettings, v string) error {
 		var on bool
 		err := readSwitch(&on, v)

@@ -175,6 +175,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	g.Go(func() error { return d.speaker.Run(ctx) })
 	g.Go(func() error { return d.bfd.run(ctx) })
 	g.Go(func() error { return d.followBest(ctx) })
+	g.Go(func() error { return d.followNextHops(ctx) })
 	g.Go(func() error { return d.acl.Watch(ctx, d.loop.aclChanged.notify) })
 	g.Go(func() error { return d.serve(ctx, socket) })
 	g.Go(func() error { return d.followDatastore(ctx) })
@@ -276,6 +277,21 @@ func (d *Daemon) followBest(ctx context.Context) error {
 	}
 }
 
+// followNextHops carries what the speaker wants to know of next hops to the loop.
+func (d *Daemon) followNextHops(ctx context.Context) error {
+	for {
+		used, unused, err := d.speaker.NextHops(ctx)
+		if err != nil {
+			return nil // as above
+		}
+		select {
+		case d.loop.nextHops <- hopUse{used, unused}:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
 // openReconcilers opens the packet filter and makes the speaker. What is in the
 // kernel from an earlier life stays until the datastore has been read.
 func (d *Daemon) openReconcilers() (err error) {
@@ -290,7 +306,7 @@ func (d *Daemon) openReconcilers() (err error) {
 	if err != nil {
 		return err
 	}
-	d.speaker = bgp.New(bgp.Options{Log: d.log.With("part", "bgp"), Restarting: route.Found(uint8(old.Protocol))})
+	d.speaker = bgp.New(bgp.Options{Log: d.log.With("part", "bgp"), TrackNextHops: true, Restarting: route.Found(uint8(old.Protocol))})
 	return nil
 }
 

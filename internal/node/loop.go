@@ -25,6 +25,9 @@ const (
 	retryMax    = 5 * time.Second
 )
 
+// hopUse is which next hops BGP has come to use, and uses no more.
+type hopUse struct{ used, unused []netip.Addr }
+
 // signal wakes the loop; many wakes before it looks count as one.
 type signal chan struct{}
 
@@ -79,6 +82,7 @@ type loop struct {
 	linksLost                signal
 	linkChanged              changedLinks
 	best                     chan []bgp.Best
+	nextHops                 chan hopUse
 	converged                <-chan struct{} // BGP has learned all there is, once
 
 	model    *model
@@ -103,6 +107,7 @@ type loop struct {
 	failures   map[string]error
 	retry      time.Duration
 	retryAt    <-chan time.Time
+	hopsAt     <-chan time.Time // when a next hop has been lost for long enough to say so
 
 	ctx          context.Context
 	routes       *route.Table    // nil until settings are known, as links
@@ -133,6 +138,7 @@ func newLoop(d *Daemon) *loop {
 		aclChanged: make(signal, 1), routeChanged: make(signal, 1), linksLost: make(signal, 1), prepareAgain: make(signal, 1),
 		linkChanged: changedLinks{signal: make(signal, 1)},
 		best:        make(chan []bgp.Best),
+		nextHops:    make(chan hopUse),
 		converged:   d.speaker.Converged(),
 		model:       newModel(d.cfg.Node, policy.NewIndex(d.cfg.Node)),
 		held:        map[string]store.Change{}, problems: map[string][]problem{}, failures: map[string]error{},
@@ -190,6 +196,13 @@ func (l *loop) run(ctx context.Context) error {
 			l.converge()
 		case b := <-l.learnable():
 			l.learned(b)
+		case u := <-l.trackable():
+			l.routes.Track(u.used, u.unused)
+			l.tellNextHops()
+			continue
+		case <-l.hopsAt:
+			l.tellNextHops()
+			continue
 		case <-l.convergence():
 			// From now on a route of ours that BGP does not want is a stale one.
 			l.converged = nil
@@ -209,13 +222,20 @@ func (l *loop) run(ctx context.Context) error {
 	}
 }
 
-// learnable and convergence are the speaker's news, once there is a routing
+// learnable, trackable and convergence are the speaker's news, once there is a routing
 // table to put them into.
 func (l *loop) learnable() <-chan []bgp.Best {
 	if l.routes == nil {
 		return nil
 	}
 	return l.best
+}
+
+func (l *loop) trackable() <-chan hopUse {
+	if l.routes == nil {
+		return nil
+	}
+	return l.nextHops
 }
 
 func (l *loop) convergence() <-chan struct{} {

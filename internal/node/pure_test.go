@@ -249,7 +249,7 @@ spec: {nodeSelector: has(reflector), peerIP: 10.0.0.99, asNumber: 64512}
 		"a":   {"invalid IP", "", 0},
 		"bad": {"invalid IP", "", 1},
 	} {
-		cfg, problems := peering(input(t, self, docs))
+		cfg, _, problems := peering(input(t, self, docs))
 		if cfg.ClusterID.String() != want.cluster || len(problems) != want.problems {
 			t.Errorf("%s: cluster %s, problems %v", self, cfg.ClusterID, problems)
 		}

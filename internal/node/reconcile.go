@@ -11,7 +11,10 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
+	"time"
 
+	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/acl"
 	"github.com/muslin-net/muslin/internal/bgp"
 	"github.com/muslin-net/muslin/internal/endpoint"
@@ -111,7 +114,9 @@ func (l *loop) openRoutes() error {
 		return nil
 	}
 	protocol := uint8(l.settings.routeProtocol)
-	t, err := route.Open(route.Options{Log: l.d.log.With("part", "route"), Sources: []string{sourceLocal, sourceBGP}, Protocol: protocol})
+	t, err := route.Open(route.Options{
+		Log: l.d.log.With("part", "route"), Sources: []string{sourceLocal, sourceBGP}, Protocol: protocol, Workload: l.isWorkload,
+	})
 	if err != nil {
 		return err
 	}
@@ -278,6 +283,7 @@ func (l *loop) applyRoutes(ch policy.Changes) error {
 		l.resyncRoutes = false
 		r, err := l.routes.Resync()
 		l.countRepairs(r)
+		l.tellNextHops()
 		return errors.Join(wrong, err)
 	}
 	return errors.Join(wrong, l.programRoutes())
@@ -286,13 +292,37 @@ func (l *loop) applyRoutes(ch policy.Changes) error {
 func (l *loop) programRoutes() error {
 	r, err := l.routes.Apply()
 	l.countRepairs(r)
+	l.tellNextHops()
 	return err
 }
 
 func (l *loop) countRepairs(r route.Result) {
-	for range r.Repaired {
-		l.repaired("route")
+	if r.Repaired > 0 {
+		l.repairs["route"] += r.Repaired
+		l.d.log.Warn("changed by somebody else; put back", "what", "route", "routes", r.Repaired)
 	}
+}
+
+// tellNextHops tells BGP which of its next hops are reached, and how, as far as
+// that is news.
+func (l *loop) tellNextHops() {
+	changes, again := l.routes.Reached()
+	if len(changes) > 0 {
+		states := make([]bgp.NextHop, len(changes))
+		for i, c := range changes {
+			states[i] = bgp.NextHop(c)
+		}
+		l.d.speaker.SetNextHops(states)
+	}
+	l.hopsAt = nil
+	if again > 0 {
+		l.hopsAt = time.After(again)
+	}
+}
+
+// isWorkload tells whether an interface is a workload's, by its name.
+func (l *loop) isWorkload(device string) bool {
+	return slices.ContainsFunc(l.settings.prefixes, func(p string) bool { return strings.HasPrefix(device, p) })
 }
 
 // metric is that of our routes of a family.
@@ -381,6 +411,13 @@ func (l *loop) applyBGP() error {
 				problems = append(problems, problem{object: "Node " + l.d.cfg.Node, field: "spec.bgp",
 					text: fmt.Sprintf("%s is not an address of this host: give the right one with --ip or --ip6, or, if another server has the same name, start this one with its own --node", a)})
 			}
+		}
+		var said v3.ConfigurationSettings
+		if g := l.model.bgp["default"]; g != nil {
+			said, _ = g.Settings()
+		}
+		if l.routes.ThroughDefault(said.ThroughDefault) {
+			l.attempt("routes", l.programRoutes)
 		}
 		l.problems["bgp"] = problems
 		if cfg.ASN != 0 {

@@ -4,6 +4,8 @@ package route
 
 import (
 	"bytes"
+	"iter"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -13,15 +15,24 @@ import (
 // foreignRoute is a route of the main table that does not carry our protocol.
 type foreignRoute struct {
 	metric uint32
-	oif    uint32 // of a route without gateway, else 0: its subnet is on-link
-	dev    uint32 // the interface of a route with or without gateway, 0 if it has several
+	object uint32 // the next-hop object it uses
+	hops   []hop
 	proto  uint8
 	tos    uint8
+	drops  bool // instead of forwarding
 }
+
+func (r *foreignRoute) through(index uint32) bool {
+	return slices.ContainsFunc(r.hops, func(h hop) bool { return h.oif == index })
+}
+
+// is tells whether a notification is about this route, as far as what
+// identifies one in the kernel goes: there is one of a metric and TOS, as a rule.
+func (r *foreignRoute) is(k *kernelRoute) bool { return r.metric == k.metric && r.tos == k.tos }
 
 // foreignLimit bounds what is remembered of foreign routes: beyond it only
 // subnets that are on-link, and what stands in the way of ours.
-const foreignLimit = 10_000
+const foreignLimit = 100_000
 
 // A route that is replaced in place is taken back reclaimBurst times, and
 // then once every reclaimEvery: long enough for any hand, short of a war with
@@ -57,69 +68,100 @@ func (f *fib[K]) mayReclaim(k K, now time.Time) bool {
 }
 
 func (f *fib[K]) addForeign(k K, r *kernelRoute) {
-	fr := foreignRoute{metric: r.metric, oif: r.device(), proto: r.proto, tos: r.tos}
-	if len(r.hops) == 1 {
-		fr.dev = r.hops[0].oif
-	}
-	if f.nForeign >= foreignLimit && fr.oif == 0 && f.table[k].want < firstAction {
+	fr := foreignRoute{metric: r.metric, object: r.object, proto: r.proto, tos: r.tos, drops: r.drops()}
+	if f.nForeign >= foreignLimit && !(len(r.hops) == 1 && !r.hops[0].gw.IsValid()) && f.table[k].want < firstAction {
 		return
 	}
-	f.foreign[k] = append(f.foreign[k], fr)
+	fr.hops = slices.Clone(r.hops)
+	f.topo.foreign.Modify(k.prefix(), func(rs []foreignRoute, _ bool) ([]foreignRoute, bool) { return append(rs, fr), false })
 	f.nForeign++
+	f.topo.count(fr.object, 1)
+	f.topo.follow(k.prefix())
 }
 
-// dropForeign forgets the foreign routes at k for which gone is true.
-func (f *fib[K]) dropForeign(k K, gone func(foreignRoute) bool) {
-	rs, ok := f.foreign[k]
+// dropForeign forgets the foreign routes at p for which gone is true, and tells
+// whether there were any.
+func (f *fib[K]) dropForeign(p netip.Prefix, gone func(*foreignRoute) bool) (any bool) {
+	rs, ok := f.topo.foreign.Get(p)
 	if !ok {
-		return
+		return false
 	}
 	n := len(rs)
-	rs = slices.DeleteFunc(rs, gone)
+	rs = slices.DeleteFunc(rs, func(r foreignRoute) bool {
+		g := gone(&r)
+		if g {
+			f.topo.count(r.object, -1)
+		}
+		return g
+	})
+	if len(rs) == n {
+		return false
+	}
 	f.nForeign -= n - len(rs)
 	if len(rs) == 0 {
-		delete(f.foreign, k)
+		f.topo.foreign.Delete(p)
 	} else {
-		f.foreign[k] = rs
+		f.topo.foreign.Insert(p, rs)
+	}
+	f.topo.follow(p)
+	return true
+}
+
+// foreignOf returns the foreign routes to a prefix.
+func (f *fib[K]) foreignOf(k K) []foreignRoute {
+	rs, _ := f.topo.foreign.Get(k.prefix())
+	return rs
+}
+
+// allForeign walks over the foreign routes of the family. The table must not
+// change meanwhile.
+func (f *fib[K]) allForeign() iter.Seq2[netip.Prefix, []foreignRoute] {
+	if f.family == unix.AF_INET {
+		return f.topo.foreign.All4()
+	}
+	return f.topo.foreign.All6()
+}
+
+// dropAllForeign forgets every foreign route for which gone is true, and has
+// what it stood in the way of looked at.
+func (f *fib[K]) dropAllForeign(gone func(*foreignRoute) bool) {
+	var at []netip.Prefix
+	for p, rs := range f.allForeign() {
+		if slices.ContainsFunc(rs, func(r foreignRoute) bool { return gone(&r) }) {
+			at = append(at, p)
+		}
+	}
+	for _, p := range at {
+		f.dropForeign(p, gone)
+		f.touch(f.make(p))
 	}
 }
 
 // blocked tells whether a foreign route holds the place of one of ours.
-func (f *fib[K]) blocked(k K, metric uint32) (foreignRoute, bool) {
-	for _, r := range f.foreign[k] {
+func (f *fib[K]) blocked(k K, metric uint32) bool {
+	for _, r := range f.foreignOf(k) {
 		if r.metric == metric && r.tos == 0 {
-			return r, true
+			return true
 		}
 	}
-	return foreignRoute{}, false
+	return false
 }
 
-func (f *fib[K]) connected() []connected {
-	var out []connected
-	for k, rs := range f.foreign {
-		p := k.prefix()
-		if p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() {
-			continue // every interface has it; a zone tells them apart
-		}
-		for _, r := range rs {
-			if r.oif != 0 {
-				out = append(out, connected{p, r.metric, r.oif})
+// beginDump forgets what the last one met: of all routes, or of those with one
+// protocol.
+func (f *fib[K]) beginDump(proto uint8) {
+	if proto == 0 || proto == f.proto {
+		for k, e := range f.table {
+			if e.have&seen != 0 {
+				e.have &^= seen
+				f.table[k] = e
 			}
 		}
+		f.extras = nil
 	}
-	return out
-}
-
-// beginDump forgets what the last one met.
-func (f *fib[K]) beginDump() {
-	for k, e := range f.table {
-		if e.have&seen != 0 {
-			e.have &^= seen
-			f.table[k] = e
-		}
+	if proto != f.proto {
+		f.dropAllForeign(func(r *foreignRoute) bool { return proto == 0 || r.proto == proto })
 	}
-	f.extras = nil
-	f.foreign, f.nForeign = map[K][]foreignRoute{}, 0
 }
 
 // met takes in one route of a dump. raw is its payload, valid during the call.
@@ -148,8 +190,29 @@ func (f *fib[K]) met(r *kernelRoute, raw []byte) {
 	case mine && e.have&^seen == n:
 		// A walk that started again because the table changed meets routes twice.
 	default:
-		f.extras = append(f.extras, extra[K]{k, bytes.Clone(raw)})
+		f.extras = append(f.extras, extra[K]{k, quote(r, raw)})
 		f.dropUnused(n)
+	}
+}
+
+// quote copies the payload of a route for its deletion. Where it has a next-hop
+// object, what the kernel tells of that must not be quoted.
+func quote(r *kernelRoute, raw []byte) []byte {
+	if r.object == 0 {
+		return bytes.Clone(raw)
+	}
+	out := bytes.Clone(raw[:rtmHeader])
+	for b := raw[rtmHeader:]; ; {
+		typ, data, rest, ok := nextAttr(b)
+		if !ok {
+			return out
+		}
+		b = rest
+		switch typ {
+		case unix.RTA_OIF, unix.RTA_GATEWAY, unix.RTA_VIA, unix.RTA_MULTIPATH:
+		default:
+			out = appendAttr(out, typ, data)
+		}
 	}
 }
 
@@ -195,12 +258,21 @@ func (f *fib[K]) touchUnwanted() {
 	}
 }
 
-// observe takes in a notification about a change that somebody else made. It
-// returns reread when only the whole table can tell what is there now, and
-// topology when the change may matter for resolving next hops. A notification
-// that is older than our own last write does no harm: what it leads to is an
-// exclusive addition, which the kernel refuses if the route is there.
-func (f *fib[K]) observe(r *kernelRoute, deleted bool, flags uint16, now time.Time) (reread, topology bool) {
+// reread says what has to be read after a notification that does not tell all.
+type reread uint8
+
+const (
+	rereadNothing reread = iota
+	rereadForeign        // the routes of the protocol that it was about
+	rereadOurs
+	rereadAll
+)
+
+// observe takes in a notification about a change that somebody else made. A
+// notification that is older than our own last write does no harm: what it
+// leads to is an exclusive addition, which the kernel refuses if the route is
+// there.
+func (f *fib[K]) observe(r *kernelRoute, deleted bool, flags uint16, now time.Time) reread {
 	k := f.make(r.prefix())
 	e := f.table[k]
 	var have content
@@ -210,36 +282,57 @@ func (f *fib[K]) observe(r *kernelRoute, deleted bool, flags uint16, now time.Ti
 	samePlace := e.have != 0 && r.tos == 0 && have.metric == r.metric
 	replaced := !deleted && flags&unix.NLM_F_REPLACE != 0
 	if r.proto == f.proto {
-		return f.observeOwn(k, e, have, r, deleted, replaced, samePlace), false
+		if f.observeOwn(k, e, have, r, deleted, replaced, samePlace) {
+			return rereadOurs
+		}
+		return rereadNothing
 	}
-	topology = r.device() != 0
+	return f.observeForeign(k, r, deleted, replaced, samePlace, now)
+}
+
+func (f *fib[K]) observeForeign(k K, r *kernelRoute, deleted, replaced, samePlace bool, now time.Time) reread {
+	p := k.prefix()
+	exact := func(o *foreignRoute) bool { return o.is(r) && o.proto == r.proto && slices.Equal(o.hops, r.hops) }
+	// IPv6 has a route of one prefix and metric for each link.
+	sibling := func(o *foreignRoute) bool {
+		return r.family == unix.AF_INET6 && len(r.hops) == 1 && len(o.hops) == 1 && !r.hops[0].gw.IsValid() &&
+			!o.hops[0].gw.IsValid() && o.hops[0].oif != r.hops[0].oif
+	}
+	unclear := func(o foreignRoute) bool { return o.is(r) && !sibling(&o) && !exact(&o) }
 	if deleted {
-		f.dropForeign(k, func(o foreignRoute) bool {
-			return o.metric == r.metric && o.tos == r.tos && o.proto == r.proto && o.oif == r.device()
-		})
 		f.touch(k) // it may have been in our way
-		return false, topology
+		if !f.dropForeign(p, exact) && slices.ContainsFunc(f.foreignOf(k), unclear) {
+			return rereadForeign // one next hop of several
+		}
+		return rereadNothing
 	}
 	if replaced {
-		before := len(f.foreign[k])
-		f.dropForeign(k, func(o foreignRoute) bool { return o.metric == r.metric && o.tos == r.tos })
+		dropped := f.dropForeign(p, func(o *foreignRoute) bool { return o.is(r) })
 		if samePlace {
-			if before != len(f.foreign[k]) {
-				return true, topology // which of the two went is not said
+			if dropped {
+				return rereadAll // which of the two went is not said
 			}
-			if len(r.hops) < 2 && f.mayReclaim(k, now) {
+			if (len(r.hops) < 2 || r.object != 0) && f.mayReclaim(k, now) {
 				// Ours was changed into this one. Taken for ours, it is changed back.
-				var scratch [8]byte
-				f.setHave(k, f.contentFor(appendCode(scratch[:0], oddKind, r.metric, r.hops), 0, r.metric, r.hops), 0)
+				var scratch [16]byte
+				hops := r.hops[:min(len(r.hops), 1)]
+				f.setHave(k, f.contentFor(appendCode(scratch[:0], oddKind, r.metric, hops, 0), 0, r.metric, hops, 0), 0)
 				f.suspect[k] = struct{}{}
 				f.touch(k)
-				return false, topology
+				return rereadNothing
 			}
 			f.setHave(k, 0, 0)
 		}
+	} else if slices.ContainsFunc(f.foreignOf(k), unclear) {
+		return rereadForeign // one more next hop, or a second route
 	}
-	f.addForeign(k, r)
-	return false, topology
+	if !slices.ContainsFunc(f.foreignOf(k), func(o foreignRoute) bool { return exact(&o) }) {
+		f.addForeign(k, r)
+	}
+	if len(r.hops) == 1 && !r.hops[0].gw.IsValid() {
+		f.retry() // a subnet: next hops in it, and a device that takes routes now
+	}
+	return rereadNothing
 }
 
 func (f *fib[K]) observeOwn(k K, e entry, have content, r *kernelRoute, deleted, replaced, samePlace bool) (reread bool) {
@@ -256,7 +349,7 @@ func (f *fib[K]) observeOwn(k K, e entry, have content, r *kernelRoute, deleted,
 		return true // a second route, or one more next hop
 	case samePlace, e.have == 0 && r.tos == 0:
 		if replaced {
-			f.dropForeign(k, func(o foreignRoute) bool { return o.metric == r.metric && o.tos == r.tos })
+			f.dropForeign(k.prefix(), func(o *foreignRoute) bool { return o.is(r) })
 		}
 		f.setHave(k, f.contentOf(r), 0)
 	default:
@@ -273,12 +366,11 @@ func (f *fib[K]) observeOwn(k K, e entry, have content, r *kernelRoute, deleted,
 // routes, for IPv4 without a word. It returns true when only a dump can tell
 // what is left.
 func (f *fib[K]) linkLost(index uint32) (reread bool) {
-	for k, rs := range f.foreign {
-		if slices.ContainsFunc(rs, func(r foreignRoute) bool { return r.dev == index }) {
-			f.dropForeign(k, func(r foreignRoute) bool { return r.dev == index })
-			f.touch(k) // it may have been in our way
-		}
-	}
+	f.dropAllForeign(func(r *foreignRoute) bool {
+		// One of several next hops may stay, and does not count (topology.usable).
+		return r.through(index) &&
+			!slices.ContainsFunc(r.hops, func(h hop) bool { return h.oif != index && f.topo.running[h.oif] })
+	})
 	lost := map[uint32]bool{}
 	for n := range f.contents {
 		c := &f.contents[n]
@@ -314,8 +406,8 @@ func (f *fib[K]) uses(index uint32) bool {
 			return true
 		}
 	}
-	for _, rs := range f.foreign {
-		if slices.ContainsFunc(rs, func(r foreignRoute) bool { return r.dev == index }) {
+	for _, rs := range f.allForeign() {
+		if slices.ContainsFunc(rs, func(r foreignRoute) bool { return r.through(index) }) {
 			return true
 		}
 	}

@@ -38,14 +38,21 @@ type content struct {
 	kind   Kind
 	metric uint32
 	hops   []hop
+	object uint32 // of a Via: number of the next-hop object, instead of hops
 	msg    []byte // RTM_NEWROUTE with room for the prefix; nil until first written
 	refs   int    // table entries that have it and actions that want it
 }
 
-const oddKind = 0xff
+const (
+	oddKind    = 0xff
+	objectKind = 0xfe // Via with a next-hop object
+)
 
 // appendCode renders a content such that equal codes are equal contents.
-func appendCode(b []byte, kind uint8, metric uint32, hops []hop) []byte {
+func appendCode(b []byte, kind uint8, metric uint32, hops []hop, object uint32) []byte {
+	if object != 0 && kind == uint8(Via) {
+		return ne.AppendUint32(ne.AppendUint32(append(b, objectKind), metric), object)
+	}
 	b = ne.AppendUint32(append(b, kind), metric)
 	if kind == oddKind {
 		return append(b, byte(min(len(hops), 2)))
@@ -84,6 +91,8 @@ const (
 	atScope  = nlHeader + 6
 	atType   = nlHeader + 7
 	atDst    = nlHeader + rtmHeader + 4
+
+	rtaNhID = 30 // RTA_NH_ID
 )
 
 // appendBase starts a route message of the main table with room for a prefix.
@@ -115,10 +124,9 @@ func (c *content) template(family, proto uint8) []byte {
 	switch {
 	case c.kind == Blackhole:
 		b[atType] = unix.RTN_BLACKHOLE
+	case c.object != 0:
+		b = appendAttr32(b, rtaNhID, c.object)
 	case len(c.hops) == 1:
-		if c.kind == Link && family == unix.AF_INET { // IPv6 knows no scopes of routes
-			b[atScope] = unix.RT_SCOPE_LINK
-		}
 		b = appendGateway(b, family, c.hops[0].gw)
 		b = appendAttr32(b, unix.RTA_OIF, c.hops[0].oif)
 	default:
@@ -157,6 +165,7 @@ type kernelRoute struct {
 	metric            uint32
 	kind              Kind
 	odd               bool
+	object            uint32 // the next-hop object it has its next hops from
 	hops              []hop
 	code              []byte
 }
@@ -200,6 +209,8 @@ func (r *kernelRoute) parse(b []byte) bool {
 		case unix.RTA_MULTIPATH:
 			multi = true
 			r.parseHops(data)
+		case rtaNhID:
+			r.object = u32(data)
 		case unix.RTA_CACHEINFO:
 			// Usage counters, and the time after which an IPv6 route expires.
 			const atExpires = 8
@@ -212,13 +223,18 @@ func (r *kernelRoute) parse(b []byte) bool {
 			r.odd = true
 		}
 	}
-	wantScope := uint8(unix.RT_SCOPE_UNIVERSE)
 	switch {
 	case r.typ == unix.RTN_BLACKHOLE:
 		// IPv6 hangs it on the loopback device; that says nothing.
 		r.kind, r.odd = Blackhole, r.odd || multi
 	case r.typ != unix.RTN_UNICAST:
 		r.odd = true
+	case r.object != 0: // with it the kernel may quote the next hops
+		r.kind = Via
+		if single.oif != 0 {
+			r.hops = append(r.hops, single)
+		}
+		sortHops(r.hops)
 	case multi:
 		r.kind = Via
 		sortHops(r.hops)
@@ -229,16 +245,13 @@ func (r *kernelRoute) parse(b []byte) bool {
 		r.kind, r.hops = Via, append(r.hops, single)
 	default:
 		r.kind, r.hops = Link, append(r.hops, single)
-		if family == unix.AF_INET {
-			wantScope = unix.RT_SCOPE_LINK
-		}
 	}
-	r.odd = r.odd || scope != wantScope
+	r.odd = r.odd || scope != unix.RT_SCOPE_UNIVERSE
 	kind := uint8(r.kind)
 	if r.odd {
 		kind = oddKind
 	}
-	r.code = appendCode(r.code, kind, r.metric, r.hops)
+	r.code = appendCode(r.code, kind, r.metric, r.hops, r.object)
 	return true
 }
 
@@ -267,14 +280,8 @@ func (r *kernelRoute) parseHops(b []byte) {
 	}
 }
 
-// device returns the interface of a foreign route without gateway, through
-// which next hops can be reached, or 0.
-func (r *kernelRoute) device() uint32 {
-	if r.typ == unix.RTN_UNICAST && len(r.hops) == 1 && !r.hops[0].gw.IsValid() {
-		return r.hops[0].oif
-	}
-	return 0
-}
+// drops tells whether the route answers or discards instead of forwarding.
+func (r *kernelRoute) drops() bool { return r.typ != unix.RTN_UNICAST }
 
 func (r *kernelRoute) prefix() netip.Prefix {
 	if r.family == unix.AF_INET {

@@ -15,6 +15,7 @@ type fib[K key] struct {
 	proto  uint8
 	make   func(netip.Prefix) K
 	topo   *topology
+	objs   *objects
 
 	table  map[K]entry
 	losers map[K][]uint32 // claims of lower rank on the same prefix: action numbers
@@ -32,7 +33,6 @@ type fib[K key] struct {
 	dirtyAll bool // … or all of them
 
 	extras   []extra[K] // ours in the kernel, and beside the one in table
-	foreign  map[K][]foreignRoute
 	nForeign int
 	suspect  map[K]struct{}
 	reclaims map[K]bucket
@@ -61,11 +61,13 @@ const (
 
 // action is what one source wants done with packets, for any number of prefixes.
 type action[K key] struct {
-	key  actionKey
-	refs int    // claims
-	fwd  uint32 // the content that does it, 0 while it cannot be resolved
-	why  string // … and the reason
-	keys []K    // of a Link: its prefixes, perhaps some that left it again
+	key   actionKey
+	refs  int    // claims
+	fwd   uint32 // the content that does it, 0 while it cannot be resolved
+	why   string // … and the reason
+	keys  []K    // of a Link: its prefixes, perhaps some that left it again
+	via   []*nextHop
+	group *group // if its next hops are in an object
 }
 
 type actionKey struct {
@@ -83,13 +85,13 @@ type extra[K key] struct {
 	raw []byte // payload of its RTM_NEWROUTE
 }
 
-func newFIB[K key](family, proto uint8, mk func(netip.Prefix) K, topo *topology) *fib[K] {
+func newFIB[K key](family, proto uint8, mk func(netip.Prefix) K, topo *topology, objs *objects) *fib[K] {
 	f := &fib[K]{
-		family: family, proto: proto, make: mk, topo: topo,
+		family: family, proto: proto, make: mk, topo: topo, objs: objs,
 		table: map[K]entry{}, losers: map[K][]uint32{},
 		actions: make([]action[K], firstAction), actionNum: map[actionKey]uint32{},
 		contents: make([]content, 1), contentNum: map[string]uint32{},
-		foreign: map[K][]foreignRoute{}, suspect: map[K]struct{}{}, reclaims: map[K]bucket{},
+		suspect: map[K]struct{}{}, reclaims: map[K]bucket{},
 		problems: map[K]string{},
 	}
 	return f
@@ -260,6 +262,12 @@ func (f *fib[K]) unrefAction(n uint32) {
 	}
 	delete(f.actionNum, a.key)
 	f.unrefContent(a.fwd)
+	for _, h := range a.via {
+		f.topo.give(h)
+	}
+	if a.group != nil {
+		f.objs.give(f.family, a.key.hops)
+	}
 	*a = action[K]{}
 	f.actionFree = append(f.actionFree, n)
 }
@@ -269,6 +277,7 @@ func (f *fib[K]) unrefAction(n uint32) {
 func (f *fib[K]) resolve(n uint32) bool {
 	a := &f.actions[n]
 	var hops []hop
+	var object uint32
 	a.why = ""
 	switch a.key.kind {
 	case Link:
@@ -278,20 +287,25 @@ func (f *fib[K]) resolve(n uint32) bool {
 			a.why = "device " + a.key.device + " is missing or down"
 		}
 	case Via:
-		for _, gw := range a.key.hops.Addrs() {
-			oif, why := f.topo.out(gw)
-			if oif == 0 {
-				a.why = why
-				continue
+		if a.via == nil {
+			for _, gw := range a.key.hops.Addrs() {
+				a.via = append(a.via, f.topo.take(gw))
 			}
-			hops = append(hops, hop{oif: oif, gw: gw.WithZone("")})
+		}
+		for _, h := range a.via {
+			hops = append(hops, h.out...)
+			if len(h.out) == 0 {
+				a.why = h.why
+			}
 		}
 		sortHops(hops)
+		hops = slices.Compact(hops)
+		object = f.object(a, hops)
 	}
 	var fwd uint32
 	if a.key.kind == Blackhole || len(hops) > 0 {
 		var scratch [256]byte
-		fwd = f.contentFor(appendCode(scratch[:0], uint8(a.key.kind), a.key.metric, hops), a.key.kind, a.key.metric, hops)
+		fwd = f.contentFor(appendCode(scratch[:0], uint8(a.key.kind), a.key.metric, hops, object), a.key.kind, a.key.metric, hops, object)
 		f.contents[fwd].refs++
 	}
 	was := a.fwd
@@ -300,12 +314,54 @@ func (f *fib[K]) resolve(n uint32) bool {
 	return was != fwd
 }
 
-// resolveAll follows a change of the topology.
+// object decides whether an action forwards through a next-hop object, and
+// returns its number, or 0. What an object forwards through may change; that
+// the action has one does not, while it is resolved.
+func (f *fib[K]) object(a *action[K], hops []hop) uint32 {
+	single := len(a.via) == 1 && a.via[0].onLink
+	switch {
+	case len(hops) == 0 && a.group != nil:
+		return a.group.id
+	case len(hops) == 0 || f.objs.mode == inline || single:
+		if a.group != nil {
+			f.objs.give(f.family, a.key.hops)
+			a.group = nil
+		}
+		return 0
+	case a.group == nil:
+		a.group = f.objs.take(f.family, a.key.hops)
+	}
+	f.objs.set(a.group, hops)
+	return a.group.id
+}
+
+// resolveMoved follows next hops that are reached in another way: of each action
+// that has one the object changes, or, where there is none, its routes.
+func (f *fib[K]) resolveMoved() {
+	f.resolveWhere(func(a *action[K]) bool {
+		return slices.ContainsFunc(a.via, func(h *nextHop) bool { return h.changed })
+	})
+}
+
+// resolveAll follows a change of the interfaces, and of what kind of objects
+// the kernel has.
 func (f *fib[K]) resolveAll() {
+	f.resolveWhere(func(a *action[K]) bool { return a.key.kind != Blackhole })
+	f.retry()
+}
+
+// retry has looked at again what the kernel refused: it may be acceptable now.
+func (f *fib[K]) retry() {
+	for k := range f.problems {
+		f.touch(k)
+	}
+}
+
+func (f *fib[K]) resolveWhere(concerned func(*action[K]) bool) {
 	var walk map[uint32]bool
 	for n := firstAction; n < len(f.actions); n++ {
 		a := &f.actions[n]
-		if a.refs == 0 || a.key.kind == Blackhole || !f.resolve(uint32(n)) {
+		if a.refs == 0 || !concerned(a) || !f.resolve(uint32(n)) {
 			continue
 		}
 		if a.key.kind == Link {
@@ -326,14 +382,10 @@ func (f *fib[K]) resolveAll() {
 			}
 		}
 	}
-	// What the kernel refused may be acceptable now.
-	for k := range f.problems {
-		f.touch(k)
-	}
 }
 
 // contentFor returns the number of a content, uncounted. hops is copied.
-func (f *fib[K]) contentFor(code []byte, kind Kind, metric uint32, hops []hop) uint32 {
+func (f *fib[K]) contentFor(code []byte, kind Kind, metric uint32, hops []hop, object uint32) uint32 {
 	if n, ok := f.contentNum[string(code)]; ok {
 		return n
 	}
@@ -345,9 +397,12 @@ func (f *fib[K]) contentFor(code []byte, kind Kind, metric uint32, hops []hop) u
 		f.contents = append(f.contents, content{})
 	}
 	c := content{code: string(code), odd: code[0] == oddKind, kind: kind, metric: metric}
-	if c.odd {
-		c.multi = len(hops) > 1
-	} else if kind != Blackhole {
+	switch {
+	case c.odd:
+		c.multi = object == 0 && len(hops) > 1
+	case code[0] == objectKind:
+		c.object = object
+	case kind != Blackhole:
 		c.hops = slices.Clone(hops)
 	}
 	f.contents[n] = c
@@ -355,9 +410,46 @@ func (f *fib[K]) contentFor(code []byte, kind Kind, metric uint32, hops []hop) u
 	return n
 }
 
+// lose takes in that next-hop objects are gone: the kernel drops their routes,
+// for IPv4 without a word.
+func (f *fib[K]) lose(ids map[uint32]bool) {
+	lost := map[uint32]bool{}
+	for n := range f.contents {
+		if c := &f.contents[n]; c.refs > 0 && c.object != 0 && ids[c.object] {
+			lost[uint32(n)] = true
+		}
+	}
+	f.forget(lost)
+}
+
+// objectsUsed adds the next-hop objects that routes of ours have or want.
+func (f *fib[K]) objectsUsed(used map[uint32]bool) {
+	for n := range f.contents {
+		if c := &f.contents[n]; c.refs > 0 && c.object != 0 {
+			used[c.object] = true
+		}
+	}
+}
+
+// forget takes in that the kernel no longer has any route with these contents.
+func (f *fib[K]) forget(lost map[uint32]bool) {
+	if len(lost) == 0 {
+		return
+	}
+	for k, e := range f.table {
+		if lost[e.have] {
+			if e.have == f.outcome(e) {
+				f.suspect[k] = struct{}{}
+			}
+			f.setHave(k, 0, 0)
+			f.touch(k)
+		}
+	}
+}
+
 // contentOf returns the number of what the kernel describes, uncounted.
 func (f *fib[K]) contentOf(r *kernelRoute) uint32 {
-	return f.contentFor(r.code, r.kind, r.metric, r.hops)
+	return f.contentFor(r.code, r.kind, r.metric, r.hops, r.object)
 }
 
 func (f *fib[K]) unrefContent(n uint32) {

@@ -31,6 +31,8 @@ type host struct {
 	nl  *netlink.Handle
 	tab *Table
 
+	inline bool // next hops are inside routes
+
 	notified atomic.Int64
 	wake     chan struct{}
 }
@@ -73,10 +75,18 @@ func (h *host) must(err error) {
 
 func (h *host) open() *Table {
 	h.t.Helper()
-	tab, err := Open(Options{Inside: h.ns.Do})
+	tab, err := Open(Options{Inside: h.ns.Do, Inline: h.inline})
 	h.must(err)
 	h.t.Cleanup(func() { tab.Close() })
 	return tab
+}
+
+// reopen is a restart, of a process that perhaps keeps next hops in another way.
+func (h *host) reopen(inline bool) {
+	h.t.Helper()
+	h.must(h.tab.Close())
+	h.inline = inline
+	h.tab = h.open()
 }
 
 func (h *host) apply() Result {
@@ -261,7 +271,7 @@ func TestRoutesOfEveryKind(t *testing.T) {
 		t.Errorf("first Apply: %+v, want 10 added", r)
 	}
 	h.want(
-		"10.65.0.2/32 dev w1 metric 1024 scope link", "fd65::2/128 dev w1 metric 1024",
+		"10.65.0.2/32 dev w1 metric 1024", "fd65::2/128 dev w1 metric 1024",
 		"blackhole 10.65.0.0/26 metric 1024", "blackhole fd65::/122 metric 1024",
 		"10.66.0.0/26 via 10.0.0.2 dev eth0 metric 1024", "fd66::/122 via fd00::2 dev eth0 metric 1024",
 		"10.67.0.0/26 via 10.0.0.2 dev eth0, via 10.0.1.2 dev eth1 metric 1024",
@@ -442,8 +452,8 @@ func TestN05N06_DeviceComesAndGoes(t *testing.T) {
 	h.replace("local", linkRoute(p4, "late"), linkRoute(p6, "late"), linkRoute("10.65.0.2/32", "w1"))
 	h.complete()
 	h.apply()
-	lines := []string{p4 + " dev late metric 1024 scope link", p6 + " dev late metric 1024"}
-	other := "10.65.0.2/32 dev w1 metric 1024 scope link"
+	lines := []string{p4 + " dev late metric 1024", p6 + " dev late metric 1024"}
+	other := "10.65.0.2/32 dev w1 metric 1024"
 	there := func() error {
 		if got := h.kernel(true); !slices.Equal(got, []string{other, lines[0], lines[1]}) {
 			return fmt.Errorf("kernel has %v", got)
@@ -562,6 +572,7 @@ func TestN09_NextHopsFollowAddresses(t *testing.T) {
 // not written again.
 func TestOrderOfNextHops(t *testing.T) {
 	h := newHost(t)
+	h.inline = true
 	// By name before eth0, by number after it.
 	h.must(lab.Veth(lab.End{NS: h.ns, Name: "a0"}, lab.End{NS: h.far, Name: "a0"}))
 	wish := []Route{via("10.67.0.0/26", "10.0.0.2", "10.0.1.2"), via("fd67::/122", "fd00::2", "fd00:1::2"),
@@ -611,6 +622,11 @@ func (h *host) raw(typ, flags uint16, body []byte) error {
 		}
 		return refused
 	})
+}
+
+// del deletes a route by what identifies it.
+func (h *host) del(r netlink.Route) error {
+	return h.nl.RouteDel(&netlink.Route{Dst: r.Dst, Table: unix.RT_TABLE_MAIN, Priority: r.Priority, Protocol: r.Protocol, Scope: unix.RT_SCOPE_NOWHERE})
 }
 
 func (h *host) link(name string) int {

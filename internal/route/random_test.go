@@ -44,9 +44,6 @@ func (w twin) lines(h *host, up map[string]bool) []string {
 				continue
 			}
 			l = fmt.Sprintf("%s dev %s metric %d", p, r.Device, metric)
-			if p.Addr().Is4() {
-				l += " scope link"
-			}
 		case Via:
 			l = p.String()
 			var hops []string
@@ -161,7 +158,7 @@ func TestRandomHistories(t *testing.T) {
 				h.must(err)
 				if len(rs) > 0 {
 					r := rs[rapid.IntRange(0, len(rs)-1).Draw(rt, "victim")]
-					h.must(h.nl.RouteDel(&r))
+					h.must(h.del(r))
 				}
 				h.heard()
 			}
@@ -225,7 +222,7 @@ func (h *host) flushOurs() {
 		rs, err := h.nl.RouteListFiltered(fam, &netlink.Route{Protocol: Protocol}, netlink.RT_FILTER_PROTOCOL)
 		h.must(err)
 		for _, r := range rs {
-			_ = h.nl.RouteDel(&r) // a sibling may have gone with the first
+			_ = h.del(r) // a sibling may have gone with the first
 		}
 	}
 }
@@ -340,9 +337,9 @@ func BenchmarkMemory(b *testing.B) {
 	for b.Loop() {
 		runtime.GC()
 		runtime.ReadMemStats(&before)
-		f := newFIB(unix.AF_INET, Protocol, makeKey4, &topology{
-			up: map[uint32]bool{1: true}, connected: []connected{{pfx("10.0.0.0/8"), 0, 1}},
-		})
+		topo := &topology{running: map[uint32]bool{1: true}}
+		topo.foreign.Insert(pfx("10.0.0.0/8"), []foreignRoute{{hops: []hop{{oif: 1}}}})
+		f := newFIB(unix.AF_INET, Protocol, makeKey4, topo, newObjects(Protocol, resilient))
 		for i := range routes {
 			f.claim(0, routes[i])
 		}

@@ -55,14 +55,36 @@ func TestTemplateParses(t *testing.T) {
 			{kind: Via, metric: 3, hops: []hop{{oif: 3, gw: g}}},
 			{kind: Via, metric: 3, hops: []hop{{oif: 3, gw: g6}}},
 			{kind: Via, metric: 4, hops: []hop{{oif: 3, gw: g}, {oif: 4, gw: g, weight: 7}}},
+			{kind: Via, metric: 5, object: 1<<30 + 7},
 		} {
 			var r kernelRoute
 			if !r.parse(c.template(fam, Protocol)[nlHeader:]) || r.odd || r.kind != c.kind || r.metric != c.metric ||
-				r.proto != Protocol || r.table != unix.RT_TABLE_MAIN || !slices.Equal(r.hops, c.hops) {
+				r.proto != Protocol || r.table != unix.RT_TABLE_MAIN || r.object != c.object || !slices.Equal(r.hops, c.hops) {
 				t.Errorf("family %d: %+v was read as %+v", fam, c, r)
 			}
-			if want := appendCode(nil, uint8(c.kind), c.metric, c.hops); string(want) != string(r.code) {
+			if want := appendCode(nil, uint8(c.kind), c.metric, c.hops, c.object); string(want) != string(r.code) {
 				t.Errorf("family %d: code %x, want %x", fam, r.code, want)
+			}
+		}
+	}
+}
+
+// The same for next-hop objects, whatever kind of groups the kernel has.
+func TestObjectsParse(t *testing.T) {
+	for _, mode := range []groupMode{resilient, plain} {
+		o := newObjects(Protocol, mode)
+		for i, w := range []object{
+			{hop: hop{oif: 3, gw: netip.MustParseAddr("10.0.0.1")}},
+			{hop: hop{oif: 3, gw: netip.MustParseAddr("fe80::1"), flags: unix.RTNH_F_ONLINK}},
+			{members: []uint32{1, 1<<30 + 5}},
+		} {
+			id, proto, is := o.parse(o.message(uint32(i+1), w)[nlHeader:])
+			if id != uint32(i+1) || proto != Protocol || !is.equal(w) {
+				t.Errorf("%+v was read as %d of %d, %+v", w, id, proto, is)
+			}
+			other := newObjects(Protocol, 1-mode)
+			if _, _, is := other.parse(o.message(1, w)[nlHeader:]); w.members != nil && is.equal(w) {
+				t.Errorf("a group of another kind is taken for %+v", w)
 			}
 		}
 	}
@@ -75,6 +97,8 @@ func FuzzMessages(f *testing.F) {
 	f.Add(b)
 	putHeader(b, unix.NLMSG_ERROR, 0, 1)
 	f.Add(b)
+	f.Add(newObjects(Protocol, resilient).message(1<<30, object{members: []uint32{3, 4}}))
+	f.Add(newObjects(Protocol, resilient).message(1<<30, object{hop: c.hops[0]}))
 	f.Fuzz(func(_ *testing.T, b []byte) {
 		var r kernelRoute
 		for {
@@ -85,6 +109,8 @@ func FuzzMessages(f *testing.F) {
 			b = rest
 			_ = parseError(m)
 			parseLink(m.data)
+			newObjects(Protocol, resilient).parse(m.data)
+			objectNumber(m.data)
 			if r.parse(m.data) {
 				_ = r.prefix()
 			}

@@ -238,6 +238,15 @@ func (c *conn) exec(b []byte, first uint32, count int, failed func(i int, e *ker
 	}
 }
 
+// one sends a single request that asks for an acknowledgement, and returns the
+// kernel's refusal if there is one.
+func (c *conn) one(b []byte) (refused *kernelError, err error) {
+	c.seq++
+	ne.PutUint32(b[8:], c.seq)
+	err = c.exec(b, c.seq, 1, func(_ int, e *kernelError) { refused = e })
+	return refused, err
+}
+
 // errInterrupted says that the table changed under a dump.
 var errInterrupted = errors.New("dump interrupted by changes")
 

@@ -176,8 +176,8 @@ const protoKernel = 2
 // A default route is hidden by everything and has no conflicts of the last kind.
 func (f *fib[K]) conflicts() map[K]string {
 	out := map[K]string{}
-	for k, rs := range f.foreign {
-		p := k.prefix()
+	for p, rs := range f.allForeign() {
+		k := f.make(p)
 		if e := f.table[k]; e.want >= firstAction {
 			metric := f.actions[e.want].key.metric
 			for _, r := range rs {

@@ -26,6 +26,13 @@ type Options struct {
 	// Inside, if set, runs its argument on a thread that is in the network
 	// namespace to manage; nil is the namespace of the caller.
 	Inside func(func() error) error
+	// Workload tells by its name whether a device is a workload's: no next hop
+	// is reached through one. Nil is none.
+	Workload func(device string) bool
+	// Inline keeps next hops inside the routes, for every other route as well
+	// as for those to a single next hop on a connected subnet. It is what a
+	// kernel without next-hop objects gets in any case.
+	Inline bool
 }
 
 // Table is the desired routing table and its way into the kernel. Its methods
@@ -41,10 +48,14 @@ type Table struct {
 	mu       sync.Mutex // guards all below
 	conn     *conn
 	topo     topology
+	objs     *objects
 	v4       *fib[key4]
 	v6       *fib[key6]
 	complete []bool
 	stale    bool // read the whole table before writing
+	staleOwn bool // … our part of it
+	staleOf  map[foreignPart]bool
+	passes   int  // of Resync
 	relink   bool // read the interfaces before writing
 	closed   bool
 	broken   bool // connect anew before anything else
@@ -52,6 +63,9 @@ type Table struct {
 
 	events queue // has its own lock, so that a long Apply does not stop Watch
 }
+
+// foreignPart is what other daemons with one protocol number have.
+type foreignPart struct{ family, proto uint8 }
 
 // tally is what was done since Open.
 type tally struct {
@@ -79,8 +93,13 @@ func Open(o Options) (*Table, error) {
 		log: o.Log, sources: slices.Clone(o.Sources), proto: o.Protocol, inside: o.Inside,
 		now: time.Now, complete: make([]bool, len(o.Sources)), stale: true,
 	}
-	t.v4 = newFIB(unix.AF_INET, o.Protocol, makeKey4, &t.topo)
-	t.v6 = newFIB(unix.AF_INET6, o.Protocol, makeKey6, &t.topo)
+	t.topo.workload = o.Workload
+	t.objs = newObjects(o.Protocol, resilient)
+	if o.Inline {
+		t.objs.mode = inline
+	}
+	t.v4 = newFIB(unix.AF_INET, o.Protocol, makeKey4, &t.topo, t.objs)
+	t.v6 = newFIB(unix.AF_INET6, o.Protocol, makeKey6, &t.topo, t.objs)
 	if err := t.connect(); err != nil {
 		return nil, fmt.Errorf("open route table: %w", err)
 	}
@@ -217,13 +236,22 @@ func (t *Table) Apply() (Result, error) {
 }
 
 // Resync reads the kernel's whole table, compares every attribute, and writes
-// only what differs. Use it on a timer: notifications do the work between.
+// only what differs. Use it on a timer: notifications do the work between. Where
+// other daemons have very many routes, those are read once in wholeEvery times.
 func (t *Table) Resync() (Result, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.stale = true
+	if t.passes++; t.passes%wholeEvery == 0 || t.v4.nForeign+t.v6.nForeign < manyForeign {
+		t.stale = true
+	}
+	t.staleOwn, t.relink, t.objs.stale = true, true, true
 	return t.apply()
 }
+
+const (
+	wholeEvery  = 10
+	manyForeign = 10_000
+)
 
 const (
 	dumpTries    = 10 // a table that changes all the time is read again so often
@@ -232,6 +260,100 @@ const (
 	// the table before it counts as refused.
 	doubtTries = 2
 )
+
+// lossDelay is for how long a next hop must have been lost before that is said:
+// an address that is renewed and a routing protocol that computes anew
+// lose it for a moment, and what follows from a loss is dear. Its routes
+// stay in the kernel meanwhile.
+const lossDelay = 500 * time.Millisecond
+
+// Reach is how a next hop is reached.
+type Reach struct {
+	Addr   netip.Addr
+	Usable bool
+	Cost   uint32 // the kernel's metric of the route to it; 0 on a connected subnet
+	Why    string // unless Usable
+}
+
+// Track says of which next hops Reached is to tell, besides those it tells of.
+func (t *Table) Track(add, remove []netip.Addr) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, a := range remove {
+		if h := t.topo.hops[a]; h != nil && h.watched {
+			h.watched, h.known, h.lost = false, false, time.Time{}
+			t.topo.give(h)
+		}
+	}
+	for _, a := range add {
+		if h := t.topo.hops[a]; h != nil && h.watched {
+			h.known = false // whoever asks again wants to be told again
+			t.topo.tell(h)
+			continue
+		}
+		h := t.topo.take(a)
+		h.watched = true
+		t.topo.tell(h)
+	}
+}
+
+// ThroughDefault says whether next hops may be reached through a default route.
+// Unless they may, one that nothing better leads to is unreachable: traffic for
+// a dead server would leave the fabric. After a change, which it tells, the next
+// Apply does what follows.
+func (t *Table) ThroughDefault(may bool) (changed bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.topo.allowDefault == may {
+		return false
+	}
+	t.topo.allowDefault = may
+	t.topo.followAll()
+	return true
+}
+
+// Reached returns what is new of the next hops that are tracked, and after how
+// long to ask again if there is no other reason; 0 is never. It is up to date
+// with the last Apply.
+func (t *Table) Reached() (changes []Reach, again time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.topo.read {
+		return nil, 0
+	}
+	now := t.now()
+	var wait []*nextHop
+	for _, h := range t.topo.news {
+		h.fresh = false
+		if !h.watched {
+			continue
+		}
+		is := Reach{Addr: h.addr, Usable: len(h.out) > 0, Cost: h.cost, Why: h.why}
+		if is.Usable || !h.known || !h.told.Usable {
+			h.lost = time.Time{}
+		} else {
+			if h.lost.IsZero() {
+				h.lost = now
+			}
+			if left := lossDelay - now.Sub(h.lost); left > 0 {
+				wait = append(wait, h)
+				if again == 0 || left < again {
+					again = left
+				}
+				continue
+			}
+		}
+		if !h.known || is != h.told {
+			h.known, h.told = true, is
+			changes = append(changes, is)
+		}
+	}
+	t.topo.news = t.topo.news[:0]
+	for _, h := range wait {
+		t.topo.tell(h)
+	}
+	return changes, again
+}
 
 func (t *Table) apply() (total Result, err error) {
 	if t.closed {
@@ -243,7 +365,7 @@ func (t *Table) apply() (total Result, err error) {
 			if err = t.connect(); err != nil {
 				break
 			}
-			t.broken, t.stale = false, true
+			t.broken, t.stale, t.objs.stale = false, true, true
 		}
 		var r Result
 		r, err = t.applyOnce()
@@ -267,10 +389,16 @@ func (t *Table) apply() (total Result, err error) {
 func (t *Table) applyOnce() (total Result, err error) {
 	t.takeIn()
 	for try := 0; ; try++ {
-		if t.stale || t.relink {
-			if err := t.readTopology(); err != nil {
-				return total, err
-			}
+		if err := t.read(); err != nil {
+			return total, err
+		}
+		if len(t.topo.moved) > 0 {
+			t.v4.resolveMoved()
+			t.v6.resolveMoved()
+			t.topo.settleMoved()
+		}
+		if total.Objects, err = t.writeObjects(total.Objects); err != nil {
+			return total, err
 		}
 		r4, err4 := t.v4.writeAll(t.conn, t.prunes(), try == doubtTries, t.log)
 		r6, err6 := t.v6.writeAll(t.conn, t.prunes(), try == doubtTries, t.log)
@@ -280,7 +408,7 @@ func (t *Table) applyOnce() (total Result, err error) {
 			return total, err
 		}
 		if len(t.v4.doubts)+len(t.v6.doubts) == 0 {
-			return total, nil
+			return total, t.sweepObjects(&total)
 		}
 		for _, k := range t.v4.doubts {
 			t.v4.touch(k)
@@ -292,48 +420,127 @@ func (t *Table) applyOnce() (total Result, err error) {
 	}
 }
 
-// readTopology reads the interfaces and, if the table is stale, all routes. The
-// order matters: the kernel tells of an address that goes before it drops the
+// writeObjects brings next-hop objects to what routes are about to need, and
+// takes in which of them were lost.
+func (t *Table) writeObjects(before int) (writes int, err error) {
+	n, err := t.objs.write(t.conn)
+	if errors.Is(err, errUnsupported) {
+		t.downgrade()
+		return t.writeObjects(before + n)
+	}
+	if len(t.objs.lost) > 0 {
+		t.v4.lose(t.objs.lost)
+		t.v6.lose(t.objs.lost)
+		clear(t.objs.lost)
+	}
+	return before + n, err
+}
+
+// downgrade takes in that the kernel has no groups of the kind we prefer.
+func (t *Table) downgrade() {
+	t.objs.mode++
+	if t.log != nil {
+		t.log.Info("this kernel lacks a kind of next-hop object", "resilient", false, "groups", t.objs.mode == plain)
+	}
+	for _, g := range t.objs.groups {
+		g.id = 0
+	}
+	t.objs.stale = false
+	t.v4.resolveAll()
+	t.v6.resolveAll()
+}
+
+// sweepObjects removes next-hop objects that nothing leads to any more.
+func (t *Table) sweepObjects(total *Result) error {
+	if !t.objs.sweepDue || !t.prunes() || t.objs.mode == inline {
+		return nil
+	}
+	used := map[uint32]bool{}
+	t.v4.objectsUsed(used)
+	t.v6.objectsUsed(used)
+	for id := range t.topo.objects {
+		used[id] = true
+	}
+	n, err := t.objs.sweep(t.conn, used)
+	total.Objects += n
+	return err
+}
+
+// read reads from the kernel what is known to be out of date. The order
+// matters: the kernel tells of an address that goes before it drops the
 // routes, and lists routes without waiting for that. Listing interfaces takes
 // the lock (rtnl) that it holds meanwhile.
-func (t *Table) readTopology() error {
-	byName, up, err := readLinks(t.conn)
-	if err != nil {
-		return fmt.Errorf("list links: %w", err)
+func (t *Table) read() error {
+	if t.stale || t.relink {
+		byName, running, err := readLinks(t.conn)
+		if err != nil {
+			return fmt.Errorf("list links: %w", err)
+		}
+		t.topo.setLinks(byName, running)
 	}
-	t.topo.byName, t.topo.up = byName, up
-	if t.stale {
-		err := errors.Join(readRoutes(t.conn, t.v4), readRoutes(t.conn, t.v6))
+	if t.stale || t.objs.stale {
+		err := t.objs.readObjects(t.conn)
+		if errors.Is(err, errUnsupported) {
+			t.objs.mode, t.objs.stale, err = inline, false, nil
+		}
 		if err != nil {
 			return err
 		}
 	}
-	t.topo.setConnected(append(t.v4.connected(), t.v6.connected()...))
-	t.v4.resolveAll()
-	t.v6.resolveAll()
-	if t.stale {
+	var parts []foreignPart
+	own := t.stale || t.staleOwn
+	switch {
+	case t.stale:
+		parts = []foreignPart{{unix.AF_INET, 0}, {unix.AF_INET6, 0}}
+	default:
+		if t.staleOwn {
+			parts = []foreignPart{{unix.AF_INET, t.proto}, {unix.AF_INET6, t.proto}}
+		}
+		for p := range t.staleOf {
+			parts = append(parts, p)
+		}
+	}
+	for _, p := range parts {
+		var err error
+		if p.family == unix.AF_INET {
+			err = readRoutes(t.conn, t.v4, p.proto)
+		} else {
+			err = readRoutes(t.conn, t.v6, p.proto)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if t.stale || t.relink {
+		t.topo.followAll()
+		t.v4.resolveAll()
+		t.v6.resolveAll()
+		t.topo.settleMoved()
+	}
+	if own {
 		t.done.resyncs++
 		t.v4.endDump(t.prunes())
 		t.v6.endDump(t.prunes())
 	}
-	t.stale, t.relink = false, false
+	t.stale, t.staleOwn, t.relink, t.staleOf = false, false, false, nil
 	return nil
 }
 
-// readRoutes dumps one family's main table. Foreign routes are part of it: the
-// on-link ones resolve next hops, the others may be in our way. The filter
-// leaves the other tables out in the kernel; where it does not, here.
-func readRoutes[K key](c *conn, f *fib[K]) error {
+// readRoutes dumps one family's main table, or what has one protocol number in
+// it. Foreign routes are part of it: they resolve next hops, and may be in our
+// way. The filter leaves the rest out in the kernel (NETLINK_GET_STRICT_CHK);
+// where it does not, here.
+func readRoutes[K key](c *conn, f *fib[K], proto uint8) error {
 	body := make([]byte, rtmHeader)
-	body[0], body[4] = f.family, unix.RT_TABLE_MAIN
+	body[0], body[4], body[5] = f.family, unix.RT_TABLE_MAIN, proto
 	var r kernelRoute
 	var err error
 	for range dumpTries {
-		f.beginDump()
+		f.beginDump(proto)
 		err = c.dump(unix.RTM_GETROUTE, body, func(m message) {
 			const cloned = unix.RTM_F_CLONED
 			if m.typ == unix.RTM_NEWROUTE && r.parse(m.data) && r.family == f.family &&
-				r.table == unix.RT_TABLE_MAIN && ne.Uint32(m.data[8:])&cloned == 0 {
+				r.table == unix.RT_TABLE_MAIN && (proto == 0 || proto == r.proto) && ne.Uint32(m.data[8:])&cloned == 0 {
 				f.met(&r, m.data)
 			}
 		})

@@ -4,67 +4,222 @@ package route
 
 import (
 	"bytes"
-	"cmp"
 	"net/netip"
 	"slices"
+	"time"
 
+	"github.com/gaissmai/bart"
 	"golang.org/x/sys/unix"
 )
 
-// topology is what next hops and devices are resolved with: the interfaces
-// that are up, and the subnets that the kernel itself holds to be on-link.
-// Those are read from its routes, not from its addresses, because the kernel
-// resolves a gateway by routes too.
+// topology is what next hops and devices are resolved with: the interfaces,
+// and the routes of the kernel's main table that are not ours. Subnets are
+// read from routes, not from addresses, because the kernel resolves a gateway
+// by routes too. Our own routes do not count: a next hop that is reached
+// only through what BGP brought would be resolved in a circle.
 type topology struct {
-	byName    map[string]uint32 // up only
-	up        map[uint32]bool   // every interface, by number
-	connected []connected       // longest first
+	byName  map[string]uint32 // up only
+	running map[uint32]bool   // every interface, by number: up and with a carrier
+	read    bool              // once
+	foreign bart.Table[[]foreignRoute]
+	objects map[uint32]int // of foreign routes, how many use each next-hop object
+
+	workload     func(device string) bool // through these no next hop is reached
+	workloads    map[uint32]bool          // … by number
+	allowDefault bool                     // a default route may lead to next hops
+
+	hops  map[netip.Addr]*nextHop
+	under bart.Table[*nextHop] // those without zone, as host prefixes
+	moved []*nextHop           // resolved differently than before
+	news  []*nextHop           // watched, and perhaps other than last told
 }
 
-type connected struct {
-	prefix netip.Prefix
-	metric uint32
-	oif    uint32
+// nextHop is an address that routes are wanted through, or that somebody wants
+// to know about, and how it is reached.
+type nextHop struct {
+	addr netip.Addr
+	refs int // actions and watchers
+
+	out     []hop  // in order; none: not reachable
+	onLink  bool   // on a connected subnet, not through a router
+	cost    uint32 // the metric of the route to it, 0 when onLink
+	why     string // it is not reachable
+	changed bool   // it is in moved
+
+	watched bool
+	fresh   bool      // it is in news
+	known   bool      // told is valid
+	told    Reach     // what Table.Reached said last
+	lost    time.Time // since when it is lost, until that is said
 }
 
-// out returns the interface behind which a next hop is on-link, or 0 and why.
-func (t *topology) out(a netip.Addr) (oif uint32, why string) {
+// take returns the next hop for an address, resolved.
+func (t *topology) take(a netip.Addr) *nextHop {
+	h := t.hops[a]
+	if h == nil {
+		h = &nextHop{addr: a}
+		if t.hops == nil {
+			t.hops = map[netip.Addr]*nextHop{}
+		}
+		t.hops[a] = h
+		if a.Zone() == "" {
+			t.under.Insert(netip.PrefixFrom(a, a.BitLen()), h)
+		}
+		t.resolve(h)
+	}
+	h.refs++
+	return h
+}
+
+func (t *topology) give(h *nextHop) {
+	if h.refs--; h.refs > 0 {
+		return
+	}
+	delete(t.hops, h.addr)
+	if h.addr.Zone() == "" {
+		t.under.Delete(netip.PrefixFrom(h.addr, h.addr.BitLen()))
+	}
+}
+
+// follow resolves anew what a foreign route to p may have been resolved with:
+// the next hops inside of it, however many others there are.
+func (t *topology) follow(p netip.Prefix) {
+	for _, h := range t.under.Subnets(p) {
+		t.again(h)
+	}
+}
+
+// followAll resolves everything anew, after a change of interfaces.
+func (t *topology) followAll() {
+	for _, h := range t.hops {
+		t.again(h)
+	}
+}
+
+func (t *topology) again(h *nextHop) {
+	if t.resolve(h) && !h.changed {
+		h.changed = true
+		t.moved = append(t.moved, h)
+		t.tell(h)
+	}
+}
+
+// tell has Reached look at a next hop.
+func (t *topology) tell(h *nextHop) {
+	if h.watched && !h.fresh {
+		h.fresh = true
+		t.news = append(t.news, h)
+	}
+}
+
+// settleMoved forgets what moved, when it has been followed.
+func (t *topology) settleMoved() {
+	for _, h := range t.moved {
+		h.changed = false
+	}
+	t.moved = t.moved[:0]
+}
+
+// count keeps book of next-hop objects that foreign routes use.
+func (t *topology) count(object uint32, d int) {
+	if object == 0 {
+		return
+	}
+	if t.objects == nil {
+		t.objects = map[uint32]int{}
+	}
+	if t.objects[object] += d; t.objects[object] == 0 {
+		delete(t.objects, object)
+	}
+}
+
+// resolve finds out how an address is reached, and tells whether that changed.
+// The longest foreign route that covers it decides, as it would in the kernel;
+// the kernel keeps gateways resolved to one that is on-link, so that one step is
+// enough however deep the recursion is.
+func (t *topology) resolve(h *nextHop) (changed bool) {
+	out, onLink, cost, why := t.lookup(h.addr)
+	changed = onLink != h.onLink || cost != h.cost || !slices.Equal(out, h.out)
+	h.out, h.onLink, h.cost, h.why = out, onLink, cost, why
+	return changed
+}
+
+func (t *topology) lookup(a netip.Addr) (out []hop, onLink bool, cost uint32, why string) {
 	if z := a.Zone(); z != "" {
-		if oif = t.byName[z]; oif == 0 {
-			return 0, "interface " + z + " is missing or down"
+		oif := t.byName[z]
+		if oif == 0 || !t.running[oif] {
+			return nil, false, 0, "interface " + z + " is missing or down"
 		}
-		return oif, ""
+		return []hop{{oif: oif, gw: a.WithZone("")}}, true, 0, ""
 	}
-	for _, c := range t.connected {
-		if c.prefix.Contains(a) && t.up[c.oif] {
-			return c.oif, ""
+	why = "next hop " + a.String() + " is in no connected subnet and no other daemon has a route to it"
+	if a.Is6() && a.IsLinkLocalUnicast() {
+		return nil, false, 0, "next hop " + a.String() + " is link-local, and on which interface is not said"
+	}
+	for p, rs := range t.foreign.Supernets(netip.PrefixFrom(a, a.BitLen())) {
+		r := t.usable(rs)
+		switch {
+		case r == nil:
+			continue // its interfaces are down: the kernel looks further, too
+		case p.Bits() == 0 && !t.allowDefault:
+			return nil, false, 0, "next hop " + a.String() + " is reached through a default route only"
+		case r.drops:
+			return nil, false, 0, "next hop " + a.String() + " is in " + p.String() + ", to which another daemon drops everything"
 		}
+		for _, o := range r.hops {
+			switch {
+			case !t.running[o.oif]:
+				continue
+			case t.workloads[o.oif]:
+				return nil, false, 0, "next hop " + a.String() + " is behind a workload's interface"
+			case !o.gw.IsValid():
+				o.gw, onLink = a, true
+			default:
+				cost = max(r.metric, 1)
+			}
+			out = append(out, hop{oif: o.oif, gw: o.gw, flags: o.flags & unix.RTNH_F_ONLINK})
+		}
+		sortHops(out)
+		return slices.Compact(out), onLink, cost, ""
 	}
-	return 0, "next hop " + a.String() + " is in no connected subnet"
+	return nil, false, 0, why
 }
 
-// setConnected takes the subnets over.
-func (t *topology) setConnected(cs []connected) {
-	slices.SortFunc(cs, func(a, b connected) int {
-		return cmp.Or(cmp.Compare(b.prefix.Bits(), a.prefix.Bits()), cmp.Compare(a.metric, b.metric),
-			a.prefix.Addr().Compare(b.prefix.Addr()), cmp.Compare(a.oif, b.oif))
-	})
-	t.connected = cs
+// usable picks the route of lowest metric that leads anywhere at the moment.
+func (t *topology) usable(rs []foreignRoute) (best *foreignRoute) {
+	for i := range rs {
+		r := &rs[i]
+		alive := r.drops || slices.ContainsFunc(r.hops, func(h hop) bool { return t.running[h.oif] })
+		if r.tos == 0 && alive && (best == nil || r.metric < best.metric) {
+			best = r
+		}
+	}
+	return best
 }
 
-// readLinks lists the interfaces. The caller holds on to connected.
-func readLinks(c *conn) (byName map[string]uint32, up map[uint32]bool, err error) {
+// setLinks takes the interfaces over.
+func (t *topology) setLinks(byName map[string]uint32, running map[uint32]bool) {
+	t.byName, t.running, t.workloads, t.read = byName, running, map[uint32]bool{}, true
+	for name, oif := range byName {
+		if t.workload != nil && t.workload(name) {
+			t.workloads[oif] = true
+		}
+	}
+}
+
+// readLinks lists the interfaces.
+func readLinks(c *conn) (byName map[string]uint32, running map[uint32]bool, err error) {
 	const skipStats = 1 << 3 // RTEXT_FILTER_SKIP_STATS: they are most of the answer
 	body := appendAttr32(make([]byte, unix.SizeofIfInfomsg), unix.IFLA_EXT_MASK, skipStats)
 	for range dumpTries {
-		byName, up = map[string]uint32{}, map[uint32]bool{}
+		byName, running = map[string]uint32{}, map[uint32]bool{}
 		err = c.dump(unix.RTM_GETLINK, body, func(m message) {
-			index, isUp, name := parseLink(m.data)
+			index, flags, name := parseLink(m.data)
 			if m.typ != unix.RTM_NEWLINK || index == 0 {
 				return
 			}
-			up[index] = isUp
-			if isUp {
+			running[index] = flags&unix.IFF_UP != 0 && flags&unix.IFF_RUNNING != 0
+			if flags&unix.IFF_UP != 0 {
 				byName[name] = index
 			}
 		})
@@ -72,19 +227,19 @@ func readLinks(c *conn) (byName map[string]uint32, up map[uint32]bool, err error
 			break
 		}
 	}
-	return byName, up, err
+	return byName, running, err
 }
 
 // parseLink reads the payload of an RTM_NEWLINK; index is 0 if it is none.
-func parseLink(b []byte) (index uint32, up bool, name string) {
+func parseLink(b []byte) (index, flags uint32, name string) {
 	if len(b) < unix.SizeofIfInfomsg {
-		return 0, false, ""
+		return 0, 0, ""
 	}
-	index, up = ne.Uint32(b[4:]), ne.Uint32(b[8:])&unix.IFF_UP != 0
+	index, flags = ne.Uint32(b[4:]), ne.Uint32(b[8:])
 	for b = b[unix.SizeofIfInfomsg:]; ; {
 		typ, data, rest, ok := nextAttr(b)
 		if !ok {
-			return index, up, name
+			return index, flags, name
 		}
 		if b = rest; typ == unix.IFLA_IFNAME {
 			name = string(bytes.TrimRight(data, "\x00"))

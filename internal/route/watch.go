@@ -25,11 +25,12 @@ const (
 
 // fact is one notification, read.
 type fact struct {
-	kind    uint16 // RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWLINK, RTM_DELLINK, RTM_DELADDR
+	kind    uint16 // RTM_NEWROUTE, RTM_DELROUTE, RTM_NEWLINK, RTM_DELLINK, RTM_DELADDR, RTM_NEWNEXTHOP, RTM_DELNEXTHOP
 	flags   uint16
 	route   kernelRoute // of an address: its family only
 	lost    bool        // of a link: it went down or away
 	ifindex uint32      // of a link or an address
+	object  uint32      // of a next-hop object: its number
 }
 
 // queue takes notifications from the kernel to Apply.
@@ -64,7 +65,7 @@ func (q *queue) subscribe(ownPort uint32) error {
 		}
 		receiveBuffer(fd, watchBuffer)
 		groups := uint32(1<<(unix.RTNLGRP_LINK-1) | 1<<(unix.RTNLGRP_IPV4_ROUTE-1) | 1<<(unix.RTNLGRP_IPV6_ROUTE-1) |
-			1<<(unix.RTNLGRP_IPV4_IFADDR-1) | 1<<(unix.RTNLGRP_IPV6_IFADDR-1))
+			1<<(unix.RTNLGRP_IPV4_IFADDR-1) | 1<<(unix.RTNLGRP_IPV6_IFADDR-1) | 1<<(rtnlgrpNexthop-1))
 		if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
 			unix.Close(fd)
 			return fmt.Errorf("subscribe to routes, links and addresses: %w", err)
@@ -240,14 +241,18 @@ func (q *queue) take(d []byte) (any bool) {
 			if len(m.data) < unix.SizeofIfInfomsg || m.data[0] != unix.AF_UNSPEC {
 				continue
 			}
-			var up bool
-			f.ifindex, up, _ = parseLink(m.data)
-			f.lost = !up || m.typ == unix.RTM_DELLINK
+			var flags uint32
+			f.ifindex, flags, _ = parseLink(m.data)
+			f.lost = flags&unix.IFF_UP == 0 || m.typ == unix.RTM_DELLINK
 		case unix.RTM_DELADDR:
 			if len(m.data) < unix.SizeofIfAddrmsg {
 				continue
 			}
 			f.route.family, f.ifindex = m.data[0], ne.Uint32(m.data[4:])
+		case unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP:
+			if f.object = objectNumber(m.data); f.object == 0 {
+				continue
+			}
 		default:
 			continue
 		}
@@ -290,35 +295,68 @@ func (t *Table) takeIn() {
 	var lost map[uint32]bool // links: what their addresses took with them is known
 	for i := range facts {
 		f := &facts[i]
-		var reread, topology bool
+		var again reread
 		switch {
 		case f.kind == unix.RTM_NEWLINK || f.kind == unix.RTM_DELLINK:
-			topology = true
+			t.relink = true
 			if f.lost {
 				if lost == nil {
 					lost = map[uint32]bool{}
 				}
 				lost[f.ifindex] = true
+				t.objs.stale = true // the kernel drops those of the link
 				lost4, lost6 := t.v4.linkLost(f.ifindex), t.v6.linkLost(f.ifindex)
-				reread = lost4 || lost6
+				if lost4 || lost6 {
+					again = rereadOurs
+				}
+			} else if len(t.objs.have) > 0 {
+				t.objs.stale = true // … also when it loses its carrier
 			}
+		case f.kind == unix.RTM_NEWNEXTHOP || f.kind == unix.RTM_DELNEXTHOP:
+			t.observeObject(f.object, f.kind == unix.RTM_DELNEXTHOP)
 		case f.kind == unix.RTM_DELADDR:
 			switch {
 			case lost[f.ifindex]:
-			case f.route.family == unix.AF_INET:
-				reread = t.v4.uses(f.ifindex)
-			default:
-				reread = t.v6.uses(f.ifindex)
+			case f.route.family == unix.AF_INET && t.v4.uses(f.ifindex), f.route.family == unix.AF_INET6 && t.v6.uses(f.ifindex):
+				again = rereadAll
 			}
 		case f.route.family == unix.AF_INET:
-			reread, topology = t.v4.observe(&f.route, f.kind == unix.RTM_DELROUTE, f.flags, now)
+			again = t.v4.observe(&f.route, f.kind == unix.RTM_DELROUTE, f.flags, now)
 		default:
-			reread, topology = t.v6.observe(&f.route, f.kind == unix.RTM_DELROUTE, f.flags, now)
+			again = t.v6.observe(&f.route, f.kind == unix.RTM_DELROUTE, f.flags, now)
 		}
-		t.relink = t.relink || topology
-		if reread {
+		switch again {
+		case rereadAll:
 			t.stale = true
 			return
+		case rereadOurs:
+			t.staleOwn = true
+		case rereadForeign:
+			if t.staleOf == nil {
+				t.staleOf = map[foreignPart]bool{}
+			}
+			t.staleOf[foreignPart{f.route.family, f.route.proto}] = true
 		}
+	}
+}
+
+// observeObject takes in that somebody made, changed or removed a next-hop
+// object. With it the kernel drops its routes, those of IPv4 without a word.
+func (t *Table) observeObject(id uint32, deleted bool) {
+	_, ours := t.objs.have[id]
+	if ours || id >= objectBase && id <= objectBase|objectMask {
+		t.objs.stale = true
+	}
+	if !deleted {
+		return
+	}
+	if ours {
+		t.objs.lost[id] = true
+		return
+	}
+	gone := func(r *foreignRoute) bool { return r.object == id }
+	if t.topo.objects[id] > 0 {
+		t.v4.dropAllForeign(gone)
+		t.v6.dropAllForeign(gone)
 	}
 }

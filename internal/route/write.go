@@ -20,6 +20,8 @@ type Result struct {
 	Failed int
 	// Repaired counts those of the writes that undid what somebody else did.
 	Repaired int
+	// Objects counts next-hop objects that were made, changed or removed.
+	Objects int
 }
 
 // Writes returns the number of routes written.
@@ -31,6 +33,7 @@ func (r *Result) add(o Result) {
 	r.Deleted += o.Deleted
 	r.Failed += o.Failed
 	r.Repaired += o.Repaired
+	r.Objects += o.Objects
 }
 
 // opKind is what one message does.
@@ -158,7 +161,7 @@ func (f *fib[K]) plan(c *conn, k K, e entry, prune bool, log *slog.Logger) error
 		return nil
 	}
 	to := &f.contents[want]
-	if _, taken := f.blocked(k, to.metric); taken {
+	if f.blocked(k, to.metric) {
 		return nil // reported by Problems, not fought
 	}
 	if e.have == 0 {
@@ -168,9 +171,9 @@ func (f *fib[K]) plan(c *conn, k K, e entry, prune bool, log *slog.Logger) error
 	if from.metric != to.metric {
 		return f.queue(c, op[K]{k: k, kind: opAdd, content: want, old: from.metric, hasOld: true}, log)
 	}
-	if f.family == unix.AF_INET6 && (len(from.hops) > 1 || from.multi) && to.kind != Via {
+	if f.family == unix.AF_INET6 && (len(from.hops) > 1 || from.multi) && (to.kind != Via || to.object != 0) {
 		// The kernel replaces only one next hop of an IPv6 route by a route
-		// without gateway, and leaves the others behind.
+		// without gateway or with an object, and leaves the others behind.
 		if err := f.queueDelete(c, deletion[K]{k: k, metric: from.metric}, log); err != nil {
 			return err
 		}
@@ -188,6 +191,10 @@ func (f *fib[K]) keeps(e entry) bool {
 	c := &f.contents[e.have]
 	if c.odd || c.kind != Via || c.metric != f.actions[e.want].key.metric {
 		return false
+	}
+	if c.object != 0 {
+		g := f.actions[e.want].group
+		return g != nil && g.id == c.object
 	}
 	gws := f.actions[e.want].key.hops.Addrs()
 	for _, h := range c.hops {
