@@ -275,7 +275,7 @@ func TestPeeringReverseOfAddress(t *testing.T) {
 		"Auto":   "[a [fd00::9]:179 from fd00::10 as 64512]",
 		"Manual": "[]",
 	} {
-		cfg, problems := peering(input(t, "b", threeNodes+`---
+		cfg, _, problems := peering(input(t, "b", threeNodes+`---
 kind: BGPConfiguration
 metadata: {name: default}
 spec: {nodeToNodeMeshEnabled: false}
