@@ -31,7 +31,9 @@ type host struct {
 	nl  *netlink.Handle
 	tab *Table
 
-	inline bool // next hops are inside routes
+	inline bool              // next hops are inside routes
+	igpAt  int               // where the other daemon's routes lead
+	said   map[string]string // what Reached said of each next hop
 
 	notified atomic.Int64
 	wake     chan struct{}

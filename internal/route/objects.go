@@ -355,10 +355,6 @@ func (o *objects) message(id uint32, w object) []byte {
 
 // readObjects lists the next-hop objects of the namespace.
 func (o *objects) readObjects(c *conn) error {
-	if o.mode == inline {
-		o.stale = false
-		return nil
-	}
 	var have map[uint32]object
 	var taken map[uint32]bool
 	var err error

@@ -48,13 +48,10 @@ func (w twin) lines(h *host, up map[string]bool) []string {
 			l = p.String()
 			var hops []string
 			for _, a := range r.Hops.Addrs() {
-				dev := "eth0"
-				if pfx("10.0.1.0/24").Contains(a) || pfx("fd00:1::/64").Contains(a) {
-					dev = "eth1"
-				}
-				hops = append(hops, fmt.Sprintf(" via %s dev %s", a, dev))
+				hops = append(hops, h.way(a))
 			}
 			slices.Sort(hops)
+			hops = slices.Compact(hops)
 			for i, s := range hops {
 				if i > 0 {
 					l += ","
@@ -69,6 +66,36 @@ func (w twin) lines(h *host, up map[string]bool) []string {
 	return out
 }
 
+// way is how the kernel has to reach a next hop; those behind other routers as
+// the other daemon has it at the moment.
+func (h *host) way(a netip.Addr) string {
+	gw := a.String()
+	if pfx("10.255.0.0/16").Contains(a) || pfx("fd00:ff::/32").Contains(a) {
+		gw = map[bool]string{true: "10.0.0.2", false: "fd00::2"}[a.Is4()]
+		if h.igpAt == 1 {
+			gw = map[bool]string{true: "10.0.1.2", false: "fd00:1::2"}[a.Is4()]
+		}
+		a = netip.MustParseAddr(gw)
+	}
+	dev := "eth0"
+	if pfx("10.0.1.0/24").Contains(a) || pfx("fd00:1::/64").Contains(a) {
+		dev = "eth1"
+	}
+	return " via " + gw + " dev " + dev
+}
+
+func (h *host) reroute(at int) {
+	h.t.Helper()
+	h.igpAt = at
+	if at == 0 {
+		h.igp("10.255.0.0/16", "10.0.0.2%eth0")
+		h.igp("fd00:ff::/32", "fd00::2%eth0")
+	} else {
+		h.igp("10.255.0.0/16", "10.0.1.2%eth1")
+		h.igp("fd00:ff::/32", "fd00:1::2%eth1")
+	}
+}
+
 var somePrefixes = []string{
 	"0.0.0.0/0", "10.65.0.0/26", "10.65.0.0/32", "10.65.0.1/32", "10.65.0.64/26", "10.0.0.0/8", "10.65.0.0/16",
 	"::/0", "fd65::/122", "fd65::/128", "fd65::1/128", "fd65::40/122", "fd00::/8", "fd65::/64",
@@ -81,9 +108,9 @@ func drawRoute(rt *rapid.T) Route {
 	case Link:
 		r.Device = rapid.SampledFrom([]string{"w1", "w2", "w3"}).Draw(rt, "device")
 	case Via:
-		g := []string{"10.0.0.2", "10.0.0.3", "10.0.1.2"}
+		g := []string{"10.0.0.2", "10.0.0.3", "10.0.1.2", "10.255.0.1", "10.255.7.7"}
 		if p.Addr().Is6() {
-			g = []string{"fd00::2", "fd00::3", "fd00:1::2"}
+			g = []string{"fd00::2", "fd00::3", "fd00:1::2", "fd00:ff::1", "fd00:ff::2"}
 		}
 		var as []netip.Addr
 		for _, s := range rapid.SliceOfN(rapid.SampledFrom(g), 1, 3).Draw(rt, "hops") {
@@ -98,6 +125,7 @@ func drawRoute(rt *rapid.T) Route {
 // ends with the kernel holding what the slow twin says, and then with silence.
 func TestRandomHistories(t *testing.T) {
 	h := newHost(t)
+	h.reroute(0)
 	foreign := h.kernel(false)
 	rapid.Check(t, func(rt *rapid.T) {
 		h.t = t
@@ -108,6 +136,7 @@ func TestRandomHistories(t *testing.T) {
 		defer func() {
 			h.tab.Close()
 			h.flushOurs()
+			h.reroute(0)
 			for d, u := range up {
 				if !u {
 					h.must(h.ns.LinkUp(d))
@@ -117,7 +146,7 @@ func TestRandomHistories(t *testing.T) {
 		steps := rapid.IntRange(1, 12).Draw(rt, "steps")
 		for range steps {
 			source := rapid.SampledFrom([]string{"local", "bgp"}).Draw(rt, "source")
-			switch rapid.SampledFrom([]string{"update", "update", "update", "replace", "restart", "link", "tamper"}).Draw(rt, "step") {
+			switch rapid.SampledFrom([]string{"update", "update", "update", "replace", "restart", "link", "tamper", "reroute", "object"}).Draw(rt, "step") {
 			case "update":
 				add := rapid.SliceOfN(rapid.Custom(drawRoute), 0, 6).Draw(rt, "add")
 				var remove []netip.Prefix
@@ -137,8 +166,7 @@ func TestRandomHistories(t *testing.T) {
 				}
 				h.must(h.tab.Replace(source, all))
 			case "restart":
-				h.must(h.tab.Close())
-				h.tab = h.open()
+				h.reopen(rapid.Bool().Draw(rt, "inline"))
 				for s, rs := range w {
 					for _, r := range rs {
 						h.must(h.tab.Update(s, []Route{r}, nil))
@@ -151,6 +179,15 @@ func TestRandomHistories(t *testing.T) {
 					h.must(h.ns.LinkUp(d))
 				} else {
 					h.must(h.ns.LinkDown(d))
+				}
+				h.heard()
+			case "reroute":
+				h.reroute(rapid.IntRange(0, 1).Draw(rt, "at"))
+				h.heard()
+			case "object":
+				if ours, _ := h.objectsNow(); len(ours) > 0 {
+					id := ours[rapid.IntRange(0, len(ours)-1).Draw(rt, "object")]
+					h.must(h.raw(unix.RTM_DELNEXTHOP, 0, appendAttr32(make([]byte, nhmHeader), nhaID, id)))
 				}
 				h.heard()
 			case "tamper":
@@ -185,6 +222,12 @@ func TestRandomHistories(t *testing.T) {
 		}
 		if n := len(h.tab.v4.contents) - 1 - len(h.tab.v4.contentFree) + len(h.tab.v6.contents) - 1 - len(h.tab.v6.contentFree); n != 0 {
 			rt.Fatalf("%d contents leaked", n)
+		}
+		if ours, _ := h.objectsNow(); len(ours) != 0 {
+			rt.Fatalf("objects left over: %v", ours)
+		}
+		if n := len(h.tab.topo.hops) + len(h.tab.objs.groups); n != 0 {
+			rt.Fatalf("%d next hops leaked", n)
 		}
 		if n := len(h.tab.v4.table) + len(h.tab.v6.table) + len(h.tab.v4.losers) + len(h.tab.v6.losers); n != 0 {
 			rt.Fatalf("%d entries leaked", n)
@@ -231,6 +274,7 @@ func (h *host) flushOurs() {
 // stays until the last source is complete, and goes then.
 func TestRandomRestart(t *testing.T) {
 	h := newHost(t)
+	h.reroute(0)
 	rapid.Check(t, func(rt *rapid.T) {
 		h.t = t
 		old := rapid.SliceOfNDistinct(rapid.Custom(drawRoute), 0, 8, func(r Route) netip.Prefix { return r.Prefix }).Draw(rt, "old")

@@ -452,7 +452,7 @@ func (t *Table) downgrade() {
 
 // sweepObjects removes next-hop objects that nothing leads to any more.
 func (t *Table) sweepObjects(total *Result) error {
-	if !t.objs.sweepDue || !t.prunes() || t.objs.mode == inline {
+	if !t.objs.sweepDue || !t.prunes() {
 		return nil
 	}
 	used := map[uint32]bool{}

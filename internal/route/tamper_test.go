@@ -98,13 +98,18 @@ func (h *host) settled() {
 	})
 }
 
-// tamperBase is a table with every kind of route in both families.
-func (h *host) tamperBase() []string {
+// tamperWish wants every kind of route in both families.
+func (h *host) tamperWish() {
 	h.replace("local", linkRoute("10.65.0.2/32", "w1"), linkRoute("fd65::2/128", "w1"), blackhole("10.65.0.0/26"), blackhole("fd65::/122"))
 	h.replace("bgp",
 		via("10.66.0.0/26", "10.0.0.2"), via("fd66::/122", "fd00::2"),
 		via("10.67.0.0/26", "10.0.0.2", "10.0.1.2"), via("fd67::/122", "fd00::2", "fd00:1::2"))
 	h.complete()
+}
+
+// tamperBase is a table with every kind of route in both families.
+func (h *host) tamperBase() []string {
+	h.tamperWish()
 	h.apply()
 	before := h.exact()
 	if len(before) != 8 {
