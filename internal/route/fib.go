@@ -62,12 +62,13 @@ const (
 // action is what one source wants done with packets, for any number of prefixes.
 type action[K key] struct {
 	key   actionKey
-	refs  int    // claims
-	fwd   uint32 // the content that does it, 0 while it cannot be resolved
-	why   string // … and the reason
-	keys  []K    // of a Link: its prefixes, perhaps some that left it again
-	via   []*nextHop
-	group *group // if its next hops are in an object
+	refs  int        // claims
+	fwd   uint32     // the content that does it, 0 while it cannot be resolved
+	why   string     // … and the reason
+	last  string     // code of the content that did it last
+	keys  []K        // of a Link: its prefixes, perhaps some that left it again
+	via   []*nextHop // of a Via
+	group *group     // … if its next hops are in an object
 }
 
 type actionKey struct {
@@ -309,6 +310,9 @@ func (f *fib[K]) resolve(n uint32) bool {
 		f.contents[fwd].refs++
 	}
 	was := a.fwd
+	if fwd != 0 {
+		a.last = f.contents[fwd].code
+	}
 	f.unrefContent(was)
 	a.fwd = fwd
 	return was != fwd

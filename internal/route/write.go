@@ -192,6 +192,9 @@ func (f *fib[K]) keeps(e entry) bool {
 	if c.odd || c.kind != Via || c.metric != f.actions[e.want].key.metric {
 		return false
 	}
+	if c.code == f.actions[e.want].last {
+		return true
+	}
 	if c.object != 0 {
 		g := f.actions[e.want].group
 		return g != nil && g.id == c.object
