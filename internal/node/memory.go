@@ -46,10 +46,10 @@ func (d *Daemon) economise(ctx context.Context) error {
 	return nil
 }
 
-// forgetProgram unmaps the pages of the program file. Most of them were
-// touched by nothing but the initialisation of packages and the start; they
-// stay in the kernel's page cache, from where those that are used come back,
-// sixteen at a time, with a minor fault of a microsecond.
+// forgetProgram unmaps the pages of the program file. Many of them were only
+// touched by the initialisation of packages and the start; they stay in the
+// kernel's page cache, from where those that are used come back, several at a
+// time, with a minor fault.
 func forgetProgram() error {
 	program, err := os.Readlink("/proc/self/exe")
 	if err != nil {
