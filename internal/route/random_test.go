@@ -408,3 +408,90 @@ func cpuTime() time.Duration {
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
+
+// BenchmarkBulk measures 500,000 routes into the kernel and out again, and
+// BenchmarkReroute what it takes until 100,000 of them go another way.
+func BenchmarkBulk(b *testing.B) {
+	eachFamily(b, func(b *testing.B, h *host, v6 bool) {
+		const n = 500_000
+		routes := hostRoutes(n, v6, "10.0.0.2", "fd00::2")
+		var in, out, cpu time.Duration
+		for b.Loop() {
+			start, used := time.Now(), cpuTime()
+			h.must(h.tab.Replace("bgp", routes))
+			if r := h.apply(); r.Added != n {
+				b.Fatal(r)
+			}
+			in += time.Since(start)
+			start = time.Now()
+			h.replace("bgp")
+			if r := h.apply(); r.Deleted != n {
+				b.Fatal(r)
+			}
+			out += time.Since(start)
+			cpu += cpuTime() - used
+		}
+		b.ReportMetric(in.Seconds()/float64(b.N), "s/in")
+		b.ReportMetric(out.Seconds()/float64(b.N), "s/out")
+		b.ReportMetric(cpu.Seconds()/float64(b.N), "cpu-s")
+		b.ReportMetric(0, "ns/op")
+	})
+}
+
+func BenchmarkReroute(b *testing.B) {
+	eachFamily(b, func(b *testing.B, h *host, v6 bool) {
+		const n = 100_000
+		ms := map[bool]float64{}
+		for _, inline := range []bool{false, true} {
+			h.reopen(inline)
+			h.reroute(0)
+			h.complete()
+			h.replace("bgp", hostRoutes(n, v6, "10.255.0.1", "fd00:ff::1")...)
+			h.apply()
+			var took time.Duration
+			for i := range b.N {
+				h.reroute((i + 1) % 2)
+				start := time.Now()
+				h.heard()
+				if r := h.apply(); (r.Changed > 0) != inline {
+					b.Fatal(r)
+				}
+				took += time.Since(start)
+			}
+			ms[inline] = took.Seconds() * 1000 / float64(b.N)
+		}
+		b.ReportMetric(ms[false], "ms/object")
+		b.ReportMetric(ms[true], "ms/inline")
+		b.ReportMetric(0, "ns/op")
+	})
+}
+
+func eachFamily(b *testing.B, f func(b *testing.B, h *host, v6 bool)) {
+	for _, fam := range []string{"v4", "v6"} {
+		b.Run(fam, func(b *testing.B) {
+			labtest.Require(b)
+			h := newHost(b)
+			h.complete()
+			h.apply()
+			f(b, h, fam == "v6")
+		})
+	}
+}
+
+// hostRoutes makes n host routes through one next hop.
+func hostRoutes(n int, v6 bool, hop4, hop6 string) []Route {
+	routes := bulk(n, "")
+	g := HopsOf(netip.MustParseAddr(hop4))
+	if v6 {
+		g = HopsOf(netip.MustParseAddr(hop6))
+	}
+	for i := range routes {
+		routes[i].Hops = g
+		if v6 {
+			a := [16]byte{0xfd, 0x66}
+			binary.BigEndian.PutUint32(a[12:], uint32(i))
+			routes[i].Prefix = netip.PrefixFrom(netip.AddrFrom16(a), 128)
+		}
+	}
+	return routes
+}
