@@ -6,10 +6,13 @@
 // The walk of its datum: named sources ("local" for endpoints and block
 // blackholes, "bgp" for what is learned) hand in [Route]s with [Table.Replace]
 // and [Table.Update]; where two want one prefix the source of higher rank wins.
-// Next hops and devices are resolved to interface numbers, and [Table.Apply]
+// Next hops and devices are resolved to gateways and interface numbers, with the
+// interfaces and the routes of other daemons (topology.go); next hops that may
+// change under a wish go into next-hop objects (objects.go). [Table.Apply]
 // writes what differs from the kernel: additions before deletions, changes in
 // place, many messages in one system call. [Table.Watch] tells when links,
-// addresses or routes changed behind our back; the next Apply follows.
+// addresses, objects or routes changed behind our back; the next Apply follows.
+// [Table.Reached] tells how the next hops named to [Table.Track] are reached.
 // [Table.Resync] reads the whole table and compares every attribute, and writes
 // nothing when nothing differs.
 //
