@@ -313,7 +313,7 @@ func (t *Table) commit(m *msgs) error {
 	}
 	transact := func() error { return t.sock.transact(m) }
 	var err error
-	if len(m.starts) < unobserved {
+	if len(m.data) < unobserved {
 		err = transact()
 	} else {
 		err = t.quietly(transact)

@@ -115,6 +115,20 @@ func TestRules(t *testing.T) {
 		{"never", []policy.Rule{allow(func(r *policy.Rule) { r.Never = true })}, []probe{no(lab.TCP, "a", 80)}},
 		{"deny before allow", []policy.Rule{with(policy.Deny, toPort(tcp, port(80))), allow(nil)},
 			[]probe{no(lab.TCP, "a", 80), yes(lab.TCP, "a", 81)}},
+		{"a group", []policy.Rule{allow(toPort(tcp, port(80))), allow(toPort(udp, port(81), port(1005))), allow(toPort(tcp, port(81)))},
+			[]probe{yes(lab.TCP, "a", 80), yes(lab.TCP, "n", 81), no(lab.TCP, "a", 1005), yes(lab.UDP, "a", 1005), no(lab.UDP, "a", 80), no(lab.ICMP, "a", 0)}},
+		{"a group of another port", []policy.Rule{allow(toPort(tcp, port(80))), allow(toPort(udp, port(80), port(1005))), allow(toPort(tcp, port(81)))},
+			[]probe{no(lab.UDP, "a", 81), yes(lab.UDP, "a", 80)}},
+		{"two groups of other sources", []policy.Rule{
+			allow(toPort(tcp, port(80))),
+			allow(func(r *policy.Rule) { toPort(tcp, port(81))(r); r.Src.Nets = nets("10.65.0.1/32", "fd65::1/128") }),
+			allow(toPort(udp, port(80))),
+			allow(func(r *policy.Rule) { toPort(udp, port(81))(r); r.Src.Nets = nets("10.65.0.1/32", "fd65::1/128") }),
+		}, []probe{yes(lab.TCP, "c", 80), yes(lab.UDP, "c", 80), no(lab.TCP, "c", 81), yes(lab.TCP, "a", 81), yes(lab.UDP, "a", 81), no(lab.UDP, "n", 81)}},
+		{"a group that denies before one that allows", []policy.Rule{
+			with(policy.Deny, toPort(tcp, port(80))), with(policy.Deny, toPort(udp, port(81))),
+			allow(toPort(tcp, port(80), port(81))), allow(toPort(udp, port(80), port(81))),
+		}, []probe{no(lab.TCP, "a", 80), yes(lab.TCP, "a", 81), yes(lab.UDP, "a", 80), no(lab.UDP, "a", 81), no(lab.UDP, "a", 82)}},
 		{"log goes on", []policy.Rule{with(policy.Log, nil), allow(nil)}, []probe{yes(lab.TCP, "a", 80)}},
 		{"unknown action denies", []policy.Rule{with(policy.Action(99), toPort(tcp, port(80))), allow(nil)}, []probe{no(lab.TCP, "a", 80)}},
 	}

@@ -62,10 +62,10 @@ type subscription struct {
 	gen    uint32 // the generation after our last unobserved commit; 0 without one
 }
 
-// unobserved is the number of messages from which on a transaction goes
-// without notifications: the kernel makes one of each object and element, for
-// us alone to throw away, which took as long as the rest of a first commit.
-const unobserved = 1000
+// unobserved is the size in bytes from which on a transaction goes without
+// notifications: the kernel makes one of each object and element, for us alone
+// to throw away, which took as long as the rest of the commit.
+const unobserved = 16 << 10
 
 // subscribe turns notifications on. If somebody may have changed something
 // since our last unobserved commit, it says so.
