@@ -69,7 +69,7 @@ func (f *fib[K]) mayReclaim(k K, now time.Time) bool {
 
 func (f *fib[K]) addForeign(k K, r *kernelRoute) {
 	fr := foreignRoute{metric: r.metric, object: r.object, proto: r.proto, tos: r.tos, drops: r.drops()}
-	if f.nForeign >= foreignLimit && !(len(r.hops) == 1 && !r.hops[0].gw.IsValid()) && f.table[k].want < firstAction {
+	if f.nForeign >= foreignLimit && !(len(r.hops) == 1 && !r.hops[0].gw.IsValid()) && f.entry(k).want < firstAction {
 		return
 	}
 	fr.hops = slices.Clone(r.hops)
@@ -151,10 +151,10 @@ func (f *fib[K]) blocked(k K, metric uint32) bool {
 // protocol.
 func (f *fib[K]) beginDump(proto uint8) {
 	if proto == 0 || proto == f.proto {
-		for k, e := range f.table {
+		for k, e := range f.table.all() {
 			if e.have&seen != 0 {
 				e.have &^= seen
-				f.table[k] = e
+				f.table.set(k, e)
 			}
 		}
 		f.extras = nil
@@ -171,7 +171,7 @@ func (f *fib[K]) met(r *kernelRoute, raw []byte) {
 		f.addForeign(k, r)
 		return
 	}
-	e := f.table[k]
+	e := f.entry(k)
 	want := f.outcome(e)
 	n := f.contentOf(r)
 	metric, wanted := f.metricOf(e)
@@ -185,7 +185,7 @@ func (f *fib[K]) met(r *kernelRoute, raw []byte) {
 			f.setHave(k, n, seen)
 		} else {
 			e.have |= seen
-			f.table[k] = e
+			f.table.set(k, e)
 		}
 	case mine && e.have&^seen == n:
 		// A walk that started again because the table changed meets routes twice.
@@ -227,18 +227,18 @@ func (f *fib[K]) dropUnused(n uint32) {
 // endDump compares what was met with what is wanted. prune tells whether what
 // nobody wants may go.
 func (f *fib[K]) endDump(prune bool) {
-	for k, e := range f.table {
+	for k, e := range f.table.all() {
 		if e.have != 0 && e.have&seen == 0 {
 			if want := f.outcome(e); want != 0 && e.have == want {
 				f.suspect[k] = struct{}{}
 			}
 			f.setHave(k, 0, 0)
-			e = f.table[k]
+			e = f.entry(k)
 		}
 		have := e.have &^ seen
 		if have != e.have {
 			e.have = have
-			f.table[k] = e
+			f.table.set(k, e)
 		}
 		if e.want == wantNone && !prune {
 			continue
@@ -251,7 +251,7 @@ func (f *fib[K]) endDump(prune bool) {
 
 // touchUnwanted puts on the list what was found and is wanted by nobody.
 func (f *fib[K]) touchUnwanted() {
-	for k, e := range f.table {
+	for k, e := range f.table.all() {
 		if e.want == wantNone {
 			f.touch(k)
 		}
@@ -274,7 +274,7 @@ const (
 // there.
 func (f *fib[K]) observe(r *kernelRoute, deleted bool, flags uint16, now time.Time) reread {
 	k := f.make(r.prefix())
-	e := f.table[k]
+	e := f.entry(k)
 	var have content
 	if e.have != 0 {
 		have = f.contents[e.have]
@@ -355,7 +355,7 @@ func (f *fib[K]) observeOwn(k K, e entry, have content, r *kernelRoute, deleted,
 	default:
 		return true // ours by protocol, at a metric that is not ours
 	}
-	if f.table[k].want >= firstAction {
+	if f.entry(k).want >= firstAction {
 		f.suspect[k] = struct{}{}
 	}
 	f.touch(k)
@@ -387,7 +387,7 @@ func (f *fib[K]) linkLost(index uint32) (reread bool) {
 	if len(lost) == 0 {
 		return false
 	}
-	for k, e := range f.table {
+	for k, e := range f.table.all() {
 		if lost[e.have] {
 			f.setHave(k, 0, 0)
 			f.touch(k)

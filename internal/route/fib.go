@@ -10,14 +10,14 @@ import (
 // fib is one family's table: for each prefix what is wanted and what the
 // kernel has, as numbers into two short lists, so that an entry costs about
 // as much as its prefix. It is owned by Table and not safe for concurrent use.
-type fib[K key] struct {
+type fib[K key[K]] struct {
 	family uint8
 	proto  uint8
 	make   func(netip.Prefix) K
 	topo   *topology
 	objs   *objects
 
-	table  map[K]entry
+	table  pages[K]
 	losers map[K][]uint32 // claims of lower rank on the same prefix: action numbers
 	byLen  [129]int       // wanted prefixes by length
 
@@ -41,6 +41,12 @@ type fib[K key] struct {
 	write    batch[K]
 }
 
+// entry returns what is known of a prefix.
+func (f *fib[K]) entry(k K) entry {
+	e, _ := f.table.get(k)
+	return e
+}
+
 // entry is what is known of a prefix.
 type entry struct {
 	want uint32 // action number, or wantNone, wantGone
@@ -60,7 +66,7 @@ const (
 )
 
 // action is what one source wants done with packets, for any number of prefixes.
-type action[K key] struct {
+type action[K key[K]] struct {
 	key   actionKey
 	refs  int        // claims
 	fwd   uint32     // the content that does it, 0 while it cannot be resolved
@@ -81,15 +87,15 @@ type actionKey struct {
 
 // extra is a route of ours that has to go, quoted in full so that the deletion
 // can hit no other.
-type extra[K key] struct {
+type extra[K key[K]] struct {
 	k   K
 	raw []byte // payload of its RTM_NEWROUTE
 }
 
-func newFIB[K key](family, proto uint8, mk func(netip.Prefix) K, topo *topology, objs *objects) *fib[K] {
+func newFIB[K key[K]](family, proto uint8, mk func(netip.Prefix) K, topo *topology, objs *objects) *fib[K] {
 	f := &fib[K]{
 		family: family, proto: proto, make: mk, topo: topo, objs: objs,
-		table: map[K]entry{}, losers: map[K][]uint32{},
+		losers:  map[K][]uint32{},
 		actions: make([]action[K], firstAction), actionNum: map[actionKey]uint32{},
 		contents: make([]content, 1), contentNum: map[string]uint32{},
 		suspect: map[K]struct{}{}, reclaims: map[K]bucket{},
@@ -103,7 +109,7 @@ func (f *fib[K]) touch(k K) {
 	if f.dirtyAll {
 		return
 	}
-	if len(f.dirty) > 1024 && len(f.dirty) > len(f.table)/4 {
+	if len(f.dirty) > 1024 && len(f.dirty) > f.table.n/4 {
 		f.dirtyAll, f.dirty = true, nil
 		return
 	}
@@ -118,7 +124,7 @@ func (f *fib[K]) claim(source uint8, r Route) K {
 		metric = DefaultMetric
 	}
 	n := f.actionFor(actionKey{source, r.Kind, metric, r.Device, r.Hops})
-	e := f.table[k]
+	e := f.entry(k)
 	if e.want < firstAction {
 		f.setWant(k, e, n)
 		return k
@@ -152,7 +158,7 @@ func (f *fib[K]) claim(source uint8, r Route) K {
 
 // disclaim records that a source no longer wants the prefix.
 func (f *fib[K]) disclaim(source uint8, k K) {
-	e := f.table[k]
+	e := f.entry(k)
 	if e.want < firstAction {
 		return
 	}
@@ -209,7 +215,7 @@ func (f *fib[K]) setWant(k K, e entry, n uint32) {
 		}
 	}
 	e.want = n
-	f.table[k] = e
+	f.table.set(k, e)
 	f.touch(k)
 }
 
@@ -217,7 +223,7 @@ func (f *fib[K]) setWant(k K, e entry, n uint32) {
 // of its device does not cost a walk through the table.
 func (f *fib[K]) remember(a *action[K], n uint32, k K) {
 	if len(a.keys) > 2*a.refs+8 {
-		a.keys = slices.DeleteFunc(a.keys, func(o K) bool { return f.table[o].want != n })
+		a.keys = slices.DeleteFunc(a.keys, func(o K) bool { return f.entry(o).want != n })
 	}
 	a.keys = append(a.keys, k)
 }
@@ -228,7 +234,7 @@ func (f *fib[K]) replaceAll(source uint8, routes []Route) {
 	for _, r := range routes {
 		named[f.claim(source, r)] = struct{}{}
 	}
-	for k, e := range f.table {
+	for k, e := range f.table.all() {
 		if e.want < firstAction {
 			continue
 		}
@@ -380,7 +386,7 @@ func (f *fib[K]) resolveWhere(concerned func(*action[K]) bool) {
 		walk[uint32(n)] = true
 	}
 	if walk != nil {
-		for k, e := range f.table {
+		for k, e := range f.table.all() {
 			if walk[e.want] {
 				f.touch(k)
 			}
@@ -440,7 +446,7 @@ func (f *fib[K]) forget(lost map[uint32]bool) {
 	if len(lost) == 0 {
 		return
 	}
-	for k, e := range f.table {
+	for k, e := range f.table.all() {
 		if lost[e.have] {
 			if e.have == f.outcome(e) {
 				f.suspect[k] = struct{}{}
@@ -471,18 +477,18 @@ func (f *fib[K]) unrefContent(n uint32) {
 
 // setHave records what the kernel has for the prefix; mark is seen or 0.
 func (f *fib[K]) setHave(k K, n, mark uint32) {
-	e := f.table[k]
+	e := f.entry(k)
 	if n != 0 {
 		f.contents[n].refs++
 	}
 	f.unrefContent(e.have &^ seen)
 	if n == 0 && e.want < firstAction {
-		delete(f.table, k)
+		f.table.remove(k)
 		delete(f.problems, k)
 		return
 	}
 	e.have = n | mark
-	f.table[k] = e
+	f.table.set(k, e)
 }
 
 // metricOf returns the metric at which a prefix is wanted, if it is.

@@ -5,6 +5,7 @@ package route
 import (
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -229,7 +230,7 @@ func TestRandomHistories(t *testing.T) {
 		if n := len(h.tab.topo.hops) + len(h.tab.objs.groups); n != 0 {
 			rt.Fatalf("%d next hops leaked", n)
 		}
-		if n := len(h.tab.v4.table) + len(h.tab.v6.table) + len(h.tab.v4.losers) + len(h.tab.v6.losers); n != 0 {
+		if n := h.tab.v4.table.n + h.tab.v6.table.n + len(h.tab.v4.losers) + len(h.tab.v6.losers); n != 0 {
 			rt.Fatalf("%d entries leaked", n)
 		}
 	})
@@ -375,28 +376,45 @@ func BenchmarkLoad(b *testing.B) {
 
 // BenchmarkMemory measures what a wanted and installed route costs, without the kernel.
 func BenchmarkMemory(b *testing.B) {
-	const n = 500_000
-	routes := bulk(n, "")
-	var before, after runtime.MemStats
-	for b.Loop() {
-		runtime.GC()
-		runtime.ReadMemStats(&before)
-		topo := &topology{running: map[uint32]bool{1: true}}
-		topo.foreign.Insert(pfx("10.0.0.0/8"), []foreignRoute{{hops: []hop{{oif: 1}}}})
-		f := newFIB(unix.AF_INET, Protocol, makeKey4, topo, newObjects(Protocol, resilient))
-		for i := range routes {
-			f.claim(0, routes[i])
-		}
-		f.dirty = nil
-		for k, e := range f.table {
-			f.setHave(k, f.outcome(e), 0)
-		}
-		runtime.GC()
-		runtime.ReadMemStats(&after)
-		runtime.KeepAlive(f)
+	topo := &topology{running: map[uint32]bool{1: true}}
+	for _, p := range []string{"10.0.0.0/8", "fd00::/8"} {
+		topo.foreign.Insert(pfx(p), []foreignRoute{{hops: []hop{{oif: 1}}}})
 	}
-	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/n, "B/route")
-	b.ReportMetric(0, "B/op")
+	objs := newObjects(Protocol, resilient)
+	b.Run("v4", func(b *testing.B) {
+		measureMemory(b, func() *fib[key4] { return newFIB(unix.AF_INET, Protocol, makeKey4, topo, objs) }, hostRoutes(memoryRoutes, false, "10.0.0.2", "fd00::2"))
+	})
+	b.Run("v6", func(b *testing.B) {
+		measureMemory(b, func() *fib[key6] { return newFIB(unix.AF_INET6, Protocol, makeKey6, topo, objs) }, hostRoutes(memoryRoutes, true, "10.0.0.2", "fd00::2"))
+	})
+}
+
+const memoryRoutes = 500_000
+
+func measureMemory[K key[K]](b *testing.B, open func() *fib[K], routes []Route) {
+	var before, after runtime.MemStats
+	for _, order := range []string{"sorted", "random"} {
+		if order == "random" {
+			rand.New(rand.NewPCG(1, 1)).Shuffle(len(routes), func(i, j int) { routes[i], routes[j] = routes[j], routes[i] })
+		}
+		for range b.N {
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			f := open()
+			for i := range routes {
+				f.claim(0, routes[i])
+			}
+			f.dirty = nil
+			for k, e := range f.table.all() {
+				f.setHave(k, f.outcome(e), 0)
+			}
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+			runtime.KeepAlive(f)
+		}
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/memoryRoutes, "B/route/"+order)
+	}
+	b.ReportMetric(0, "ns/op")
 }
 
 // cpuTime is what the process has used, in the kernel and outside: on a shared

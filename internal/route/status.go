@@ -63,7 +63,7 @@ func (t *Table) Count() Count {
 }
 
 func (f *fib[K]) count(c *Count) {
-	for _, e := range f.table {
+	for _, e := range f.table.all() {
 		switch want := f.outcome(e); {
 		case e.want == wantNone:
 			c.Kept++
@@ -89,10 +89,10 @@ func (t *Table) List() []Status {
 	return append(list(t.v4, t.sources), list(t.v6, t.sources)...)
 }
 
-func list[K key](f *fib[K], sources []string) []Status {
+func list[K key[K]](f *fib[K], sources []string) []Status {
 	conflicts := f.conflicts()
-	out := make([]Status, 0, len(f.table))
-	for k, e := range f.table {
+	out := make([]Status, 0, f.table.n)
+	for k, e := range f.table.all() {
 		s := Status{Route: Route{Prefix: k.prefix()}}
 		if e.want < firstAction {
 			c := &f.contents[e.have]
@@ -149,10 +149,10 @@ func (t *Table) Problems() []Problem {
 	return append(problems(t.v4), problems(t.v6)...)
 }
 
-func problems[K key](f *fib[K]) []Problem {
+func problems[K key[K]](f *fib[K]) []Problem {
 	conflicts := f.conflicts()
 	var out []Problem
-	for k, e := range f.table {
+	for k, e := range f.table.all() {
 		if e.want < firstAction {
 			if p := f.problems[k]; p != "" {
 				out = append(out, Problem{k.prefix(), Failed, p})
@@ -178,7 +178,7 @@ func (f *fib[K]) conflicts() map[K]string {
 	out := map[K]string{}
 	for p, rs := range f.allForeign() {
 		k := f.make(p)
-		if e := f.table[k]; e.want >= firstAction {
+		if e := f.entry(k); e.want >= firstAction {
 			metric := f.actions[e.want].key.metric
 			for _, r := range rs {
 				if r.metric <= metric {
@@ -193,7 +193,7 @@ func (f *fib[K]) conflicts() map[K]string {
 				continue
 			}
 			wide := f.make(netip.PrefixFrom(p.Addr(), bits).Masked())
-			if f.table[wide].want < firstAction || out[wide] != "" {
+			if f.entry(wide).want < firstAction || out[wide] != "" {
 				continue
 			}
 			for _, r := range rs {

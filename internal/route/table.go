@@ -530,7 +530,7 @@ func (t *Table) read() error {
 // it. Foreign routes are part of it: they resolve next hops, and may be in our
 // way. The filter leaves the rest out in the kernel (NETLINK_GET_STRICT_CHK);
 // where it does not, here.
-func readRoutes[K key](c *conn, f *fib[K], proto uint8) error {
+func readRoutes[K key[K]](c *conn, f *fib[K], proto uint8) error {
 	body := make([]byte, rtmHeader)
 	body[0], body[4], body[5] = f.family, unix.RT_TABLE_MAIN, proto
 	var r kernelRoute

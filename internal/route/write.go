@@ -47,7 +47,7 @@ const (
 )
 
 // op is one message of a batch.
-type op[K key] struct {
+type op[K key[K]] struct {
 	k       K
 	kind    opKind
 	content uint32 // opAdd, opReplace
@@ -56,7 +56,7 @@ type op[K key] struct {
 }
 
 // batch collects messages for one system call.
-type batch[K key] struct {
+type batch[K key[K]] struct {
 	buf    []byte
 	last   int // where the last message starts
 	first  uint32
@@ -67,7 +67,7 @@ type batch[K key] struct {
 	final  bool // a refusal is final, not a reason to look again
 }
 
-type deletion[K key] struct {
+type deletion[K key[K]] struct {
 	k      K
 	metric uint32
 	raw    []byte // opPurge
@@ -93,7 +93,7 @@ func (f *fib[K]) writeAll(c *conn, prune, final bool, log *slog.Logger) (Result,
 	f.doubts = f.doubts[:0]
 	if f.dirtyAll {
 		f.dirtyAll = false
-		for k, e := range f.table {
+		for k, e := range f.table.all() {
 			if err := f.plan(c, k, e, prune, log); err != nil {
 				return w.result, f.giveUp(err)
 			}
@@ -102,7 +102,7 @@ func (f *fib[K]) writeAll(c *conn, prune, final bool, log *slog.Logger) (Result,
 		// A prefix planned twice would be added twice.
 		planned := make(map[K]struct{}, len(f.dirty))
 		for _, k := range f.dirty {
-			e, ok := f.table[k]
+			e, ok := f.table.get(k)
 			if _, twice := planned[k]; twice || !ok {
 				continue
 			}
@@ -148,7 +148,7 @@ func (f *fib[K]) plan(c *conn, k K, e entry, prune bool, log *slog.Logger) error
 	want := f.outcome(e)
 	if want == e.have {
 		if e.have == 0 && e.want < firstAction {
-			delete(f.table, k)
+			f.table.remove(k)
 		}
 		delete(f.problems, k)
 		return nil
@@ -349,7 +349,7 @@ func (f *fib[K]) explain(o op[K], repair bool, log *slog.Logger) {
 		what = "route repaired"
 	}
 	args := []any{"prefix", o.k.prefix()}
-	if e := f.table[o.k]; e.want >= firstAction && o.kind <= opReplace {
+	if e := f.entry(o.k); e.want >= firstAction && o.kind <= opReplace {
 		a := &f.actions[e.want].key
 		args = append(args, "kind", a.kind, "metric", a.metric)
 		if a.kind == Link {
