@@ -7,7 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/gaissmai/bart"
+	"github.com/muslin-net/muslin/internal/prefixmap"
 )
 
 // adjOut is an Adj-RIB-Out: what the members of a group were told. It holds a
@@ -15,8 +15,8 @@ import (
 // per prefix, with identifier 0; one with it has a short list.
 type adjOut struct {
 	addPath familySet
-	one     bart.Table[*attrs]
-	many    bart.Table[[]sentPath]
+	one     prefixmap.Map[*attrs]
+	many    prefixmap.Map[[]sentPath]
 	paths   [numFamilies]int // in many
 }
 
@@ -59,12 +59,12 @@ func (t *adjOut) put(ref pathRef, a *attrs) {
 		if len(list) == 0 {
 			t.many.Delete(ref.prefix)
 		} else {
-			t.many.Insert(ref.prefix, list)
+			t.many.Put(ref.prefix, list)
 		}
 	case a == nil:
 		t.one.Delete(ref.prefix)
 	default:
-		t.one.Insert(ref.prefix, a)
+		t.one.Put(ref.prefix, a)
 	}
 }
 
@@ -73,9 +73,9 @@ func (t *adjOut) size() int { return t.count(v4) + t.count(v6) }
 // count is the number of paths of one family.
 func (t *adjOut) count(f family) int {
 	if f == v4 {
-		return t.one.Size4() + t.paths[f]
+		return t.one.Len4() + t.paths[f]
 	}
-	return t.one.Size6() + t.paths[f]
+	return t.one.Len6() + t.paths[f]
 }
 
 // all walks everything, in no order. The table must not change meanwhile.

@@ -50,9 +50,10 @@ type segment struct {
 // attrs is one set of path attributes, next hop included. Interned sets are
 // immutable but for refs, which the loop owns; equal sets have one address.
 type attrs struct {
-	key  string // canonical encoding; identity
-	refs int32
-	hop  *hop // what is known of nextHop; nil while no accepted path has it, or nobody tracks
+	key    string // canonical encoding; identity
+	refs   int32
+	number uint32 // in attrTable.numbered, while interned
+	hop    *hop   // what is known of nextHop; nil while no accepted path has it, or nobody tracks
 
 	origin        uint8
 	hasMED        bool
@@ -269,6 +270,9 @@ type attrTable struct {
 	hops *hopTable
 	sets map[string]*attrs
 	buf  []byte
+
+	numbered []*attrs // every set in use, by its number
+	free     []uint32 // numbers not in use
 }
 
 // intern returns the one entry equal to a, with one reference added for the
@@ -288,6 +292,13 @@ func (t *attrTable) intern(a *attrs) *attrs {
 		t.sets = make(map[string]*attrs)
 	}
 	t.sets[a.key] = a
+	if n := len(t.free); n > 0 {
+		a.number, t.free = t.free[n-1], t.free[:n-1]
+		t.numbered[a.number] = a
+	} else {
+		a.number = uint32(len(t.numbered))
+		t.numbered = append(t.numbered, a)
+	}
 	return a
 }
 
@@ -299,5 +310,10 @@ func (t *attrTable) release(a *attrs) {
 	if a.refs--; a.refs == 0 {
 		t.hops.give(a)
 		delete(t.sets, a.key)
+		t.numbered[a.number] = nil
+		t.free = append(t.free, a.number)
+		if len(t.sets) == 0 { // neither maps nor lists shrink by themselves
+			t.sets, t.numbered, t.free = nil, nil, nil
+		}
 	}
 }

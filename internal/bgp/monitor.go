@@ -307,7 +307,7 @@ func (m *Monitor) page() (out []noted) {
 	}
 	now := time.Now()
 	if !m.walk.done {
-		page(&s.rib.table, &m.walk, maxPage, func(prefix netip.Prefix, head *path) {
+		page[*path](&s.rib.table, &m.walk, maxPage, func(prefix netip.Prefix, head *path) {
 			for q := head; q != nil; q = q.next {
 				if m.w.Received && q.peer != 0 {
 					out = m.received(out, now, q.peer, pathRef{prefix, q.id}, q, true)

@@ -138,7 +138,7 @@ func (s *Speaker) setNextHops(states []NextHop) {
 		for prefix, head := range s.rib.table.All() {
 			for p := head; p != nil; p = p.next {
 				if p.out != nil && p.out.hop != nil && p.out.hop.moved {
-					s.redecide(prefix, head)
+					s.touch(prefix, s.rib.redecide(prefix))
 					break
 				}
 			}
@@ -147,23 +147,12 @@ func (s *Speaker) setNextHops(states []NextHop) {
 	for _, h := range moved {
 		if !all {
 			for _, prefix := range h.waiting {
-				if head, ok := s.rib.table.Get(prefix); ok {
-					s.redecide(prefix, head)
-				}
+				s.touch(prefix, s.rib.redecide(prefix))
 			}
 		}
 		h.moved, h.waiting = false, nil
 	}
 	s.checkConverged()
-}
-
-// redecide selects anew after something outside of the paths changed.
-func (s *Speaker) redecide(prefix netip.Prefix, head *path) {
-	r := &s.rib
-	r.before = selection(r.before[:0], head)
-	// A path whose cost changed may be as it was in all that selection compares;
-	// whoever is sent several paths may be concerned nevertheless.
-	s.touch(prefix, max(pathsChanged, r.reselect(head)))
 }
 
 // NextHops waits until next hops have come into use or have gone out of it, and

@@ -5,8 +5,6 @@ package bgp
 import (
 	"net/netip"
 	"slices"
-
-	"github.com/gaissmai/bart"
 )
 
 // path is one route to a prefix from one peer: the entry of Adj-RIB-In and,
@@ -66,7 +64,7 @@ func (s *source) count(p *path, f family, d int) {
 // rib holds Adj-RIB-In of all peers and Loc-RIB in one table. It belongs to
 // the loop.
 type rib struct {
-	table   bart.Table[*path]
+	table   pathTable
 	attrs   attrTable
 	hops    hopTable
 	sources []*source
@@ -76,6 +74,7 @@ type rib struct {
 
 	before, after []selected // scratch
 	cand          []*path    // scratch of decide
+	room          path       // scratch of what opens an entry to change it
 }
 
 // change is what an operation on the table did to a prefix.
@@ -106,53 +105,61 @@ func selection(dst []selected, head *path) []selected {
 
 // set stores a path of peer, replacing the one there. It takes over the
 // caller's references to in and out.
-func (r *rib) set(ref pathRef, peer uint16, in, out *attrs) (changed change) {
+func (r *rib) set(ref pathRef, peer uint16, in, out *attrs) change {
+	changed := r.put(ref, peer, in, out)
+	if r.observe != nil {
+		r.observe(ref, peer)
+	}
+	return changed
+}
+
+func (r *rib) put(ref pathRef, peer uint16, in, out *attrs) (changed change) {
 	f := familyOf(ref.prefix.Addr())
 	src := r.sources[peer]
 	r.hops.take(out)
 	out.await(ref.prefix)
-	r.table.Modify(ref.prefix, func(head *path, _ bool) (*path, bool) {
-		if head == nil { // by far the most frequent case
-			p := &path{in: in, out: out, peer: peer, id: ref.id}
-			r.ids.take(p)
-			if out != nil && out.usable() {
-				p.flags = pathBest | pathMulti
-				changed = selectionChanged
-			}
-			src.count(p, f, 1)
-			return p, false
+	r.table.sets = &r.attrs
+	slot, _ := r.table.entries.Slot(ref.prefix)
+	head := r.table.open(*slot, &r.room)
+	if head == nil { // by far the most frequent case
+		r.room = path{in: in, out: out, peer: peer, id: ref.id}
+		p := &r.room
+		r.ids.take(p)
+		if out != nil && out.usable() {
+			p.flags = pathBest | pathMulti
+			changed = selectionChanged
 		}
-		p, last := head, head
-		for ; p != nil && (p.peer != peer || p.id != ref.id); p = p.next {
-			last = p
-		}
-		r.before = selection(r.before[:0], head)
-		var oldIn, oldOut *attrs
-		if p == nil {
-			p = &path{peer: peer, id: ref.id}
-			r.ids.take(p)
-			last.next = p
-		} else {
-			src.count(p, f, -1)
-			oldIn, oldOut = p.in, p.out
-			if p.flags&pathStale != 0 {
-				p.flags &^= pathStale
-				changed = pathsChanged
-			}
-		}
-		p.in, p.out = in, out
 		src.count(p, f, 1)
-		if out != oldOut {
+		r.table.close(slot, p, p)
+		return changed
+	}
+	p, last := head, head
+	for ; p != nil && (p.peer != peer || p.id != ref.id); p = p.next {
+		last = p
+	}
+	r.before = selection(r.before[:0], head)
+	var oldIn, oldOut *attrs
+	if p == nil {
+		p = &path{peer: peer, id: ref.id}
+		r.ids.take(p)
+		last.next = p
+	} else {
+		src.count(p, f, -1)
+		oldIn, oldOut = p.in, p.out
+		if p.flags&pathStale != 0 {
+			p.flags &^= pathStale
 			changed = pathsChanged
 		}
-		changed = max(changed, r.reselect(head))
-		r.attrs.release(oldIn)
-		r.attrs.release(oldOut)
-		return head, false
-	})
-	if r.observe != nil {
-		r.observe(ref, peer)
 	}
+	p.in, p.out = in, out
+	src.count(p, f, 1)
+	if out != oldOut {
+		changed = pathsChanged
+	}
+	changed = max(changed, r.reselect(head))
+	r.table.close(slot, head, &r.room)
+	r.attrs.release(oldIn)
+	r.attrs.release(oldOut)
 	return changed
 }
 
@@ -165,41 +172,62 @@ func (r *rib) remove(ref pathRef, peer uint16) change {
 // when fn returns false. fn may change the stale flag only.
 func (r *rib) edit(ref pathRef, peer uint16, fn func(*path) (keep bool)) (changed change) {
 	f := familyOf(ref.prefix.Addr())
-	r.table.Modify(ref.prefix, func(head *path, ok bool) (*path, bool) {
-		if !ok {
-			return nil, true
-		}
-		link := &head
-		for *link != nil && ((*link).peer != peer || (*link).id != ref.id) {
-			link = &(*link).next
-		}
-		p := *link
-		if p == nil {
-			return head, false
-		}
-		r.before = selection(r.before[:0], head)
-		r.sources[peer].count(p, f, -1)
-		keep := fn(p)
-		if keep {
-			r.sources[peer].count(p, f, 1)
-		} else {
-			*link = p.next
-		}
-		if p.out != nil {
-			changed = pathsChanged
-		}
-		changed = max(changed, r.reselect(head))
-		if !keep {
-			r.ids.give(p)
-			r.attrs.release(p.in)
-			r.attrs.release(p.out)
-		}
-		return head, head == nil
-	})
+	slot := r.table.entries.Ref(ref.prefix)
+	if slot == nil {
+		return unchanged
+	}
+	head := r.table.open(*slot, &r.room)
+	link := &head
+	for *link != nil && ((*link).peer != peer || (*link).id != ref.id) {
+		link = &(*link).next
+	}
+	p := *link
+	if p == nil {
+		return unchanged
+	}
+	r.before = selection(r.before[:0], head)
+	r.sources[peer].count(p, f, -1)
+	keep := fn(p)
+	if keep {
+		r.sources[peer].count(p, f, 1)
+	} else {
+		*link = p.next
+	}
+	if p.out != nil {
+		changed = pathsChanged
+	}
+	changed = max(changed, r.reselect(head))
+	in, out := p.in, p.out
+	if !keep {
+		r.ids.give(p)
+	}
+	if head != nil {
+		r.table.close(slot, head, &r.room)
+	} else {
+		r.table.remove(ref.prefix, slot)
+	}
+	if !keep {
+		r.attrs.release(in)
+		r.attrs.release(out)
+	}
 	if r.observe != nil {
 		r.observe(ref, peer)
 	}
 	return changed
+}
+
+// redecide selects anew after something outside of the paths changed. A
+// path may have changed in a way that the selection does not show.
+func (r *rib) redecide(prefix netip.Prefix) change {
+	slot := r.table.entries.Ref(prefix)
+	if slot == nil {
+		return unchanged
+	}
+	head := r.table.open(*slot, &r.room)
+	r.before = selection(r.before[:0], head)
+	c := max(pathsChanged, r.reselect(head))
+	r.table.close(slot, head, &r.room)
+	return c
 }
 
 // reselect decides anew and compares with r.before.

@@ -121,9 +121,9 @@ func (s *Speaker) visit(f RouteFilter, yield func(RouteInfo) bool) {
 		s.visitAdvertised(f, yield)
 		return
 	}
-	all := s.rib.table.AllSorted()
+	all := s.rib.table.All()
 	if f.Prefix.IsValid() {
-		all = s.rib.table.Subnets(f.Prefix.Masked())
+		all = s.rib.table.Within(f.Prefix.Masked())
 	}
 	for prefix, head := range all {
 		for q := head; q != nil; q = q.next {

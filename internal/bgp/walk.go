@@ -6,8 +6,6 @@ import (
 	"iter"
 	"net/netip"
 	"time"
-
-	"github.com/gaissmai/bart"
 )
 
 // Long walks in short steps. A table of half a million prefixes cannot be
@@ -16,7 +14,14 @@ import (
 // found by where the last one ended: what comes and goes meanwhile is seen or
 // not, and every prefix that stays is seen once.
 
-// cursor is a place in a table's order, which is that of AllSorted: IPv4
+// ordered is a table that can be walked in order.
+type ordered[V any] interface {
+	All() iter.Seq2[netip.Prefix, V]
+	All6() iter.Seq2[netip.Prefix, V]
+	Within(netip.Prefix) iter.Seq2[netip.Prefix, V]
+}
+
+// cursor is a place in a table's order, which is that of All: IPv4
 // before IPv6, by address, the shorter of two prefixes first.
 type cursor struct {
 	within netip.Prefix // only what is inside; invalid: everything
@@ -33,7 +38,7 @@ const (
 
 // page calls visit with the next prefixes of t until limit of them were
 // visited, or the time is up.
-func page[V any](t *bart.Table[V], c *cursor, limit int, visit func(netip.Prefix, V)) {
+func page[V any](t ordered[V], c *cursor, limit int, visit func(netip.Prefix, V)) {
 	start := time.Now()
 	n := 0
 	for prefix, v := range following(t, c.within, c.last) {
@@ -47,19 +52,19 @@ func page[V any](t *bart.Table[V], c *cursor, limit int, visit func(netip.Prefix
 }
 
 // following yields what comes after last inside of within.
-func following[V any](t *bart.Table[V], within, last netip.Prefix) iter.Seq2[netip.Prefix, V] {
+func following[V any](t ordered[V], within, last netip.Prefix) iter.Seq2[netip.Prefix, V] {
 	if !last.IsValid() {
 		if within.IsValid() {
-			return t.Subnets(within)
+			return t.Within(within)
 		}
-		return t.AllSorted()
+		return t.All()
 	}
 	top := 0
 	if within.IsValid() {
 		top = within.Bits()
 	}
 	return func(yield func(netip.Prefix, V) bool) {
-		for prefix, v := range t.Subnets(last) {
+		for prefix, v := range t.Within(last) {
 			if prefix != last && !yield(prefix, v) {
 				return
 			}
@@ -71,14 +76,14 @@ func following[V any](t *bart.Table[V], within, last netip.Prefix) iter.Seq2[net
 			if !ok {
 				continue
 			}
-			for prefix, v := range t.Subnets(right) {
+			for prefix, v := range t.Within(right) {
 				if !yield(prefix, v) {
 					return
 				}
 			}
 		}
 		if last.Addr().Is4() && !within.IsValid() {
-			for prefix, v := range t.AllSorted6() {
+			for prefix, v := range t.All6() {
 				if !yield(prefix, v) {
 					return
 				}

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/gaissmai/bart"
+	"github.com/muslin-net/muslin/internal/prefixmap"
 )
 
 // nearPrefix draws a prefix near others, so that tables are dense enough to
@@ -29,16 +29,16 @@ func TestWalkInPages(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))
 	for round := range 300 {
-		var table bart.Table[int]
+		var table prefixmap.Map[int]
 		for i := range rng.IntN(200) {
-			table.Insert(nearPrefix(rng), i)
+			table.Put(nearPrefix(rng), i)
 		}
 		c := cursor{}
 		if rng.IntN(2) == 0 {
 			c.within = nearPrefix(rng)
 		}
 		var want []netip.Prefix
-		for p := range table.AllSorted() {
+		for p := range table.All() {
 			if !c.within.IsValid() || c.within.Bits() <= p.Bits() && c.within.Contains(p.Addr()) {
 				want = append(want, p)
 			}
@@ -46,7 +46,7 @@ func TestWalkInPages(t *testing.T) {
 		var got []netip.Prefix
 		for limit := 1 + rng.IntN(5); !c.done; {
 			before := len(got)
-			page(&table, &c, limit, func(p netip.Prefix, v int) {
+			page[int](&table, &c, limit, func(p netip.Prefix, v int) {
 				if w, _ := table.Get(p); w != v {
 					t.Fatalf("%s has %d, want %d", p, v, w)
 				}
@@ -68,20 +68,20 @@ func TestWalkWhileTheTableChanges(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(3, 4))
 	for range 200 {
-		var table bart.Table[bool]
+		var table prefixmap.Map[bool]
 		stay := map[netip.Prefix]bool{}
 		for range 100 {
 			p := nearPrefix(rng)
 			stay[p] = true
-			table.Insert(p, true)
+			table.Put(p, true)
 		}
 		seen := map[netip.Prefix]int{}
 		for c := (cursor{}); !c.done; {
-			page(&table, &c, 3, func(p netip.Prefix, _ bool) { seen[p]++ })
+			page[bool](&table, &c, 3, func(p netip.Prefix, _ bool) { seen[p]++ })
 			for range 5 {
 				if p := nearPrefix(rng); !stay[p] {
 					if rng.IntN(2) == 0 {
-						table.Insert(p, false)
+						table.Put(p, false)
 					} else {
 						table.Delete(p)
 					}

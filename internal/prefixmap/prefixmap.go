@@ -86,6 +86,10 @@ func number(octet byte, length int) int {
 // Len returns the number of prefixes.
 func (m *Map[V]) Len() int { return m.v4.size + m.v6.size }
 
+// Len4 and Len6 return the number of each family.
+func (m *Map[V]) Len4() int { return m.v4.size }
+func (m *Map[V]) Len6() int { return m.v6.size }
+
 // Ref returns where the value of a prefix is, or nil if it is not there. The
 // pointer is good until the map changes.
 func (m *Map[V]) Ref(p netip.Prefix) *V {

@@ -23,7 +23,7 @@ var never = []struct {
 	why     string
 }{
 	{
-		[]string{"selector", "api/v3", "internal/policy", "internal/ipam", "internal/guard", "internal/bfd"},
+		[]string{"selector", "api/v3", "internal/prefixmap", "internal/policy", "internal/ipam", "internal/guard", "internal/bfd"},
 		[][]string{etcd, kernel, process, system, {"os", "net/http", "log"}},
 		"it decides and never touches the world, so that the lab, the simulator and the tests run the very code that the agent runs",
 	},
@@ -67,14 +67,14 @@ var allowed = []struct {
 	{"selector", nil, "other programs import it: the standard library is all it brings along"},
 	{"api/v3", []string{"sigs.k8s.io/yaml", module + "/selector"}, "other programs import it: it brings YAML and selectors along, no more"},
 	{"internal/bfd", nil, "a protocol of 24 octets needs nothing that the standard library has not"},
-	{"internal/bgp", []string{"github.com/osrg/gobgp/v4/pkg/packet/bgp", "github.com/gaissmai/bart", "golang.org/x/sys", "golang.org/x/sync"},
+	{"internal/bgp", []string{"github.com/osrg/gobgp/v4/pkg/packet/bgp", "golang.org/x/sys", "golang.org/x/sync", module + "/internal/prefixmap"},
 		"of gobgp we use the codec, which is stdlib-only; its server, its tables and its configuration stay out"},
 }
 
 // ranks orders the packages from the middle to the edge. A package imports
 // only those of a lower rank: imports point from the edge to the middle.
 var ranks = [][]string{
-	{"selector"},
+	{"selector", "internal/prefixmap"},
 	{"api/v3"},
 	{"internal/policy", "internal/ipam", "internal/bgp", "internal/guard", "internal/bfd", "internal/lock"},
 	{"internal/store", "internal/acl", "internal/route", "internal/endpoint", "internal/bfdd"},
