@@ -223,25 +223,31 @@ func portInterval(r policy.PortRange, owner string) []elem {
 	return out
 }
 
-// memberElems returns the elements for one member of the set, none if the
-// member is of the other family.
-func (s *set) memberElems(m policy.Member) []elem {
+// memberElems appends the elements for one member of the set, none if the
+// member is of the other family. owner is the set's.
+func (s *set) memberElems(out []elem, m policy.Member, owner string) []elem {
 	if !m.Net.IsValid() || familyOf(m.Net.Addr()) != s.fam {
-		return nil
+		return out
+	}
+	var room [32]byte
+	k := append(room[:0], s.part...)
+	if a := m.Net.Addr(); a.Is4() {
+		b := a.As4()
+		k = append(k, b[:]...)
+	} else {
+		b := a.As16()
+		k = append(k, b[:]...)
 	}
 	switch {
 	case s.kind == policy.SetPorts:
+		k = append(k, m.Proto, 0, 0, 0)
+		k = append(binary.BigEndian.AppendUint16(k, m.Port), 0, 0)
 	case s.typ.flags&unix.NFT_SET_INTERVAL != 0:
-		return interval(m.Net, s.owner())
+		return append(out, interval(m.Net, owner)...)
 	case isNetwork(m):
-		return nil
-	default:
-		return []elem{{key: s.part + string(m.Net.Addr().AsSlice()), owner: s.owner()}}
+		return out
 	}
-	k := m.Net.Addr().AsSlice()
-	k = append(k, m.Proto, 0, 0, 0)
-	k = binary.BigEndian.AppendUint16(k, m.Port)
-	return []elem{{key: string(append(k, 0, 0)), owner: s.owner()}}
+	return append(out, elem{key: string(k), owner: owner})
 }
 
 // content returns all elements of a set that is not static.
@@ -253,8 +259,9 @@ func (s *set) content(view policy.View) []elem {
 		return s.elems
 	}
 	var out []elem
+	owner := s.owner()
 	for m := range view.Members(s.id) {
-		out = append(out, s.memberElems(m)...)
+		out = s.memberElems(out, m, owner)
 	}
 	return out
 }

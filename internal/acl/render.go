@@ -20,7 +20,10 @@ type renderer struct {
 	wide func(policy.SetID, *family) bool // whether a set of networks holds more than hosts
 }
 
-func (r *renderer) rule() *rb { return &rb{text: r.text} }
+func (r *renderer) rule() *rb { return &rb{text: r.text, b: make(buf, 0, ruleRoom)} }
+
+// ruleRoom is what most rules fit in.
+const ruleRoom = 512
 
 func policyOwner(k policy.Key) string {
 	name := k.Name

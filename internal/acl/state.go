@@ -391,12 +391,16 @@ func (g *stager) takeMembers(ch *policy.Changes) {
 			if sc.New {
 				g.out.lost = true
 			}
+			var del, add []elem
+			owner := st.set.owner()
 			for _, m := range sc.Removed {
-				g.out.memberDel = append(g.out.memberDel, inSet(st.set.kernel(), st.set.memberElems(m))...)
+				del = st.set.memberElems(del, m, owner)
 			}
 			for _, m := range sc.Added {
-				g.out.memberAdd = append(g.out.memberAdd, inSet(st.set.kernel(), st.set.memberElems(m))...)
+				add = st.set.memberElems(add, m, owner)
 			}
+			g.out.memberDel = append(g.out.memberDel, inSet(st.set.kernel(), del)...)
+			g.out.memberAdd = append(g.out.memberAdd, inSet(st.set.kernel(), add)...)
 		}
 	}
 	bySet := func(a, b setElem) int { return strings.Compare(a.set, b.set) }
@@ -448,13 +452,14 @@ func (s *set) before(view policy.View, ch *policy.Changes) (out []elem) {
 	for _, m := range sc.Added {
 		added[m] = true
 	}
+	owner := s.owner()
 	for m := range view.Members(s.id) {
 		if !added[m] {
-			out = append(out, s.memberElems(m)...)
+			out = s.memberElems(out, m, owner)
 		}
 	}
 	for _, m := range sc.Removed {
-		out = append(out, s.memberElems(m)...)
+		out = s.memberElems(out, m, owner)
 	}
 	return out
 }
