@@ -28,7 +28,7 @@ var updateStories = flag.Bool("update", false, "write what the stories in testda
 //	    [origin=N] [community=A:B] [originator=ADDR] [clusters=ADDR,ADDR]
 //	NAME withdraws PREFIX [path-id=N]
 //	originate PREFIX [local-pref=N], remove PREFIX
-//	show PREFIX
+//	show PREFIX, why PREFIX|ADDR
 //
 // What came of it: what each peer hears, and "routes:" what the daemon is told.
 func TestStories(t *testing.T) {
@@ -194,6 +194,13 @@ func command(t *testing.T, d *desk, w []string) *desk {
 	case "remove":
 		d.s.Originate(nil, []netip.Prefix{netip.MustParsePrefix(w[1])})
 		d.settle()
+	case "why":
+		asked, err := netip.ParsePrefix(w[1])
+		if err != nil {
+			a := netip.MustParseAddr(w[1])
+			asked = netip.PrefixFrom(a, a.BitLen())
+		}
+		shown[d] = append(shown[d], d.why(asked)...)
 	case "show":
 		for _, l := range d.paths(netip.MustParsePrefix(w[1])) {
 			shown[d] = append(shown[d], w[1]+": "+l)
@@ -254,4 +261,44 @@ func (o options) attrs(p *deskPeer) *attrs {
 	}
 	a.comms = slices.Clip(a.comms)
 	return a
+}
+
+// why renders what Why says.
+func (d *desk) why(asked netip.Prefix) (lines []string) {
+	names := map[netip.Addr]string{}
+	for _, p := range d.peers {
+		names[p.cfg.Addr.Addr()] = p.name
+	}
+	for _, w := range d.s.explain(asked) {
+		for _, p := range w.Paths {
+			from := names[p.Peer]
+			if p.Peer == (netip.Addr{}) {
+				from = "here"
+			}
+			l := fmt.Sprintf("%s from %s: ", w.Prefix, from)
+			switch {
+			case p.Best:
+				l += "best"
+			case p.Lost != nil:
+				l += fmt.Sprintf("lost by %s: %s against %s", p.Lost.Step, p.Lost.Value, p.Lost.To)
+				if p.Lost.Used {
+					l += ", and is used beside it"
+				}
+			default:
+				l += "no candidate: " + p.Reason
+			}
+			lines = append(lines, l)
+		}
+		for _, p := range w.Peers {
+			l := fmt.Sprintf("%s to %s: told", w.Prefix, names[p.Addr.Addr()])
+			if !p.Told {
+				l = fmt.Sprintf("%s to %s: not told: %s", w.Prefix, names[p.Addr.Addr()], p.NotTold)
+			}
+			if !p.Sent {
+				l += "; has not sent it"
+			}
+			lines = append(lines, l)
+		}
+	}
+	return lines
 }
