@@ -107,6 +107,9 @@ func (s *Speaker) apply(c Config) {
 		s.configured = time.Now()
 	}
 	resetAll := old.RouterID != c.RouterID || wasFamilies != s.families()
+	if resetAll || old.ASN != c.ASN {
+		s.renamed()
+	}
 
 	own := map[netip.Addr]bool{}
 	known := map[netip.Addr]bool{}

@@ -37,8 +37,12 @@ type Watch struct {
 	Peer netip.Addr
 }
 
-// ErrBehind is what a Monitor ends with that did not keep up.
-var ErrBehind = errors.New("bgp: too much has changed since the last look")
+// What a Monitor ends with: it did not keep up, or, with Watch.Encode, this
+// speaker has become another one.
+var (
+	ErrBehind  = errors.New("bgp: too much has changed since the last look")
+	ErrChanged = errors.New("bgp: the AS number, router ID or families of this speaker have changed")
+)
 
 // EventKind is what an Event tells of.
 type EventKind uint8
@@ -57,7 +61,7 @@ const (
 type Event struct {
 	Kind EventKind
 	Time time.Time // of sessions: when; of routes: when it was looked up
-	// Session is whose; nil for what concerns Loc-RIB.
+	// Session is whose; nil for Loc-RIB without Watch.Encode.
 	Session *Session
 	// Down is why the session ended: SessionDown.
 	Down *Down
@@ -67,8 +71,11 @@ type Event struct {
 	Update []byte
 }
 
-// Session is one life of a session: from Established to its end.
+// Session is one life of a session: from Established to its end. With
+// Watch.Encode the table of selected routes is a session, too, as RFC 9069
+// section 4 has it: with ourselves, and with OPENs that nobody sent.
 type Session struct {
+	LocRIB        bool
 	Name          string
 	Addr          netip.AddrPort // as configured
 	Local, Remote netip.AddrPort // of the connection
@@ -101,6 +108,7 @@ type Monitor struct {
 	notes    notes               // what happened since
 	sessions []Event             // SessionUp and SessionDown that notes refer to, in order
 	told     map[uint16]*Session // who is up, as far as this one knows
+	table    *Session            // Encode: that of Loc-RIB
 	asking   chan<- monitorPage
 	err      error
 }
@@ -136,6 +144,9 @@ func (s *Speaker) Watch(w Watch) *Monitor {
 					m.first = append(m.first, noted{Event: Event{Kind: SessionUp, Time: p.est.since, Session: p.est.session}})
 				}
 			}
+		}
+		if m.table = s.tableSession(m.w); m.table != nil {
+			m.first = append(m.first, noted{Event: Event{Kind: SessionUp, Time: m.table.Up, Session: m.table}})
 		}
 		s.monitors = append(s.monitors, m)
 		s.observe()
@@ -381,7 +392,7 @@ func (m *Monitor) received(out []noted, now time.Time, peer uint16, ref pathRef,
 // selected appends what the best path of a prefix has become.
 func (m *Monitor) selected(out []noted, now time.Time, prefix netip.Prefix, head *path) []noted {
 	b := best(head)
-	n := noted{Event: Event{Kind: RouteChanged, Time: now, View: ViewBest}, ref: pathRef{prefix: prefix}}
+	n := noted{Event: Event{Kind: RouteChanged, Time: now, Session: m.table, View: ViewBest}, ref: pathRef{prefix: prefix}}
 	switch {
 	case b == nil:
 		n.Kind, n.Route = RouteGone, RouteInfo{Route: Route{Prefix: prefix}}
@@ -391,6 +402,27 @@ func (m *Monitor) selected(out []noted, now time.Time, prefix netip.Prefix, head
 		n.Route = m.s.info(prefix, b, ViewBest)
 	}
 	return append(out, n)
+}
+
+// tableSession is that of Loc-RIB; nil for who does not want it.
+func (s *Speaker) tableSession(w Watch) *Session {
+	if !w.Encode || !w.Selected {
+		return nil
+	}
+	open, err := openParams{asn: s.cfg.ASN, id: s.cfg.RouterID, families: s.families()}.marshal()
+	if err != nil {
+		return nil // nothing is configured yet
+	}
+	return &Session{LocRIB: true, ASN: s.cfg.ASN, RouterID: s.cfg.RouterID, Up: time.Now(), Sent: open, Received: open, families: s.families()}
+}
+
+// renamed ends what was told in the name of another speaker.
+func (s *Speaker) renamed() {
+	for _, m := range s.monitors {
+		if m.w.Encode && m.err == nil {
+			m.err, m.notes, m.sessions = ErrChanged, notes{}, nil
+		}
+	}
 }
 
 // sessionOf describes a connection that has become the session of its peer.

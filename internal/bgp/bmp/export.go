@@ -71,6 +71,9 @@ func or(d, otherwise time.Duration) time.Duration {
 	return otherwise
 }
 
+// writeBuffer bounds what the kernel keeps for a station that does not read.
+const writeBuffer = 256 << 10
+
 // once is one connection.
 func (e *Export) once(ctx context.Context, log *slog.Logger) error {
 	dial := net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
@@ -78,12 +81,14 @@ func (e *Export) once(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	_ = conn.(*net.TCPConn).SetWriteBuffer(writeBuffer)
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer conn.Close() // before that: both goroutines end by it
+	defer func() { // both goroutines end by these
+		cancel(nil)
+		conn.Close()
+		wg.Wait()
+	}()
 	// A station says nothing (RFC 7854 section 3.2): reading is for its end.
 	wg.Go(func() {
 		_, err := io.Copy(io.Discard, conn)
