@@ -65,16 +65,16 @@ func (s *Speaker) Why(asked netip.Prefix) (out []Why) {
 }
 
 func (s *Speaker) explain(asked netip.Prefix) (out []Why) {
-	for p := asked; ; {
-		match, head, ok := s.rib.table.LookupPrefixLPM(p)
+	for bits := asked.Bits(); bits >= 0; bits-- {
+		p := netip.PrefixFrom(asked.Addr(), bits).Masked()
+		head, ok := s.rib.table.Get(p)
 		if !ok {
+			continue
+		}
+		out = append(out, s.why(p, head))
+		if best(head) != nil {
 			break
 		}
-		out = append(out, s.why(match, head))
-		if best(head) != nil || match.Bits() == 0 {
-			break
-		}
-		p = netip.PrefixFrom(match.Addr(), match.Bits()-1).Masked()
 	}
 	if len(out) == 0 {
 		out = append(out, s.why(asked, nil))
