@@ -3,9 +3,7 @@
 package bgp
 
 import (
-	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -81,14 +79,10 @@ func inSpace[T any](s *space, fn func() (T, error)) (T, error) {
 }
 
 func (s *space) options() Options {
-	return Options{
-		Dial: func(ctx context.Context, local netip.Addr, addr netip.AddrPort) (net.Conn, error) {
-			return inSpace(s, func() (net.Conn, error) { return defaultDial(ctx, local, addr) })
-		},
-		Listen: func(ctx context.Context, addr netip.AddrPort) (net.Listener, error) {
-			return inSpace(s, func() (net.Listener, error) { return defaultListen(ctx, addr) })
-		},
-	}
+	return Options{Within: func(open func() error) error {
+		_, err := inSpace(s, func() (any, error) { return nil, open() })
+		return err
+	}}
 }
 
 // bird is a running BIRD.
@@ -98,6 +92,17 @@ type bird struct {
 	dir  string
 	conf string
 	cmd  *exec.Cmd
+}
+
+// newBird is a BIRD with a configuration, not started.
+func newBird(t *testing.T, sp *space, conf string) *bird {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "bird") // t.TempDir is too long a path for a unix socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return &bird{t: t, sp: sp, dir: dir, conf: conf}
 }
 
 // needBird skips, or fails where everything must be there.
@@ -174,12 +179,7 @@ func TestInterop_BIRD(t *testing.T) {
 
 func testBird(t *testing.T, ours, theirs string, birdAS uint32) {
 	sp := newSpace(t, "10.99.0.1/32", "10.99.0.2/32", "fd99::1/128", "fd99::2/128")
-	dir, err := os.MkdirTemp("", "bird") // t.TempDir is too long a path for a unix socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	b := &bird{t: t, sp: sp, dir: dir, conf: fmt.Sprintf(`
+	b := newBird(t, sp, fmt.Sprintf(`
 log "bird.log" all;
 router id 10.99.0.2;
 protocol device {}
@@ -196,11 +196,11 @@ protocol bgp muslin {
 	ipv4 { import all; export where source = RTS_STATIC; next hop address 10.99.0.2; };
 	ipv6 { import all; export where source = RTS_STATIC; next hop address fd99::2; };
 }
-`, theirs, birdAS, ours)}
+`, theirs, birdAS, ours))
 	b.start()
 	t.Cleanup(func() {
 		if t.Failed() {
-			log, _ := os.ReadFile(filepath.Join(dir, "bird.log"))
+			log, _ := os.ReadFile(filepath.Join(b.dir, "bird.log"))
 			t.Logf("%s\n%s\n%s", b.ask("show", "protocols", "all", "muslin"), b.ask("show", "route", "all"), log)
 		}
 	})

@@ -3,9 +3,7 @@
 package bgp
 
 import (
-	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"testing"
@@ -46,16 +44,12 @@ protocol bgp muslin {
 				b.start()
 				local, addr := netip.MustParseAddr(tr.ours), netip.MustParseAddr(tr.theirs)
 				pc := PeerConfig{Name: "bird", Addr: netip.AddrPortFrom(addr, 1790), LocalAddr: local, ASN: 64512, TTLSecurity: 2, Passive: !weDial}
-				opt := sp.options()
-				opt.Dial = func(ctx context.Context, local netip.Addr, addr netip.AddrPort) (net.Conn, error) {
-					return inSpace(sp, func() (net.Conn, error) { return dialTCP(ctx, local, addr, maxTTL, pc.minTTL()) })
-				}
 				n := startNode(t, Config{
 					ASN: 64512, RouterID: netip.MustParseAddr("10.99.0.1"),
 					Listen:   []netip.AddrPort{netip.AddrPortFrom(local, 1790)},
 					NextHop4: netip.MustParseAddr("10.99.0.1"), NextHop6: netip.MustParseAddr("fd99::1"),
 					Peers: []PeerConfig{pc},
-				}, opt)
+				}, sp.options())
 				n.waitUp(addr)
 			})
 		}

@@ -51,6 +51,9 @@ func (p PeerConfig) Validate() error {
 	if p.LocalAddr.IsValid() && p.LocalAddr == p.Addr.Addr() {
 		bad("Addr is our own LocalAddr")
 	}
+	if n := len(p.Password.Reveal()); n > MaxPassword {
+		bad("Password has %d octets, at most %d are possible", n, MaxPassword)
+	}
 	if p.AddPathSend < 0 {
 		bad("AddPathSend %d is negative", p.AddPathSend)
 	}
@@ -146,6 +149,9 @@ func (s *Speaker) apply(c Config) {
 			s.listeners[addr] = s.listen(addr)
 		}
 	}
+	for addr, l := range s.listeners {
+		l.ask(s.passwordsFor(addr))
+	}
 	for addr, p := range s.peers {
 		if _, ok := want[addr]; !ok {
 			s.removePeer(p)
@@ -170,6 +176,18 @@ func containsAddr(list []netip.AddrPort, a netip.AddrPort) bool {
 		}
 	}
 	return false
+}
+
+// passwordsFor are the passwords that are asked for on a listening address.
+func (s *Speaker) passwordsFor(addr netip.AddrPort) passwords {
+	out := passwords{}
+	for _, p := range s.cfg.Peers {
+		a := p.Addr.Addr().WithZone("")
+		if !p.Password.IsZero() && a.Is4() == addr.Addr().Is4() {
+			out[netip.PrefixFrom(a, a.BitLen())] = p.Password
+		}
+	}
+	return out
 }
 
 // localAS is the AS number we use towards a peer.
@@ -242,6 +260,15 @@ func (s *Speaker) changePeer(p *peer, pc PeerConfig, reset, rejudge bool) {
 		p.connectLater()
 		p.show(nil)
 		return
+	}
+	if old.Password.Reveal() != pc.Password.Reveal() {
+		p.hangUp()
+		p.losses = 0
+		for len(p.conns) > 0 {
+			s.fire(p.conns[0], evTCPFail, nil, errors.New("the password changed"))
+		}
+		p.retry.stop()
+		p.connectLater()
 	}
 	if policyChanged(old.Import, old.ImportID, pc.Import, pc.ImportID) || rejudge {
 		s.rejudge(p)

@@ -323,7 +323,7 @@ func TestB15_RestartWithDeadPeers(t *testing.T) {
 	ps := peerTo(silent, 64512)
 	ps.Passive = true
 	cfg := nodeConfig(64512, us, peerTo(live, 64512), peerTo(nobody, 64512), peerTo(mute, 64512), ps)
-	l, err := defaultListen(t.Context(), addrPort(mute)) // accepts, and says nothing
+	l, err := defaultListen(t.Context(), addrPort(mute), nil) // accepts, and says nothing
 	if err != nil {
 		t.Fatal(err)
 	}

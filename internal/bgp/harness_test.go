@@ -209,7 +209,7 @@ func pair(t *testing.T, asA, asB uint32, change func(a, b *Config)) (a, b *node)
 
 // defaultDial connects as a speaker does.
 func defaultDial(ctx context.Context, local netip.Addr, addr netip.AddrPort) (net.Conn, error) {
-	return dialTCP(ctx, local, addr, maxTTL, 0)
+	return dialTCP(ctx, PeerConfig{LocalAddr: local, Addr: addr}, maxTTL)
 }
 
 // proxy stands between a node and whom it dials, and can go silent.

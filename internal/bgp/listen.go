@@ -4,6 +4,7 @@ package bgp
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -18,6 +19,7 @@ type listener struct {
 	mu     sync.Mutex
 	l      net.Listener
 	closed bool
+	want   passwords // of addr's family; a socket that knows others is replaced
 }
 
 func (l *listener) close() {
@@ -50,13 +52,16 @@ func (k *knownPeers) set(addrs map[netip.Addr]bool) {
 
 // defaultListen listens on TCP. Go sets SO_REUSEADDR, so that a restarted
 // process can bind while old connections linger.
-func defaultListen(ctx context.Context, addr netip.AddrPort) (net.Listener, error) {
+func defaultListen(ctx context.Context, addr netip.AddrPort, ask passwords) (net.Listener, error) {
 	network := "tcp4"
 	if addr.Addr().Is6() {
 		network = "tcp6"
 	}
 	lc := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, raw syscall.RawConn) error {
-		return prepareListener(addr.Addr().Is6(), raw)
+		if err := prepareListener(addr.Addr().Is6(), raw); err != nil {
+			return err
+		}
+		return ask.set(raw)
 	}}
 	lc.SetMultipathTCP(false) // it knows none of these options
 	return lc.Listen(ctx, network, addr.String())
@@ -65,35 +70,66 @@ func defaultListen(ctx context.Context, addr netip.AddrPort) (net.Listener, erro
 // listen starts accepting on addr.
 func (s *Speaker) listen(addr netip.AddrPort) *listener {
 	ctx, cancel := context.WithCancel(s.ctx)
-	l := &listener{cancel: cancel}
+	l := &listener{cancel: cancel, want: s.passwordsFor(addr)}
 	s.wg.Add(1)
 	go func() {
 		defer s.wg.Done()
 		const again = time.Second
 		for failed := false; ; {
-			nl, err := s.opt.Listen(ctx, addr)
-			if err == nil {
-				l.mu.Lock()
-				l.l = nl
-				closed := l.closed
-				l.mu.Unlock()
-				if closed {
-					_ = nl.Close()
-					return
-				}
+			l.mu.Lock()
+			want := l.want
+			l.mu.Unlock()
+			nl, err := s.openListener(ctx, addr, want)
+			if err == nil && l.holds(nl, want) {
 				s.accept(nl)
-			} else if !failed && ctx.Err() == nil {
+			}
+			if err != nil && !failed && ctx.Err() == nil {
 				s.log.Error("cannot listen for BGP, trying again", "address", addr, "error", err)
 			}
 			failed = err != nil
+			wait := again
+			if l.outdated(want) {
+				wait = 0
+			}
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(again):
+			case <-time.After(wait):
 			}
 		}
 	}()
 	return l
+}
+
+// openListener opens a listening socket that asks for passwords.
+func (s *Speaker) openListener(ctx context.Context, addr netip.AddrPort, ask passwords) (l net.Listener, err error) {
+	if s.opt.Listen == nil {
+		err = s.opt.Within(func() (err error) { l, err = defaultListen(ctx, addr, ask); return err })
+		return l, err
+	}
+	if len(ask) > 0 {
+		return nil, fmt.Errorf("passwords need a socket of our own (RFC 2385)")
+	}
+	return s.opt.Listen(ctx, addr)
+}
+
+// holds takes a socket that was opened with passwords, unless it is not wanted
+// any more: then it is closed.
+func (l *listener) holds(nl net.Listener, with passwords) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || !l.want.equal(with) {
+		_ = nl.Close()
+		return false
+	}
+	l.l = nl
+	return true
+}
+
+func (l *listener) outdated(with passwords) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.want.equal(with)
 }
 
 // accept takes connections until the socket is closed. Who is not configured

@@ -22,6 +22,9 @@ type Options struct {
 	// Dial connects to a peer, from local if that is valid; nil means TCP
 	// with TTL 255.
 	Dial func(ctx context.Context, local netip.Addr, addr netip.AddrPort) (net.Conn, error)
+	// Within runs open where the sockets of Dial and Listen are to be made, if
+	// these are nil: in another network namespace. Nil means here.
+	Within func(open func() error) error
 	// Restarting says that the forwarding state of an earlier process is
 	// still in place: the first OPEN to each peer carries the R and F bits of
 	// RFC 4724, and End-of-RIB may wait for outside peers (gr.go).
@@ -96,8 +99,8 @@ func New(opt Options) *Speaker {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	if opt.Listen == nil {
-		opt.Listen = defaultListen
+	if opt.Within == nil {
+		opt.Within = func(open func() error) error { return open() }
 	}
 	if opt.MaxPending == 0 {
 		opt.MaxPending = 100

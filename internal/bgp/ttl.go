@@ -56,13 +56,25 @@ func demandTTL(fd int, is6 bool, ttl int) error {
 func (s *Speaker) dialPeer(ctx context.Context, pc PeerConfig) (net.Conn, error) {
 	floor := pc.minTTL()
 	if s.opt.Dial == nil {
-		nc, err := dialTCP(ctx, pc.LocalAddr, pc.Addr, maxTTL, floor)
-		if late, ok := err.(net.Error); ok && late.Timeout() && floor > 0 {
-			err = fmt.Errorf("%w (or its packets arrive with a TTL below %d)", err, floor)
+		var nc net.Conn
+		err := s.opt.Within(func() (err error) { nc, err = dialTCP(ctx, pc, maxTTL); return err })
+		if late, ok := err.(net.Error); ok && late.Timeout() {
+			if floor > 0 {
+				err = fmt.Errorf("%w (or its packets arrive with a TTL below %d)", err, floor)
+			}
+			if !pc.Password.IsZero() {
+				err = fmt.Errorf("%w (or it has another password, or none)", err)
+			} else {
+				err = fmt.Errorf("%w (or it wants a password)", err)
+			}
 		}
 		return nc, err
 	}
 	nc, err := s.opt.Dial(ctx, pc.LocalAddr, pc.Addr)
+	if err == nil && !pc.Password.IsZero() {
+		_ = nc.Close()
+		return nil, fmt.Errorf("a password needs a socket of our own (RFC 2385)")
+	}
 	if err == nil && floor > 0 {
 		if err = control(nc, func(fd int) error { return demandTTL(fd, pc.Addr.Addr().Is6(), floor) }); err != nil {
 			_ = nc.Close()
@@ -72,23 +84,32 @@ func (s *Speaker) dialPeer(ctx context.Context, pc PeerConfig) (net.Conn, error)
 	return nc, err
 }
 
-// dialTCP connects from local, if valid, to addr. It sends with the given TTL
-// and, if floor is not 0, takes no packet with less than that.
-func dialTCP(ctx context.Context, local netip.Addr, addr netip.AddrPort, ttl, floor int) (net.Conn, error) {
+// dialTCP connects to a peer. It sends with the given TTL, takes no packet with
+// less than the peer is allowed, and signs with the password if there is one.
+func dialTCP(ctx context.Context, pc PeerConfig, ttl int) (net.Conn, error) {
 	d := net.Dialer{KeepAlive: -1}
-	if local.IsValid() {
-		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0))
+	if pc.LocalAddr.IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(pc.LocalAddr, 0))
 	}
-	is6 := addr.Addr().Is6()
+	d.SetMultipathTCP(false)
+	is6 := pc.Addr.Addr().Is6()
 	d.Control = func(_, _ string, raw syscall.RawConn) error {
 		return onSocket(raw, func(fd int) error {
-			if err := sendTTL(fd, is6, ttl); err != nil || floor == 0 {
+			if err := sendTTL(fd, is6, ttl); err != nil {
 				return err
 			}
-			return demandTTL(fd, is6, floor)
+			if floor := pc.minTTL(); floor > 0 {
+				if err := demandTTL(fd, is6, floor); err != nil {
+					return err
+				}
+			}
+			if pc.Password.IsZero() {
+				return nil
+			}
+			return setMD5(fd, netip.PrefixFrom(pc.Addr.Addr(), pc.Addr.Addr().BitLen()), pc.Password)
 		})
 	}
-	return d.DialContext(ctx, "tcp", addr.String())
+	return d.DialContext(ctx, "tcp", pc.Addr.String())
 }
 
 // prepareListener has a listening socket answer with the greatest TTL and

@@ -34,7 +34,7 @@ func apart(t *testing.T, is6 bool) (a, b Config) {
 // dialWith is a Dial that sends with a TTL as if from afar.
 func dialWith(ttl int) func(context.Context, netip.Addr, netip.AddrPort) (net.Conn, error) {
 	return func(ctx context.Context, local netip.Addr, addr netip.AddrPort) (net.Conn, error) {
-		return dialTCP(ctx, local, addr, ttl, 0)
+		return dialTCP(ctx, PeerConfig{LocalAddr: local, Addr: addr}, ttl)
 	}
 }
 
@@ -113,7 +113,7 @@ func TestRFC5082_Dials(t *testing.T) {
 		ok  bool
 	}{{255, true}, {254, false}} {
 		for _, host := range []netip.Addr{freeAddr(t), netip.IPv6Loopback()} {
-			l, err := defaultListen(t.Context(), netip.AddrPortFrom(host, 0))
+			l, err := defaultListen(t.Context(), netip.AddrPortFrom(host, 0), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -141,7 +141,7 @@ func TestRFC5082_Dials(t *testing.T) {
 // RFC 5082 over a connection that Options.Dial made: what arrives from afar is dropped.
 func TestRFC5082_ForeignDial(t *testing.T) {
 	host := freeAddr(t)
-	l, err := defaultListen(t.Context(), netip.AddrPortFrom(host, 0))
+	l, err := defaultListen(t.Context(), netip.AddrPortFrom(host, 0), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

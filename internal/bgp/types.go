@@ -5,6 +5,8 @@ package bgp
 import (
 	"net/netip"
 	"time"
+
+	"github.com/muslin-net/muslin/internal/secret"
 )
 
 // The defaults of a session inside a fabric.
@@ -50,6 +52,8 @@ type PeerConfig struct {
 	// TTLSecurity is how many hops away the peer is at most, 1 for one on the
 	// same link: packets from further away are dropped (RFC 5082). 0 is off.
 	TTLSecurity uint8
+	// Password signs the segments of the session (RFC 2385), at most 80 octets.
+	Password    secret.Text
 	NextHopMode NextHopMode
 	// Client makes an iBGP peer a client of this route reflector: what comes
 	// from it goes to all iBGP peers, and what comes from any goes to it. It

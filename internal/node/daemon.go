@@ -106,6 +106,7 @@ type Daemon struct {
 	acl     *acl.Table
 	speaker *bgp.Speaker
 	bfd     *detector
+	secrets secrets
 	board   *board
 	loop    *loop
 	attach  keyed // serialises attach and detach by endpoint
@@ -135,7 +136,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	}
 	defer held.Release()
 
-	d := &Daemon{cfg: cfg, log: log, started: time.Now()}
+	d := &Daemon{cfg: cfg, log: log, started: time.Now(), secrets: secrets{dir: cfg.SecretsDir}}
 	d.board = newBoard(api.Status{
 		Node: cfg.Node, PID: os.Getpid(), Version: cfg.Version, Started: d.started,
 		Missing:   []string{"first contact with the datastore"},
@@ -181,6 +182,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	g.Go(func() error { return d.followDatastore(ctx) })
 	g.Go(func() error { return d.prepare(ctx) })
 	g.Go(func() error { return d.economise(ctx) })
+	g.Go(func() error { d.secrets.watch(ctx, d.loop.secretsChanged.notify); return nil })
 	if embedded != nil {
 		g.Go(func() error {
 			select {

@@ -81,6 +81,7 @@ type loop struct {
 	aclChanged, routeChanged signal
 	linksLost                signal
 	linkChanged              changedLinks
+	secretsChanged           signal
 	best                     chan []bgp.Best
 	nextHops                 chan hopUse
 	converged                <-chan struct{} // BGP has learned all there is, once
@@ -135,7 +136,7 @@ func newLoop(d *Daemon) *loop {
 	l := &loop{
 		d:       d,
 		updates: make(chan store.Update), taken: make(chan struct{}), calls: make(chan func()),
-		aclChanged: make(signal, 1), routeChanged: make(signal, 1), linksLost: make(signal, 1), prepareAgain: make(signal, 1),
+		aclChanged: make(signal, 1), routeChanged: make(signal, 1), linksLost: make(signal, 1), secretsChanged: make(signal, 1), prepareAgain: make(signal, 1),
 		linkChanged: changedLinks{signal: make(signal, 1)},
 		best:        make(chan []bgp.Best),
 		nextHops:    make(chan hopUse),
@@ -193,6 +194,9 @@ func (l *loop) run(ctx context.Context) error {
 			l.converge()
 		case <-l.linksLost:
 			l.linkPrefixes = nil // so that they are opened again
+			l.converge()
+		case <-l.secretsChanged:
+			l.model.touchedPeering = true
 			l.converge()
 		case b := <-l.learnable():
 			l.learned(b)

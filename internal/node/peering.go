@@ -12,6 +12,7 @@ import (
 
 	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/bgp"
+	"github.com/muslin-net/muslin/internal/secret"
 	"github.com/muslin-net/muslin/selector"
 )
 
@@ -33,6 +34,7 @@ type peeringInput struct {
 	peers   map[string]*v3.BGPPeer
 	pools   map[string]*v3.IPPool
 	onLink  func(netip.Addr) bool // in a subnet of an interface of this host
+	secret  func(*v3.SecretKeyRef) (secret.Text, error)
 }
 
 // nodeAddr is what one node brings into BGP.
@@ -77,13 +79,26 @@ func peering(in peeringInput) (cfg bgp.Config, watch []watched, problems []probl
 
 	export := in.exportPolicy()
 	byNode := in.byAddress()
-	byAddr := map[netip.AddrPort]bgp.PeerConfig{}
+	byAddr, shut := map[netip.AddrPort]bgp.PeerConfig{}, map[netip.AddrPort]bool{}
 	add := func(p bgp.PeerConfig, by *v3.BGPPeer) {
 		if a := p.Addr.Addr(); a == cfg.NextHop4 || a == cfg.NextHop6 {
 			return
 		}
-		if _, taken := byAddr[p.Addr]; taken {
+		if _, taken := byAddr[p.Addr]; taken || shut[p.Addr] {
 			return // the first definition wins
+		}
+		if by != nil {
+			password, err := in.password(by.Spec.Password)
+			if err != nil {
+				// Nor does a later definition open it: it would be without.
+				shut[p.Addr] = true
+				bad := problem{object: "BGPPeer " + by.Metadata.Name, field: "spec.password", text: err.Error() + "; until then there is no session"}
+				if !slices.Contains(problems, bad) {
+					problems = append(problems, bad)
+				}
+				return
+			}
+			p.Password = password
 		}
 		p.Export, p.ExportID = export.policy, export.id
 		reflection(self, byNode[p.Addr.Addr()], by, &p)
@@ -91,11 +106,16 @@ func peering(in peeringInput) (cfg bgp.Config, watch []watched, problems []probl
 		w, more := in.watch(self, p, by)
 		watch, problems = append(watch, w...), append(problems, more...)
 	}
-	problems = append(problems, in.explicit(self, port, add)...)
+	more := in.explicit(self, port, add)
+	problems = append(problems, more...)
 	mesh := in.meshEnabled() && !self.cluster.IsValid()
+	var password secret.Text
 	if mesh && in.global != nil && in.global.Spec.NodeMeshPassword != nil {
-		mesh = false
-		problems = append(problems, problem{object: "BGPConfiguration default", field: "spec.nodeMeshPassword", text: "cannot be honoured yet, so there are no sessions between nodes: remove it to peer without"})
+		var err error
+		if password, err = in.password(in.global.Spec.NodeMeshPassword); err != nil {
+			mesh = false
+			problems = append(problems, problem{object: "BGPConfiguration default", field: "spec.nodeMeshPassword", text: err.Error() + "; until then there are no sessions between nodes"})
+		}
 	}
 	if mesh {
 		for _, name := range sortedKeys(in.nodes) {
@@ -111,7 +131,7 @@ func peering(in peeringInput) (cfg bgp.Config, watch []watched, problems []probl
 				continue // route reflectors are peered with explicitly
 			}
 			if p, ok := session(self, n, cfg.RestartTime); ok {
-				p.Name = name
+				p.Name, p.Password = name, password
 				p.Passive = passive(p.LocalAddr, p.Addr.Addr())
 				add(p, nil)
 			}
@@ -167,6 +187,18 @@ func (in *peeringInput) byAddress() map[netip.Addr]nodeAddr {
 	}
 	delete(m, netip.Addr{})
 	return m
+}
+
+// password is the one that a member refers to; zero if the member is absent.
+func (in *peeringInput) password(p *v3.Password) (secret.Text, error) {
+	if p == nil {
+		return secret.Text{}, nil
+	}
+	text, err := in.secret(p.SecretKeyRef)
+	if err == nil && len(text.Reveal()) > bgp.MaxPassword {
+		err = fmt.Errorf("has %d octets: TCP takes %d at most", len(text.Reveal()), bgp.MaxPassword)
+	}
+	return text, err
 }
 
 // session is the one session between two nodes: over IPv4 if both have it,
@@ -258,10 +290,7 @@ func (in *peeringInput) explicit(self nodeAddr, port uint16, add func(bgp.PeerCo
 // unenforced names a member that protects a session and that this version does
 // not act on. Without it the session would be more open than was asked for.
 func unenforced(p *v3.BGPPeer) string {
-	switch {
-	case p.Spec.Password != nil:
-		return "spec.password"
-	case len(p.Spec.Filters) > 0:
+	if len(p.Spec.Filters) > 0 {
 		return "spec.filters"
 	}
 	return ""

@@ -3,6 +3,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -16,6 +17,7 @@ import (
 
 	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/bgp"
+	"github.com/muslin-net/muslin/internal/secret"
 )
 
 func decode(t *testing.T, docs string) []v3.Resource {
@@ -30,7 +32,12 @@ func decode(t *testing.T, docs string) []v3.Resource {
 // input builds a peeringInput of documents, without their apiVersion lines.
 func input(t *testing.T, self, docs string) peeringInput {
 	t.Helper()
-	in := peeringInput{self: self, nodes: map[string]*v3.Node{}, peers: map[string]*v3.BGPPeer{}, pools: map[string]*v3.IPPool{}}
+	in := peeringInput{secret: func(ref *v3.SecretKeyRef) (secret.Text, error) {
+		if ref.Name != "bgp" {
+			return secret.Text{}, errors.New("is not there")
+		}
+		return secret.New(ref.Key), nil
+	}, self: self, nodes: map[string]*v3.Node{}, peers: map[string]*v3.BGPPeer{}, pools: map[string]*v3.IPPool{}}
 	for _, r := range decode(t, strings.ReplaceAll(docs, "kind:", "apiVersion: projectcalico.org/v3\nkind:")) {
 		switch r := r.(type) {
 		case *v3.Node:
@@ -201,6 +208,43 @@ spec: {peerIP: 10.0.0.254, asNumber: 64999, localASNumber: 65010, keepaliveTime:
 	p := cfg.Peers[i]
 	if p.LocalASN != 65010 || p.Keepalive != 10*time.Second || p.HoldTime != 30*time.Second || p.RestartTime != 30*time.Second || p.NextHopMode != bgp.NextHopSelf || p.TTLSecurity != 2 {
 		t.Errorf("options are not as written: %+v", p)
+	}
+}
+
+// RFC 2385: which session has which password; one whose password cannot be read is not
+// there, in no other way either.
+func TestPeeringPasswords(t *testing.T) {
+	docs := threeNodes + `---
+kind: BGPConfiguration
+metadata: {name: default}
+spec: {nodeMeshPassword: {secretKeyRef: {name: %s, key: mesh}}}
+---
+kind: BGPPeer
+metadata: {name: tor}
+spec: {peerIP: 10.0.0.254, asNumber: 64999, password: {secretKeyRef: {name: %s, key: tor}}}
+---
+kind: BGPPeer
+metadata: {name: b-itself}
+spec: {node: a, peerIP: 10.0.0.10, asNumber: 64512, password: {secretKeyRef: {name: %s, key: b}}}
+`
+	for _, c := range []struct{ mesh, tor, b, want, problems string }{
+		{"bgp", "bgp", "bgp", "b-itself:b tor:tor c:mesh", ""},
+		{"bgp", "none", "bgp", "b-itself:b c:mesh", "spec.password"},
+		{"bgp", "bgp", "none", "tor:tor c:mesh", "spec.password"},
+		{"none", "bgp", "bgp", "b-itself:b tor:tor", "spec.nodeMeshPassword"},
+	} {
+		cfg, _, problems := peering(input(t, "a", fmt.Sprintf(docs, c.mesh, c.tor, c.b)))
+		var got []string
+		for _, p := range cfg.Peers {
+			got = append(got, p.Name+":"+p.Password.Reveal())
+		}
+		fields := ""
+		for _, p := range problems {
+			fields += p.field
+		}
+		if strings.Join(got, " ") != c.want || fields != c.problems {
+			t.Errorf("%+v: sessions %v, problems %v", c, got, problems)
+		}
 	}
 }
 

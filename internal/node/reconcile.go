@@ -400,10 +400,11 @@ func (l *loop) origin() origin {
 // applyBGP tells the speaker its sessions and what this node announces.
 func (l *loop) applyBGP() error {
 	if l.model.touchedPeering {
+		l.d.secrets.forget()
 		cfg, watch, problems := peering(peeringInput{
 			self: l.d.cfg.Node, nodes: l.model.nodes, peers: l.model.peers, pools: l.model.pools,
 			global: l.model.bgp["default"], perNode: l.model.bgp["node."+l.d.cfg.Node],
-			onLink: endpoint.OnLink,
+			onLink: endpoint.OnLink, secret: l.d.secrets.read,
 		})
 		l.watched = watch
 		for _, a := range l.ownAddrs() {

@@ -67,14 +67,15 @@ var allowed = []struct {
 	{"selector", nil, "other programs import it: the standard library is all it brings along"},
 	{"api/v3", []string{"sigs.k8s.io/yaml", module + "/selector"}, "other programs import it: it brings YAML and selectors along, no more"},
 	{"internal/bfd", nil, "a protocol of 24 octets needs nothing that the standard library has not"},
-	{"internal/bgp", []string{"github.com/osrg/gobgp/v4/pkg/packet/bgp", "golang.org/x/sys", "golang.org/x/sync", module + "/internal/prefixmap"},
+	{"internal/secret", nil, "who holds a secret needs nothing else"},
+	{"internal/bgp", []string{"github.com/osrg/gobgp/v4/pkg/packet/bgp", "golang.org/x/sys", "golang.org/x/sync", module + "/internal/prefixmap", module + "/internal/secret"},
 		"of gobgp we use the codec, which is stdlib-only; its server, its tables and its configuration stay out"},
 }
 
 // ranks orders the packages from the middle to the edge. A package imports
 // only those of a lower rank: imports point from the edge to the middle.
 var ranks = [][]string{
-	{"selector", "internal/prefixmap"},
+	{"selector", "internal/prefixmap", "internal/secret"},
 	{"api/v3"},
 	{"internal/policy", "internal/ipam", "internal/bgp", "internal/guard", "internal/bfd", "internal/lock"},
 	{"internal/store", "internal/acl", "internal/route", "internal/endpoint", "internal/bfdd"},
