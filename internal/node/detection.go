@@ -91,7 +91,7 @@ func (l *loop) applyBFD() {
 	var sessions []bfd.Config
 	for _, w := range l.watched {
 		if w.Auth.Type != bfd.AuthNone {
-			key, err := readSecret(l.d.cfg.SecretsDir, w.secret.Name, w.secret.Key)
+			key, err := l.d.secrets.read(&v3.SecretKeyRef{Name: w.secret.Name, Key: w.secret.Key})
 			if err != nil {
 				problems = append(problems, problem{object: w.object, field: "muslin/bfd-auth-secret", text: err.Error() + "; so there is no BFD with " + w.Peer.String()})
 				continue

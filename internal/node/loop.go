@@ -217,7 +217,6 @@ func (l *loop) run(ctx context.Context) error {
 		case <-tick.C:
 			l.resyncACL, l.resyncRoutes, l.resyncLinks = true, true, true
 			l.aclSuspect = true
-			l.bfdDue = true // the keys in files may have changed
 			l.converge()
 		case <-l.retryAt:
 			l.retryAt = nil
