@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/muslin-net/muslin/internal/prefixmap"
 )
 
 // desk is a speaker without a loop, sockets or a clock: what its peers say is
@@ -282,14 +284,15 @@ func ip32(v uint32) netip.Addr { return netip.AddrFrom4([4]byte(be32(v))) }
 
 // learned returns what changed of the routes that the daemon is told.
 func (d *desk) learned() (lines []string) {
-	for prefix := range d.s.pending {
+	pending := d.s.pending
+	d.s.pending = prefixmap.Map[struct{}]{}
+	for prefix := range pending.All() {
 		head, _ := d.s.rib.table.Get(prefix)
-		b := outcome(prefix, head)
+		b, _ := outcome(prefix, head, nil)
 		now := ""
 		for _, h := range b.NextHops {
 			now += " via " + h.String()
 		}
-		delete(d.s.pending, prefix)
 		if now == d.fib[prefix] {
 			continue
 		}

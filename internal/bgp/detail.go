@@ -137,7 +137,7 @@ func (p *peer) detail() PeerDetail {
 	c.mu.Lock()
 	d.KeepaliveTime, d.Queue.Octets = c.keepalive.Seconds(), c.queued
 	c.mu.Unlock()
-	d.Queue.Prefixes = len(p.dirty)
+	d.Queue.Prefixes = p.dirty.len()
 	for _, ch := range p.backlog {
 		d.Queue.Messages += ch.msgs
 	}

@@ -134,12 +134,12 @@ func (s *Speaker) regroup(p *peer) {
 	s.join(p)
 	for ref, a := range old.out.all() {
 		if p.group.out.get(ref) != a {
-			p.dirty[ref] = struct{}{}
+			p.dirty.add(ref)
 		}
 	}
 	for ref := range p.group.out.all() {
 		if old.out.get(ref) == nil {
-			p.dirty[ref] = struct{}{}
+			p.dirty.add(ref)
 		}
 	}
 	s.free(old)
@@ -163,7 +163,7 @@ func (s *Speaker) touch(prefix netip.Prefix, c change) {
 	switch c {
 	case selectionChanged:
 		s.changed = append(s.changed, prefix)
-		s.pending[prefix] = struct{}{}
+		s.pending.Slot(prefix)
 		if len(s.monitors) > 0 {
 			s.noteSelected(prefix)
 		}
@@ -201,8 +201,9 @@ func emptied[T any](list []T) []T {
 // once and queues it to every member.
 func (s *Speaker) update(g *group, prefixes []netip.Prefix) {
 	var want []sentPath
+	room := &s.room
 	for _, prefix := range prefixes {
-		head, _ := s.rib.table.Get(prefix)
+		head := s.rib.table.read(prefix, room)
 		want = s.desired(want[:0], g, prefix, head)
 		if !g.key.addPath[familyOf(prefix.Addr())] {
 			var a *attrs

@@ -62,12 +62,12 @@ func (s *Speaker) rejudge(p *peer) {
 // prefixes when the peer is behind: what changes twice meanwhile is sent
 // once.
 func (s *Speaker) push(p *peer, chunks []chunk, delta []pathRef) {
-	if len(p.backlog) == 0 && len(p.dirty) == 0 && !p.est.backlogged() {
+	if len(p.backlog) == 0 && p.dirty.len() == 0 && !p.est.backlogged() {
 		p.est.send(chunks...)
 		return
 	}
 	for _, ref := range delta {
-		p.dirty[ref] = struct{}{}
+		p.dirty.add(ref)
 	}
 	s.pump(p)
 }
@@ -91,23 +91,15 @@ func (s *Speaker) pump(p *peer) {
 		p.backlog = p.backlog[1:]
 	}
 	p.backlog = nil
-	for len(p.dirty) > 0 {
+	for p.dirty.len() > 0 {
 		if c.backlogged() {
 			return
 		}
 		pack := p.group.packer()
-		n := 0
-		for ref := range p.dirty {
+		for _, ref := range p.dirty.take(dirtyBatch) {
 			pack.add(ref, p.group.out.get(ref))
-			delete(p.dirty, ref)
-			if n++; n == dirtyBatch {
-				break
-			}
 		}
 		c.send(pack.finish()...)
-		if len(p.dirty) == 0 {
-			p.dirty = make(map[pathRef]struct{}) // a map never shrinks
-		}
 	}
 	if p.refresh != (familySet{}) {
 		fs := p.refresh

@@ -46,7 +46,7 @@ type peer struct {
 	// Export.
 	group   *group
 	backlog []chunk // shared table dump, not yet queued
-	dirty   map[pathRef]struct{}
+	dirty   owed
 	refresh familySet // ROUTE-REFRESH to be answered
 	oweEOR  familySet
 	settled timer // a peer without graceful restart counts as converged a little after the start
@@ -347,7 +347,7 @@ func (s *Speaker) up(c *conn) {
 	p.gotEOR = familySet{}
 	s.resume(p)
 	p.hadUp = true
-	p.dirty = make(map[pathRef]struct{})
+	p.dirty = owed{}
 	p.oweEOR = c.families
 	s.join(p)
 	p.backlog = slices.Clone(p.group.table(c.families))
@@ -362,7 +362,7 @@ func (s *Speaker) down(c *conn, keep bool) {
 	p := c.p
 	p.est = nil
 	s.leave(p)
-	p.backlog, p.dirty, p.refresh, p.oweEOR = nil, nil, familySet{}, familySet{}
+	p.backlog, p.dirty, p.refresh, p.oweEOR = nil, owed{}, familySet{}, familySet{}
 	p.settled.stop()
 	s.retain(p, c, keep)
 	s.releaseEOR()

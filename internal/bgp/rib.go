@@ -274,20 +274,26 @@ func best(head *path) *path {
 	return nil
 }
 
-// outcome is what the daemon is told of a prefix.
-func outcome(prefix netip.Prefix, head *path) Best {
+// outcome is what the daemon is told of a prefix. Its next hops are appended to
+// room, which is returned.
+func outcome(prefix netip.Prefix, head *path, room []netip.Addr) (Best, []netip.Addr) {
 	b := Best{Prefix: prefix}
 	top := best(head)
 	if top == nil || top.peer == 0 {
-		return b
+		return b, room
 	}
 	b.LocalPref = top.out.lp()
+	first := len(room)
 	for p := head; p != nil; p = p.next {
 		if p.flags&pathMulti != 0 {
-			b.NextHops = append(b.NextHops, p.out.nextHop)
+			room = append(room, p.out.nextHop)
 		}
 	}
-	slices.SortFunc(b.NextHops, netip.Addr.Compare)
-	b.NextHops = slices.Compact(b.NextHops)
-	return b
+	hops := room[first:]
+	if len(hops) > 1 {
+		slices.SortFunc(hops, netip.Addr.Compare)
+		hops = slices.Compact(hops)
+	}
+	b.NextHops = hops[:len(hops):len(hops)]
+	return b, room[:first+len(hops)]
 }

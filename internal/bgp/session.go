@@ -75,8 +75,12 @@ type input struct {
 // idle, and there may be thousands: the buffers are most of what each costs.
 const readBuffer = 16 << 10
 
-// maxBatch bounds what one reader hands to the loop at a time.
-const maxBatch = 64
+// maxBatch and maxBatchRoutes bound what one reader hands to the loop at a time:
+// while the loop is busy, octets wait in the kernel, not routes in memory.
+const (
+	maxBatch       = 64
+	maxBatchRoutes = 2048
+)
 
 // read takes messages off the connection until it fails.
 func (c *conn) read() {
@@ -85,12 +89,13 @@ func (c *conn) read() {
 	buf := make([]byte, maxMessage)
 	dec := decoder{ebgp: c.ebgp}
 	var batch []message
+	routes := 0 // in the batch
 	hand := func(err error) bool {
 		c.busy.Store(true)
 		defer c.busy.Store(false)
 		select {
 		case c.s.inputs <- input{c: c, msgs: batch, err: err}:
-			batch = nil
+			batch, routes = nil, 0
 			return true
 		case <-c.s.done:
 			return false
@@ -125,6 +130,7 @@ func (c *conn) read() {
 		case msgUpdate:
 			m.update = c.s.updates.Get().(*update)
 			m.note = dec.decode(body, m.update)
+			routes += len(m.update.withdrawn) + len(m.update.reach) + len(m.update.mpReach)
 		case msgNotification:
 			m.note = decodeNotification(body)
 		case msgRefresh:
@@ -136,7 +142,7 @@ func (c *conn) read() {
 			c.discard(br)
 			return
 		}
-		if len(batch) >= maxBatch || !wholeMessage(br) {
+		if len(batch) >= maxBatch || routes >= maxBatchRoutes || !wholeMessage(br) {
 			if !hand(nil) {
 				return
 			}

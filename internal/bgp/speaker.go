@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/muslin-net/muslin/internal/prefixmap"
 )
 
 // Options are what a Speaker is built from. The zero value works: it logs to
@@ -72,10 +74,12 @@ type Speaker struct {
 	rib        rib
 	own        map[netip.Addr]bool // addresses that cannot be a next hop of others
 	groups     map[groupKey]*group
-	changed    []netip.Prefix            // whose selection changed since the last flush
-	paths      []netip.Prefix            // of which only paths beside the selection did
-	ranked     []*path                   // scratch of desired
-	pending    map[netip.Prefix]struct{} // not yet handed out by NextBest
+	changed    []netip.Prefix          // whose selection changed since the last flush
+	paths      []netip.Prefix          // of which only paths beside the selection did
+	room       path                    // scratch of what reads the table
+	ranked     []*path                 // scratch of desired
+	pending    prefixmap.Map[struct{}] // not yet handed out by NextBest
+	handed     netip.Prefix            // where NextBest goes on
 	waiting    []chan<- []Best
 	monitors   []*Monitor
 	originated bool  // OriginationsComplete was called
@@ -116,14 +120,13 @@ func New(opt Options) *Speaker {
 	}
 	s := &Speaker{
 		opt: opt, log: opt.Log, epoch: time.Now(),
-		inputs: make(chan input, 64), arrivals: make(chan net.Conn), done: make(chan struct{}),
+		inputs: make(chan input, 8), arrivals: make(chan net.Conn), done: make(chan struct{}),
 		callSig: make(chan struct{}, 1), converged: make(chan struct{}),
 		updates:   sync.Pool{New: func() any { return new(update) }},
 		peers:     make(map[netip.AddrPort]*peer),
 		listeners: make(map[netip.AddrPort]*listener),
 		groups:    make(map[groupKey]*group),
 		own:       make(map[netip.Addr]bool),
-		pending:   make(map[netip.Prefix]struct{}),
 		rib:       rib{sources: []*source{{used: true}}, hops: hopTable{on: opt.TrackNextHops}},
 	}
 	s.rib.attrs.hops = &s.rib.hops
@@ -291,7 +294,7 @@ func (s *Speaker) NextBest(ctx context.Context) ([]Best, error) {
 			select {
 			case b := <-ch:
 				for _, x := range b {
-					s.pending[x.Prefix] = struct{}{}
+					s.pending.Slot(x.Prefix)
 				}
 			default:
 			}
@@ -307,7 +310,7 @@ func (s *Speaker) NextBest(ctx context.Context) ([]Best, error) {
 func (s *Speaker) Repeat() {
 	s.post(func() {
 		for prefix := range s.rib.table.All() {
-			s.pending[prefix] = struct{}{}
+			s.pending.Slot(prefix)
 		}
 	})
 }
@@ -317,20 +320,8 @@ const maxBest = 4096
 
 // answerBest gives pending changes to a waiting NextBest.
 func (s *Speaker) answerBest() {
-	for len(s.waiting) > 0 && len(s.pending) > 0 {
-		out := make([]Best, 0, min(len(s.pending), maxBest))
-		for prefix := range s.pending {
-			head, _ := s.rib.table.Get(prefix)
-			out = append(out, outcome(prefix, head))
-			delete(s.pending, prefix)
-			if len(out) == maxBest {
-				break
-			}
-		}
-		if len(s.pending) == 0 {
-			s.pending = make(map[netip.Prefix]struct{}) // a map never shrinks
-		}
-		s.waiting[0] <- out
+	for len(s.waiting) > 0 && s.pending.Len() > 0 {
+		s.waiting[0] <- s.nextBest()
 		s.waiting = s.waiting[1:]
 	}
 	// Whoever waits for more has dealt with everything before.
@@ -338,4 +329,28 @@ func (s *Speaker) answerBest() {
 		s.convTold = true
 		close(s.converged)
 	}
+}
+
+// nextBest takes a page of pending changes, in order and round and round, so
+// that what changes all the time keeps nothing else waiting.
+func (s *Speaker) nextBest() []Best {
+	n := min(s.pending.Len(), maxBest)
+	out := make([]Best, 0, n)
+	hops := make([]netip.Addr, 0, n) // nearly all have one
+	for len(out) == 0 {
+		for prefix := range following[struct{}](&s.pending, netip.Prefix{}, s.handed) {
+			var b Best
+			b, hops = outcome(prefix, s.rib.table.read(prefix, &s.room), hops)
+			out = append(out, b)
+			if len(out) == n {
+				break
+			}
+		}
+		s.handed = netip.Prefix{} // from the beginning, if there was nothing behind
+	}
+	for _, b := range out {
+		s.pending.Delete(b.Prefix)
+	}
+	s.handed = out[len(out)-1].Prefix
+	return out
 }

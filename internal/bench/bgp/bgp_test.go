@@ -46,7 +46,7 @@ func TestBenchmarkRuns(t *testing.T) {
 		against = "bird"
 	}
 	// BIRD does wait for a dead neighbour, and a test does not.
-	names := small(t, binary, against, "learn,kernel,churn")
+	names := small(t, binary, against, "learn,reflect,kernel,churn")
 	maps.Copy(names, small(t, binary, "", "restart"))
 	for _, want := range []string{"time", "CPU", "growth of memory", "in: time", "out: time", "kernel memory per route", "p99.9", "back after"} {
 		if !names[want] {

@@ -53,6 +53,9 @@ func objects(j job) (ops []store.Op, err error) {
 	node := &v3.Node{}
 	node.Metadata.Name = routerName
 	node.Spec.BGP = &v3.NodeBGP{IPv4Address: routerAddr.String()}
+	if !j.program {
+		node.Metadata.Annotations = map[string]string{v3.AnnotationPrefix + "program-routes": "Disabled"}
+	}
 	if j.reflect {
 		node.Spec.BGP.RouteReflectorClusterID = routerAddr.Addr().String()
 	}

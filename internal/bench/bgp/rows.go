@@ -155,9 +155,9 @@ func (m *measurement) receive(ctx context.Context, want int) error {
 }
 
 // learn is a table in over one session. Nothing is programmed: BIRD has no
-// kernel protocol, and the next hop leads nowhere.
+// kernel protocol, and our node says muslin/program-routes: Disabled.
 func learn(o options, t table) *work {
-	t.nextHop = offLink
+	t.nextHop = onLink
 	name := fmt.Sprintf("%d /32s in over one session, %d attribute sets", t.Routes, t.Sets)
 	if t.Spread {
 		name += ", spread over blocks of 64"
@@ -196,7 +196,7 @@ func learn(o options, t table) *work {
 // reflect is a table in from one client and out to all the others, which were
 // up before.
 func reflect(o options, t table, clients int) *work {
-	t.nextHop = offLink
+	t.nextHop = onLink
 	k := &work{
 		section: section{Title: fmt.Sprintf("route reflector: %d /32s in, %d attribute sets, out to %d clients", t.Routes, t.Sets, clients)},
 		judged:  "time", peers: 1 + clients, job: job{peers: 1 + clients, reflect: true},

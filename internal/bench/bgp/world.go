@@ -28,8 +28,7 @@ type world struct {
 
 var (
 	routerAddr = netip.MustParsePrefix("10.0.0.1/16")
-	onLink     = netip.MustParseAddr("10.0.9.9")     // a next hop behind the uplink
-	offLink    = netip.MustParseAddr("198.51.100.1") // one that leads nowhere
+	onLink     = netip.MustParseAddr("10.0.9.9") // a next hop behind the uplink
 )
 
 const (
