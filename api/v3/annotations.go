@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // AnnotationPrefix begins the annotations that refine an object where the model
@@ -26,6 +27,9 @@ type PeerSettings struct {
 	Untrusted        bool           // origin-guard: Enabled although the configuration disables it
 	Trusted          bool           // origin-guard: Disabled
 	Communities      []AnyCommunity // communities: added to everything that is sent
+	MaxPrefixes      *uint32        // max-prefixes: how many are taken of each family, 0 for no bound
+	MaxPrefixAction  string         // max-prefixes-action: Discard, Warn, Restart or Shutdown
+	Shutdown         *string        // shutdown: no session, and the reason that the peer is told (RFC 9003)
 	AddPath          *uint8         // add-path: how many paths per prefix are sent, 0 for the best alone (RFC 7911)
 	BFD              BFD
 }
@@ -77,6 +81,30 @@ var peerAnnotations = slices.Concat(bfdAnnotations(func(s *PeerSettings) *BFD { 
 			return fmt.Errorf("%q: want ThirdParty; for the others there is spec.nextHopMode", v)
 		}
 		s.ThirdParty = true
+		return nil
+	}},
+	{"max-prefixes", func(s *PeerSettings, v string) error {
+		n, err := strconv.ParseUint(v, 10, 31)
+		if err != nil {
+			return fmt.Errorf("%q: want 0–2147483647", v)
+		}
+		most := uint32(n)
+		s.MaxPrefixes = &most
+		return nil
+	}},
+	{"max-prefixes-action", func(s *PeerSettings, v string) error {
+		switch v {
+		case "Discard", "Warn", "Restart", "Shutdown":
+			s.MaxPrefixAction = v
+			return nil
+		}
+		return fmt.Errorf("%q: want Discard, Warn, Restart or Shutdown", v)
+	}},
+	{"shutdown", func(s *PeerSettings, v string) error {
+		if len(v) > 255 || strings.ContainsFunc(v, unicode.IsControl) {
+			return fmt.Errorf("%q: want at most 255 bytes of text", v)
+		}
+		s.Shutdown = &v
 		return nil
 	}},
 	{"add-path", func(s *PeerSettings, v string) error {

@@ -215,6 +215,7 @@ func (s *Speaker) addPeer(pc PeerConfig) {
 	p.ebgp = p.localAS != pc.ASN
 	s.rib.sources[slot] = &source{used: true, ebgp: p.ebgp, client: pc.Client, addr: pc.Addr.Addr(), p: p}
 	s.peers[pc.Addr] = p
+	s.applyShutdown(p)
 	p.connect()
 	p.show(nil)
 }
@@ -251,6 +252,13 @@ func (s *Speaker) changePeer(p *peer, pc PeerConfig, reset, rejudge bool) {
 		old.HoldTime != pc.HoldTime || old.Keepalive != pc.Keepalive || old.TTLSecurity != pc.TTLSecurity ||
 		old.AddPathReceive != pc.AddPathReceive || (old.AddPathSend > 0) != (pc.AddPathSend > 0)
 	s.setClient(p)
+	shut := old.Shutdown != pc.Shutdown || old.ShutdownText != pc.ShutdownText
+	if shut || old.MaxPrefixes != pc.MaxPrefixes || old.OverLimit != pc.OverLimit || reset {
+		p.idle = "" // it may try again
+	}
+	if s.applyShutdown(p); pc.Shutdown && !reset {
+		return
+	}
 	if reset {
 		s.stopPeer(p, ceaseConfigChange, "the configuration of the session changed")
 		p.localAS = s.localAS(pc)
@@ -273,9 +281,7 @@ func (s *Speaker) changePeer(p *peer, pc PeerConfig, reset, rejudge bool) {
 	if policyChanged(old.Import, old.ImportID, pc.Import, pc.ImportID) || rejudge {
 		s.rejudge(p)
 	}
-	if old.Passive && !pc.Passive {
-		p.connectLater()
-	}
+	p.connectLater() // if nothing keeps it from that any more
 	if p.group != nil {
 		s.regroup(p)
 		if p.group.key.alone != 0 {

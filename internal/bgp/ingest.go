@@ -14,6 +14,12 @@ func (s *Speaker) ingest(c *conn, u *update) {
 	}
 	s.announce(c, u.reach, u.attrs)
 	s.announce(c, u.mpReach, u.mpAttrs)
+	if c.dead {
+		return // a limit
+	}
+	if p.over != (familySet{}) {
+		s.refill(c)
+	}
 	for f := range numFamilies {
 		if u.endOfRIB[f] && c.families[f] {
 			s.endOfRIB(p, f)
@@ -24,7 +30,7 @@ func (s *Speaker) ingest(c *conn, u *update) {
 // announce stores prefixes with one set of attributes.
 func (s *Speaker) announce(c *conn, routes []pathRef, a *attrs) {
 	p := c.p
-	if len(routes) == 0 {
+	if len(routes) == 0 || c.dead {
 		return
 	}
 	if !c.families[familyOf(routes[0].prefix.Addr())] {
@@ -36,6 +42,12 @@ func (s *Speaker) announce(c *conn, routes []pathRef, a *attrs) {
 	}
 	in := c.lastInterned
 	for _, ref := range routes {
+		if s.overLimit(c, ref) {
+			if c.dead {
+				return
+			}
+			continue
+		}
 		in.refs++
 		out, _ := s.importRoute(p, ref.prefix, in)
 		s.touch(ref.prefix, s.rib.set(ref, p.slot, in, out))

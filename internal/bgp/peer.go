@@ -32,6 +32,11 @@ type peer struct {
 	losses  int           // consecutive failures, for the retry time
 	flaps   int           // sessions that ended soon and badly, for damping
 	lastErr string
+	idle    string // why no connection is tried or taken; empty: they are
+
+	over      familySet // more prefixes than PeerConfig.MaxPrefixes
+	discarded uint64
+	refilling timer // the peer was asked to repeat itself
 
 	transitions uint64
 	in, out     messageCounts // of connections that are gone
@@ -364,6 +369,8 @@ func (s *Speaker) down(c *conn, keep bool) {
 	s.leave(p)
 	p.backlog, p.dirty, p.refresh, p.oweEOR = nil, owed{}, familySet{}, familySet{}
 	p.settled.stop()
+	p.refilling.stop()
+	p.over = familySet{}
 	s.retain(p, c, keep)
 	s.releaseEOR()
 	s.checkConverged()
@@ -391,7 +398,7 @@ func (p *peer) lose(broken, stable bool) {
 
 // connectLater arms ConnectRetryTimer unless something is under way already.
 func (p *peer) connectLater() {
-	if p.cfg.Passive || len(p.conns) > 0 || p.dialing != nil || p.retry.armed() || p.s.ctx.Err() != nil {
+	if p.idle != "" || p.cfg.Passive || len(p.conns) > 0 || p.dialing != nil || p.retry.armed() || p.s.ctx.Err() != nil {
 		return
 	}
 	lo, hi := p.s.opt.RetryMin, p.s.opt.RetryMax
@@ -414,7 +421,7 @@ func (p *peer) connectLater() {
 // connect dials the peer.
 func (p *peer) connect() {
 	s := p.s
-	if p.cfg.Passive || len(p.conns) > 0 || p.dialing != nil {
+	if p.idle != "" || p.cfg.Passive || len(p.conns) > 0 || p.dialing != nil {
 		return
 	}
 	p.retry.stop()
@@ -484,7 +491,7 @@ func (s *Speaker) incoming(nc net.Conn) {
 			p = q
 		}
 	}
-	if p == nil {
+	if p == nil || p.idle != "" {
 		_ = nc.Close()
 		return
 	}
@@ -541,6 +548,7 @@ func (p *peer) show(cause error) {
 	switch {
 	case p.dialing != nil:
 		st = Connect
+	case p.idle != "":
 	case p.retry.armed() || p.cfg.Passive:
 		st = Active
 	}

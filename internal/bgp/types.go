@@ -53,8 +53,15 @@ type PeerConfig struct {
 	// same link: packets from further away are dropped (RFC 5082). 0 is off.
 	TTLSecurity uint8
 	// Password signs the segments of the session (RFC 2385), at most 80 octets.
-	Password    secret.Text
-	NextHopMode NextHopMode
+	Password secret.Text
+	// MaxPrefixes bounds the paths that are taken from the peer, of IPv4 and of
+	// IPv6; 0 is no bound. OverLimit says what is done about more.
+	MaxPrefixes [2]int
+	OverLimit   LimitAction
+	// Shutdown keeps the session down; the text is told to the peer (RFC 9003).
+	Shutdown     bool
+	ShutdownText string
+	NextHopMode  NextHopMode
 	// Client makes an iBGP peer a client of this route reflector: what comes
 	// from it goes to all iBGP peers, and what comes from any goes to it. It
 	// is without effect when Config.ClusterID is not set.
@@ -151,7 +158,9 @@ type PeerStatus struct {
 	Accepted        int            `json:"accepted"`
 	Advertised      int            `json:"advertised"` // Adj-RIB-Out
 	Stale           int            `json:"stale,omitempty"`
-	EndOfRIB        []string       `json:"endOfRIB,omitempty"` // families for which it was received
+	OverLimit       []string       `json:"overLimit,omitempty"` // families with more prefixes than are taken
+	Discarded       uint64         `json:"discarded,omitempty"` // announcements that were turned away for that
+	EndOfRIB        []string       `json:"endOfRIB,omitempty"`  // families for which it was received
 	MessagesIn      uint64         `json:"messagesIn"`
 	MessagesOut     uint64         `json:"messagesOut"`
 	Established     uint64         `json:"establishedTransitions"` // how often it came up

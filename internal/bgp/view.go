@@ -32,9 +32,10 @@ func (p *peer) status() PeerStatus {
 	st := PeerStatus{
 		Name: p.cfg.Name, Addr: p.cfg.Addr, ASN: p.cfg.ASN, LocalASN: p.localAS,
 		State: p.state.String(), Since: p.since, LastError: p.lastErr,
-		Received: src.received[v4] + src.received[v6],
-		Accepted: src.accepted[v4] + src.accepted[v6],
-		Stale:    src.stale[v4] + src.stale[v6],
+		Received:  src.received[v4] + src.received[v6],
+		Accepted:  src.accepted[v4] + src.accepted[v6],
+		Stale:     src.stale[v4] + src.stale[v6],
+		OverLimit: p.over.names(), Discarded: p.discarded,
 		EndOfRIB: p.gotEOR.names(), Established: p.transitions,
 		PeerDetail: p.detail(),
 	}

@@ -51,10 +51,12 @@ const (
 	subOptionalAttr = 9
 	subNetworkField = 10
 
+	ceaseMaxPrefixes  = 1
 	ceaseShutdown     = 2
 	ceaseDeconfigured = 3
 	ceaseConfigChange = 6
 	ceaseCollision    = 7
+	ceaseReset        = 4
 	ceaseBFDDown      = 10 // RFC 9384
 )
 
@@ -172,7 +174,7 @@ func decodeNotification(body []byte) *notification {
 	}
 	n := &notification{code: m.ErrorCode, sub: m.ErrorSubcode, data: append([]byte(nil), m.Data...)}
 	if n.code == codeCease && (n.sub == 2 || n.sub == 4) && len(n.data) > 1 {
-		if l := int(n.data[0]); l > 0 && l <= 128 && l < len(n.data) {
+		if l := int(n.data[0]); l > 0 && l < len(n.data) {
 			n.reason = fmt.Sprintf("%q", n.data[1:1+l])
 		}
 	}

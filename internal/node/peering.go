@@ -102,6 +102,7 @@ func peering(in peeringInput) (cfg bgp.Config, watch []watched, problems []probl
 		}
 		p.Export, p.ExportID = export.policy, export.id
 		reflection(self, byNode[p.Addr.Addr()], by, &p)
+		restraint(by, &p)
 		byAddr[p.Addr] = p
 		w, more := in.watch(self, p, by)
 		watch, problems = append(watch, w...), append(problems, more...)
@@ -165,6 +166,26 @@ func reflection(self, other nodeAddr, by *v3.BGPPeer, p *bgp.PeerConfig) {
 		if set, _ := by.Settings(); set.AddPath != nil {
 			p.AddPathSend = int(*set.AddPath)
 		}
+	}
+}
+
+// defaultMaxPrefixes bounds what any neighbour can fill this node's memory with:
+// more than anybody has, and some hundred megabytes at most.
+const defaultMaxPrefixes = 1_000_000
+
+// restraint is what a BGPPeer says of limits and of a shutdown.
+func restraint(by *v3.BGPPeer, p *bgp.PeerConfig) {
+	p.MaxPrefixes = [2]int{defaultMaxPrefixes, defaultMaxPrefixes}
+	if by == nil {
+		return
+	}
+	s, _ := by.Settings()
+	if s.MaxPrefixes != nil {
+		p.MaxPrefixes = [2]int{int(*s.MaxPrefixes), int(*s.MaxPrefixes)}
+	}
+	p.OverLimit = map[string]bgp.LimitAction{"Warn": bgp.LimitWarn, "Restart": bgp.LimitRestart, "Shutdown": bgp.LimitShutdown}[s.MaxPrefixAction]
+	if s.Shutdown != nil {
+		p.Shutdown, p.ShutdownText = true, *s.Shutdown
 	}
 }
 

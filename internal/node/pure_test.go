@@ -211,6 +211,27 @@ spec: {peerIP: 10.0.0.254, asNumber: 64999, localASNumber: 65010, keepaliveTime:
 	}
 }
 
+func TestPeeringRestraint(t *testing.T) {
+	cfg, _, problems := peering(input(t, "c", threeNodes+`---
+kind: BGPPeer
+metadata: {name: tor, annotations: {muslin/max-prefixes: "100", muslin/max-prefixes-action: Restart, muslin/shutdown: new fibre}}
+spec: {peerIP: "fd00::fe", asNumber: 64999}
+`))
+	for _, p := range cfg.Peers {
+		got := fmt.Sprintf("%v %v %v %s", p.MaxPrefixes, p.OverLimit == bgp.LimitRestart, p.Shutdown, p.ShutdownText)
+		want := "[1000000 1000000] false false"
+		if p.Name == "tor" {
+			want = "[100 100] true true new fibre"
+		}
+		if strings.TrimSpace(got) != want {
+			t.Errorf("%s: %s, want %s", p.Name, got, want)
+		}
+	}
+	if len(cfg.Peers) != 3 || len(problems) > 0 {
+		t.Errorf("sessions %v, problems %v", sessions(cfg), problems)
+	}
+}
+
 // RFC 2385: which session has which password; one whose password cannot be read is not
 // there, in no other way either.
 func TestPeeringPasswords(t *testing.T) {

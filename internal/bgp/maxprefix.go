@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bgp
+
+import (
+	"fmt"
+	"time"
+)
+
+// A bound on what a peer may fill our tables with, per family. RFC 4271 section
+// 6.7 leaves the choice of what to do beyond it; RFC 4486 names the Cease.
+
+// LimitAction is what is done about prefixes beyond PeerConfig.MaxPrefixes.
+type LimitAction uint8
+
+const (
+	// LimitDiscard takes no more, and keeps the session. When there is room
+	// again, the peer is asked to repeat itself (RFC 2918).
+	LimitDiscard LimitAction = iota
+	// LimitWarn only says so.
+	LimitWarn
+	// LimitRestart ends the session and begins anew after a while.
+	LimitRestart
+	// LimitShutdown ends the session until the configuration of the peer changes.
+	LimitShutdown
+)
+
+// refillEvery is how often a peer is asked to repeat itself at most.
+const refillEvery = 10 * time.Second
+
+// overLimit decides whether one more path of a peer is turned away; the
+// connection may be gone afterwards.
+func (s *Speaker) overLimit(c *conn, ref pathRef) bool {
+	p, f := c.p, familyOf(ref.prefix.Addr())
+	limit := p.cfg.MaxPrefixes[f]
+	if limit == 0 || s.rib.sources[p.slot].received[f] < limit {
+		return false
+	}
+	if head, _ := s.rib.table.Get(ref.prefix); find(head, p.slot, ref.id) != nil {
+		return false // replaces one
+	}
+	why := fmt.Sprintf("%s: more than %d prefixes", f, limit)
+	if !p.over[f] {
+		p.over[f] = true
+		s.log.Warn("BGP peer is beyond its limit", "peer", p.cfg.Name, "address", p.cfg.Addr, "family", f.String(), "limit", limit)
+	}
+	switch p.cfg.OverLimit {
+	case LimitWarn:
+		return false
+	case LimitDiscard:
+		p.discarded++
+		return true
+	case LimitShutdown:
+		p.idle = why
+	case LimitRestart:
+		p.flaps = max(p.flaps, 3) // from 16 s on
+	}
+	n := &notification{code: codeCease, sub: ceaseMaxPrefixes, reason: why,
+		data: append([]byte{0, byte(f) + 1, 1}, be32Bytes(uint32(limit))...)}
+	s.fire(c, evStop, n, nil)
+	return true
+}
+
+// refill asks a peer to repeat what was turned away, once there is room.
+func (s *Speaker) refill(c *conn) {
+	p := c.p
+	for f := range numFamilies {
+		if !p.over[f] || s.rib.sources[p.slot].received[f] >= p.cfg.MaxPrefixes[f] {
+			continue
+		}
+		if p.cfg.OverLimit == LimitDiscard && c.open.refresh {
+			if p.refilling.armed() {
+				continue
+			}
+			p.refilling.set(s, refillEvery, func() {
+				if p.est != nil {
+					s.refill(p.est)
+				}
+			})
+			c.send(chunk{refreshMessage(f), 1})
+		}
+		p.over[f] = false
+	}
+}
+
+// refreshMessage is a ROUTE-REFRESH (RFC 2918 section 3).
+func refreshMessage(f family) []byte {
+	return appendHeader(nil, msgRefresh, []byte{0, byte(f) + 1, 0, 1})
+}
+
+func be32Bytes(v uint32) []byte {
+	return []byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)}
+}
