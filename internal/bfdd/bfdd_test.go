@@ -76,7 +76,7 @@ func addr(s string) netip.Addr {
 
 // server is a host of the lab with an agent.
 type server struct {
-	t *testing.T
+	t testing.TB
 	*lab.Host
 	dir   string
 	env   []string
@@ -84,7 +84,7 @@ type server struct {
 	proc  *lab.Process
 }
 
-func newServer(t *testing.T, h *lab.Host, env []string, peers ...string) *server {
+func newServer(t testing.TB, h *lab.Host, env []string, peers ...string) *server {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "mubfd")
 	if err != nil {
