@@ -80,6 +80,7 @@ type Speaker struct {
 	ranked     []*path                 // scratch of desired
 	pending    prefixmap.Map[struct{}] // not yet handed out by NextBest
 	handed     netip.Prefix            // where NextBest goes on
+	answered   time.Time               // NextBest was last looked after
 	waiting    []chan<- []Best
 	monitors   []*Monitor
 	originated bool  // OriginationsComplete was called
@@ -318,8 +319,17 @@ func (s *Speaker) Repeat() {
 // maxBest bounds what NextBest returns at a time.
 const maxBest = 4096
 
+// bestDelay is how long changes may wait for more of them while input is at
+// hand: a table that arrives is handed on in full pages, and whoever sends it is
+// not kept waiting for what becomes of it.
+const bestDelay = 20 * time.Millisecond
+
 // answerBest gives pending changes to a waiting NextBest.
 func (s *Speaker) answerBest() {
+	if len(s.inputs) > 0 && time.Since(s.answered) < bestDelay {
+		return // the loop comes here again after that input
+	}
+	s.answered = time.Now()
 	for len(s.waiting) > 0 && s.pending.Len() > 0 {
 		s.waiting[0] <- s.nextBest()
 		s.waiting = s.waiting[1:]
