@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/muslin-net/muslin/internal/bgp"
@@ -91,6 +92,7 @@ type loop struct {
 	settings settings
 	problems map[string][]problem // by part
 
+	turns        atomic.Uint64 // how often run has come round, for others to see whether it rests
 	seen, live   int64
 	inSync       bool
 	connected    bool
@@ -167,6 +169,7 @@ func (l *loop) run(ctx context.Context) error {
 	tick := time.NewTicker(resyncEvery)
 	defer tick.Stop()
 	for {
+		l.turns.Add(1)
 		select {
 		case <-ctx.Done():
 			return nil

@@ -23,27 +23,67 @@ const (
 	// a change of policy allocates little: collecting early costs a few per cent
 	// of a core that is idle anyway, and nearly halves the heap.
 	gcPercent = 20
-	// startTail is how long a start goes on after the node is live: sessions
-	// come up, and their routes are written.
-	startTail = time.Second
+	// lull is how long the loop must have had nothing to do before memory is
+	// given back. After a start, sessions come up and routes are written until then.
+	lull = time.Second
+	// memorySlack is by how much the process may grow before it is worth a
+	// collection to give that back.
+	memorySlack = 8 << 20
 )
 
-// economise gives back what only the start needed, once, when it is over. A
-// start reads everything from the datastore and from the kernel and allocates
-// many times what stays of it, so until then the collector runs as Go's authors
-// chose. GOGC and GOMEMLIMIT win if the operator has set them.
+// economise gives back memory that is not needed any more: what the start used,
+// when it is over, and then, in a lull, what a burst of changes or a full
+// comparison with the kernel has left behind. A start reads everything from the
+// datastore and from the kernel and allocates many times what stays of it, so
+// until then the collector runs as Go's authors chose. GOGC and GOMEMLIMIT win
+// if the operator has set them.
 func (d *Daemon) economise(ctx context.Context) error {
-	if _, ok := d.board.wait(ctx, func(s *api.Status) bool { return s.Live }); !ok || !pause(ctx, startTail) {
+	if _, ok := d.board.wait(ctx, func(s *api.Status) bool { return s.Live }); !ok {
 		return nil
 	}
-	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
-	debug.FreeOSMemory()
-	if err := forgetProgram(); err != nil {
-		d.log.Debug("pages of the program stay mapped", "err", err)
+	turns, given, floor := d.loop.turns.Load(), false, 0
+	for pause(ctx, lull) {
+		now := d.loop.turns.Load()
+		busy := now != turns
+		if turns = now; busy {
+			continue
+		}
+		size, err := resident()
+		switch {
+		case err != nil:
+			d.log.Debug("memory is given back no more", "err", err)
+			return nil
+		case given:
+			// What is used all the time has come back by now.
+			given, floor = false, size
+			continue
+		case floor > 0 && size < floor+memorySlack:
+			continue
+		}
+		if floor == 0 && os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
+			debug.SetGCPercent(gcPercent)
+		}
+		debug.FreeOSMemory()
+		if err := forgetProgram(); err != nil {
+			d.log.Debug("pages of the program stay mapped", "err", err)
+		}
+		given = true
 	}
 	return nil
+}
+
+// resident is the memory of this process that is in RAM, in bytes: the second
+// field of /proc/PID/statm (proc(5)).
+func resident() (bytes int, err error) {
+	statm, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0, err
+	}
+	var total, pages int
+	if _, err := fmt.Sscan(string(statm), &total, &pages); err != nil {
+		return 0, fmt.Errorf("/proc/self/statm: %w", err)
+	}
+	return pages * os.Getpagesize(), nil
 }
 
 // forgetProgram unmaps the pages of the program file. Many of them were only

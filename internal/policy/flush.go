@@ -195,7 +195,7 @@ func (x *Index) flushEndpoints(out map[EndpointID]*Endpoint) {
 		l := e.local
 		now := &Endpoint{ID: id, Interface: l.iface, MAC: l.mac, HasMAC: l.hasMAC, Effective: l.class.val.group.eff}
 		for _, p := range e.member.nets {
-			if x.owners[p.Addr()] == e {
+			if x.owner(p.Addr()) == e {
 				now.Addrs = append(now.Addrs, p.Addr())
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"unique"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/prefixmap"
 )
 
 // Index calculates the policy of one node from the objects of the whole
@@ -34,7 +35,7 @@ type Index struct {
 
 // claims says which endpoints claim an address.
 type claims struct {
-	owners map[netip.Addr]*endpoint   // the one endpoint that has an address
+	owners prefixmap.Map[*endpoint]   // the one endpoint that has an address, as a prefix of one
 	rivals map[netip.Addr][]*endpoint // of an address that several claim, all of them, the oldest first
 }
 
@@ -43,8 +44,14 @@ func (c *claims) some(a netip.Addr, f func(*endpoint) bool) bool {
 	if list := c.rivals[a]; list != nil {
 		return slices.ContainsFunc(list, f)
 	}
-	e := c.owners[a]
+	e := c.owner(a)
 	return e != nil && f(e)
+}
+
+// owner returns the endpoint that has an address, nil if none does.
+func (c *claims) owner(a netip.Addr) *endpoint {
+	e, _ := c.owners.Get(netip.PrefixFrom(a, a.BitLen()))
+	return e
 }
 
 // endpoint is what is kept of a workload endpoint of any node.
@@ -74,7 +81,7 @@ func NewIndex(node string) *Index {
 		odd:       map[Key][]error{},
 		members:   map[Key]*member{},
 		endpoints: map[EndpointID]*endpoint{},
-		claims:    &claims{map[netip.Addr]*endpoint{}, map[netip.Addr][]*endpoint{}},
+		claims:    &claims{rivals: map[netip.Addr][]*endpoint{}},
 		ifaces:    map[string][]*endpoint{},
 		applied:   newApplied(),
 	}
@@ -346,9 +353,10 @@ func older(a, b *endpoint) int {
 func (x *Index) claim(e *endpoint) {
 	for _, p := range e.claims {
 		a := p.Addr()
-		owner := x.owners[a]
-		if owner == nil {
-			x.owners[a] = e
+		slot, claimed := x.owners.Slot(p)
+		owner := *slot
+		if !claimed {
+			*slot = e
 			continue
 		}
 		list := x.rivals[a]
@@ -358,7 +366,7 @@ func (x *Index) claim(e *endpoint) {
 		i, _ := slices.BinarySearchFunc(list, e, older)
 		x.rivals[a] = slices.Insert(list, i, e)
 		if i == 0 {
-			x.owners[a] = e
+			*slot = e
 			x.touch(owner)
 		}
 	}
@@ -369,13 +377,13 @@ func (x *Index) unclaim(e *endpoint) {
 		a := p.Addr()
 		list := x.rivals[a]
 		if list == nil {
-			delete(x.owners, a)
+			x.owners.Delete(p)
 			continue
 		}
 		i, _ := slices.BinarySearchFunc(list, e, older)
 		list = slices.Delete(list, i, i+1)
 		if i == 0 {
-			x.owners[a] = list[0]
+			x.owners.Put(p, list[0])
 			x.touch(list[0])
 		}
 		if len(list) == 1 {

@@ -185,7 +185,7 @@ func TestQ08_EveryPrefix(t *testing.T) {
 		}
 		x.Reserve(nil)
 		x.Flush()
-		if n := len(x.recs); dump(x) != "" || n != 1 || len(x.endpoints)+len(x.members)+len(x.owners)+len(x.rivals)+len(x.reserved)+len(x.ifaces)+
+		if n := len(x.recs); dump(x) != "" || n != 1 || len(x.endpoints)+len(x.members)+x.owners.Len()+len(x.rivals)+len(x.reserved)+len(x.ifaces)+
 			len(x.groups)+len(x.tiers)+len(x.sets.byID) != 0 || !indexEmpty(x.local) || !indexEmpty(x.sets.index) {
 			t.Fatalf("something remains: %s %+v", dump(x), x)
 		}

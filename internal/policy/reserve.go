@@ -58,7 +58,7 @@ func (x *Index) claimants(a netip.Addr) []*endpoint {
 	if list := x.rivals[a]; list != nil {
 		return list
 	}
-	if e := x.owners[a]; e != nil {
+	if e := x.owner(a); e != nil {
 		return []*endpoint{e}
 	}
 	return nil

@@ -56,7 +56,7 @@ func (o *options) flags(f *flag.FlagSet) {
 	f.BoolVar(&o.grow, "grow", true, "measure with twice the remote endpoints, and then twice the policies, too, in a quarter of the rounds and one start")
 	f.StringVar(&o.format, "o", "table", "output `format`: table or json")
 	f.DurationVar(&o.interval, "interval", 100*time.Microsecond, "`time` between two packets of a family")
-	f.DurationVar(&o.rest, "rest", 2*time.Second, "`time` to wait before memory is read")
+	f.DurationVar(&o.rest, "rest", 5*time.Second, "`time` to wait before memory is read")
 	f.DurationVar(&o.idle, "idle", 25*time.Second, "`time` to wait before the memory of an idle agent is read; 0 leaves that out")
 }
 

@@ -35,6 +35,7 @@ type result struct {
 	Empty      []time.Duration `json:"coldStartEmptyKernel"`
 	Programmed []time.Duration `json:"coldStartProgrammed"`
 	Started    proc.Memory     `json:"memoryAfterStart"`
+	Busy       proc.Memory     `json:"memoryWhileChanging"` // right after the last change
 	Worked     proc.Memory     `json:"memoryAfterRounds"`
 	Idle       *proc.Memory    `json:"memoryIdle,omitempty"` // of the first scene only
 
@@ -367,6 +368,9 @@ func (r *rig) measure(ctx context.Context, o options, s scene, rounds int) (out 
 		if err := step(); err != nil {
 			return out, err
 		}
+	}
+	if out.Busy, err = proc.ReadMemory(r.agent.Process().Pid()); err != nil {
+		return out, err
 	}
 	time.Sleep(o.rest)
 	if out.Worked, err = proc.ReadMemory(r.agent.Process().Pid()); err != nil || s != o.scene || o.idle == 0 {

@@ -51,6 +51,7 @@ func rows() (list []row) {
 	add("memory of an idle agent (VmRSS)", "60 MB", func(r *result) string { return total(r.Idle) })
 	add("  anonymous / private / program file", "", func(r *result) string { return parts(r.Idle) })
 	add("memory after a start (VmRSS)", "60 MB", func(r *result) string { return total(&r.Started) })
+	add("memory while policy changes (VmRSS)", "60 MB", func(r *result) string { return total(&r.Busy) })
 	add("memory after all rounds (VmRSS)", "60 MB", func(r *result) string { return total(&r.Worked) })
 	add("  anonymous / private / program file", "", func(r *result) string { return parts(&r.Worked) })
 	add("  most, while starting (VmHWM)", "", func(r *result) string { return megabytes(r.Started.Peak) })
