@@ -36,10 +36,11 @@ type PeerSettings struct {
 
 // ConfigurationSettings is what annotations on a BGPConfiguration say.
 type ConfigurationSettings struct {
-	EBGPRequiresPolicy bool // ebgp-requires-policy: RFC 8212 to the letter
-	Trusting           bool // origin-guard: Disabled
-	BFD                BFD  // of the mesh between nodes
-	ThroughDefault     bool // next-hops-through-default: a default route may lead to next hops
+	EBGPRequiresPolicy bool             // ebgp-requires-policy: RFC 8212 to the letter
+	Trusting           bool             // origin-guard: Disabled
+	BFD                BFD              // of the mesh between nodes
+	ThroughDefault     bool             // next-hops-through-default: a default route may lead to next hops
+	BMP                []netip.AddrPort // bmp: monitoring stations (RFC 7854)
 }
 
 // NodeSettings is what annotations on a Node say.
@@ -141,6 +142,16 @@ var configurationAnnotations = slices.Concat(bfdAnnotations(func(s *Configuratio
 		err := readSwitch(&on, v)
 		s.Trusting = err == nil && !on
 		return err
+	}},
+	{"bmp", func(s *ConfigurationSettings, v string) error {
+		for text := range strings.SplitSeq(v, ",") {
+			a, err := netip.ParseAddrPort(strings.TrimSpace(text))
+			if err != nil || a.Port() == 0 || a.Addr().IsUnspecified() || a.Addr().IsMulticast() {
+				return fmt.Errorf("%q: want ADDRESS:PORT, several with commas", text)
+			}
+			s.BMP = append(s.BMP, a)
+		}
+		return nil
 	}},
 })
 

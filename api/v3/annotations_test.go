@@ -51,6 +51,8 @@ func TestAnnotations(t *testing.T) {
 		{"BGPConfiguration", "bfd", map[string]string{"Enabled": "BFD:{Enabled:true", "Disabled": ""}, []string{"mesh"}},
 		{"BGPConfiguration", "ebgp-requires-policy", map[string]string{"Enabled": "EBGPRequiresPolicy:true"}, []string{"Strict"}},
 		{"BGPConfiguration", "origin-guard", map[string]string{"Disabled": "Trusting:true", "Enabled": ""}, []string{"Report"}},
+		{"BGPConfiguration", "bmp", map[string]string{"10.0.0.9:11019": "BMP:[10.0.0.9:11019]", "10.0.0.9:1, [fd00::9]:2": "BMP:[10.0.0.9:1 [fd00::9]:2]"},
+			[]string{"", "10.0.0.9", "10.0.0.9:0", "collector:11019", "0.0.0.0:1", "10.0.0.9:1,"}},
 		{"Node", "graceful-shutdown", map[string]string{"Enabled": "GracefulShutdown:true"}, []string{"on"}},
 		{"Node", "program-routes", map[string]string{"Disabled": "ControlPlaneOnly:true", "Enabled": ""}, []string{"off"}},
 		{"Node", "may-announce", map[string]string{"0.0.0.0/0, 2001:db8::1": "MayAnnounce:[0.0.0.0/0 2001:db8::1/128]"}, []string{"", "default"}},

@@ -236,3 +236,23 @@ func printable(s string) string {
 		return r
 	}, s[:min(len(s), 64)])
 }
+
+// Tables are the sizes of the tables.
+type Tables struct {
+	Prefixes   int
+	Paths      int    // received or originated here
+	Attributes int    // different sets of them
+	Groups     int    // that are told the same
+	Selections uint64 // how often the selection of a prefix has changed
+}
+
+// Tables returns the sizes of the tables; all are 0 when the engine does not run.
+func (s *Speaker) Tables() (t Tables) {
+	s.ask(func() {
+		t = Tables{Prefixes: s.rib.table.Size(), Attributes: len(s.rib.attrs.sets), Groups: len(s.groups), Selections: s.selections}
+		for _, src := range s.rib.sources {
+			t.Paths += src.received[v4] + src.received[v6]
+		}
+	})
+	return t
+}

@@ -49,6 +49,10 @@ func TestPeerDetail(t *testing.T) {
 		t.Errorf("restart: %+v", p.Restart)
 	}
 
+	if got := a.Tables(); got.Prefixes != 4 || got.Paths != 4 || got.Groups != 1 || got.Attributes == 0 || got.Selections < 4 {
+		t.Errorf("tables: %+v", got)
+	}
+
 	// b gives the session up, and says so.
 	cfg := b.cfg
 	cfg.Peers = nil

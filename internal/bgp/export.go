@@ -163,6 +163,7 @@ func (s *Speaker) touch(prefix netip.Prefix, c change) {
 	switch c {
 	case selectionChanged:
 		s.changed = append(s.changed, prefix)
+		s.selections++
 		s.pending.Slot(prefix)
 		if len(s.monitors) > 0 {
 			s.noteSelected(prefix)

@@ -83,12 +83,13 @@ type Speaker struct {
 	answered   time.Time               // NextBest was last looked after
 	waiting    []chan<- []Best
 	monitors   []*Monitor
-	originated bool  // OriginationsComplete was called
-	hasConv    bool  // the peers have converged
-	convTold   bool  // and the channel is closed
-	conv       timer // bound of the wait for that
-	eorBound   timer // bound of the wait with End-of-RIB
-	accepted   int   // accepted connections that are not Established
+	selections uint64 // how often the selection of a prefix has changed
+	originated bool   // OriginationsComplete was called
+	hasConv    bool   // the peers have converged
+	convTold   bool   // and the channel is closed
+	conv       timer  // bound of the wait for that
+	eorBound   timer  // bound of the wait with End-of-RIB
+	accepted   int    // accepted connections that are not Established
 }
 
 type runState uint8

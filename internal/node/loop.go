@@ -129,6 +129,7 @@ type loop struct {
 	// controlPlaneOnly: this node reflects routes and forwards no traffic.
 	controlPlaneOnly bool
 	announced        []bgp.Origination
+	exports          map[netip.AddrPort]func() // to monitoring stations, and what ends each
 	originsDone      bool
 	reserved         map[netip.Addr]string // addresses of servers, and whose
 	repairs          map[string]int

@@ -84,7 +84,9 @@ func (c statusCollector) Collect(out chan<- prometheus.Metric) {
 	out <- prometheus.MustNewConstMetric(descStale, prometheus.CounterValue, float64(w.Stale))
 	out <- prometheus.MustNewConstMetric(descLost, prometheus.CounterValue, float64(w.Lost))
 	c.collectBFD(ctx, out)
-	for _, p := range c.d.speaker.Peers() {
+	peers := c.d.speaker.Peers()
+	collectBGP(out, peers, c.d.speaker.Tables())
+	for _, p := range peers {
 		gauge(descPeerUp, boolValue(p.State == bgp.Established.String()), p.Name, p.Addr.String())
 		gauge(descPeerIn, float64(p.Received), p.Name, p.Addr.String())
 		out <- prometheus.MustNewConstMetric(descPeerUps, prometheus.CounterValue, float64(p.Established), p.Name, p.Addr.String())

@@ -171,6 +171,7 @@ func (l *loop) closeLinks() {
 }
 
 func (l *loop) close() {
+	l.exportTo(nil)
 	l.closeLinks()
 	if l.stopRoutes != nil {
 		l.stopRoutes()
@@ -427,6 +428,7 @@ func (l *loop) applyBGP() error {
 			}
 		}
 		l.speakerConfig = cfg
+		l.exportTo(stations(l.model.bgp["default"], l.model.bgp["node."+l.d.cfg.Node]))
 		if only := controlPlaneOnly(l.model.nodes[l.d.cfg.Node]); only != l.controlPlaneOnly {
 			l.controlPlaneOnly = only
 			l.d.speaker.Repeat()

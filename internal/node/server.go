@@ -63,6 +63,8 @@ func (d *Daemon) serve(ctx context.Context, l net.Listener) error {
 	handle("DELETE /v1/endpoints/{namespace}/{name}", d.deleteEndpoint)
 	handle("GET /v1/bgp/peers", d.getPeers)
 	handle("GET /v1/bgp/routes", d.getBGPRoutes)
+	handle("GET /v1/bgp/why", d.getBGPWhy)
+	mux.HandleFunc("GET /v1/bgp/watch", d.watchBGP)
 	handle("GET /v1/routes", d.getRoutes)
 	handle("GET /v1/explain", d.getExplain)
 	handle("GET /v1/acl", d.getACL)

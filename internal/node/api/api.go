@@ -160,6 +160,43 @@ type BGPRoutes struct {
 	Routes []BGPRoute     `json:"routes,omitempty"`
 }
 
+// BGPWhy is the answer of GET /v1/bgp/why?prefix=: the longest prefix that
+// matches, and shorter ones until one has a best path.
+type BGPWhy struct {
+	Asked   string         `json:"asked"`
+	Answers []BGPWhyPrefix `json:"answers"`
+}
+
+// BGPWhyPrefix is all that is known of one prefix.
+type BGPWhyPrefix struct {
+	Prefix string       `json:"prefix"`
+	Paths  []BGPWhyPath `json:"paths"`
+	// Origin is the object that this node announces it from, or why not;
+	// empty when it is nothing of this node.
+	Origin string        `json:"origin,omitempty"`
+	Kernel string        `json:"kernel"` // installed, or what became of it
+	Peers  []bgp.WhyPeer `json:"peers"`
+}
+
+// BGPWhyPath is one path and how it fared.
+type BGPWhyPath struct {
+	BGPRoute
+	Equal       bool      `json:"equal,omitempty"` // used beside the best
+	Lost        *bgp.Lost `json:"lost,omitempty"`
+	NoCandidate string    `json:"noCandidate,omitempty"` // why it took no part
+}
+
+// BGPEvent is one line of GET /v1/bgp/watch?view=best|received&peer=&prefix=.
+type BGPEvent struct {
+	Time    time.Time `json:"time"`
+	Event   string    `json:"event"` // up, down, route, gone, end
+	Peer    string    `json:"peer,omitempty"`
+	Address string    `json:"address,omitempty"` // of the peer
+	Prefix  string    `json:"prefix,omitempty"`
+	Route   *BGPRoute `json:"route,omitempty"`
+	Text    string    `json:"text,omitempty"`
+}
+
 // Explain is the answer of GET /v1/explain?src=&dst=&proto=&port=.
 type Explain struct {
 	Source      string        `json:"source"`

@@ -43,6 +43,40 @@ func (c *Client) Get(ctx context.Context, path string, query url.Values, answer 
 	return c.do(ctx, http.MethodGet, path, query, nil, answer)
 }
 
+// Stream calls each with every line of path, which is JSON, until the daemon or
+// ctx ends it, or each returns an error.
+func (c *Client) Stream(ctx context.Context, path string, query url.Values, each func(json.RawMessage) error) error {
+	u := url.URL{Scheme: "http", Host: "muslin", Path: path, RawQuery: query.Encode()}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return c.explain(err)
+	}
+	defer resp.Body.Close()
+	lines := json.NewDecoder(resp.Body)
+	if resp.StatusCode >= 400 {
+		e := &Error{}
+		if lines.Decode(e) != nil || e.Message == "" {
+			e.Message = "daemon answered " + resp.Status
+		}
+		return e
+	}
+	for {
+		var line json.RawMessage
+		if err := lines.Decode(&line); errors.Is(err, io.EOF) || ctx.Err() != nil {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := each(line); err != nil {
+			return err
+		}
+	}
+}
+
 // Post sends body and fills answer.
 func (c *Client) Post(ctx context.Context, path string, body, answer any) error {
 	return c.do(ctx, http.MethodPost, path, nil, body, answer)
