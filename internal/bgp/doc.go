@@ -11,7 +11,7 @@
 // (RFC 4271 section 6.1) and decodes it under the error table of RFC 7606
 // (update.go, attrtable.go). The loop, the one owner of all state, interns the
 // attributes (attrs.go), judges and filters the route (policy.go) and puts one
-// path per (prefix, peer) into the table (rib.go), which selects the best path
+// path per (prefix, peer) into the table (rib.go, table.go), which selects the best path
 // and its equals (decision.go). A changed prefix is remembered twice: for
 // NextBest, which hands next hops to the daemon, and for every export group
 // (export.go), which encodes one UPDATE for all peers with the same policy and
