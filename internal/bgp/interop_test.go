@@ -1,0 +1,444 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bgp
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/muslin-net/muslin/internal/secret"
+)
+
+// What others and we do together: each feature with each daemon, over IPv4 and
+// over IPv6, both families on the session. docs/interop.md shows the outcome.
+
+// interop is one session under test.
+type interop struct {
+	t    *testing.T
+	sp   *space
+	n    *node      // us
+	r    *neighbour // the daemon
+	addr netip.Addr
+	opt  Options
+	// silence makes both ends lose what the other sends.
+	silence func(bool)
+}
+
+// together is a feature.
+type together struct {
+	name  string
+	set   func(*setting)          // the daemon's side
+	cfg   func(*Config, *interop) // ours
+	check func(x *interop)        // both sides
+	cells map[string]string       // daemon: the test elsewhere that shows it
+	lacks string                  // why there is none with any daemon
+}
+
+var daemons = []daemon{daemonBIRD, daemonGoBGP}
+
+// Features that not every daemon has.
+const (
+	refreshTheirs = "route refresh (RFC 2918): the other asks"
+	restartTheirs = "graceful restart (RFC 4724): of the other"
+	bfd           = "BFD (RFC 5880)"
+)
+
+// slow is long enough for a daemon's timers of a few seconds.
+const slow = 10 * time.Second
+
+// exchanged waits until each side has the other's routes.
+func (x *interop) exchanged() {
+	x.t.Helper()
+	x.n.waitHops("192.0.2.0/24", "10.99.0.2")
+	x.n.waitHops("198.51.100.0/24", "10.99.0.2")
+	x.n.waitHops(own6, "fd99::2")
+	x.r.wait("10.1.0.0/26", "10.99.0.1")
+	x.r.wait("fd00:1::/122", "fd99::1")
+}
+
+// node is a further speaker of ours with a session with each of these.
+func (x *interop) node(addr, hop6 string, as uint32, peers ...PeerConfig) *node {
+	id := netip.MustParseAddr(addr)
+	for i := range peers {
+		peers[i].LocalAddr, peers[i].ASN = id, 64512
+	}
+	n := startNode(x.t, Config{ASN: as, RouterID: id, NextHop4: id, NextHop6: netip.MustParseAddr(hop6), Peers: peers}, x.sp.options())
+	n.OriginationsComplete()
+	return n
+}
+
+func to(addr string) PeerConfig {
+	return PeerConfig{Name: addr, Addr: netip.AddrPortFrom(netip.MustParseAddr(addr), 1790)}
+}
+
+// from is a neighbour of our speaker that connects to it.
+func from(addr string, as uint32) PeerConfig {
+	p := to(addr)
+	p.ASN, p.LocalAddr, p.Passive = as, netip.MustParseAddr("10.99.0.1"), true
+	return p
+}
+
+// only exports what lies in one of these prefixes.
+func only(prefixes ...string) Policy {
+	return func(r Route) (Route, bool, string) {
+		return r, slices.Contains(prefixes, r.Prefix.String()), "not for this peer"
+	}
+}
+
+var togethers = []together{
+	{name: "iBGP", check: (*interop).exchanged},
+	{
+		name:  "eBGP, AS number of 4 octets",
+		set:   func(s *setting) { s.as = 4200000001 },
+		check: func(x *interop) { x.exchanged(); x.r.wait("10.1.0.0/26", "64512"); x.r.wait("fd00:1::/122", "64512") },
+	},
+	{
+		name: "route reflector (RFC 4456): muslin",
+		cfg: func(c *Config, _ *interop) {
+			c.ClusterID = netip.MustParseAddr("1.1.1.1")
+			c.Peers[0].Client = true
+			second := from("10.99.0.3", 64512)
+			second.Client = true
+			c.Peers = append(c.Peers, second)
+		},
+		check: func(x *interop) {
+			second := x.node("10.99.0.3", "fd99::3", 64512, to("10.99.0.1"))
+			second.originate("10.3.0.0/26", "fd00:3::/122")
+			x.exchanged()
+			x.r.wait("10.3.0.0/26", "10.99.0.3", "1.1.1.1")
+			x.r.wait("fd00:3::/122", "fd99::3", "10.99.0.3", "1.1.1.1")
+			second.waitHops("192.0.2.0/24", "10.99.0.2")
+			second.waitHops(own6, "fd99::2")
+		},
+	},
+	{
+		name: "route reflector (RFC 4456): the other",
+		set:  func(s *setting) { s.client, s.more = true, []other{{"10.99.0.3", 64512}} },
+		check: func(x *interop) {
+			second := x.node("10.99.0.3", "fd99::3", 64512, to("10.99.0.2"))
+			second.originate("10.3.0.0/26", "fd00:3::/122")
+			x.exchanged()
+			x.n.waitHops("10.3.0.0/26", "10.99.0.3")
+			x.n.waitHops("fd00:3::/122", "fd99::3")
+			second.waitHops("10.1.0.0/26", "10.99.0.1")
+			second.waitHops("fd00:1::/122", "fd99::1")
+		},
+	},
+	{
+		name:  "TCP MD5 (RFC 2385): the same password",
+		set:   func(s *setting) { s.password = "k3y-of-both" },
+		cfg:   func(c *Config, _ *interop) { c.Peers[0].Password = secret.New("k3y-of-both") },
+		check: (*interop).exchanged,
+	},
+	{
+		name: "TCP MD5 (RFC 2385): another password",
+		set:  func(s *setting) { s.password = "other" },
+		cfg:  func(c *Config, _ *interop) { c.Peers[0].Password = secret.New("k3y") },
+		check: func(x *interop) {
+			eventually(x.t, "the reason", func() bool { return strings.Contains(x.n.peer(x.addr).LastError, "password") })
+			if x.n.peer(x.addr).Established != 0 || x.r.isUp() {
+				x.t.Error("there was a session")
+			}
+		},
+	},
+	{
+		name:  "TTL security (RFC 5082)",
+		set:   func(s *setting) { s.ttlSecurity = true },
+		cfg:   func(c *Config, _ *interop) { c.Peers[0].TTLSecurity = 2 },
+		check: (*interop).exchanged,
+	},
+	{
+		name: "graceful restart (RFC 4724): of muslin",
+		check: func(x *interop) {
+			x.exchanged()
+			x.n.stop()
+			eventually(x.t, "the loss is seen", func() bool { return !x.r.isUp() })
+			if !x.r.has("10.1.0.0/26") || !x.r.has("fd00:1::/122") {
+				x.t.Error("our routes were dropped on the loss of TCP")
+			}
+			x.opt.Restarting = true
+			n := startNode(x.t, x.n.cfg, x.opt)
+			n.originate("10.1.0.0/26")
+			within(x.t, 2*slow, "the session is back", func() bool { return n.peer(x.addr).State == "Established" })
+			if !x.r.has("10.1.0.0/26") || !x.r.has("fd00:1::/122") {
+				x.t.Error("our routes were dropped before End-of-RIB")
+			}
+			n.OriginationsComplete()
+			x.r.lost("fd00:1::/122")
+			if !x.r.has("10.1.0.0/26") {
+				x.t.Error("the route that stayed is gone")
+			}
+		},
+	},
+	{
+		name: restartTheirs,
+		check: func(x *interop) {
+			x.exchanged()
+			kept4, kept6 := always(x.n, "192.0.2.0/24"), always(x.n, own6)
+			x.r.kill()
+			eventually(x.t, "its routes are stale", func() bool { return x.n.peer(x.addr).Stale == 3 })
+			x.r.set.less = true
+			x.r.begin(x.r.set, x.r.restart...)
+			within(x.t, 3*slow, "what it no longer announces is gone", func() bool { return x.n.hops("198.51.100.0/24") == "" })
+			within(x.t, 3*slow, "nothing is stale", func() bool { p := x.n.peer(x.addr); return p.State == "Established" && p.Stale == 0 })
+			if !kept4() || !kept6() {
+				x.t.Error("a route was gone for a moment")
+			}
+			x.r.wait("10.1.0.0/26", "10.99.0.1")
+			x.r.wait("fd00:1::/122", "fd99::1")
+		},
+	},
+	{
+		name: "route refresh (RFC 2918): muslin asks",
+		check: func(x *interop) {
+			x.exchanged()
+			before := x.n.peer(x.addr).Messages.Received["update"]
+			x.n.ask(func() {
+				for _, p := range x.n.Speaker.peers {
+					p.est.send(chunk{refreshMessage(v4), 1})
+					p.est.send(chunk{refreshMessage(v6), 1})
+				}
+			})
+			eventually(x.t, "both families come again", func() bool { return x.n.peer(x.addr).Messages.Received["update"] >= before+2 })
+			x.exchanged()
+		},
+	},
+	{
+		name: refreshTheirs,
+		check: func(x *interop) {
+			x.exchanged()
+			sent := x.n.peer(x.addr).Messages.Sent["update"]
+			for _, words := range x.r.refresh(x.r.set.ours) {
+				x.r.ask(words...)
+			}
+			eventually(x.t, "it asks for both families and gets them", func() bool {
+				m := x.n.peer(x.addr).Messages
+				return m.Received["route-refresh"] >= 2 && m.Sent["update"] >= sent+2
+			})
+			x.exchanged()
+		},
+	},
+	{
+		name: "ADD-PATH (RFC 7911), both ways",
+		set:  func(s *setting) { s.addPath, s.more = true, []other{{"10.99.0.3", 65003}, {"10.99.0.4", 65004}} },
+		cfg: func(c *Config, _ *interop) {
+			p := &c.Peers[0]
+			p.AddPathReceive, p.AddPathSend, p.NextHopMode = true, 4, NextHopKeep
+			c.Peers = append(c.Peers, from("10.99.0.3", 65003), from("10.99.0.4", 65004))
+		},
+		check: func(x *interop) {
+			for i := 3; i <= 4; i++ {
+				us, them := to("10.99.0.1"), to("10.99.0.2")
+				us.Export, them.Export = only("10.8.0.0/24", "fd00:8::/64"), only("10.9.0.0/24", "fd00:9::/64")
+				o := x.node(fmt.Sprint("10.99.0.", i), fmt.Sprint("fd99::", i), 65000+uint32(i), us, them)
+				o.originate("10.8.0.0/24", "fd00:8::/64", "10.9.0.0/24", "fd00:9::/64")
+			}
+			x.exchanged()
+			for _, p := range []string{"10.9.0.0/24", "fd00:9::/64"} {
+				eventually(x.t, "two paths to "+p, func() bool {
+					r := x.n.Routes(RouteFilter{Prefix: netip.MustParsePrefix(p), Peer: x.addr})
+					return len(r) == 2 && r[0].PathID != r[1].PathID && r[0].NextHop != r[1].NextHop
+				})
+			}
+			x.r.wait("10.8.0.0/24", "10.99.0.3", "10.99.0.4", "65003", "65004")
+			x.r.wait("fd00:8::/64", "fd99::3", "fd99::4", "65003", "65004")
+		},
+	},
+	{name: "IPv4 with IPv6 next hops (RFC 8950)", lacks: "muslin does not offer the capability yet"},
+	{
+		name: "limit of prefixes: muslin's",
+		cfg:  func(c *Config, _ *interop) { c.Peers[0].MaxPrefixes[0], c.Peers[0].OverLimit = 1, LimitShutdown },
+		check: func(x *interop) {
+			eventually(x.t, "the reason", func() bool {
+				p := x.n.peer(x.addr)
+				return strings.Contains(p.LastError, "more than 1 prefixes") && p.State == "Idle" && p.Received == 0
+			})
+			eventually(x.t, "the other end sees it", func() bool { return !x.r.isUp() && !x.r.has("10.1.0.0/26") })
+		},
+	},
+	{
+		name: "limit of prefixes: the other's",
+		set:  func(s *setting) { s.limit = 3 },
+		check: func(x *interop) {
+			x.exchanged()
+			x.n.originate("10.1.1.0/26", "10.1.2.0/26", "10.1.3.0/26")
+			eventually(x.t, "we are told why", func() bool {
+				return x.n.peer(x.addr).Got != nil && strings.Contains(x.n.peer(x.addr).LastError, "(6/1)")
+			})
+		},
+	},
+	{
+		name: "session down by hold timer, both ends",
+		set:  func(s *setting) { s.hold = 3 },
+		cfg: func(c *Config, x *interop) {
+			// Everything passes through something that can fall silent.
+			c.Listen, c.Peers[0].HoldTime = nil, 3*slow/10
+			p := &proxy{}
+			x.opt.Dial = func(ctx context.Context, local netip.Addr, addr netip.AddrPort) (net.Conn, error) {
+				return inSpace(x.sp, func() (net.Conn, error) { return p.dial(ctx, local, addr) })
+			}
+			x.silence = p.silence
+		},
+		check: func(x *interop) {
+			x.exchanged()
+			x.silence(true)
+			eventually(x.t, "ours", func() bool {
+				p := x.n.peer(x.addr)
+				return p.State != "Established" && strings.Contains(p.LastError, "nothing received for 3s")
+			})
+			eventually(x.t, "the other's", func() bool { return !x.r.isUp() })
+			if n := x.n.fibSize(); n != 0 {
+				x.t.Errorf("%d routes are left", n)
+			}
+			x.silence(false)
+			within(x.t, 3*slow, "they find each other again", func() bool { return x.n.peer(x.addr).State == "Established" })
+			x.exchanged()
+		},
+	},
+	{name: bfd, cells: map[string]string{"BIRD": "internal/e2e TestInterop_BFD_BIRD", "FRR": "internal/bfdd TestInterop_FRR"}},
+}
+
+func TestInterop(t *testing.T) {
+	for _, d := range daemons {
+		t.Run(d.name, func(t *testing.T) {
+			t.Parallel()
+			d.need(t)
+			for _, f := range togethers {
+				if f.check == nil || d.lacks[f.name] != "" {
+					continue
+				}
+				for _, tr := range []struct{ name, ours, theirs string }{
+					{"v4", "10.99.0.1", "10.99.0.2"},
+					{"v6", "fd99::1", "fd99::2"},
+				} {
+					t.Run(f.name+"/"+tr.name, func(t *testing.T) {
+						t.Parallel()
+						testInterop(t, d, f, setting{ours: tr.ours, theirs: tr.theirs, as: 64512, hold: 9})
+					})
+				}
+			}
+		})
+	}
+}
+
+func testInterop(t *testing.T, d daemon, f together, s setting) {
+	if f.set != nil {
+		f.set(&s)
+	}
+	x := &interop{t: t, addr: netip.MustParseAddr(s.theirs),
+		sp: newSpace(t, "10.99.0.1/32", "10.99.0.2/32", "10.99.0.3/32", "10.99.0.4/32", "fd99::1/128", "fd99::2/128", "fd99::3/128", "fd99::4/128")}
+	x.opt = x.sp.options()
+	local := netip.MustParseAddr(s.ours)
+	main := to(s.theirs)
+	main.LocalAddr, main.ASN = local, s.as
+	cfg := Config{
+		ASN: 64512, RouterID: netip.MustParseAddr("10.99.0.1"),
+		Listen:   []netip.AddrPort{netip.MustParseAddrPort("10.99.0.1:1790"), netip.MustParseAddrPort("[fd99::1]:1790")},
+		NextHop4: netip.MustParseAddr("10.99.0.1"), NextHop6: netip.MustParseAddr("fd99::1"),
+		Peers: []PeerConfig{main},
+	}
+	if f.cfg != nil {
+		f.cfg(&cfg, x)
+	}
+	x.r = d.start(t, x.sp, s)
+	x.n = startNode(t, cfg, x.opt)
+	x.n.originate("10.1.0.0/26", "fd00:1::/122")
+	x.n.OriginationsComplete()
+	f.check(x)
+}
+
+// The page says what is tested, no more and no less; -update writes its table.
+func TestInterop_Page(t *testing.T) {
+	const page, begin, end = "../../docs/interop.md", "<!-- table -->\n", "<!-- end of table -->\n"
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, ok1 := strings.Cut(string(text), begin)
+	have, tail, ok2 := strings.Cut(rest, end)
+	if !ok1 || !ok2 {
+		t.Fatalf("%s: the marks around the table are not there", page)
+	}
+	want := interopTable(t)
+	if want == have {
+		return
+	}
+	if *updateStories {
+		if err := os.WriteFile(page, []byte(head+begin+want+end+tail), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	t.Errorf("%s does not say what is tested (-update writes it):\n%s\nwant:\n%s", page, have, want)
+}
+
+// interopTable is the matrix, and the reason for each empty cell. Every cell
+// has a test or a reason, never both.
+func interopTable(t *testing.T) string {
+	var table, notes words
+	fmt.Fprint(&table, "\n|")
+	for _, d := range daemons {
+		fmt.Fprintf(&table, " | %s %s", d.name, d.version)
+	}
+	table.add(" |\n|---%s|", strings.Repeat("|---", len(daemons)))
+	reasons := []string{}
+	for _, f := range togethers {
+		fmt.Fprintf(&table, "| %s", f.name)
+		for _, d := range daemons {
+			lacks := d.lacks[f.name]
+			if lacks == "" {
+				lacks = f.lacks
+			} else {
+				lacks = d.name + ": " + lacks
+			}
+			where := f.cells[d.name]
+			if where != "" {
+				hasTest(t, where)
+			}
+			if tested := where != "" || f.check != nil && d.lacks[f.name] == ""; tested == (lacks != "") {
+				t.Errorf("%s with %s: it is tested: %v; why not: %q", f.name, d.name, tested, lacks)
+			}
+			if lacks == "" {
+				fmt.Fprint(&table, " | yes")
+				continue
+			}
+			at := slices.Index(reasons, lacks)
+			if at < 0 {
+				at = len(reasons)
+				reasons = append(reasons, lacks)
+				notes.add("%d. %s", at+1, lacks)
+			}
+			fmt.Fprintf(&table, " | (%d)", at+1)
+		}
+		table.add(" |")
+	}
+	for _, d := range daemons {
+		for name := range d.lacks {
+			if !slices.ContainsFunc(togethers, func(f together) bool { return f.name == name }) {
+				t.Errorf("%s lacks %q, which is no feature", d.name, name)
+			}
+		}
+	}
+	return table.String() + "\n" + notes.String() + "\n"
+}
+
+// hasTest checks that "directory TestName" exists.
+func hasTest(t *testing.T, where string) {
+	t.Helper()
+	dir, name, _ := strings.Cut(where, " ")
+	files, _ := filepath.Glob(filepath.Join("../..", dir, "*_test.go"))
+	for _, f := range files {
+		if text, _ := os.ReadFile(f); strings.Contains(string(text), "\nfunc "+name+"(t *testing.T)") {
+			return
+		}
+	}
+	t.Errorf("there is no test %s in %s", name, dir)
+}
