@@ -102,10 +102,14 @@ type Route struct {
 	Origin       uint8
 	ASPath       []uint32 // flat, leftmost first; the members of an AS_SET stand where the set does
 	Communities  []uint32
+	Extended     [][8]byte
 	Large        [][3]uint32
 	Peer         netip.Addr // learned from; invalid when originated here
 	EBGP         bool       // learned over an eBGP session
 	Stale        bool
+	Local        bool       // originated here
+	Interface    string     // of what is originated: through which it is reached, empty if none
+	Originator   netip.Addr // ORIGINATOR_ID; invalid if there is none
 }
 
 // Policy accepts a route, possibly changed, or rejects it with a reason.
