@@ -27,8 +27,9 @@ type Index struct {
 
 	endpoints map[EndpointID]*endpoint // of all nodes, closed ones left out
 	*claims
-	reserved map[netip.Addr]string  // what no endpoint can have, and whose it is
-	ifaces   map[string][]*endpoint // local ones, lowest ID first
+	reserved map[netip.Addr]string   // what no endpoint can have, and whose it is
+	ifaces   map[string][]*endpoint  // local ones, lowest ID first
+	rebound  map[netip.Addr]struct{} // claimed or given up since Rebound was last asked
 
 	*applied
 }
@@ -57,6 +58,7 @@ func (c *claims) owner(a netip.Addr) *endpoint {
 // endpoint is what is kept of a workload endpoint of any node.
 type endpoint struct {
 	id      EndpointID
+	node    word
 	created int64
 	claims  []netip.Prefix // its addresses, reserved ones included
 	member  *member        // without these
@@ -83,6 +85,7 @@ func NewIndex(node string) *Index {
 		endpoints: map[EndpointID]*endpoint{},
 		claims:    &claims{rivals: map[netip.Addr][]*endpoint{}},
 		ifaces:    map[string][]*endpoint{},
+		rebound:   map[netip.Addr]struct{}{},
 		applied:   newApplied(),
 	}
 	x.sets = newSets(x.claims)
@@ -259,7 +262,7 @@ func (x *Index) setEndpoint(k Key, w *v3.WorkloadEndpoint) []error {
 	if old != nil {
 		id = old.id // the memory that others share
 	}
-	e := &endpoint{id: id, created: p.created, claims: p.nets, member: &member{nets: x.unreserved(p.nets), ports: p.ports}}
+	e := &endpoint{id: id, node: unique.Make(p.node), created: p.created, claims: p.nets, member: &member{nets: x.unreserved(p.nets), ports: p.ports}}
 	var oldMember *member
 	if old != nil {
 		oldMember = old.member
@@ -353,6 +356,7 @@ func older(a, b *endpoint) int {
 func (x *Index) claim(e *endpoint) {
 	for _, p := range e.claims {
 		a := p.Addr()
+		x.rebound[a] = struct{}{}
 		slot, claimed := x.owners.Slot(p)
 		owner := *slot
 		if !claimed {
@@ -375,6 +379,7 @@ func (x *Index) claim(e *endpoint) {
 func (x *Index) unclaim(e *endpoint) {
 	for _, p := range e.claims {
 		a := p.Addr()
+		x.rebound[a] = struct{}{}
 		list := x.rivals[a]
 		if list == nil {
 			x.owners.Delete(p)
