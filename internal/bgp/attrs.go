@@ -108,6 +108,37 @@ func (a *attrs) hasAS(as uint32) bool {
 	return false
 }
 
+// countAS is how often as occurs in the path.
+func (a *attrs) countAS(as uint32) int {
+	n := 0
+	for _, s := range a.path {
+		for _, x := range s.as {
+			if x == as {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// mapped returns the path with f done to each AS number; those for which f is
+// false are left out. a does not change.
+func (a *attrs) mapped(f func(as uint32) (uint32, bool)) []segment {
+	var out []segment
+	for _, s := range a.path {
+		var list []uint32
+		for _, as := range s.as {
+			if as, keep := f(as); keep {
+				list = append(list, as)
+			}
+		}
+		if len(list) > 0 {
+			out = append(out, segment{s.typ, list})
+		}
+	}
+	return out
+}
+
 // flatPath is the path without segment borders.
 func (a *attrs) flatPath() []uint32 {
 	if len(a.path) == 1 {

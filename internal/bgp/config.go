@@ -278,7 +278,7 @@ func (s *Speaker) changePeer(p *peer, pc PeerConfig, reset, rejudge bool) {
 		p.retry.stop()
 		p.connectLater()
 	}
-	if policyChanged(old.Import, old.ImportID, pc.Import, pc.ImportID) || rejudge {
+	if policyChanged(old.Import, old.ImportID, pc.Import, pc.ImportID) || old.AllowLocalAS != pc.AllowLocalAS || rejudge {
 		s.rejudge(p)
 	}
 	p.connectLater() // if nothing keeps it from that any more

@@ -159,13 +159,13 @@ func TestRFC4271_9_1_2_2_AgainstTwin(t *testing.T) {
 			in := a
 			tp := twinPath{from: from, a: a, ebgp: r.sources[peer].ebgp, id: r.sources[peer].id, addr: r.sources[peer].addr}
 			set := r.attrs.intern(&in)
-			out := set
+			out, why := set, Accepted
 			if tp.refused = peer != 0 && pick(8) == 0; tp.refused {
-				out = nil
+				out, why = nil, RefusedFilter
 			} else {
 				set.refs++
 			}
-			changed = r.set(ref, peer, set, out)
+			changed = r.set(ref, peer, set, out, why)
 			twin[prefix][from] = tp
 		}
 		for a := range hops {

@@ -327,7 +327,7 @@ func (d *desk) paths(prefix netip.Prefix) (lines []string) {
 		if q.out == nil {
 			for _, p := range d.s.peers {
 				if p.slot == q.peer {
-					_, why := d.s.importRoute(p, prefix, q.in)
+					_, why := d.s.whyRefused(p, prefix, q)
 					line += " rejected: " + why
 				}
 			}

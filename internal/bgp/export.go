@@ -29,6 +29,7 @@ type groupKey struct {
 	cluster  uint32    // of this route reflector; iBGP only
 	nh4, nh6 netip.Addr
 	mode     NextHopMode
+	rewrite  Rewrite
 	exportID string
 	alone    uint16 // peer number when its policy has no ID and cannot be shared
 }
@@ -55,13 +56,14 @@ type cacheKey struct {
 	a      *attrs
 	kind   uint8  // own, from eBGP, from iBGP
 	origin uint32 // ORIGINATOR_ID that is added
+	edit   *Edit  // by policy
 }
 
 // groupKeyOf derives the key for an established peer.
 func (s *Speaker) groupKeyOf(p *peer) groupKey {
 	k := groupKey{
 		ebgp: p.ebgp, localAS: p.localAS, as4: p.est.open.as4, families: p.est.families,
-		nh4: s.cfg.NextHop4, nh6: s.cfg.NextHop6, mode: p.cfg.NextHopMode, exportID: p.cfg.ExportID,
+		nh4: s.cfg.NextHop4, nh6: s.cfg.NextHop6, mode: p.cfg.NextHopMode, rewrite: p.cfg.Rewrite, exportID: p.cfg.ExportID,
 	}
 	if p.ebgp {
 		k.peerAS = p.cfg.ASN
@@ -90,6 +92,14 @@ func (s *Speaker) join(p *peer) {
 			want = s.desired(want[:0], g, prefix, head)
 			for _, w := range want {
 				g.out.put(pathRef{prefix, w.id}, w.a)
+			}
+		}
+		for f := range numFamilies {
+			if prefix := defaultRoutes[f]; k.rewrite.DefaultRoute {
+				for _, w := range s.desired(nil, g, prefix, nil) {
+					s.rib.attrs.release(g.out.get(pathRef{prefix, w.id}))
+					g.out.put(pathRef{prefix, w.id}, w.a)
+				}
 			}
 		}
 		g.cache = nil
@@ -259,7 +269,14 @@ func (s *Speaker) replace(g *group, ref pathRef, a *attrs) {
 // reference to each set for the caller: nothing, the best path, or, with
 // ADD-PATH, the best ones up to the limit.
 func (s *Speaker) desired(dst []sentPath, g *group, prefix netip.Prefix, head *path) []sentPath {
-	if !g.key.addPath[familyOf(prefix.Addr())] {
+	f := familyOf(prefix.Addr())
+	if prefix.Bits() == 0 && g.key.rewrite.DefaultRoute {
+		if a := s.exportDefault(g, f); a != nil {
+			dst = append(dst, sentPath{0, a})
+		}
+		return dst
+	}
+	if !g.key.addPath[f] {
 		if a, _ := s.exportRoute(g, prefix, best(head)); a != nil {
 			dst = append(dst, sentPath{0, a})
 		}
@@ -309,9 +326,11 @@ func (s *Speaker) exportRoute(g *group, prefix netip.Prefix, b *path) (*attrs, s
 			return nil, "community NO_EXPORT, and the peer is eBGP (RFC 1997)"
 		case g.key.ebgp && c == commNoExportSubconfed:
 			return nil, "community NO_EXPORT_SUBCONFED, and the peer is eBGP (RFC 1997)"
+		case g.key.ebgp && c == commBlackhole:
+			return nil, "community BLACKHOLE, and the peer is eBGP (RFC 7999 section 3.2)"
 		}
 	}
-	if g.key.ebgp && a.hasAS(g.key.peerAS) {
+	if g.key.ebgp && a.hasAS(g.key.peerAS) && !g.key.rewrite.ASOverride {
 		return nil, "the peer's AS is in the path"
 	}
 	ck := cacheKey{a: a, kind: uint8(f) << 4}
@@ -325,58 +344,63 @@ func (s *Speaker) exportRoute(g *group, prefix netip.Prefix, b *path) (*attrs, s
 			ck.origin = src.id
 		}
 	}
-	if g.export == nil {
-		out, ok := g.cache[ck]
-		if !ok {
-			out = s.outgoing(g, f, a, src, own, false)
-			if g.cache == nil {
-				g.cache = make(map[cacheKey]*attrs)
-			}
-			if out != nil {
-				out = s.rib.attrs.intern(out)
-			}
-			g.cache[ck] = out
-			return out, noNextHop(out)
+	if g.export != nil {
+		r := &s.scratch
+		*r = s.routeOf(prefix, b, a)
+		if own {
+			r.NextHop = g.self(f)
 		}
-		// A cached set may have lost its last reference meanwhile; interning
-		// finds or revives it.
-		if out == nil {
-			return nil, noNextHop(out)
+		v := g.export(r)
+		if v.Refused != Accepted {
+			return nil, v.Detail
 		}
-		if out.refs <= 0 {
-			out = s.rib.attrs.intern(out.clone())
-			g.cache[ck] = out
-			return out, ""
+		ck.edit = v.Edit
+	}
+	out, ok := g.cache[ck]
+	if !ok {
+		out = s.outgoing(g, f, ck.edit.apply(a), src, own)
+		if g.cache == nil {
+			g.cache = make(map[cacheKey]*attrs)
 		}
-		out.refs++
+		if out != nil {
+			out = s.rib.attrs.intern(out)
+		}
+		g.cache[ck] = out
+		return out, noNextHop(out)
+	}
+	// A cached set may have lost its last reference meanwhile; interning
+	// finds or revives it.
+	if out == nil {
+		return nil, noNextHop(out)
+	}
+	if out.refs <= 0 {
+		out = s.rib.attrs.intern(out.clone())
+		g.cache[ck] = out
 		return out, ""
 	}
+	out.refs++
+	return out, ""
+}
 
-	pre := a
-	if g.key.ebgp && !own && a.hasMED {
-		pre = a.clone()
-		pre.hasMED, pre.med = false, 0
+// defaultRoutes are what Rewrite.DefaultRoute sends, and defaultPath stands for
+// the path that they do not have in the table: they are the node's own, towards
+// some peers only.
+var (
+	defaultRoutes = [numFamilies]netip.Prefix{v4: netip.MustParsePrefix("0.0.0.0/0"), v6: netip.MustParsePrefix("::/0")}
+	defaultPath   = &path{out: &attrs{}, flags: pathBest | pathMulti}
+)
+
+// exportDefault returns the attributes of the default route that the group's
+// members get, with a reference for the caller. No policy is asked: it was asked for.
+func (s *Speaker) exportDefault(g *group, f family) *attrs {
+	if !g.key.families[f] {
+		return nil
 	}
-	r := routeOf(prefix, pre, src.addr, src.ebgp, b.flags&pathStale != 0)
-	if own {
-		r.NextHop = g.self(f)
+	a := s.outgoing(g, f, defaultPath.out, s.rib.sources[0], true)
+	if a == nil {
+		return nil
 	}
-	out, ok, why := g.export(r)
-	if !ok {
-		if why == "" {
-			why = "rejected by export policy"
-		}
-		return nil, why
-	}
-	chosen := out.NextHop != r.NextHop
-	if own && !chosen {
-		r.NextHop, out.NextHop = netip.Addr{}, netip.Addr{}
-	}
-	res := s.outgoing(g, f, changedBy(pre, r, out), src, own, chosen)
-	if res == nil {
-		return nil, noNextHop(res)
-	}
-	return s.rib.attrs.intern(res), ""
+	return s.rib.attrs.intern(a)
 }
 
 // noNextHop is the reason for what outgoing could not make.
@@ -395,21 +419,22 @@ func (g *group) self(f family) netip.Addr {
 	return g.key.nh6
 }
 
-// outgoing makes the changes that the session type asks for: RFC 4271
-// sections 5.1 and 9.2, and for what is reflected RFC 4456 sections 8 and 10.
-// nextHopChosen says that policy set the next hop.
-func (s *Speaker) outgoing(g *group, f family, a *attrs, src *source, own, nextHopChosen bool) *attrs {
+// outgoing makes the changes that the session asks for: RFC 4271 sections 5.1
+// and 9.2, for what is reflected RFC 4456 sections 8 and 10, and Rewrite.
+func (s *Speaker) outgoing(g *group, f family, a *attrs, src *source, own bool) *attrs {
 	c := a.clone()
-	keep := nextHopChosen || !own && (g.key.mode == NextHopKeep ||
-		g.key.mode == NextHopAuto && !g.key.ebgp && !src.ebgp)
-	if !keep {
+	if own || !g.keeps(f, a.nextHop, src) {
 		c.nextHop = g.self(f)
 	}
 	if !c.nextHop.IsValid() || familyOf(c.nextHop) != f {
 		return nil
 	}
+	w := &g.key.rewrite
 	if !g.key.ebgp {
 		c.localPref, c.hasLocalPref = a.lp(), true
+		if w.GracefulShutdown {
+			c.localPref = 0
+		}
 		if !own && !src.ebgp {
 			if !c.hasOriginator {
 				c.originator, c.hasOriginator = src.id, true
@@ -420,13 +445,53 @@ func (s *Speaker) outgoing(g *group, f family, a *attrs, src *source, own, nextH
 	}
 	c.localPref, c.hasLocalPref = 0, false
 	c.originator, c.hasOriginator, c.clusters = 0, false, nil
-	if g.export == nil && !own {
+	if !own {
 		c.med, c.hasMED = 0, false // section 5.1.4: not to other neighbouring ASes
 	}
 	const nonTransitive = 0x40 // RFC 4360 section 2
 	c.ext = slices.DeleteFunc(slices.Clone(c.ext), func(e [8]byte) bool { return e[0]&nonTransitive != 0 })
-	c.path = a.prepended(g.key.localAS)
+	if w.ASOverride || w.RemovePrivateAS {
+		c.path = c.mapped(func(as uint32) (uint32, bool) {
+			switch {
+			case as == g.key.peerAS && w.ASOverride:
+				return g.key.localAS, true
+			case as != g.key.peerAS && w.RemovePrivateAS && privateAS(as):
+				return 0, false
+			}
+			return as, true
+		})
+	}
+	for range 1 + int(w.Prepend) {
+		c.path = c.prepended(g.key.localAS)
+	}
+	if w.GracefulShutdown {
+		c.comms = union(c.comms, []uint32{commGracefulShutdown})
+	}
 	return c
+}
+
+// keeps tells whether a learned next hop is passed on as it is.
+func (g *group) keeps(f family, nextHop netip.Addr, src *source) bool {
+	switch g.key.mode {
+	case NextHopSelf:
+		return false
+	case NextHopKeep:
+		return true
+	case NextHopThirdParty:
+		shared := g.key.rewrite.Shared4
+		if f == v6 {
+			shared = g.key.rewrite.Shared6
+		}
+		if g.key.ebgp && shared.IsValid() && shared.Contains(nextHop) {
+			return true
+		}
+	}
+	return !g.key.ebgp && !src.ebgp
+}
+
+// privateAS tells whether an AS number is for private use (RFC 6996).
+func privateAS(as uint32) bool {
+	return as >= 64512 && as <= 65534 || as >= 4200000000 && as <= 4294967294
 }
 
 // table returns the whole Adj-RIB-Out of the families, encoded. Peers that

@@ -41,6 +41,7 @@ func (s *Speaker) announce(c *conn, routes []pathRef, a *attrs) {
 		c.lastDecoded, c.lastInterned = a, s.rib.attrs.intern(a)
 	}
 	in := c.lastInterned
+	r := s.received(p, in)
 	for _, ref := range routes {
 		if s.overLimit(c, ref) {
 			if c.dead {
@@ -49,8 +50,9 @@ func (s *Speaker) announce(c *conn, routes []pathRef, a *attrs) {
 			continue
 		}
 		in.refs++
-		out, _ := s.importRoute(p, ref.prefix, in)
-		s.touch(ref.prefix, s.rib.set(ref, p.slot, in, out))
+		r.Prefix = ref.prefix
+		out, v := s.importRoute(p, r, in)
+		s.touch(ref.prefix, s.rib.set(ref, p.slot, in, out, v.Refused))
 	}
 }
 
@@ -59,14 +61,21 @@ func (s *Speaker) announce(c *conn, routes []pathRef, a *attrs) {
 func (s *Speaker) rejudge(p *peer) {
 	for _, ref := range s.rib.of(p.slot, nil) {
 		head, _ := s.rib.table.Get(ref.prefix)
-		q := find(head, p.slot, ref.id)
-		in, stale := q.in, q.flags&pathStale != 0
-		in.refs++
-		out, _ := s.importRoute(p, ref.prefix, in)
-		s.touch(ref.prefix, s.rib.set(ref, p.slot, in, out))
-		if stale {
-			s.touch(ref.prefix, s.rib.edit(ref, p.slot, s.markStale))
-		}
+		s.reimport(p, ref, find(head, p.slot, ref.id))
+	}
+}
+
+// reimport judges and filters one path again. The list of paths stays as it
+// is: a caller may be walking it.
+func (s *Speaker) reimport(p *peer, ref pathRef, q *path) {
+	in, stale := q.in, q.flags&pathStale != 0
+	in.refs++
+	r := s.received(p, in)
+	r.Prefix = ref.prefix
+	out, v := s.importRoute(p, r, in)
+	s.touch(ref.prefix, s.rib.set(ref, p.slot, in, out, v.Refused))
+	if stale {
+		s.touch(ref.prefix, s.rib.edit(ref, p.slot, s.markStale))
 	}
 }
 

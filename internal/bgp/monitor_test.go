@@ -206,8 +206,11 @@ func TestMonitorEndsUpWithWhatIsThere(t *testing.T) {
 		}
 		switch round {
 		case 4: // the import policy changes: everything is judged again
-			cfg.Peers[0].Import = func(r Route) (Route, bool, string) {
-				return r, r.Prefix.Addr().Is4(), "IPv6 is not wanted"
+			cfg.Peers[0].Import = func(r *Route) (v Verdict) {
+				if r.Prefix.Addr().Is6() {
+					v = Verdict{Refused: RefusedFilter, Detail: "IPv6 is not wanted"}
+				}
+				return v
 			}
 			cfg.Peers[0].ImportID = "no IPv6"
 			if err := a.SetConfig(cfg); err != nil {

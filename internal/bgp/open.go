@@ -283,3 +283,8 @@ func id32(a netip.Addr) uint32 {
 	b := a.As4()
 	return binary.BigEndian.Uint32(b[:])
 }
+
+// addr4 is the reverse of id32.
+func addr4(id uint32) netip.Addr {
+	return netip.AddrFrom4([4]byte{byte(id >> 24), byte(id >> 16), byte(id >> 8), byte(id)})
+}

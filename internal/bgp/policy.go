@@ -10,43 +10,44 @@ import (
 
 // Judging received routes and applying policies to attribute sets.
 
-// Well-known communities (RFC 1997).
+// Well-known communities (RFC 1997 unless said otherwise).
 const (
 	commNoExport          = 0xffffff01
 	commNoAdvertise       = 0xffffff02
 	commNoExportSubconfed = 0xffffff03
+	commGracefulShutdown  = 0xffff0000 // RFC 8326
+	commBlackhole         = 0xffff029a // RFC 7999
 )
 
-// judge says why a received route cannot be used, whatever policy says; empty
-// if it can. Such a route stays in Adj-RIB-In, so that it can be shown and
-// judged again, but never reaches the decision process.
-func (s *Speaker) judge(p *peer, prefix netip.Prefix, a *attrs) string {
+// judge refuses a received route that cannot be used, whatever policy says.
+// Such a route stays in Adj-RIB-In, so that it can be shown and judged again,
+// but never reaches the decision process.
+func (s *Speaker) judge(p *peer, prefix netip.Prefix, a *attrs) Verdict {
 	if why := martian(prefix); why != "" {
-		return why
+		return Verdict{Refused: RefusedPrefix, Detail: why}
+	}
+	refuse := func(r Refusal, format string, args ...any) Verdict {
+		return Verdict{Refused: r, Detail: fmt.Sprintf(format, args...)}
 	}
 	nh := a.nextHop
 	switch {
 	case familyOf(nh) != familyOf(prefix.Addr()):
-		return fmt.Sprintf("next hop %s is of the other family", nh)
+		return refuse(RefusedNextHop, "next hop %s is of the other family", nh)
 	case nh.IsUnspecified() || nh.IsMulticast() || nh.IsLoopback() && !p.cfg.Addr.Addr().IsLoopback() ||
 		nh.IsLinkLocalUnicast() || nh.Is4In6() || nh.Is4() && nh.As4()[0] >= 240 || nh.Is4() && nh.As4()[0] == 0:
-		return fmt.Sprintf("next hop %s is not a usable address", nh)
+		return refuse(RefusedNextHop, "next hop %s is not a usable address", nh)
 	case s.own[nh]:
-		return fmt.Sprintf("next hop %s is this node", nh)
+		return refuse(RefusedNextHop, "next hop %s is this node", nh)
+	case p.ebgp && a.firstAS() != p.cfg.ASN:
+		return refuse(RefusedPath, "AS path does not begin with the peer's AS %d", p.cfg.ASN) // RFC 4271 section 6.3
+	case a.countAS(p.localAS) > int(p.cfg.AllowLocalAS) || a.countAS(s.cfg.ASN) > int(p.cfg.AllowLocalAS):
+		return refuse(RefusedLoop, "our own AS is in the path") // RFC 4271 section 9.1.2
+	case a.hasOriginator && a.originator == id32(s.cfg.RouterID):
+		return refuse(RefusedLoop, "ORIGINATOR_ID is this node") // RFC 4456 section 8
+	case s.cfg.ClusterID.IsValid() && slices.Contains(a.clusters, id32(s.cfg.ClusterID)):
+		return refuse(RefusedLoop, "our own cluster is in CLUSTER_LIST") // RFC 4456 section 8
 	}
-	if p.ebgp && a.firstAS() != p.cfg.ASN {
-		return fmt.Sprintf("AS path does not begin with the peer's AS %d", p.cfg.ASN) // RFC 4271 section 6.3
-	}
-	if a.hasAS(p.localAS) || a.hasAS(s.cfg.ASN) {
-		return "our own AS is in the path" // RFC 4271 section 9.1.2
-	}
-	if a.hasOriginator && a.originator == id32(s.cfg.RouterID) {
-		return "ORIGINATOR_ID is this node" // RFC 4456 section 8
-	}
-	if s.cfg.ClusterID.IsValid() && slices.Contains(a.clusters, id32(s.cfg.ClusterID)) {
-		return "our own cluster is in CLUSTER_LIST" // RFC 4456 section 8
-	}
-	return ""
+	return Verdict{}
 }
 
 // martian says why a prefix can be nobody's route; empty if it can be one.
@@ -64,58 +65,116 @@ func martian(prefix netip.Prefix) string {
 	return ""
 }
 
-// importRoute judges and filters a received route. It returns the accepted
-// set with a reference for the caller, or nil and the reason.
-func (s *Speaker) importRoute(p *peer, prefix netip.Prefix, in *attrs) (*attrs, string) {
-	if why := s.judge(p, prefix, in); why != "" {
-		return nil, why
+// importRoute judges and filters a received route. r is the route of in. It
+// returns the accepted set with a reference for the caller, or nil; and the
+// verdict.
+func (s *Speaker) importRoute(p *peer, r *Route, in *attrs) (*attrs, Verdict) {
+	v := s.judge(p, r.Prefix, in)
+	if v.Refused == Accepted && p.cfg.Import != nil {
+		v = p.cfg.Import(r)
 	}
-	if p.cfg.Import == nil {
-		in.refs++
-		return in, ""
+	if v.Refused != Accepted {
+		return nil, v
 	}
-	r := routeOf(prefix, in, p.cfg.Addr.Addr(), p.ebgp, false)
-	out, ok, why := p.cfg.Import(r)
-	if !ok {
-		if why == "" {
-			why = "rejected by import policy"
-		}
-		return nil, why
+	out := v.Edit.apply(in)
+	if p.ebgp && slices.Contains(out.comms, commGracefulShutdown) {
+		// RFC 8326 section 4.3: a neighbour that is about to end the session
+		// asks for other paths to be used.
+		out = (&Edit{SetLocalPref: true}).apply(out)
 	}
-	return s.rib.attrs.intern(changedBy(in, r, out)), ""
+	return s.rib.attrs.intern(out), v
 }
 
-// routeOf is the view that policies and outsiders have of a path.
-func routeOf(prefix netip.Prefix, a *attrs, from netip.Addr, ebgp, stale bool) Route {
-	return Route{
-		Prefix: prefix, NextHop: a.nextHop,
-		LocalPref: a.localPref, HasLocalPref: a.hasLocalPref,
-		MED: a.med, HasMED: a.hasMED, Origin: a.origin,
-		ASPath: a.flatPath(), Communities: a.comms, Large: a.large,
-		Peer: from, EBGP: ebgp, Stale: stale,
+// received is the view that policies have of what a peer sent with one set of
+// attributes; the prefix is to be filled in.
+func (s *Speaker) received(p *peer, in *attrs) *Route {
+	r := &Route{}
+	r.fill(in)
+	r.Peer, r.EBGP = p.cfg.Addr.Addr(), p.ebgp
+	return r
+}
+
+// fill takes over what attributes say.
+func (r *Route) fill(a *attrs) {
+	r.NextHop = a.nextHop
+	r.LocalPref, r.HasLocalPref = a.localPref, a.hasLocalPref
+	r.MED, r.HasMED, r.Origin = a.med, a.hasMED, a.origin
+	r.ASPath, r.Communities, r.Extended, r.Large = a.flatPath(), a.comms, a.ext, a.large
+	if a.hasOriginator {
+		r.Originator = addr4(a.originator)
 	}
 }
 
-// changedBy returns a itself when a policy left the route as it was, else a
-// new set with what it changed. Prefix and peer cannot be changed.
-func changedBy(a *attrs, was, is Route) *attrs {
-	same := was.NextHop == is.NextHop && was.LocalPref == is.LocalPref && was.HasLocalPref == is.HasLocalPref &&
-		was.MED == is.MED && was.HasMED == is.HasMED && was.Origin == is.Origin &&
-		slices.Equal(was.ASPath, is.ASPath) && slices.Equal(was.Communities, is.Communities) && slices.Equal(was.Large, is.Large)
-	if same {
-		return a
+// routeOf is the view that policies and outsiders have of a path with the
+// attributes a, which may be those before or after policy.
+func (s *Speaker) routeOf(prefix netip.Prefix, q *path, a *attrs) Route {
+	src := s.rib.sources[q.peer]
+	r := Route{Prefix: prefix, Peer: src.addr, EBGP: src.ebgp, Stale: q.flags&pathStale != 0, Local: q.peer == 0}
+	r.fill(a)
+	if r.Local {
+		r.Interface = s.interfaces[prefix]
 	}
-	c := a.clone()
-	c.nextHop = is.NextHop
-	c.localPref, c.hasLocalPref = is.LocalPref, is.HasLocalPref
-	c.med, c.hasMED = is.MED, is.HasMED
-	c.origin = min(is.Origin, 2)
-	c.comms, c.large = is.Communities, is.Large
-	if !slices.Equal(was.ASPath, is.ASPath) {
-		c.path = nil
-		for seq := range slices.Chunk(is.ASPath, 255) {
-			c.path = append(c.path, segment{segSequence, seq})
+	return r
+}
+
+// Rejudge changes what policies look at, and judges again what that concerns,
+// at the cost of the routes concerned. The loop calls change, which owns for that moment
+// whatever the policies share, and which returns the prefixes inside of which
+// routes may be judged otherwise now, and addresses: routes with such a next hop
+// or ORIGINATOR_ID may be, too. What is inside of the prefixes is also looked
+// at again for sending.
+func (s *Speaker) Rejudge(change func() (within []netip.Prefix, from []netip.Addr)) {
+	s.post(func() {
+		within, from := change()
+		due := map[netip.Prefix]struct{}{}
+		for _, p := range within {
+			for prefix := range s.rib.table.Within(p.Masked()) {
+				due[prefix] = struct{}{}
+			}
+		}
+		for _, prefix := range s.cameFrom(from) {
+			due[prefix] = struct{}{}
+		}
+		for prefix := range due {
+			head, _ := s.rib.table.Get(prefix)
+			for q := head; q != nil; q = q.next {
+				if p := s.rib.sources[q.peer].p; p != nil {
+					s.reimport(p, pathRef{prefix, q.id}, q)
+				}
+			}
+			s.changed = append(s.changed, prefix)
+		}
+	})
+}
+
+// cameFrom returns the prefixes with a path that has one of the addresses as
+// next hop or ORIGINATOR_ID. The sets of attributes are few and asked first:
+// mostly none has, and then the table need not be walked.
+func (s *Speaker) cameFrom(addrs []netip.Addr) (list []netip.Prefix) {
+	if len(addrs) == 0 {
+		return nil
+	}
+	has := make(map[netip.Addr]bool, len(addrs))
+	for _, a := range addrs {
+		has[a] = true
+	}
+	match := func(a *attrs) bool { return has[a.nextHop] || a.hasOriginator && has[addr4(a.originator)] }
+	found := false
+	for _, a := range s.rib.attrs.sets {
+		if found = match(a); found {
+			break
 		}
 	}
-	return c
+	if !found {
+		return nil
+	}
+	for prefix, head := range s.rib.table.All() {
+		for q := head; q != nil; q = q.next {
+			if q.in != nil && match(q.in) {
+				list = append(list, prefix)
+				break
+			}
+		}
+	}
+	return list
 }

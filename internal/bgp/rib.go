@@ -19,6 +19,7 @@ type path struct {
 	id    uint32 // path identifier that the peer gave; 0 without ADD-PATH
 	peer  uint16 // index in rib.sources; 0 is the node itself
 	flags uint8
+	why   Refusal // why out is nil
 }
 
 // pathRef names a path of one peer, or one that is sent to peers.
@@ -48,11 +49,13 @@ type source struct {
 	received [numFamilies]int
 	accepted [numFamilies]int
 	stale    [numFamilies]int
+	refused  [numRefusals]int // by reason; Accepted counts the accepted
 }
 
 // count adds d for each counter that p belongs to.
 func (s *source) count(p *path, f family, d int) {
 	s.received[f] += d
+	s.refused[p.why] += d
 	if p.out != nil {
 		s.accepted[f] += d
 	}
@@ -104,16 +107,16 @@ func selection(dst []selected, head *path) []selected {
 }
 
 // set stores a path of peer, replacing the one there. It takes over the
-// caller's references to in and out.
-func (r *rib) set(ref pathRef, peer uint16, in, out *attrs) change {
-	changed := r.put(ref, peer, in, out)
+// caller's references to in and out; why says why out is nil.
+func (r *rib) set(ref pathRef, peer uint16, in, out *attrs, why Refusal) change {
+	changed := r.put(ref, peer, in, out, why)
 	if r.observe != nil {
 		r.observe(ref, peer)
 	}
 	return changed
 }
 
-func (r *rib) put(ref pathRef, peer uint16, in, out *attrs) (changed change) {
+func (r *rib) put(ref pathRef, peer uint16, in, out *attrs, why Refusal) (changed change) {
 	f := familyOf(ref.prefix.Addr())
 	src := r.sources[peer]
 	r.hops.take(out)
@@ -122,7 +125,7 @@ func (r *rib) put(ref pathRef, peer uint16, in, out *attrs) (changed change) {
 	slot, _ := r.table.entries.Slot(ref.prefix)
 	head := r.table.open(*slot, &r.room)
 	if head == nil { // by far the most frequent case
-		r.room = path{in: in, out: out, peer: peer, id: ref.id}
+		r.room = path{in: in, out: out, peer: peer, id: ref.id, why: why}
 		p := &r.room
 		r.ids.take(p)
 		if out != nil && out.usable() {
@@ -151,7 +154,7 @@ func (r *rib) put(ref pathRef, peer uint16, in, out *attrs) (changed change) {
 			changed = pathsChanged
 		}
 	}
-	p.in, p.out = in, out
+	p.in, p.out, p.why = in, out, why
 	src.count(p, f, 1)
 	if out != oldOut {
 		changed = pathsChanged

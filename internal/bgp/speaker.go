@@ -72,8 +72,10 @@ type Speaker struct {
 	peers      map[netip.AddrPort]*peer
 	listeners  map[netip.AddrPort]*listener
 	rib        rib
-	own        map[netip.Addr]bool // addresses that cannot be a next hop of others
+	own        map[netip.Addr]bool     // addresses that cannot be a next hop of others
+	interfaces map[netip.Prefix]string // of what is originated, where there is one
 	groups     map[groupKey]*group
+	scratch    Route                   // of exportRoute
 	changed    []netip.Prefix          // whose selection changed since the last flush
 	paths      []netip.Prefix          // of which only paths beside the selection did
 	room       path                    // scratch of what reads the table
@@ -124,12 +126,13 @@ func New(opt Options) *Speaker {
 		opt: opt, log: opt.Log, epoch: time.Now(),
 		inputs: make(chan input, 8), arrivals: make(chan net.Conn), done: make(chan struct{}),
 		callSig: make(chan struct{}, 1), converged: make(chan struct{}),
-		updates:   sync.Pool{New: func() any { return new(update) }},
-		peers:     make(map[netip.AddrPort]*peer),
-		listeners: make(map[netip.AddrPort]*listener),
-		groups:    make(map[groupKey]*group),
-		own:       make(map[netip.Addr]bool),
-		rib:       rib{sources: []*source{{used: true}}, hops: hopTable{on: opt.TrackNextHops}},
+		updates:    sync.Pool{New: func() any { return new(update) }},
+		peers:      make(map[netip.AddrPort]*peer),
+		listeners:  make(map[netip.AddrPort]*listener),
+		groups:     make(map[groupKey]*group),
+		own:        make(map[netip.Addr]bool),
+		interfaces: make(map[netip.Prefix]string),
+		rib:        rib{sources: []*source{{used: true}}, hops: hopTable{on: opt.TrackNextHops}},
 	}
 	s.rib.attrs.hops = &s.rib.hops
 	return s
@@ -243,6 +246,7 @@ func (s *Speaker) Originate(add []Origination, remove []netip.Prefix) {
 		for _, prefix := range remove {
 			if prefix.IsValid() {
 				prefix = prefix.Masked()
+				delete(s.interfaces, prefix)
 				s.touch(prefix, s.rib.remove(pathRef{prefix: prefix}, 0))
 			}
 		}
@@ -252,7 +256,11 @@ func (s *Speaker) Originate(add []Origination, remove []netip.Prefix) {
 			}
 			a := &attrs{localPref: o.LocalPref, hasLocalPref: o.LocalPref != 0}
 			prefix := o.Prefix.Masked()
-			s.touch(prefix, s.rib.set(pathRef{prefix: prefix}, 0, nil, s.rib.attrs.intern(a)))
+			if s.interfaces[prefix] != o.Interface {
+				s.interfaces[prefix] = o.Interface
+				s.touch(prefix, selectionChanged) // policies may look at it
+			}
+			s.touch(prefix, s.rib.set(pathRef{prefix: prefix}, 0, nil, s.rib.attrs.intern(a), Accepted))
 		}
 	})
 }

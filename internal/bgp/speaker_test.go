@@ -101,9 +101,12 @@ func TestSetConfig_Difference(t *testing.T) {
 	b.waitHops("10.1.0.0/26", a.cfg.NextHop4.String())
 	b.waitHops("10.2.0.0/26", a.cfg.NextHop4.String())
 
-	only1 := func(r Route) (Route, bool, string) {
-		r.LocalPref, r.HasLocalPref = 700, true
-		return r, r.Prefix == netip.MustParsePrefix("10.1.0.0/26"), "not the first"
+	edit := &Edit{LocalPref: 700, SetLocalPref: true}
+	only1 := func(r *Route) Verdict {
+		if r.Prefix != netip.MustParsePrefix("10.1.0.0/26") {
+			return Verdict{Refused: RefusedFilter, Detail: "not the first"}
+		}
+		return Verdict{Edit: edit}
 	}
 	c := b.cfg
 	c.Peers = slices.Clone(c.Peers)
@@ -119,13 +122,22 @@ func TestSetConfig_Difference(t *testing.T) {
 		return b.fib[netip.MustParsePrefix("10.1.0.0/26")].LocalPref == 700
 	})
 	r := b.Routes(RouteFilter{Prefix: netip.MustParsePrefix("10.2.0.0/26")})
-	if len(r) != 1 || r[0].Accepted || r[0].Reason != "not the first" {
+	if len(r) != 1 || r[0].Accepted || r[0].Refused != RefusedFilter || r[0].Reason != "not the first" {
 		t.Errorf("rejected route: %+v", r)
+	}
+	if r := b.Routes(RouteFilter{View: ViewRejected}); len(r) != 1 || r[0].Prefix != netip.MustParsePrefix("10.2.0.0/26") {
+		t.Errorf("rejected routes: %+v", r)
+	}
+	if st := b.peer(a.cfg.RouterID); st.Received != 2 || st.Accepted != 1 || st.Rejected["filter"] != 1 || len(st.Rejected) != 1 {
+		t.Errorf("counts: %+v", st)
 	}
 	if err := b.SetConfig(b.cfg); err != nil {
 		t.Fatal(err)
 	}
 	b.waitHops("10.2.0.0/26", a.cfg.NextHop4.String())
+	if st := b.peer(a.cfg.RouterID); st.Rejected != nil {
+		t.Errorf("still counted as rejected: %v", st.Rejected)
+	}
 
 	ca := a.cfg
 	ca.Peers = slices.Clone(ca.Peers)

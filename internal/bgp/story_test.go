@@ -21,11 +21,13 @@ var updateStories = flag.Bool("update", false, "write what the stories in testda
 // line of four dashes, and what came of the commands, up to an empty line.
 //
 //	speaker as=N id=ADDR [cluster=ADDR]
-//	peer NAME as=N addr=ADDR [id=ADDR] [client] [add-path=N] [add-path-receive] [next-hop-self]
+//	peer NAME as=N addr=ADDR [id=ADDR] [client] [add-path=N] [add-path-receive] [local-as=N]
+//	    [next-hop-auto] [next-hop-self] [next-hop-keep] [third-party=PREFIX] [allow-local-as=N]
+//	    [as-override] [remove-private-as] [prepend=N] [default-route] [graceful-shutdown] [no-rewrite]
 //	up NAME..., down NAME...
 //	change NAME OPTION...
 //	NAME announces PREFIX [path-id=N] [next-hop=ADDR] [path=AS,AS] [local-pref=N] [med=N]
-//	    [origin=N] [community=A:B] [originator=ADDR] [clusters=ADDR,ADDR]
+//	    [origin=N] [community=A:B,A:B] [originator=ADDR] [clusters=ADDR,ADDR]
 //	NAME withdraws PREFIX [path-id=N]
 //	originate PREFIX [local-pref=N], remove PREFIX
 //	show PREFIX, why PREFIX|ADDR
@@ -150,8 +152,38 @@ func (o options) apply(pc *PeerConfig) {
 		case "add-path":
 			n, _ := o.num(k)
 			pc.AddPathSend = int(n)
+		case "local-as":
+			pc.LocalASN, _ = o.num(k)
+		case "next-hop-auto":
+			pc.NextHopMode = NextHopAuto
 		case "next-hop-self":
 			pc.NextHopMode = NextHopSelf
+		case "next-hop-keep":
+			pc.NextHopMode = NextHopKeep
+		case "third-party":
+			pc.NextHopMode = NextHopThirdParty
+			shared := netip.MustParsePrefix(o[k])
+			if shared.Addr().Is4() {
+				pc.Rewrite.Shared4 = shared
+			} else {
+				pc.Rewrite.Shared6 = shared
+			}
+		case "allow-local-as":
+			n, _ := o.num(k)
+			pc.AllowLocalAS = uint8(n)
+		case "as-override":
+			pc.Rewrite.ASOverride = true
+		case "remove-private-as":
+			pc.Rewrite.RemovePrivateAS = true
+		case "prepend":
+			n, _ := o.num(k)
+			pc.Rewrite.Prepend = uint8(n)
+		case "default-route":
+			pc.Rewrite.DefaultRoute = true
+		case "graceful-shutdown":
+			pc.Rewrite.GracefulShutdown = true
+		case "no-rewrite":
+			pc.Rewrite = Rewrite{}
 		}
 	}
 }
@@ -245,11 +277,13 @@ func (o options) attrs(p *deskPeer) *attrs {
 	origin, _ := o.num("origin")
 	a.origin = uint8(origin)
 	if v, ok := o["community"]; ok {
-		var hi, lo uint32
-		if _, err := fmt.Sscanf(v, "%d:%d", &hi, &lo); err != nil {
-			panic(err)
+		for c := range strings.SplitSeq(v, ",") {
+			var hi, lo uint32
+			if _, err := fmt.Sscanf(c, "%d:%d", &hi, &lo); err != nil {
+				panic(err)
+			}
+			a.comms = append(a.comms, hi<<16|lo)
 		}
-		a.comms = []uint32{hi<<16 | lo}
 	}
 	if id := o.addr("originator"); id.IsValid() {
 		a.originator, a.hasOriginator = id32(id), true

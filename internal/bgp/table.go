@@ -34,6 +34,8 @@ const (
 	entryIn   shape = 1 << iota // the attributes are those received
 	entryOut                    // … and those accepted
 	entryList                   // several paths, or one that needs more room
+
+	entryWhy = 3 // from this bit on: why the attributes are not accepted
 )
 
 // open returns the list of an entry. That of a single path is written into
@@ -45,7 +47,7 @@ func (t *pathTable) open(e entry, room *path) *path {
 	if e.shape == 0 {
 		return nil
 	}
-	*room = path{peer: e.peer, flags: e.flags}
+	*room = path{peer: e.peer, flags: e.flags, why: Refusal(e.shape >> entryWhy)}
 	a := t.sets.numbered[e.number]
 	if e.shape&entryIn != 0 {
 		room.in = a
@@ -94,7 +96,11 @@ func compacted(p *path) (e entry, ok bool) {
 	if p.out != nil {
 		e.number, e.shape = p.out.number, e.shape|entryOut
 	}
-	return e, e.shape != 0
+	if e.shape == 0 {
+		return e, false
+	}
+	e.shape |= shape(p.why) << entryWhy
+	return e, true
 }
 
 // remove takes out a prefix that has no path any more.

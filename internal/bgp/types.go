@@ -70,11 +70,36 @@ type PeerConfig struct {
 	// AddPathSend, when not 0, to send so many of the best.
 	AddPathReceive bool
 	AddPathSend    int
+	// AllowLocalAS is how often our own AS number may be in a received path.
+	AllowLocalAS uint8
+	Rewrite      Rewrite
 	// Import and Export are applied to each route before it enters Adj-RIB-In's
 	// accepted set, and before it enters Adj-RIB-Out. Peers with an equal
-	// ExportID, local AS and session type share an export group. A nil policy accepts.
+	// ExportID, local AS, Rewrite and session type share an export group. A nil
+	// policy accepts. Policies are called by the loop alone.
 	Import, Export     Policy
 	ImportID, ExportID string
+}
+
+// Rewrite is what a session has done to everything that is sent on it, beside
+// its policy. It is comparable: peers with an equal one can share a group.
+type Rewrite struct {
+	// ASOverride puts our AS number in the place of the peer's in the path,
+	// so that sites with one AS number reach each other through us. eBGP only.
+	ASOverride bool
+	// RemovePrivateAS takes the AS numbers of RFC 6996 out of the path, except
+	// the peer's own, by which it knows its routes. eBGP only.
+	RemovePrivateAS bool
+	// Prepend repeats our AS number so many times more. eBGP only.
+	Prepend uint8
+	// DefaultRoute sends a default route of each family to this node.
+	DefaultRoute bool
+	// GracefulShutdown is RFC 8326: the community to eBGP peers, LOCAL_PREF 0 to iBGP
+	// peers, so that they use other paths before the session ends.
+	GracefulShutdown bool
+	// Shared4 and Shared6 are the subnets that we have in common with the
+	// peer, for NextHopThirdParty.
+	Shared4, Shared6 netip.Prefix
 }
 
 // NextHopMode says what next hop is advertised.
@@ -88,6 +113,10 @@ const (
 	NextHopSelf
 	// NextHopKeep never changes a learned next hop.
 	NextHopKeep
+	// NextHopThirdParty is NextHopAuto, but keeps a learned next hop in a subnet
+	// that we share with an eBGP peer (RFC 4271 section 5.1.3): the peer then
+	// sends straight to it.
+	NextHopThirdParty
 )
 
 // Route is one path to a prefix as policies and outsiders see it. Slices are
@@ -112,13 +141,14 @@ type Route struct {
 	Originator   netip.Addr // ORIGINATOR_ID; invalid if there is none
 }
 
-// Policy accepts a route, possibly changed, or rejects it with a reason.
-type Policy func(Route) (out Route, accept bool, reason string)
+// Policy judges a route. It must not change it, nor keep it.
+type Policy func(*Route) Verdict
 
 // Origination is a prefix that this node announces. Next hop is the node itself.
 type Origination struct {
 	Prefix    netip.Prefix
 	LocalPref uint32
+	Interface string // through which it is reached, for policies; empty if it is not one
 }
 
 // Best is the outcome of path selection for a prefix: the equal-cost next hops
@@ -164,6 +194,7 @@ type PeerStatus struct {
 	Stale           int            `json:"stale,omitempty"`
 	OverLimit       []string       `json:"overLimit,omitempty"` // families with more prefixes than are taken
 	Discarded       uint64         `json:"discarded,omitempty"` // announcements that were turned away for that
+	Rejected        map[string]int `json:"rejected,omitempty"`  // how many of Received are refused, by Refusal
 	EndOfRIB        []string       `json:"endOfRIB,omitempty"`  // families for which it was received
 	MessagesIn      uint64         `json:"messagesIn"`
 	MessagesOut     uint64         `json:"messagesOut"`

@@ -323,7 +323,7 @@ func FuzzRoundTrip(f *testing.F) {
 				for _, p := range set.ps {
 					a := r.attrs.intern(set.a)
 					a.refs++
-					r.set(p, 1, a, a)
+					r.set(p, 1, a, a, Accepted)
 				}
 			}
 		}

@@ -45,6 +45,14 @@ func (p *peer) status() PeerStatus {
 	for _, n := range st.Messages.Sent {
 		st.MessagesOut += n
 	}
+	for r, n := range src.refused {
+		if r != int(Accepted) && n > 0 {
+			if st.Rejected == nil {
+				st.Rejected = map[string]int{}
+			}
+			st.Rejected[Refusal(r).String()] = n
+		}
+	}
 	if c := p.est; c != nil {
 		st.Uptime = time.Since(c.since).Seconds()
 		st.RouterID = c.open.id.String()
@@ -66,6 +74,7 @@ const (
 	ViewAccepted
 	ViewBest
 	ViewAdvertised
+	ViewRejected // of Adj-RIB-In, what is refused
 )
 
 // RouteFilter selects routes. The zero value selects all that was received or
@@ -85,8 +94,8 @@ type RouteFilter struct {
 type RouteInfo struct {
 	Route
 	PeerName  string // empty for what is originated here
-	Local     bool   // originated here
 	Accepted  bool
+	Refused   Refusal
 	Reason    string // why not accepted, or why no candidate although accepted
 	Best      bool
 	Multipath bool       // best, or equal to it
@@ -131,6 +140,7 @@ func (s *Speaker) visit(f RouteFilter, yield func(RouteInfo) bool) {
 			src := s.rib.sources[q.peer]
 			if f.Peer.IsValid() && f.Peer != src.addr ||
 				f.View == ViewAccepted && q.out == nil ||
+				f.View == ViewRejected && (q.out != nil || q.peer == 0) ||
 				f.View == ViewBest && q.flags&pathMulti == 0 {
 				continue
 			}
@@ -150,8 +160,7 @@ func (s *Speaker) info(prefix netip.Prefix, q *path, view RouteView) RouteInfo {
 		a = q.in
 	}
 	r := RouteInfo{
-		Route: routeOf(prefix, a, src.addr, src.ebgp, q.flags&pathStale != 0),
-		Local: q.peer == 0, PathID: q.id,
+		Route: s.routeOf(prefix, q, a), PathID: q.id,
 		Accepted: q.out != nil, Best: q.flags&pathBest != 0, Multipath: q.flags&pathMulti != 0,
 	}
 	if src.p == nil {
@@ -161,11 +170,18 @@ func (s *Speaker) info(prefix netip.Prefix, q *path, view RouteView) RouteInfo {
 	if q.out != nil {
 		r.Reason = q.out.unusable()
 	} else {
-		out, why := s.importRoute(src.p, prefix, q.in)
-		s.rib.attrs.release(out)
-		r.Reason = why
+		r.Refused, r.Reason = s.whyRefused(src.p, prefix, q)
 	}
 	return r
+}
+
+// whyRefused is the refusal of a path, in words that only who asks needs.
+func (s *Speaker) whyRefused(p *peer, prefix netip.Prefix, q *path) (Refusal, string) {
+	r := s.received(p, q.in)
+	r.Prefix = prefix
+	out, v := s.importRoute(p, r, q.in)
+	s.rib.attrs.release(out)
+	return v.Refused, v.Detail
 }
 
 func (s *Speaker) visitAdvertised(f RouteFilter, yield func(RouteInfo) bool) {
@@ -189,6 +205,9 @@ func (s *Speaker) visitAdvertised(f RouteFilter, yield func(RouteInfo) bool) {
 		for _, ref := range refs {
 			head, _ := s.rib.table.Get(ref.prefix)
 			b := best(head)
+			if ref.prefix.Bits() == 0 && p.cfg.Rewrite.DefaultRoute {
+				b = defaultPath
+			}
 			for q := head; q != nil && ref.id != 0; q = q.next {
 				if s.rib.ids.of(q) == ref.id {
 					b = q
@@ -197,10 +216,9 @@ func (s *Speaker) visitAdvertised(f RouteFilter, yield func(RouteInfo) bool) {
 			if b == nil {
 				continue
 			}
-			src := s.rib.sources[b.peer]
 			r := RouteInfo{
-				Route:    routeOf(ref.prefix, p.group.out.get(ref), src.addr, src.ebgp, b.flags&pathStale != 0),
-				PeerName: p.cfg.Name, Local: b.peer == 0, Accepted: true,
+				Route:    s.routeOf(ref.prefix, b, p.group.out.get(ref)),
+				PeerName: p.cfg.Name, Accepted: true,
 				Best: b.flags&pathBest != 0, Multipath: b.flags&pathMulti != 0,
 				SentTo: p.cfg.Addr.Addr(), PathID: ref.id,
 			}

@@ -81,7 +81,7 @@ spec:
 	return f
 }
 
-func mustImport(t *testing.T, s Session) Policy {
+func mustImport(t *testing.T, s Session) bgp.Policy {
 	t.Helper()
 	p, _, errs := s.Import()
 	if len(errs) > 0 {
@@ -90,7 +90,7 @@ func mustImport(t *testing.T, s Session) Policy {
 	return p
 }
 
-func mustExport(t *testing.T, s Session) Policy {
+func mustExport(t *testing.T, s Session) bgp.Policy {
 	t.Helper()
 	p, _, errs := s.Export()
 	if len(errs) > 0 {

@@ -15,9 +15,6 @@ import (
 	"github.com/muslin-net/muslin/internal/bgp"
 )
 
-// Policy is TEMPORARY.
-type Policy = func(*bgp.Route) bgp.Verdict
-
 // Session is what one peer adds to the Fabric.
 type Session struct {
 	Fabric *Fabric
@@ -35,7 +32,7 @@ type Session struct {
 
 // Import compiles what is taken from the peer. The errors name filters and
 // rules that cannot be used; where there are any, nothing passes.
-func (s Session) Import() (Policy, string, []error) {
+func (s Session) Import() (bgp.Policy, string, []error) {
 	id := newIdentity("import")
 	lists, errs := s.compile(id, "importV4", "importV6", func(f *v3.BGPFilterSpec) [2][]v3.BGPFilterRule {
 		return [2][]v3.BGPFilterRule{f.ImportV4, f.ImportV6}
@@ -57,7 +54,7 @@ func (s Session) Import() (Policy, string, []error) {
 }
 
 // Export compiles what is sent to the peer, as Import.
-func (s Session) Export() (Policy, string, []error) {
+func (s Session) Export() (bgp.Policy, string, []error) {
 	id := newIdentity("export", s.Fabric.id, s.Tags)
 	lists, errs := s.compile(id, "exportV4", "exportV6", func(f *v3.BGPFilterSpec) [2][]v3.BGPFilterRule {
 		return [2][]v3.BGPFilterRule{f.ExportV4, f.ExportV6}
@@ -85,7 +82,7 @@ func (s Session) Export() (Policy, string, []error) {
 
 var noPolicy = bgp.Verdict{Refused: bgp.RefusedNoPolicy, Detail: "no filter of this eBGP session has rules for it (RFC 8212)"}
 
-func refuseAll(errs []error) Policy {
+func refuseAll(errs []error) bgp.Policy {
 	v := bgp.Verdict{Refused: bgp.RefusedFilter, Detail: errs[0].Error()}
 	return func(*bgp.Route) bgp.Verdict { return v }
 }

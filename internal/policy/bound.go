@@ -36,19 +36,9 @@ func (x *Index) NodesOf(a netip.Addr) []string {
 }
 
 // ClaimedIn calls yield with every address inside of p that an endpoint claims.
-// It costs as much as there are addresses in p, or endpoints, if those are fewer.
+// It costs as much as there are such addresses.
 func (x *Index) ClaimedIn(p netip.Prefix, yield func(netip.Addr)) {
-	if host := p.Addr().BitLen() - p.Bits(); host < 31 && 1<<host < len(x.owners) {
-		for a := p.Masked().Addr(); p.Contains(a); a = a.Next() {
-			if x.owners[a] != nil {
-				yield(a)
-			}
-		}
-		return
-	}
-	for a := range x.owners {
-		if p.Contains(a) {
-			yield(a)
-		}
+	for host := range x.owners.Within(p.Masked()) {
+		yield(host.Addr())
 	}
 }
