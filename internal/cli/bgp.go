@@ -60,15 +60,17 @@ func (a *app) bgpPeersCommand() *cobra.Command {
 
 func (a *app) bgpRoutesCommand() *cobra.Command {
 	var peer, prefix string
-	var received, advertised, count bool
+	var received, advertised, rejected, count bool
 	cmd := &cobra.Command{
 		Use:   "routes",
 		Short: "Show the BGP routes of this server",
 		Long: `Shows the best routes: those that this server originates (no peer) and those it learned.
-With --received or --advertised, the routes exchanged with a peer instead.`,
+With --received or --advertised, the routes exchanged with a peer instead; with --rejected,
+those that peers sent and that are not used, with the reason.`,
 		Example: `  muslin bgp routes
   muslin bgp routes --count
   muslin bgp routes --advertised --peer 10.0.0.2
+  muslin bgp routes --rejected
   muslin bgp routes --prefix 10.65.0.0/16`,
 		Args: args(cobra.NoArgs),
 	}
@@ -78,6 +80,7 @@ With --received or --advertised, the routes exchanged with a peer instead.`,
 	f.StringVar(&prefix, "prefix", "", "only this `prefix` and what is within it")
 	f.BoolVar(&received, "received", false, "what peers sent, before selection")
 	f.BoolVar(&advertised, "advertised", false, "what is sent to peers")
+	f.BoolVar(&rejected, "rejected", false, "what peers sent and is not used, and why")
 	f.BoolVar(&count, "count", false, "only the number of routes")
 	_ = cmd.RegisterFlagCompletionFunc("peer", a.completePeers)
 	_ = cmd.RegisterFlagCompletionFunc("prefix", cobra.NoFileCompletions)
@@ -87,12 +90,14 @@ With --received or --advertised, the routes exchanged with a peer instead.`,
 		}
 		q := url.Values{"view": {"best"}}
 		switch {
-		case received && advertised:
-			return usagef("give --received or --advertised, not both")
+		case received && advertised || received && rejected || advertised && rejected:
+			return usagef("give one of --received, --advertised and --rejected")
 		case received:
 			q.Set("view", "received")
 		case advertised:
 			q.Set("view", "advertised")
+		case rejected:
+			q.Set("view", "rejected")
 		}
 		if peer != "" {
 			q.Set("peer", peer)
@@ -116,6 +121,9 @@ With --received or --advertised, the routes exchanged with a peer instead.`,
 			if count {
 				return a.showCounts(r)
 			}
+			if rejected {
+				return a.showRejected(r.Routes)
+			}
 			return a.showBGPRoutes(r.Routes)
 		})
 	}
@@ -131,6 +139,22 @@ func (a *app) showCounts(r api.BGPRoutes) error {
 	return writeTable(a.Out, []string{"FAMILY", "ROUTES"}, rows)
 }
 
+func (a *app) showRejected(routes []api.BGPRoute) error {
+	var rows [][]string
+	for _, r := range routes {
+		rows = append(rows, []string{r.Prefix, dash(r.NextHop), r.Peer, dash(asPath(r.ASPath)), r.Refused, r.Reason})
+	}
+	return writeTable(a.Out, []string{"PREFIX", "NEXTHOP", "PEER", "ASPATH", "REFUSED", "REASON"}, rows)
+}
+
+func asPath(path []uint32) string {
+	var out []string
+	for _, as := range path {
+		out = append(out, strconv.FormatUint(uint64(as), 10))
+	}
+	return strings.Join(out, " ")
+}
+
 func (a *app) showBGPRoutes(routes []api.BGPRoute) error {
 	var rows [][]string
 	for _, r := range routes {
@@ -141,10 +165,6 @@ func (a *app) showBGPRoutes(routes []api.BGPRoute) error {
 		if r.Stale {
 			flags = strings.TrimLeft(flags+",stale", ",")
 		}
-		var path []string
-		for _, as := range r.ASPath {
-			path = append(path, strconv.FormatUint(uint64(as), 10))
-		}
 		peer := r.Peer
 		if peer == "" {
 			peer = "(here)"
@@ -153,7 +173,7 @@ func (a *app) showBGPRoutes(routes []api.BGPRoute) error {
 		if r.LocalPref > 0 {
 			pref = strconv.FormatUint(uint64(r.LocalPref), 10)
 		}
-		rows = append(rows, []string{r.Prefix, dash(r.NextHop), peer, pref, dash(strings.Join(path, " ")), dash(r.Origin), dash(flags)})
+		rows = append(rows, []string{r.Prefix, dash(r.NextHop), peer, pref, dash(asPath(r.ASPath)), dash(r.Origin), dash(flags)})
 	}
 	return writeTable(a.Out, []string{"PREFIX", "NEXTHOP", "PEER", "LOCALPREF", "ASPATH", "ORIGIN", "FLAGS"}, rows)
 }

@@ -204,8 +204,16 @@ func testBird(t *testing.T, as int, peers []string, sessions string) {
 
 	ebgp := as != 64512
 	if ebgp {
-		// What one server learns from outside the others reach through it, and
-		// the other way round.
+		// What one server learns from outside the others reach through it only if
+		// its Node says that it may announce it. The other way round needs nothing.
+		for _, p := range []string{birdNet4, birdNet6} {
+			wantVia(t, n2.Namespace, p, "")
+		}
+		n, err := n1.Muslin(t.Context(), "get", "node", "n1", "-o", "yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		apply(t, c, strings.Replace(n, "metadata:\n", "metadata:\n  annotations: {muslin/may-announce: \""+birdNet4+", "+birdNet6+"\"}\n", 1))
 		for _, p := range blocks[n2] {
 			b.wantRoute(p, self(p))
 		}

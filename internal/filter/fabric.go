@@ -17,7 +17,8 @@ import (
 // answers may change while policies are in use; whoever changes them has the
 // routes concerned looked at again.
 type Bindings interface {
-	// Bound tells whether a prefix is some node's own, or one that all announce.
+	// Bound tells whether a prefix is some node's own, one that all announce,
+	// or one that this node may.
 	Bound(netip.Prefix) bool
 	// Owned tells whether a prefix lies in a block of this node.
 	Owned(netip.Prefix) bool

@@ -266,10 +266,11 @@ func (g *Guard) bound(p netip.Prefix, single bool) *owners {
 	return o
 }
 
-// Bound tells whether a prefix is some node's own, or one that all announce.
+// Bound tells whether a prefix is some node's own, one that all announce, or one
+// that this node may: what there is to be told of by this node.
 func (g *Guard) Bound(p netip.Prefix) bool {
 	o := g.bound(p, p.IsSingleIP())
-	return o != nil && (o.anybody || len(o.owned) > 0)
+	return o != nil && (o.anybody || len(o.owned) > 0 || contains(o.nodes, g.self))
 }
 
 // Owned tells whether a prefix lies in what is bound to this node.

@@ -133,8 +133,12 @@ func TestPermitted(t *testing.T) {
 			t.Errorf("%s from %+v: %v %s, want %v", c.prefix, c.from, got, why, c.want)
 		}
 	}
+	if !g.Bound(pfx("198.51.100.0/24")) {
+		t.Error("what this node may announce, it does not")
+	}
+	g.Bind(pfx("0.0.0.0/0"), Binding{Permitted: []string{"b"}})
 	if g.Bound(pfx("198.51.100.0/24")) {
-		t.Error("what is permitted counts as somebody's own")
+		t.Error("what another is permitted counts as somebody's own")
 	}
 }
 

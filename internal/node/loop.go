@@ -13,6 +13,7 @@ import (
 
 	"github.com/muslin-net/muslin/internal/bgp"
 	"github.com/muslin-net/muslin/internal/endpoint"
+	"github.com/muslin-net/muslin/internal/guard"
 	"github.com/muslin-net/muslin/internal/policy"
 	"github.com/muslin-net/muslin/internal/route"
 	"github.com/muslin-net/muslin/internal/store"
@@ -124,8 +125,10 @@ type loop struct {
 
 	byEndpoint    map[policy.EndpointID][]route.Route // what each endpoint has in the table
 	speakerConfig bgp.Config
-	watched       []watched // by BFD
-	bfdDue        bool      // it is to be handed over again
+	watched       []watched    // by BFD
+	bfdDue        bool         // it is to be handed over again
+	guard         *guard.Guard // the speaker's, from the start; see bind
+	grants        grants       // that it was told of
 	// controlPlaneOnly: this node reflects routes and forwards no traffic.
 	controlPlaneOnly bool
 	announced        []bgp.Origination
@@ -144,6 +147,7 @@ func newLoop(d *Daemon) *loop {
 		best:        make(chan []bgp.Best),
 		nextHops:    make(chan hopUse),
 		converged:   d.speaker.Converged(),
+		guard:       guard.New(d.cfg.Node),
 		model:       newModel(d.cfg.Node, policy.NewIndex(d.cfg.Node)),
 		held:        map[string]store.Change{}, problems: map[string][]problem{}, failures: map[string]error{},
 		resyncACL: true, resyncRoutes: true, resyncLinks: true,

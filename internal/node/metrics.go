@@ -43,6 +43,7 @@ var (
 	descPeerUp   = prometheus.NewDesc("muslin_bgp_peer_up", "1 when the session is Established.", []string{"peer", "address"}, nil)
 	descPeerUps  = prometheus.NewDesc("muslin_bgp_peer_established_total", "How often the session became Established.", []string{"peer", "address"}, nil)
 	descPeerIn   = prometheus.NewDesc("muslin_bgp_peer_received_routes", "Routes in Adj-RIB-In.", []string{"peer", "address"}, nil)
+	descPeerNo   = prometheus.NewDesc("muslin_bgp_peer_rejected_routes", "Routes in Adj-RIB-In that are not used, by kind of reason.", []string{"peer", "address", "reason"}, nil)
 )
 
 // Of BFD.
@@ -89,6 +90,9 @@ func (c statusCollector) Collect(out chan<- prometheus.Metric) {
 	for _, p := range peers {
 		gauge(descPeerUp, boolValue(p.State == bgp.Established.String()), p.Name, p.Addr.String())
 		gauge(descPeerIn, float64(p.Received), p.Name, p.Addr.String())
+		for reason, n := range p.Rejected {
+			gauge(descPeerNo, float64(n), p.Name, p.Addr.String(), reason)
+		}
 		out <- prometheus.MustNewConstMetric(descPeerUps, prometheus.CounterValue, float64(p.Established), p.Name, p.Addr.String())
 	}
 }

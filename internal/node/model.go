@@ -4,6 +4,8 @@ package node
 
 import (
 	"net/netip"
+	"slices"
+	"unique"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/ipam"
@@ -20,10 +22,13 @@ type model struct {
 	nodes   map[string]*v3.Node
 	bgp     map[string]*v3.BGPConfiguration
 	peers   map[string]*v3.BGPPeer
+	filters map[string]*v3.BGPFilter
 	pools   map[string]*v3.IPPool
 	felix   map[string]*v3.FelixConfiguration
 	cluster *v3.ClusterInformation
 	blocks  map[netip.Prefix]bool // confirmed affinities of this node
+
+	affinities map[netip.Prefix][]string // confirmed ones of all nodes; more than one node by mistake only
 
 	// bad holds what could not be read, by etcd key; see invariant I9: for the
 	// kinds kept here the last good version stays.
@@ -31,7 +36,8 @@ type model struct {
 
 	// What the last changes touched, for the loop to act on and clear.
 	touchedPeering, touchedOrigin, touchedSettings bool
-	lostSelf                                       bool // somebody deleted this node's Node
+	touchedBlocks                                  map[netip.Prefix]struct{} // other affinities than before
+	lostSelf                                       bool                      // somebody deleted this node's Node
 }
 
 func newModel(self string, index *policy.Index) *model {
@@ -39,7 +45,8 @@ func newModel(self string, index *policy.Index) *model {
 		self: self, index: index,
 		nodes: map[string]*v3.Node{}, bgp: map[string]*v3.BGPConfiguration{}, peers: map[string]*v3.BGPPeer{},
 		pools: map[string]*v3.IPPool{}, felix: map[string]*v3.FelixConfiguration{},
-		blocks: map[netip.Prefix]bool{}, bad: map[string]problem{},
+		filters: map[string]*v3.BGPFilter{}, blocks: map[netip.Prefix]bool{},
+		affinities: map[netip.Prefix][]string{}, touchedBlocks: map[netip.Prefix]struct{}{}, bad: map[string]problem{},
 		touchedPeering: true, touchedOrigin: true, touchedSettings: true,
 	}
 }
@@ -65,12 +72,16 @@ func (m *model) apply(c store.Change) {
 		keep(m.nodes, c)
 		m.touchedPeering = true
 		m.touchedSettings = m.touchedSettings || c.Name == m.self
+		m.touchedOrigin = m.touchedOrigin || c.Name == m.self
 		m.lostSelf = m.lostSelf || c.Name == m.self && c.Deleted
 	case "BGPConfiguration":
 		keep(m.bgp, c)
-		m.touchedPeering = true
+		m.touchedPeering, m.touchedOrigin = true, true
 	case "BGPPeer":
 		keep(m.peers, c)
+		m.touchedPeering, m.touchedOrigin = true, true
+	case "BGPFilter":
+		keep(m.filters, c)
 		m.touchedPeering = true
 	case "IPPool":
 		keep(m.pools, c)
@@ -87,23 +98,54 @@ func (m *model) apply(c store.Change) {
 	}
 }
 
+// affinity takes in a node's claim to a block. What other nodes have wrong is
+// their problem; their last good version stays, too.
 func (m *model) affinity(c store.Change) {
 	owner, block, ok := ipam.ParseAffinityKey(c.Key)
-	if !ok || owner != ipam.HostOwner(m.self) {
+	node, host := owner.Node()
+	if !ok || !host {
 		return
 	}
 	if !c.Deleted {
 		if _, err := ipam.DecodeAffinity(c.Raw); err != nil {
-			m.bad[c.Key] = problemOf(objectName(c), "", err)
+			if node == m.self {
+				m.bad[c.Key] = problemOf(objectName(c), "", err)
+			}
 			return
 		}
 	}
+	_, confirmed := ipam.ConfirmedBlock(owner, c.Key, c.Raw)
+	confirmed = confirmed && !c.Deleted
+	m.claim(block, node, confirmed)
+	if node != m.self {
+		return
+	}
 	m.touchedOrigin = true
-	if _, confirmed := ipam.ConfirmedBlock(owner, c.Key, c.Raw); confirmed && !c.Deleted {
+	if confirmed {
 		m.blocks[block] = true
 	} else {
 		delete(m.blocks, block)
 	}
+}
+
+// claim notes whether a block is a node's.
+func (m *model) claim(block netip.Prefix, node string, has bool) {
+	list := m.affinities[block]
+	i, had := slices.BinarySearch(list, node)
+	switch {
+	case has == had:
+		return
+	case has:
+		list = slices.Insert(list, i, unique.Make(node).Value())
+	default:
+		list = slices.Delete(list, i, i+1)
+	}
+	m.touchedBlocks[block] = struct{}{}
+	if len(list) == 0 {
+		delete(m.affinities, block)
+		return
+	}
+	m.affinities[block] = list
 }
 
 // keep stores or forgets an object by its key's name.

@@ -3,26 +3,31 @@
 package node
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
 	"github.com/gaissmai/bart"
 	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/bgp"
+	"github.com/muslin-net/muslin/internal/filter"
 )
-
-// maxPriority is what LOCAL_PREF and route metric add up to in Calico's scheme:
-// every node of the cluster derives one from the other.
-const maxPriority = 2147483647
 
 // originInput is all that decides what this node announces.
 type originInput struct {
 	blocks      []netip.Prefix // confirmed affinities of this node
-	addrs       []netip.Addr   // of local endpoints that are routed here
+	addrs       []localAddr    // of local endpoints that are routed here
+	ignored     []string       // patterns of interfaces whose addresses stay here
 	pools       map[string]*v3.IPPool
 	workloadIPs bool
 	metric4     int
 	metric6     int
+}
+
+// localAddr is an address and the interface it is behind.
+type localAddr struct {
+	addr  netip.Addr
+	iface string
 }
 
 // origin is what this node says to the rest: prefixes to announce, and blocks
@@ -35,7 +40,8 @@ type origin struct {
 // originate computes what the node originates: its confirmed blocks, and every
 // endpoint address outside them, whether or not a pool contains it; with
 // workloadIPs every address on its own. Pools with disableBGPExport keep
-// theirs at home. Pure; the result is sorted.
+// theirs at home, and so do ignored interfaces what is outside the blocks. Pure;
+// the result is sorted.
 func originate(in originInput) origin {
 	closed, owned := new(bart.Lite), new(bart.Lite)
 	for _, p := range in.pools {
@@ -44,7 +50,7 @@ func originate(in originInput) origin {
 		}
 	}
 	var out origin
-	announce := func(p netip.Prefix) {
+	announce := func(p netip.Prefix, iface string) {
 		if closed.LookupPrefix(p) {
 			return
 		}
@@ -52,7 +58,7 @@ func originate(in originInput) origin {
 		if p.Addr().Is6() {
 			metric = in.metric6
 		}
-		out.announce = append(out.announce, bgp.Origination{Prefix: p, LocalPref: uint32(maxPriority - metric)})
+		out.announce = append(out.announce, bgp.Origination{Prefix: p, LocalPref: uint32(filter.MaxPriority - metric), Interface: iface})
 	}
 	for _, b := range in.blocks {
 		if b.IsSingleIP() {
@@ -61,16 +67,19 @@ func originate(in originInput) origin {
 		out.blackholes = append(out.blackholes, b)
 		if !in.workloadIPs {
 			owned.Insert(b)
-			announce(b)
+			announce(b, "")
 		}
 	}
 	for _, a := range in.addrs {
-		if !owned.Contains(a) {
-			announce(netip.PrefixFrom(a, a.BitLen()))
+		ignore := slices.ContainsFunc(in.ignored, func(pattern string) bool { return filter.Glob(pattern, a.iface) })
+		if !ignore && !owned.Contains(a.addr) {
+			announce(netip.PrefixFrom(a.addr, a.addr.BitLen()), a.iface)
 		}
 	}
-	slices.SortFunc(out.announce, func(a, b bgp.Origination) int { return comparePrefix(a.Prefix, b.Prefix) })
-	out.announce = slices.Compact(out.announce)
+	slices.SortFunc(out.announce, func(a, b bgp.Origination) int {
+		return cmp.Or(comparePrefix(a.Prefix, b.Prefix), cmp.Compare(a.Interface, b.Interface))
+	})
+	out.announce = slices.CompactFunc(out.announce, func(a, b bgp.Origination) bool { return a.Prefix == b.Prefix })
 	slices.SortFunc(out.blackholes, comparePrefix)
 	return out
 }

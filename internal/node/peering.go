@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/bgp"
+	"github.com/muslin-net/muslin/internal/guard"
 	"github.com/muslin-net/muslin/internal/secret"
 	"github.com/muslin-net/muslin/selector"
 )
@@ -32,9 +32,13 @@ type peeringInput struct {
 	global  *v3.BGPConfiguration // nil when absent
 	perNode *v3.BGPConfiguration
 	peers   map[string]*v3.BGPPeer
+	filters map[string]*v3.BGPFilter
 	pools   map[string]*v3.IPPool
 	onLink  func(netip.Addr) bool // in a subnet of an interface of this host
 	secret  func(*v3.SecretKeyRef) (secret.Text, error)
+	metric4 int // of ordinary routes, where BGPConfiguration says nothing
+	metric6 int
+	guard   *guard.Guard // nil: nothing is bound to anybody
 }
 
 // nodeAddr is what one node brings into BGP.
@@ -77,9 +81,10 @@ func peering(in peeringInput) (cfg bgp.Config, watch []watched, problems []probl
 	cfg.RestartTime = in.restartTime()
 	cfg.ClusterID = self.cluster
 
-	export := in.exportPolicy()
 	byNode := in.byAddress()
 	byAddr, shut := map[netip.AddrPort]bgp.PeerConfig{}, map[netip.AddrPort]bool{}
+	police, more := in.police(self)
+	problems = append(problems, more...)
 	add := func(p bgp.PeerConfig, by *v3.BGPPeer) {
 		if a := p.Addr.Addr(); a == cfg.NextHop4 || a == cfg.NextHop6 {
 			return
@@ -100,15 +105,14 @@ func peering(in peeringInput) (cfg bgp.Config, watch []watched, problems []probl
 			}
 			p.Password = password
 		}
-		p.Export, p.ExportID = export.policy, export.id
 		reflection(self, byNode[p.Addr.Addr()], by, &p)
 		restraint(by, &p)
+		problems = append(problems, police(&p, by)...)
 		byAddr[p.Addr] = p
 		w, more := in.watch(self, p, by)
 		watch, problems = append(watch, w...), append(problems, more...)
 	}
-	more := in.explicit(self, port, add)
-	problems = append(problems, more...)
+	problems = append(problems, in.explicit(self, port, add)...)
 	mesh := in.meshEnabled() && !self.cluster.IsValid()
 	var password secret.Text
 	if mesh && in.global != nil && in.global.Spec.NodeMeshPassword != nil {
@@ -259,12 +263,6 @@ func (in *peeringInput) explicit(self nodeAddr, port uint16, add func(bgp.PeerCo
 			bad("spec.nodeSelector", "%v", err)
 			continue
 		}
-		if local || p.Spec.PeerSelector != "" {
-			if field := unenforced(p); field != "" {
-				bad(field, "cannot be honoured yet, so there is no session: remove it to peer without")
-				continue
-			}
-		}
 		if p.Spec.PeerSelector != "" {
 			problems = append(problems, in.bySelector(name, p, self, local, add)...)
 			continue
@@ -306,15 +304,6 @@ func (in *peeringInput) explicit(self nodeAddr, port uint16, add func(bgp.PeerCo
 		add(c, p)
 	}
 	return problems
-}
-
-// unenforced names a member that protects a session and that this version does
-// not act on. Without it the session would be more open than was asked for.
-func unenforced(p *v3.BGPPeer) string {
-	if len(p.Spec.Filters) > 0 {
-		return "spec.filters"
-	}
-	return ""
 }
 
 // bySelector adds sessions to the nodes that a BGPPeer's peerSelector selects,
@@ -382,43 +371,8 @@ func options(p *v3.BGPPeer, c *bgp.PeerConfig) {
 	if p.Spec.TTLSecurity != nil {
 		c.TTLSecurity = *p.Spec.TTLSecurity
 	}
-	switch {
-	case p.Spec.NextHopMode == "Self":
-		c.NextHopMode = bgp.NextHopSelf
-	case p.Spec.NextHopMode == "Keep", p.Spec.KeepOriginalNextHop:
-		c.NextHopMode = bgp.NextHopKeep
-	}
-}
-
-// exported is an export policy with the identity that export groups share.
-type exported struct {
-	policy bgp.Policy
-	id     string
-}
-
-// exportPolicy is Calico's default handling, the part that concerns what this
-// node learned: prefixes of pools with disableBGPExport stay here. What it
-// originates is filtered before it is originated.
-func (in *peeringInput) exportPolicy() exported {
-	var closed []netip.Prefix
-	for _, p := range in.pools {
-		if p.Spec.DisableBGPExport {
-			if n, err := netip.ParsePrefix(p.Spec.CIDR); err == nil {
-				closed = append(closed, n.Masked())
-			}
-		}
-	}
-	slices.SortFunc(closed, func(a, b netip.Prefix) int { return strings.Compare(a.String(), b.String()) })
-	return exported{
-		id: fmt.Sprint("pools", closed),
-		policy: func(r bgp.Route) (bgp.Route, bool, string) {
-			for _, n := range closed {
-				if n.Bits() <= r.Prefix.Bits() && n.Contains(r.Prefix.Addr()) {
-					return r, false, "pool " + n.String() + " has disableBGPExport"
-				}
-			}
-			return r, true, ""
-		},
+	if n := p.Spec.NumAllowedLocalASNumbers; n != nil {
+		c.AllowLocalAS = uint8(min(max(*n, 0), 255))
 	}
 }
 

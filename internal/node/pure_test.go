@@ -37,13 +37,15 @@ func input(t *testing.T, self, docs string) peeringInput {
 			return secret.Text{}, errors.New("is not there")
 		}
 		return secret.New(ref.Key), nil
-	}, self: self, nodes: map[string]*v3.Node{}, peers: map[string]*v3.BGPPeer{}, pools: map[string]*v3.IPPool{}}
+	}, self: self, nodes: map[string]*v3.Node{}, peers: map[string]*v3.BGPPeer{}, filters: map[string]*v3.BGPFilter{}, pools: map[string]*v3.IPPool{}}
 	for _, r := range decode(t, strings.ReplaceAll(docs, "kind:", "apiVersion: projectcalico.org/v3\nkind:")) {
 		switch r := r.(type) {
 		case *v3.Node:
 			in.nodes[r.Metadata.Name] = r
 		case *v3.BGPPeer:
 			in.peers[r.Metadata.Name] = r
+		case *v3.BGPFilter:
+			in.filters[r.Metadata.Name] = r
 		case *v3.IPPool:
 			in.pools[r.Metadata.Name] = r
 		case *v3.BGPConfiguration:
@@ -176,7 +178,8 @@ kind: BGPPeer
 metadata: {name: far}
 spec: {peerIP: "fd00::fc", asNumber: 64999, ttlSecurity: 1}
 `,
-			want: []string{"far [fd00::fc]:179 from fd00::c as 64999"}, problems: 3,
+			// A filter that is not there lets nothing pass, but the session comes up.
+			want: []string{"far [fd00::fc]:179 from fd00::c as 64999", "filtered [fd00::fd]:179 from fd00::c as 64999"}, problems: 3,
 		},
 		{name: "no node of ours", self: "x", docs: threeNodes, problems: 1},
 	} {
@@ -358,7 +361,8 @@ spec: {nodeSelector: has(rack), peerIP: "fd00::10", asNumber: 64512, reversePeer
 func TestExportKeepsClosedPoolsAtHome(t *testing.T) {
 	cfg, _, _ := peering(input(t, "a", threeNodes+"---\nkind: IPPool\nmetadata: {name: p}\nspec: {cidr: 10.99.0.0/16, disableBGPExport: true}\n"))
 	for prefix, want := range map[string]bool{"10.99.1.0/26": false, "10.99.0.0/16": false, "10.98.0.0/15": true, "10.100.0.0/26": true, "fd00:1::/64": true} {
-		if _, got, _ := cfg.Peers[0].Export(bgp.Route{Prefix: netip.MustParsePrefix(prefix)}); got != want {
+		v := cfg.Peers[0].Export(&bgp.Route{Prefix: netip.MustParsePrefix(prefix), Local: true})
+		if got := v.Refused == bgp.Accepted; got != want {
 			t.Errorf("export of %s is %v, want %v", prefix, got, want)
 		}
 	}
@@ -372,9 +376,12 @@ func prefixes(list ...string) (out []netip.Prefix) {
 }
 
 func TestOriginate(t *testing.T) {
-	addrs := []netip.Addr{
-		netip.MustParseAddr("10.65.0.5"), netip.MustParseAddr("172.30.0.1"), netip.MustParseAddr("10.99.0.5"),
-		netip.MustParseAddr("fd65::5"), netip.MustParseAddr("fd99::1"),
+	var addrs []localAddr
+	for _, a := range []string{"10.65.0.5", "172.30.0.1", "10.99.0.5", "fd65::5", "fd99::1"} {
+		addrs = append(addrs, localAddr{netip.MustParseAddr(a), "cali1"})
+	}
+	for _, a := range []string{"172.30.0.2", "fd99::2"} {
+		addrs = append(addrs, localAddr{netip.MustParseAddr(a), "tap1"})
 	}
 	pools := map[string]*v3.IPPool{
 		"open":   {Spec: v3.IPPoolSpec{CIDR: "10.65.0.0/16"}},
@@ -388,10 +395,13 @@ func TestOriginate(t *testing.T) {
 		{false, "10.65.0.0/26 172.30.0.1/32 fd65::/122 fd99::1/128"},
 		{true, "10.65.0.5/32 172.30.0.1/32 fd65::5/128 fd99::1/128"},
 	} {
-		got := originate(originInput{blocks: blocks, addrs: addrs, pools: pools, workloadIPs: c.workloadIPs, metric4: 1024, metric6: 512})
+		got := originate(originInput{blocks: blocks, addrs: addrs, ignored: []string{"eth0", "tap*"}, pools: pools, workloadIPs: c.workloadIPs, metric4: 1024, metric6: 512})
 		var text []string
 		for _, o := range got.announce {
 			text = append(text, o.Prefix.String())
+			if o.Prefix.IsSingleIP() != (o.Interface == "cali1") {
+				t.Errorf("%s is behind %q", o.Prefix, o.Interface)
+			}
 			want := uint32(2147482623) // 2147483647 − 1024
 			if o.Prefix.Addr().Is6() {
 				want = 2147483135
@@ -419,7 +429,7 @@ func TestDifference(t *testing.T) {
 	a, b := list("10.0.0.0/26 10.0.1.0/26 fd00::/122"), list("10.0.1.0/26 10.0.2.0/26 fd00::/122")
 	b[2].LocalPref = 2
 	add, remove := difference(a, b)
-	if fmt.Sprint(add) != "[{10.0.2.0/26 1} {fd00::/122 2}]" || fmt.Sprint(remove) != "[10.0.0.0/26]" {
+	if fmt.Sprint(add) != "[{10.0.2.0/26 1 } {fd00::/122 2 }]" || fmt.Sprint(remove) != "[10.0.0.0/26]" {
 		t.Errorf("add %v, remove %v", add, remove)
 	}
 	if add, remove = difference(b, b); len(add)+len(remove) != 0 {

@@ -18,6 +18,7 @@ import (
 	"github.com/muslin-net/muslin/internal/acl"
 	"github.com/muslin-net/muslin/internal/bgp"
 	"github.com/muslin-net/muslin/internal/endpoint"
+	"github.com/muslin-net/muslin/internal/filter"
 	"github.com/muslin-net/muslin/internal/policy"
 	"github.com/muslin-net/muslin/internal/route"
 )
@@ -74,7 +75,7 @@ func (l *loop) applySettings() error {
 		}
 		l.settings = s
 		l.resyncACL, l.aclSuspect = true, false
-		l.model.touchedOrigin, l.hostDue = true, true
+		l.model.touchedOrigin, l.model.touchedPeering, l.hostDue = true, true, true
 	}
 	l.model.touchedSettings = false
 	return nil
@@ -359,6 +360,10 @@ func (l *loop) allLocalRoutes() (list []route.Route) {
 	for _, b := range l.origin().blackholes {
 		list = append(list, route.Route{Prefix: b, Kind: route.Blackhole, Metric: l.metric(b.Addr())})
 	}
+	for _, r := range l.peeringInput().reachable() {
+		r.Metric = l.metric(r.Prefix.Addr())
+		list = append(list, r)
+	}
 	return list
 }
 
@@ -387,26 +392,38 @@ func (l *loop) localDifference(ch policy.Changes) (add []route.Route, remove []n
 func (l *loop) origin() origin {
 	in := originInput{
 		pools: l.model.pools, workloadIPs: l.settings.workloadIPs,
-		metric4: l.settings.metric4, metric6: l.settings.metric6,
 		blocks: slices.Collect(maps.Keys(l.model.blocks)),
+	}
+	in.metric4, in.metric6 = l.peeringInput().priorities()
+	if c := l.model.bgp["default"]; c != nil {
+		in.ignored = c.Spec.IgnoredInterfaces
 	}
 	for e := range l.model.index.Endpoints() {
 		if l.links.Status(e.Interface).State == endpoint.Ready {
-			in.addrs = append(in.addrs, e.Addrs...)
+			for _, a := range e.Addrs {
+				in.addrs = append(in.addrs, localAddr{a, e.Interface})
+			}
 		}
 	}
 	return originate(in)
 }
 
+// peeringInput is what the model says about sessions.
+func (l *loop) peeringInput() *peeringInput {
+	return &peeringInput{
+		self: l.d.cfg.Node, nodes: l.model.nodes, peers: l.model.peers, filters: l.model.filters, pools: l.model.pools,
+		global: l.model.bgp["default"], perNode: l.model.bgp["node."+l.d.cfg.Node],
+		metric4: l.settings.metric4, metric6: l.settings.metric6, guard: l.guard,
+		onLink: endpoint.OnLink, secret: l.d.secrets.read,
+	}
+}
+
 // applyBGP tells the speaker its sessions and what this node announces.
 func (l *loop) applyBGP() error {
+	l.bind()
 	if l.model.touchedPeering {
 		l.d.secrets.forget()
-		cfg, watch, problems := peering(peeringInput{
-			self: l.d.cfg.Node, nodes: l.model.nodes, peers: l.model.peers, pools: l.model.pools,
-			global: l.model.bgp["default"], perNode: l.model.bgp["node."+l.d.cfg.Node],
-			onLink: endpoint.OnLink, secret: l.d.secrets.read,
-		})
+		cfg, watch, problems := peering(*l.peeringInput())
 		l.watched = watch
 		for _, a := range l.ownAddrs() {
 			if !endpoint.HasAddr(a) {
@@ -479,7 +496,7 @@ func (l *loop) learned(best []bgp.Best) {
 	var add []route.Route
 	var remove []netip.Prefix
 	for _, b := range best {
-		if len(b.NextHops) == 0 || l.controlPlaneOnly || l.infrastructure(b.Prefix) {
+		if len(b.NextHops) == 0 || l.controlPlaneOnly {
 			remove = append(remove, b.Prefix)
 			continue
 		}
@@ -494,14 +511,7 @@ func (l *loop) learned(best []bgp.Best) {
 	l.finish()
 }
 
-// infrastructure tells whether a prefix is the address of a Node. A route to one
-// of those through another would cut the cluster off from it, and from the
-// datastore if it runs there.
-func (l *loop) infrastructure(p netip.Prefix) bool {
-	return p.IsSingleIP() && l.reserved[p.Addr()] != ""
-}
-
-// reserve tells policy and routing which addresses belong to servers.
+// reserve tells policy which addresses belong to servers.
 func (l *loop) reserve() {
 	now := map[netip.Addr]string{}
 	for name, n := range l.model.nodes {
@@ -516,21 +526,14 @@ func (l *loop) reserve() {
 		return
 	}
 	l.reserved = now
-	var claimed []netip.Prefix
-	for a := range now {
-		claimed = append(claimed, netip.PrefixFrom(a, a.BitLen()))
-	}
-	if l.routes != nil {
-		l.attempt("routes", func() error { return l.routes.Update(sourceBGP, nil, claimed) })
-	}
 	l.model.index.Reserve(now)
 }
 
 // learnedMetric turns LOCAL_PREF back into a metric, in Calico's scheme. A
 // LOCAL_PREF outside it, such as the usual default of 100, gives a large one.
 func learnedMetric(localPref uint32) uint32 {
-	if localPref >= maxPriority {
+	if localPref >= filter.MaxPriority {
 		return 1
 	}
-	return maxPriority - localPref
+	return filter.MaxPriority - localPref
 }

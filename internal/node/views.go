@@ -234,8 +234,10 @@ func (d *Daemon) getBGPRoutes(r *http.Request) (any, error) {
 		f.View = bgp.ViewBest
 	case "advertised":
 		f.View = bgp.ViewAdvertised
+	case "rejected":
+		f.View = bgp.ViewRejected
 	default:
-		return nil, fmt.Errorf("view %q: want received, accepted, best or advertised", v)
+		return nil, fmt.Errorf("view %q: want received, accepted, best, advertised or rejected", v)
 	}
 	out := api.BGPRoutes{Counts: map[string]int{"ipv4": 0, "ipv6": 0}}
 	for _, i := range d.speaker.Routes(f) {
@@ -274,6 +276,9 @@ func bgpRoute(i bgp.RouteInfo) api.BGPRoute {
 	}
 	if i.NextHop.IsValid() {
 		out.NextHop = i.NextHop.String()
+	}
+	if i.Refused != bgp.Accepted {
+		out.Refused, out.Reason = i.Refused.String(), i.Reason
 	}
 	for _, c := range i.Communities {
 		out.Communities = append(out.Communities, fmt.Sprintf("%d:%d", c>>16, c&0xffff))

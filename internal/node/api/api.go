@@ -151,6 +151,8 @@ type BGPRoute struct {
 	Communities []string `json:"communities,omitempty"`
 	Best        bool     `json:"best"`
 	Stale       bool     `json:"stale,omitempty"`
+	Refused     string   `json:"refused,omitempty"` // kind of reason, see bgp.Refusal; empty: not refused
+	Reason      string   `json:"reason,omitempty"`  // of the refusal, in words
 }
 
 // BGPRoutes is the answer of GET /v1/bgp/routes; with ?count=1 Routes is empty.

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/bgp"
+	"github.com/muslin-net/muslin/internal/filter"
+	"github.com/muslin-net/muslin/internal/guard"
+)
+
+// What is taken from a session and what is sent on it: its filters, the
+// cluster's default handling, what its annotations ask for, and the guard.
+
+// police returns a function that gives sessions their policies, each by the
+// BGPPeer that asks for it, nil in the mesh. Its problems concern BGPPeers and
+// filters, those of police itself configurations and pools.
+func (in *peeringInput) police(self nodeAddr) (func(*bgp.PeerConfig, *v3.BGPPeer) []problem, []problem) {
+	var problems []problem
+	var pools []*v3.IPPool
+	for _, name := range sortedKeys(in.pools) {
+		pools = append(pools, in.pools[name])
+	}
+	input := filter.Input{Pools: pools, Global: in.global, Node: in.perNode}
+	input.Priority4, input.Priority6 = in.priorities()
+	if in.guard != nil {
+		input.Bindings = in.guard
+	}
+	fabric, errs := filter.NewFabric(input)
+	for _, err := range errs {
+		problems = append(problems, problem{object: "BGP", text: err.Error()})
+	}
+	var cluster v3.ConfigurationSettings
+	for _, c := range []*v3.BGPConfiguration{in.global, in.perNode} {
+		if c == nil {
+			continue
+		}
+		s, errs := c.Settings()
+		problems = append(problems, annotationProblems(errs)...)
+		cluster.EBGPRequiresPolicy = cluster.EBGPRequiresPolicy || s.EBGPRequiresPolicy
+		cluster.Trusting = cluster.Trusting || s.Trusting
+	}
+	own, errs := in.nodes[in.self].Settings()
+	problems = append(problems, annotationProblems(errs)...)
+	nodes := in.nodesByAddr()
+
+	return func(c *bgp.PeerConfig, by *v3.BGPPeer) []problem {
+		return in.policeSession(c, by, sessionInput{fabric, cluster, own, self, nodes[c.Addr.Addr()]})
+	}, problems
+}
+
+// sessionInput is what policeSession needs beside the session.
+type sessionInput struct {
+	fabric  *filter.Fabric
+	cluster v3.ConfigurationSettings
+	own     v3.NodeSettings
+	self    nodeAddr
+	peer    *v3.Node // that the neighbour is, nil for a router
+}
+
+func (in *peeringInput) policeSession(c *bgp.PeerConfig, by *v3.BGPPeer, si sessionInput) (problems []problem) {
+	local := cmp.Or(c.LocalASN, si.self.asn)
+	s := filter.Session{Fabric: si.fabric, EBGP: local != c.ASN}
+	from := guard.Peer{Trusted: si.cluster.Trusting}
+	if si.peer != nil {
+		from.Node = si.peer.Metadata.Name
+		from.Reflects = si.peer.Spec.BGP != nil && si.peer.Spec.BGP.RouteReflectorClusterID != ""
+	}
+	c.Rewrite = bgp.Rewrite{GracefulShutdown: si.own.GracefulShutdown}
+	if by != nil {
+		set, errs := by.Settings()
+		problems = append(problems, annotationProblems(errs)...)
+		s.Strict, s.Tags = si.cluster.EBGPRequiresPolicy, set.Communities
+		for _, name := range by.Spec.Filters {
+			s.Filters = append(s.Filters, in.filters[name]) // nil if there is none: Session knows
+		}
+		from.Trusted = set.Trusted || from.Trusted && !set.Untrusted
+		c.NextHopMode = nextHopMode(by, set, s.EBGP)
+		c.Rewrite = bgp.Rewrite{
+			ASOverride: set.ASOverride, RemovePrivateAS: set.RemovePrivateAS, Prepend: set.Prepend,
+			DefaultRoute: set.DefaultOriginate, GracefulShutdown: si.own.GracefulShutdown || set.GracefulShutdown,
+		}
+		if set.ThirdParty {
+			c.Rewrite.Shared4, c.Rewrite.Shared6 = si.self.v4.Masked(), si.self.v6.Masked()
+		}
+	}
+	imports, importID, errs := s.Import()
+	exports, exportID, more := s.Export()
+	if errs = append(errs, more...); len(errs) > 0 {
+		problems = append(problems, problem{object: "BGPPeer " + by.Metadata.Name, text: errors.Join(errs...).Error()})
+	}
+	c.Import, c.ImportID = guarded(in.guard, from, imports), fmt.Sprintf("%s %+v", importID, from)
+	c.Export, c.ExportID = exports, exportID
+	return problems
+}
+
+// nextHopMode is what a BGPPeer says of next hops; keepOriginalNextHop concerns
+// eBGP sessions only.
+func nextHopMode(p *v3.BGPPeer, set v3.PeerSettings, ebgp bool) bgp.NextHopMode {
+	switch {
+	case p.Spec.NextHopMode == "Self":
+		return bgp.NextHopSelf
+	case p.Spec.NextHopMode == "Keep", p.Spec.KeepOriginalNextHop && ebgp:
+		return bgp.NextHopKeep
+	case set.ThirdParty:
+		return bgp.NextHopThirdParty
+	}
+	return bgp.NextHopAuto
+}
+
+// guarded puts the guard before a policy: no filter opens what it refuses.
+func guarded(g *guard.Guard, from guard.Peer, then bgp.Policy) bgp.Policy {
+	if g == nil {
+		return then
+	}
+	return func(r *bgp.Route) bgp.Verdict {
+		if class, why := g.Judge(guard.Route{Prefix: r.Prefix, NextHop: r.NextHop, Originator: r.Originator}, from); class != guard.Accepted {
+			return bgp.Verdict{Refused: bgp.RefusedOrigin, Detail: why}
+		}
+		return then(r)
+	}
+}
+
+// nodesByAddr finds nodes by their own addresses.
+func (in *peeringInput) nodesByAddr() map[netip.Addr]*v3.Node {
+	m := map[netip.Addr]*v3.Node{}
+	for _, n := range in.nodes {
+		v4, v6 := n.Addrs()
+		for _, p := range []netip.Prefix{v4, v6} {
+			if p.IsValid() {
+				m[p.Addr()] = n
+			}
+		}
+	}
+	return m
+}
+
+// priorities are those of ordinary routes of each family, from which LOCAL_PREF
+// follows.
+func (in *peeringInput) priorities() (v4, v6 int) {
+	v4, v6 = in.metric4, in.metric6
+	if in.global != nil {
+		v4, v6 = cmp.Or(in.global.Spec.IPv4NormalRoutePriority, v4), cmp.Or(in.global.Spec.IPv6NormalRoutePriority, v6)
+	}
+	return cmp.Or(v4, defaultPriority), cmp.Or(v6, defaultPriority)
+}
+
+// defaultPriority is the priority of ordinary routes when nobody says.
+const defaultPriority = 1024
+
+// annotationProblems are the errors of annotations, which name their object.
+func annotationProblems(errs []error) (problems []problem) {
+	for _, err := range errs {
+		var f *v3.FieldError
+		if errors.As(err, &f) {
+			problems = append(problems, problem{object: strings.TrimSpace(f.Kind + " " + f.Name), field: f.Path, text: f.Problem})
+		}
+	}
+	return problems
+}
