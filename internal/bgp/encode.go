@@ -62,12 +62,20 @@ func (p *packer) add(ref pathRef, a *attrs) {
 	}
 }
 
-// flush writes out what is still being filled.
+// flush writes out what is still being filled, withdrawals last: who replaces a
+// prefix by longer or shorter ones must not be without a route in between.
 func (p *packer) flush() {
 	for k, b := range p.buckets {
-		p.emit(k, *b)
-		delete(p.buckets, k)
+		if k.a != nil {
+			p.emit(k, *b)
+		}
 	}
+	for k, b := range p.buckets {
+		if k.a == nil {
+			p.emit(k, *b)
+		}
+	}
+	clear(p.buckets)
 }
 
 // finish returns the chunks and resets the packer.

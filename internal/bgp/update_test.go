@@ -352,3 +352,42 @@ func FuzzRoundTrip(f *testing.F) {
 		}
 	})
 }
+
+// Who replaces a prefix by longer ones is not without a route in between:
+// what is withdrawn in a batch leaves after all that is announced.
+func TestWithdrawalsGoLast(t *testing.T) {
+	var r rib
+	a := r.attrs.intern(&attrs{hasLocalPref: true, nextHop: netip.MustParseAddr("10.0.0.1")})
+	b := r.attrs.intern(&attrs{hasLocalPref: true, nextHop: netip.MustParseAddr("fd00::1")})
+	for range 50 {
+		pack, d := packer{as4: true}, decoder{as4: true}
+		for _, p := range []string{"10.1.0.0/26", "fd00:1::/122"} {
+			pack.add(pathRef{prefix: netip.MustParsePrefix(p)}, nil)
+		}
+		pack.add(pathRef{prefix: netip.MustParsePrefix("10.1.0.1/32")}, a)
+		pack.add(pathRef{prefix: netip.MustParsePrefix("fd00:1::1/128")}, b)
+		var stream []byte
+		for _, c := range pack.finish() {
+			stream = append(stream, c.b...)
+		}
+		br, buf := bufio.NewReader(bytes.NewReader(stream)), make([]byte, maxMessage)
+		reached, withdrawn := 0, 0
+		for {
+			_, body, err := readMessage(br, buf)
+			if err != nil {
+				break
+			}
+			var u update
+			if n := d.decode(body, &u); n != nil {
+				t.Fatal(n)
+			}
+			reached, withdrawn = reached+len(u.reach)+len(u.mpReach), withdrawn+len(u.withdrawn)
+			if withdrawn > 0 && reached < 2 {
+				t.Fatal("something is withdrawn before all is announced")
+			}
+		}
+		if reached != 2 || withdrawn != 2 {
+			t.Fatalf("%d announced and %d withdrawn, want 2 and 2", reached, withdrawn)
+		}
+	}
+}

@@ -61,7 +61,7 @@ protocol bgp b46 from server { local `+bird4+` as 65009; neighbor 10.0.0.1 as 64
 		})
 	}
 	for _, p := range []struct{ net, host string }{{birdNet4, behind4}, {birdNet6, behind6}} {
-		says([]string{"bgp", "why", p.host}, p.net, "path from tor", "the best", "kernel: installed", "peer n2: has not sent it; is told of it", "peer tor: has sent it; is not told: the peer's AS is in the path")
+		says([]string{"bgp", "why", p.host}, p.net, "path from tor", "the best", "kernel: installed", "peer n2: has not sent it; is not told: it lies outside every IP pool", "peer tor: has sent it; is not told: the peer's AS is in the path")
 	}
 	w := attach(t, n1, "w1")
 	says([]string{"bgp", "why", w.V4.String()}, "from here: block ", "path from this server: the best", "peer n2: has not sent it; is told of it", "peer tor: has not sent it; is told of it")

@@ -154,11 +154,12 @@ func (in *peeringInput) priorities() (v4, v6 int) {
 // defaultPriority is the priority of ordinary routes when nobody says.
 const defaultPriority = 1024
 
-// annotationProblems are the errors of annotations, which name their object.
+// annotationProblems are the errors of annotations, which name their object,
+// but not those of BFD: watch reports them with what follows.
 func annotationProblems(errs []error) (problems []problem) {
 	for _, err := range errs {
 		var f *v3.FieldError
-		if errors.As(err, &f) {
+		if errors.As(err, &f) && !v3.IsBFDAnnotation(f.Path) {
 			problems = append(problems, problem{object: strings.TrimSpace(f.Kind + " " + f.Name), field: f.Path, text: f.Problem})
 		}
 	}

@@ -58,7 +58,7 @@ func TestPoliceOptions(t *testing.T) {
 			doc += "  annotations: {muslin/" + c.annotations + "}\n"
 		}
 		doc += "spec: {peerIP: 10.0.0.254, asNumber: 64999, " + c.spec + "}\n"
-		cfg, problems := peering(input(t, "a", doc))
+		cfg, _, problems := peering(input(t, "a", doc))
 		if p := peerNamed(t, cfg, "tor"); len(problems) > 0 || !c.want(p) {
 			t.Errorf("%s %s: %+v %v", c.spec, c.annotations, p, problems)
 		}
@@ -69,7 +69,7 @@ func TestPoliceOptions(t *testing.T) {
 // problem that names it.
 func TestPoliceNode(t *testing.T) {
 	doc := strings.Replace(threeNodes, "metadata: {name: a, labels: {rack: one}}", "metadata: {name: a, labels: {rack: one}, annotations: {muslin/graceful-shutdown: Enabled, muslin/nothing: x}}", 1)
-	cfg, problems := peering(input(t, "a", doc))
+	cfg, _, problems := peering(input(t, "a", doc))
 	for _, p := range cfg.Peers {
 		if !p.Rewrite.GracefulShutdown {
 			t.Errorf("%s is not told", p.Name)
@@ -118,7 +118,7 @@ spec: {peerIP: 10.0.0.254, asNumber: 64999, filters: [f]}
 		for i, n := range []string{"a", "b", "c"} {
 			in.guard.Bind(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 65, byte(i), 0}), 26), guard.Binding{Nodes: []string{n}})
 		}
-		cfg, _ := peering(in)
+		cfg, _, _ := peering(in)
 		p := peerNamed(t, cfg, c.peer)
 		v := p.Import(&bgp.Route{Prefix: netip.MustParsePrefix(c.prefix), NextHop: p.Addr.Addr(), EBGP: c.peer == "tor"})
 		if v.Refused != c.want {
@@ -129,7 +129,7 @@ spec: {peerIP: 10.0.0.254, asNumber: 64999, filters: [f]}
 
 // Sessions of the mesh share their export policy; one that differs does not.
 func TestPoliceIdentity(t *testing.T) {
-	cfg, _ := peering(input(t, "a", threeNodes+"---\nkind: BGPPeer\nmetadata: {name: tor, annotations: {muslin/communities: '1:1'}}\nspec: {peerIP: 10.0.0.254, asNumber: 64999}\n"))
+	cfg, _, _ := peering(input(t, "a", threeNodes+"---\nkind: BGPPeer\nmetadata: {name: tor, annotations: {muslin/communities: '1:1'}}\nspec: {peerIP: 10.0.0.254, asNumber: 64999}\n"))
 	b, c, tor := peerNamed(t, cfg, "b"), peerNamed(t, cfg, "c"), peerNamed(t, cfg, "tor")
 	if b.ExportID != c.ExportID || b.ExportID == tor.ExportID || b.ExportID == "" {
 		t.Errorf("export: b %s, c %s, tor %s", b.ExportID, c.ExportID, tor.ExportID)
