@@ -88,8 +88,11 @@ func from(addr string, as uint32) PeerConfig {
 
 // only exports what lies in one of these prefixes.
 func only(prefixes ...string) Policy {
-	return func(r Route) (Route, bool, string) {
-		return r, slices.Contains(prefixes, r.Prefix.String()), "not for this peer"
+	return func(r *Route) Verdict {
+		if slices.Contains(prefixes, r.Prefix.String()) {
+			return Verdict{}
+		}
+		return Verdict{Refused: RefusedFilter, Detail: "not for this peer"}
 	}
 }
 
