@@ -287,6 +287,20 @@ var daemonFRR = daemon{
 	},
 	files: func(s setting) map[string]string {
 		var w words
+		// First, because one that comes later counts only after five seconds.
+		w.add(`ip prefix-list own4 permit 192.0.2.0/24
+ip prefix-list own4 permit 198.51.100.0/24
+ipv6 prefix-list own6 permit ` + own6 + `
+route-map out permit 10
+ match ip address prefix-list own4
+ set ip next-hop 10.99.0.2
+exit
+route-map out permit 20
+ match ipv6 address prefix-list own6
+ set ipv6 next-hop global fd99::2
+exit
+route-map out permit 30
+exit`)
 		w.add("router bgp %d\n bgp router-id 10.99.0.2\n no bgp ebgp-requires-policy\n no bgp default ipv4-unicast\n no bgp network import-check", s.as)
 		w.add(" bgp disable-ebgp-connected-route-check\n bgp graceful-restart\n bgp graceful-restart preserve-fw-state")
 		w.when(s.client, " bgp cluster-id 2.2.2.2")
@@ -316,25 +330,11 @@ var daemonFRR = daemon{
 			w.when(s.client, "  neighbor %s route-reflector-client", s.ours)
 			w.when(s.limit > 0, "  neighbor %s maximum-prefix %d", s.ours, s.limit)
 			for _, o := range s.more {
-				w.add("  neighbor %s activate", o.addr)
+				w.add("  neighbor %s activate\n  neighbor %[1]s route-map out out", o.addr)
 				w.when(s.client, "  neighbor %s route-reflector-client", o.addr)
 			}
 			w.add(" exit-address-family")
 		}
-		w.add(`exit
-ip prefix-list own4 permit 192.0.2.0/24
-ip prefix-list own4 permit 198.51.100.0/24
-ipv6 prefix-list own6 permit ` + own6 + `
-route-map out permit 10
- match ip address prefix-list own4
- set ip next-hop 10.99.0.2
-exit
-route-map out permit 20
- match ipv6 address prefix-list own6
- set ipv6 next-hop global fd99::2
-exit
-route-map out permit 30
-exit`)
 		return map[string]string{"bgpd.conf": w.String()}
 	},
 }
@@ -401,12 +401,13 @@ var daemonOpenBGPD = daemon{
 mkdir -p ~_openbgpd
 exec /usr/sbin/bgpd -d -v -f DIR/bgpd.conf`},
 	client:  []string{"/usr/sbin/bgpctl", "-s", "DIR/ctl"},
-	route:   func(p string) []string { return []string{"show", "rib", p, "detail"} },
+	route:   func(p string) []string { return []string{"show", "rib", "detail", p} },
 	session: func(ours string) []string { return []string{"show", "neighbor", ours} },
 	up:      "BGP state = Established",
 	refresh: func(ours string) [][]string { return [][]string{{"neighbor", ours, "refresh"}} },
 	lacks: map[string]string{
 		restartTheirs: "it announces no family that it could keep forwarding",
+		refreshOurs:   "it counts the request, and does not repeat what has not changed",
 		bfd:           "it has no BFD",
 	},
 	files: func(s setting) map[string]string {
@@ -431,7 +432,7 @@ exec /usr/sbin/bgpd -d -v -f DIR/bgpd.conf`},
 		for _, o := range s.more {
 			session("10.99.0.2", o.addr, o.as, false)
 		}
-		w.add("allow from any\nallow to any")
+		w.add("allow from any\nallow to any\nmatch to any set nexthop no-modify")
 		return map[string]string{"bgpd.conf": w.String()}
 	},
 }

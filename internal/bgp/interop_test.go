@@ -42,10 +42,12 @@ type together struct {
 	lacks string                  // why there is none with any daemon
 }
 
-var daemons = []daemon{daemonBIRD, daemonGoBGP}
+var daemons = []daemon{daemonBIRD, daemonFRR, daemonGoBGP, daemonOpenBGPD}
 
 // Features that not every daemon has.
 const (
+	refreshOurs   = "route refresh (RFC 2918): muslin asks"
+	limitTheirs   = "limit of prefixes: the other's"
 	refreshTheirs = "route refresh (RFC 2918): the other asks"
 	restartTheirs = "graceful restart (RFC 4724): of the other"
 	bfd           = "BFD (RFC 5880)"
@@ -200,7 +202,7 @@ var togethers = []together{
 		},
 	},
 	{
-		name: "route refresh (RFC 2918): muslin asks",
+		name: refreshOurs,
 		check: func(x *interop) {
 			x.exchanged()
 			before := x.n.peer(x.addr).Messages.Received["update"]
@@ -268,13 +270,15 @@ var togethers = []together{
 		},
 	},
 	{
-		name: "limit of prefixes: the other's",
+		name: limitTheirs,
 		set:  func(s *setting) { s.limit = 3 },
 		check: func(x *interop) {
 			x.exchanged()
-			x.n.originate("10.1.1.0/26", "10.1.2.0/26", "10.1.3.0/26")
+			// Two too many: FRR counts before it takes one.
+			x.n.originate("10.1.1.0/26", "10.1.2.0/26", "10.1.3.0/26", "10.1.4.0/26")
 			eventually(x.t, "we are told why", func() bool {
-				return x.n.peer(x.addr).Got != nil && strings.Contains(x.n.peer(x.addr).LastError, "(6/1)")
+				got := x.n.peer(x.addr).Got
+				return got != nil && got.Code == codeCease && got.Subcode == ceaseMaxPrefixes
 			})
 		},
 	},
