@@ -172,8 +172,14 @@ func (s scene) basics() (ops []store.Op) {
 		pool.Spec.CIDR = cidr
 		ops = append(ops, put(pool))
 	}
-	for _, b := range blocks(0) {
-		key, err := ipam.AffinityKey(ipam.HostOwner(agentNode), b)
+	ops = append(ops, affinities(0)...)
+	return ops
+}
+
+// affinities bind a node's blocks to it: nobody may announce others.
+func affinities(node int) (ops []store.Op) {
+	for _, b := range blocks(node) {
+		key, err := ipam.AffinityKey(ipam.HostOwner(nodeName(node)), b)
 		if err != nil {
 			panic(err) // a mistake in this program
 		}
@@ -193,7 +199,7 @@ func (s scene) more(than scene) (ops []store.Op) {
 		n.Metadata = meta(nodeName(1+i), 1+i)
 		v4, v6 := uplink(1 + i)
 		n.Spec.BGP = &v3.NodeBGP{IPv4Address: v4.String(), IPv6Address: v6.String()}
-		ops = append(ops, put(n))
+		ops = append(append(ops, put(n)), affinities(1+i)...)
 	}
 	for i := than.Policies; i < s.Policies; i++ {
 		ops = append(ops, put(s.policy(i, closedPort)))
