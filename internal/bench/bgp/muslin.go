@@ -53,8 +53,10 @@ func objects(j job) (ops []store.Op, err error) {
 	node := &v3.Node{}
 	node.Metadata.Name = routerName
 	node.Spec.BGP = &v3.NodeBGP{IPv4Address: routerAddr.String()}
+	// What is fed lies in no pool.
+	node.Metadata.Annotations = map[string]string{v3.AnnotationPrefix + "may-announce": "0.0.0.0/0"}
 	if !j.program {
-		node.Metadata.Annotations = map[string]string{v3.AnnotationPrefix + "program-routes": "Disabled"}
+		node.Metadata.Annotations[v3.AnnotationPrefix+"program-routes"] = "Disabled"
 	}
 	if j.reflect {
 		node.Spec.BGP.RouteReflectorClusterID = routerAddr.Addr().String()
