@@ -412,6 +412,27 @@ func TestNode_OneFamily(t *testing.T) {
 					t.Errorf("status of %s: %+v, %v", n.Server.Name, s, err)
 				}
 			}
+			// With an address the problem is gone.
+			n := c.Nodes[0]
+			field, addr := "ipv6Address", netip.MustParsePrefix("fd00:9::1/64")
+			if six {
+				field, addr = "ipv4Address", netip.MustParsePrefix("10.9.0.1/24")
+			}
+			if err := n.AddAddr(n.Uplink, addr); err != nil {
+				t.Fatal(err)
+			}
+			object, err := n.Muslin(t.Context(), "get", "node", n.Server.Name, "-o", "yaml")
+			if err != nil {
+				t.Fatal(err)
+			}
+			apply(t, c, strings.Replace(object, "  bgp:\n", fmt.Sprintf("  bgp:\n    %s: %q\n", field, addr), 1))
+			eventually(t, 20*time.Second, func() error {
+				s, err := n.API().Status(t.Context(), 5*time.Second)
+				if err == nil && len(s.Problems) > 0 {
+					err = fmt.Errorf("still a problem: %+v", s.Problems)
+				}
+				return err
+			})
 		})
 	}
 }

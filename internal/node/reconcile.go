@@ -454,16 +454,15 @@ func (l *loop) applyBGP() error {
 		l.bfdDue = true
 	}
 	l.applyBFD()
-	if !l.originDirty && l.originsDone {
-		return nil
+	if l.originDirty || !l.originsDone {
+		now := l.origin()
+		l.originDirty = false
+		if add, remove := difference(l.announced, now.announce); len(add)+len(remove) > 0 {
+			l.d.speaker.Originate(add, remove)
+			l.announced = now.announce
+		}
 	}
-	now := l.origin()
-	l.originDirty = false
-	if add, remove := difference(l.announced, now.announce); len(add)+len(remove) > 0 {
-		l.d.speaker.Originate(add, remove)
-		l.announced = now.announce
-	}
-	l.problems["reach"] = unreachable(l.d.cfg.Node, now.announce, l.speakerConfig)
+	l.problems["reach"] = unreachable(l.d.cfg.Node, l.announced, l.speakerConfig)
 	if !l.originsDone {
 		l.originsDone = true
 		l.d.speaker.OriginationsComplete()
