@@ -26,9 +26,12 @@ const (
 	// lull is how long the loop must have had nothing to do before memory is
 	// given back. After a start, sessions come up and routes are written until then.
 	lull = time.Second
-	// memorySlack is by how much the process may grow before it is worth a
-	// collection to give that back.
-	memorySlack = 8 << 20
+	// memorySlack is by how much the process may have grown before it is worth a
+	// collection to give that back: more than the pages of the program that are
+	// used all the time, and are back in a second.
+	memorySlack = 12 << 20
+	// givePause bounds what a process costs that needs more than that.
+	givePause = 3 * time.Second
 )
 
 // economise gives back memory that is not needed any more: what the start used,
@@ -41,23 +44,20 @@ func (d *Daemon) economise(ctx context.Context) error {
 	if _, ok := d.board.wait(ctx, func(s *api.Status) bool { return s.Live }); !ok {
 		return nil
 	}
-	turns, given, floor := d.loop.turns.Load(), false, 0
+	turns, floor := d.loop.turns.Load(), 0
+	var last time.Time
 	for pause(ctx, lull) {
 		now := d.loop.turns.Load()
 		busy := now != turns
-		if turns = now; busy {
+		if turns = now; busy || time.Since(last) < givePause {
 			continue
 		}
 		size, err := resident()
-		switch {
-		case err != nil:
+		if err != nil {
 			d.log.Debug("memory is given back no more", "err", err)
 			return nil
-		case given:
-			// What is used all the time has come back by now.
-			given, floor = false, size
-			continue
-		case floor > 0 && size < floor+memorySlack:
+		}
+		if floor > 0 && size < floor+memorySlack {
 			continue
 		}
 		if floor == 0 && os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
@@ -67,7 +67,10 @@ func (d *Daemon) economise(ctx context.Context) error {
 		if err := forgetProgram(); err != nil {
 			d.log.Debug("pages of the program stay mapped", "err", err)
 		}
-		given = true
+		if floor, err = resident(); err != nil {
+			return nil
+		}
+		last = time.Now()
 	}
 	return nil
 }
