@@ -133,13 +133,14 @@ func (t *topology) count(object uint32, d int) {
 	}
 }
 
-// resolve finds out how an address is reached, and tells whether that changed.
+// resolve finds out how an address is reached, or why it is not, and tells
+// whether that changed.
 // The longest foreign route that covers it decides, as it would in the kernel;
 // the kernel keeps gateways resolved to one that is on-link, so that one step is
 // enough however deep the recursion is.
 func (t *topology) resolve(h *nextHop) (changed bool) {
 	out, onLink, cost, why := t.lookup(h.addr)
-	changed = onLink != h.onLink || cost != h.cost || !slices.Equal(out, h.out)
+	changed = onLink != h.onLink || cost != h.cost || why != h.why || !slices.Equal(out, h.out)
 	h.out, h.onLink, h.cost, h.why = out, onLink, cost, why
 	return changed
 }
