@@ -185,7 +185,27 @@ func (p *BGPPeer) Settings() (PeerSettings, []error) {
 // Settings reads the annotations of a BGPConfiguration, as those of a BGPPeer.
 func (c *BGPConfiguration) Settings() (ConfigurationSettings, []error) {
 	s, errs := settings(c, configurationAnnotations)
-	return s, append(errs, s.BFD.check(c)...)
+	return s, append(append(errs, s.BFD.check(c)...), c.ofOneNode()...)
+}
+
+// ofOneNode refuses, on the configuration of one node, what holds for all nodes
+// or for none: there it would be without effect.
+func (c *BGPConfiguration) ofOneNode() (errs []error) {
+	if c.Metadata.Name == "default" {
+		return nil
+	}
+	info, _ := InfoFor(c)
+	f := newFaults(info, c)
+	for _, key := range sortedKeys(c.Metadata.Annotations) {
+		name, _ := strings.CutPrefix(key, AnnotationPrefix)
+		if name == "next-hops-through-default" || name == "bfd" || strings.HasPrefix(name, "bfd-") {
+			f.add("metadata.annotations["+strconv.Quote(key)+"]", "acts on the BGPConfiguration default only")
+		}
+	}
+	for _, e := range f.list {
+		errs = append(errs, e)
+	}
+	return errs
 }
 
 // Settings reads the annotations of a Node, as those of a BGPPeer.

@@ -114,3 +114,18 @@ func settingsOf(r Resource) string {
 	}
 	return strings.NewReplacer("Values:", "", "Extended:", "").Replace(text)
 }
+
+// What holds for all nodes or for none is refused on the configuration of one.
+func TestAnnotationsOfOneNode(t *testing.T) {
+	for key, alone := range map[string]bool{"next-hops-through-default=Enabled": true, "bfd=Enabled": true, "origin-guard=Disabled": false, "bmp=10.0.0.9:11019": false} {
+		name, value, _ := strings.Cut(key, "=")
+		for _, of := range []string{"default", "node.a"} {
+			c := &BGPConfiguration{}
+			c.Metadata.Name = of
+			c.Metadata.Annotations = map[string]string{AnnotationPrefix + name: value}
+			if _, errs := c.Settings(); (len(errs) > 0) != (alone && of != "default") {
+				t.Errorf("%s on %s: %v", key, of, errs)
+			}
+		}
+	}
+}

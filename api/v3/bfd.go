@@ -22,11 +22,8 @@ type BFD struct {
 	SingleHop, Multihop bool
 	Auth                string // kind of authentication
 	AuthKeyID           uint8
-	AuthSecret          SecretRef
+	AuthSecret          SecretKeyRef
 }
-
-// SecretRef names a key of a secret, as SecretKeyRef does.
-type SecretRef struct{ Name, Key string }
 
 // The bounds of BFD's interval.
 const (
@@ -68,7 +65,7 @@ func bfdAnnotations[T any](of func(*T) *BFD) []annotation[T] {
 			if !ok || !isSubdomain(name) || !isQualifiedName(key) || strings.Contains(key, "/") {
 				return fmt.Errorf("%q: want the name of a secret, '/' and a key of it", v)
 			}
-			of(s).AuthSecret = SecretRef{name, key}
+			of(s).AuthSecret = SecretKeyRef{Name: name, Key: key}
 			return nil
 		}},
 	}
@@ -98,9 +95,9 @@ func (b BFD) check(r Resource) []error {
 		}
 	}
 	switch {
-	case b.Auth != "" && b.AuthSecret == (SecretRef{}):
+	case b.Auth != "" && b.AuthSecret == (SecretKeyRef{}):
 		bad("bfd-auth", "needs %sbfd-auth-secret", AnnotationPrefix)
-	case b.Auth == "" && b.AuthSecret != (SecretRef{}):
+	case b.Auth == "" && b.AuthSecret != (SecretKeyRef{}):
 		bad("bfd-auth-secret", "needs %sbfd-auth: %s", AnnotationPrefix, strings.Join(bfdAuthKinds, ", "))
 	}
 	var errs []error

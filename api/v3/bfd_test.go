@@ -27,7 +27,7 @@ func TestBFDAnnotations(t *testing.T) {
 		{map[string]string{"bfd-multihop": "Enabled"}, "SingleHop:false Multihop:true", false},
 		{map[string]string{"bfd-multihop": "Disabled"}, "SingleHop:true Multihop:false", false},
 		{map[string]string{"bfd-multihop": "yes"}, "bfd-multihop", true},
-		{secret, "Auth:meticulous-sha1 AuthKeyID:0 AuthSecret:{Name:fabric Key:bfd}", false},
+		{secret, "Auth:meticulous-sha1 AuthKeyID:0 AuthSecret:{Name:fabric Key:bfd Optional:<nil>}", false},
 		{map[string]string{"bfd-auth": "sha1", "bfd-auth-secret": "fabric/bfd", "bfd-auth-key-id": "255"}, "AuthKeyID:255", false},
 		{map[string]string{"bfd-auth": "sha256", "bfd-auth-secret": "fabric/bfd"}, "bfd-auth", true},
 		{map[string]string{"bfd-auth": "md5"}, "bfd-auth", true},

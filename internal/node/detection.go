@@ -19,27 +19,14 @@ import (
 type watched struct {
 	bfd.Config
 	object string // that asks for it
-	secret v3.SecretRef
+	secret v3.SecretKeyRef
 }
 
-// watch decides whether BFD watches the path of a session, as the annotations
-// of the BGPPeer say, or for the mesh (nil) those of the BGPConfiguration.
-// With settings that cannot be read there is none: with half of them it might
-// be less guarded than was asked for.
-func (in *peeringInput) watch(self nodeAddr, p bgp.PeerConfig, by *v3.BGPPeer) ([]watched, []problem) {
-	var b v3.BFD
-	var errs []error
-	object := ""
-	switch {
-	case by != nil:
-		var s v3.PeerSettings
-		s, errs = by.Settings()
-		b, object = s.BFD, "BGPPeer "+by.Metadata.Name
-	case in.global != nil:
-		var s v3.ConfigurationSettings
-		s, errs = in.global.Settings()
-		b, object = s.BFD, "BGPConfiguration default"
-	}
+// watch decides whether BFD watches the path of a session, as the object says
+// that asks for it: a BGPPeer, or for the mesh the BGPConfiguration. With
+// settings that cannot be read there is none: with half of them it might be
+// less guarded than was asked for.
+func (in *peeringInput) watch(self nodeAddr, p bgp.PeerConfig, object string, b v3.BFD, errs []error) ([]watched, []problem) {
 	if !b.Enabled {
 		return nil, nil
 	}
@@ -70,11 +57,7 @@ func (in *peeringInput) watch(self nodeAddr, p bgp.PeerConfig, by *v3.BGPPeer) (
 // come to the same answer, because they use different ports: between nodes
 // each subnet must have the other's address. Of others this node knows its own side only.
 func (in *peeringInput) oneHop(self nodeAddr, peer netip.Addr) bool {
-	for name := range in.nodes {
-		n, err := in.node(name)
-		if err != nil || n.v4.Addr() != peer && n.v6.Addr() != peer {
-			continue
-		}
+	if n, ok := in.nodeAt[peer]; ok {
 		return self.v4.Contains(peer) && n.v4.Contains(self.v4.Addr()) || self.v6.Contains(peer) && n.v6.Contains(self.v6.Addr())
 	}
 	return self.v4.Contains(peer) || self.v6.Contains(peer) || in.onLink != nil && in.onLink(peer)
@@ -91,7 +74,7 @@ func (l *loop) applyBFD() {
 	var sessions []bfd.Config
 	for _, w := range l.watched {
 		if w.Auth.Type != bfd.AuthNone {
-			key, err := l.d.secrets.read(&v3.SecretKeyRef{Name: w.secret.Name, Key: w.secret.Key})
+			key, err := l.d.secrets.read(&w.secret)
 			if err != nil {
 				problems = append(problems, problem{object: w.object, field: "muslin/bfd-auth-secret", text: err.Error() + "; so there is no BFD with " + w.Peer.String()})
 				continue

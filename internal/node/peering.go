@@ -39,6 +39,8 @@ type peeringInput struct {
 	metric4 int // of ordinary routes, where BGPConfiguration says nothing
 	metric6 int
 	guard   *guard.Guard // nil: nothing is bound to anybody
+
+	nodeAt map[netip.Addr]nodeAddr // by address, once peering has begun
 }
 
 // nodeAddr is what one node brings into BGP.
@@ -81,7 +83,12 @@ func peering(in peeringInput) (cfg bgp.Config, watch []watched, problems []probl
 	cfg.RestartTime = in.restartTime()
 	cfg.ClusterID = self.cluster
 
-	byNode := in.byAddress()
+	in.nodeAt = in.byAddress()
+	var mesh v3.ConfigurationSettings
+	var meshErrs []error
+	if in.global != nil {
+		mesh, meshErrs = in.global.Settings()
+	}
 	byAddr, shut := map[netip.AddrPort]bgp.PeerConfig{}, map[netip.AddrPort]bool{}
 	police, more := in.police(self)
 	problems = append(problems, more...)
@@ -105,24 +112,33 @@ func peering(in peeringInput) (cfg bgp.Config, watch []watched, problems []probl
 			}
 			p.Password = password
 		}
-		reflection(self, byNode[p.Addr.Addr()], by, &p)
-		restraint(by, &p)
-		problems = append(problems, police(&p, by)...)
+		var set v3.PeerSettings
+		bfd, errs, object := mesh.BFD, meshErrs, "BGPConfiguration default"
+		if by != nil {
+			set, errs = by.Settings()
+			bfd, object = set.BFD, "BGPPeer "+by.Metadata.Name
+		}
+		reflection(self, in.nodeAt[p.Addr.Addr()], set, &p)
+		restraint(set, &p)
+		problems = append(problems, police(&p, by, set)...)
+		if by != nil {
+			problems = append(problems, annotationProblems(errs)...)
+		}
 		byAddr[p.Addr] = p
-		w, more := in.watch(self, p, by)
+		w, more := in.watch(self, p, object, bfd, errs)
 		watch, problems = append(watch, w...), append(problems, more...)
 	}
 	problems = append(problems, in.explicit(self, port, add)...)
-	mesh := in.meshEnabled() && !self.cluster.IsValid()
+	meshed := in.meshEnabled() && !self.cluster.IsValid()
 	var password secret.Text
-	if mesh && in.global != nil && in.global.Spec.NodeMeshPassword != nil {
+	if meshed && in.global != nil && in.global.Spec.NodeMeshPassword != nil {
 		var err error
 		if password, err = in.password(in.global.Spec.NodeMeshPassword); err != nil {
-			mesh = false
+			meshed = false
 			problems = append(problems, problem{object: "BGPConfiguration default", field: "spec.nodeMeshPassword", text: err.Error() + "; until then there are no sessions between nodes"})
 		}
 	}
-	if mesh {
+	if meshed {
 		for _, name := range sortedKeys(in.nodes) {
 			if name == in.self {
 				continue
@@ -154,9 +170,8 @@ const reflectedPaths = 8
 
 // reflection makes an iBGP neighbour of a route reflector its client, unless it
 // is a reflector of the same cluster; other is the node that the neighbour is, if
-// it is one, and by the BGPPeer, nil in the mesh. Several paths are taken from
-// everyone who sends them.
-func reflection(self, other nodeAddr, by *v3.BGPPeer, p *bgp.PeerConfig) {
+// it is one. Several paths are taken from everyone who sends them.
+func reflection(self, other nodeAddr, set v3.PeerSettings, p *bgp.PeerConfig) {
 	asn := p.LocalASN
 	if asn == 0 {
 		asn = self.asn
@@ -166,10 +181,8 @@ func reflection(self, other nodeAddr, by *v3.BGPPeer, p *bgp.PeerConfig) {
 	if p.Client {
 		p.AddPathSend = reflectedPaths
 	}
-	if by != nil {
-		if set, _ := by.Settings(); set.AddPath != nil {
-			p.AddPathSend = int(*set.AddPath)
-		}
+	if set.AddPath != nil {
+		p.AddPathSend = int(*set.AddPath)
 	}
 }
 
@@ -178,12 +191,8 @@ func reflection(self, other nodeAddr, by *v3.BGPPeer, p *bgp.PeerConfig) {
 const defaultMaxPrefixes = 1_000_000
 
 // restraint is what a BGPPeer says of limits and of a shutdown.
-func restraint(by *v3.BGPPeer, p *bgp.PeerConfig) {
+func restraint(s v3.PeerSettings, p *bgp.PeerConfig) {
 	p.MaxPrefixes = [2]int{defaultMaxPrefixes, defaultMaxPrefixes}
-	if by == nil {
-		return
-	}
-	s, _ := by.Settings()
 	if s.MaxPrefixes != nil {
 		p.MaxPrefixes = [2]int{int(*s.MaxPrefixes), int(*s.MaxPrefixes)}
 	}
@@ -202,15 +211,21 @@ func controlPlaneOnly(n *v3.Node) bool {
 	return s.ControlPlaneOnly
 }
 
-// byAddress finds nodes by their addresses.
+// byAddress finds nodes by their addresses; of two that claim one, the first by
+// name has it.
 func (in *peeringInput) byAddress() map[netip.Addr]nodeAddr {
 	m := map[netip.Addr]nodeAddr{}
-	for name := range in.nodes {
-		if n, err := in.node(name); err == nil {
-			m[n.v4.Addr()], m[n.v6.Addr()] = n, n
+	for _, name := range sortedKeys(in.nodes) {
+		n, err := in.node(name)
+		if err != nil {
+			continue
+		}
+		for _, p := range []netip.Prefix{n.v4, n.v6} {
+			if _, taken := m[p.Addr()]; p.IsValid() && !taken {
+				m[p.Addr()] = n
+			}
 		}
 	}
-	delete(m, netip.Addr{})
 	return m
 }
 
@@ -439,10 +454,8 @@ func (in *peeringInput) restartTime() time.Duration {
 // portOf is the port to use for a peerIP without one: a node's own listen port
 // if the address belongs to a node of that AS.
 func (in *peeringInput) portOf(a netip.Addr, asn uint32) uint16 {
-	for name := range in.nodes {
-		if n, err := in.node(name); err == nil && n.asn == asn && (n.v4.Addr() == a || n.v6.Addr() == a) {
-			return n.port
-		}
+	if n, ok := in.nodeAt[a]; ok && n.asn == asn {
+		return n.port
 	}
 	return defaultPort
 }

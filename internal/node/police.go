@@ -21,7 +21,7 @@ import (
 // police returns a function that gives sessions their policies, each by the
 // BGPPeer that asks for it, nil in the mesh. Its problems concern BGPPeers and
 // filters, those of police itself configurations and pools.
-func (in *peeringInput) police(self nodeAddr) (func(*bgp.PeerConfig, *v3.BGPPeer) []problem, []problem) {
+func (in *peeringInput) police(self nodeAddr) (func(*bgp.PeerConfig, *v3.BGPPeer, v3.PeerSettings) []problem, []problem) {
 	var problems []problem
 	var pools []*v3.IPPool
 	for _, name := range sortedKeys(in.pools) {
@@ -50,8 +50,8 @@ func (in *peeringInput) police(self nodeAddr) (func(*bgp.PeerConfig, *v3.BGPPeer
 	problems = append(problems, annotationProblems(errs)...)
 	nodes := in.nodesByAddr()
 
-	return func(c *bgp.PeerConfig, by *v3.BGPPeer) []problem {
-		return in.policeSession(c, by, sessionInput{fabric, cluster, own, self, nodes[c.Addr.Addr()]})
+	return func(c *bgp.PeerConfig, by *v3.BGPPeer, set v3.PeerSettings) []problem {
+		return in.policeSession(c, by, set, sessionInput{fabric, cluster, own, self, nodes[c.Addr.Addr()]})
 	}, problems
 }
 
@@ -64,7 +64,7 @@ type sessionInput struct {
 	peer    *v3.Node // that the neighbour is, nil for a router
 }
 
-func (in *peeringInput) policeSession(c *bgp.PeerConfig, by *v3.BGPPeer, si sessionInput) (problems []problem) {
+func (in *peeringInput) policeSession(c *bgp.PeerConfig, by *v3.BGPPeer, set v3.PeerSettings, si sessionInput) (problems []problem) {
 	local := cmp.Or(c.LocalASN, si.self.asn)
 	s := filter.Session{Fabric: si.fabric, EBGP: local != c.ASN}
 	from := guard.Peer{Trusted: si.cluster.Trusting}
@@ -74,8 +74,6 @@ func (in *peeringInput) policeSession(c *bgp.PeerConfig, by *v3.BGPPeer, si sess
 	}
 	c.Rewrite = bgp.Rewrite{GracefulShutdown: si.own.GracefulShutdown}
 	if by != nil {
-		set, errs := by.Settings()
-		problems = append(problems, annotationProblems(errs)...)
 		s.Strict, s.Tags = si.cluster.EBGPRequiresPolicy, set.Communities
 		for _, name := range by.Spec.Filters {
 			s.Filters = append(s.Filters, in.filters[name]) // nil if there is none: Session knows

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/srv"
+
+	"github.com/muslin-net/muslin/internal/secret"
 )
 
 const (
@@ -29,11 +31,11 @@ type Config struct {
 	Endpoints    []string // http(s)://host:port or unix:///path
 	DiscoverySRV string   // DNS domain with etcd-client SRV records
 	Username     string
-	Password     Secret
+	Password     secret.Text
 
 	CertFile, KeyFile, CAFile string
-	Cert, CA                  string // PEM
-	Key                       Secret // PEM
+	Cert, CA                  string      // PEM
+	Key                       secret.Text // PEM
 
 	// Dial replaces the way a connection is made; addr is host:port, or
 	// unix:///path. Nil dials addr directly.
@@ -52,7 +54,7 @@ func ConfigFromEnv() (Config, error) {
 		Endpoints:    SplitEndpoints(os.Getenv("ETCD_ENDPOINTS")),
 		DiscoverySRV: os.Getenv("ETCD_DISCOVERY_SRV"),
 		Username:     os.Getenv("ETCD_USERNAME"),
-		Password:     NewSecret(os.Getenv("ETCD_PASSWORD")),
+		Password:     secret.New(os.Getenv("ETCD_PASSWORD")),
 		KeyFile:      os.Getenv("ETCD_KEY_FILE"),
 		CertFile:     os.Getenv("ETCD_CERT_FILE"),
 		CAFile:       os.Getenv("ETCD_CA_CERT_FILE"),

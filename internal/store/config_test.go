@@ -9,11 +9,13 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+
+	"github.com/muslin-net/muslin/internal/secret"
 )
 
 func TestSecretIsNeverPrinted(t *testing.T) {
 	type holder struct{ cfg Config } // unexported: fmt calls no methods there
-	cfg := Config{Endpoints: []string{"http://127.0.0.1:2379"}, Username: "u", Password: NewSecret("hunter2"), Key: NewSecret("hunter2")}
+	cfg := Config{Endpoints: []string{"http://127.0.0.1:2379"}, Username: "u", Password: secret.New("hunter2"), Key: secret.New("hunter2")}
 	var b bytes.Buffer
 	for _, f := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x"} {
 		fmt.Fprintf(&b, f, cfg.Password)

@@ -23,6 +23,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/muslin-net/muslin/internal/secret"
 )
 
 func freePort(t *testing.T) string {
@@ -267,7 +269,7 @@ func TestTLSAndAuthentication(t *testing.T) {
 	}
 
 	// With a user, too, opening needs no etcd.
-	away := open(Config{Endpoints: []string{"http://" + freePort(t)}, Username: "u", Password: NewSecret("p"), Timeout: time.Second})
+	away := open(Config{Endpoints: []string{"http://" + freePort(t)}, Username: "u", Password: secret.New("p"), Timeout: time.Second})
 	if err := away.Ping(context.Background()); !errors.Is(err, ErrUnavailable) {
 		t.Error(err)
 	}
@@ -291,7 +293,7 @@ func TestTLSAndAuthentication(t *testing.T) {
 		}
 	}
 	user := good
-	user.Username, user.Password = "muslin", NewSecret("secret")
+	user.Username, user.Password = "muslin", secret.New("secret")
 	u := open(user)
 	r := startWatch(t, u, nil)
 	r.synced(t)
@@ -300,7 +302,7 @@ func TestTLSAndAuthentication(t *testing.T) {
 	if _, err := u.Put(ctx, "/elsewhere", nil); err == nil || !strings.Contains(err.Error(), "permission") {
 		t.Errorf("written without permission: %v", err)
 	}
-	user.Password = NewSecret("wrong")
+	user.Password = secret.New("wrong")
 	if err := open(user).Ping(ctx); !strings.Contains(fmt.Sprint(err), "authentication failed") || errors.Is(err, ErrUnavailable) {
 		t.Errorf("wrong password: %v", err)
 	}
