@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -139,7 +140,7 @@ func (s *Speaker) apply(c Config) {
 	s.known.set(known)
 
 	for addr, l := range s.listeners {
-		if !containsAddr(c.Listen, addr) {
+		if !slices.Contains(c.Listen, addr) {
 			l.close()
 			delete(s.listeners, addr)
 		}
@@ -169,22 +170,13 @@ func (s *Speaker) apply(c Config) {
 	s.checkConverged()
 }
 
-func containsAddr(list []netip.AddrPort, a netip.AddrPort) bool {
-	for _, x := range list {
-		if x == a {
-			return true
-		}
-	}
-	return false
-}
-
 // passwordsFor are the passwords that are asked for on a listening address.
 func (s *Speaker) passwordsFor(addr netip.AddrPort) passwords {
 	out := passwords{}
 	for _, p := range s.cfg.Peers {
 		a := p.Addr.Addr().WithZone("")
 		if !p.Password.IsZero() && a.Is4() == addr.Addr().Is4() {
-			out[netip.PrefixFrom(a, a.BitLen())] = p.Password
+			out[a] = p.Password
 		}
 	}
 	return out

@@ -3,8 +3,8 @@
 package bgp
 
 import (
+	"cmp"
 	"fmt"
-	"net/netip"
 	"slices"
 )
 
@@ -50,7 +50,7 @@ var (
 				}
 				return "fresh"
 			}},
-		{"local preference", func(_ *rib, a, b *path) int { return cmpU32(b.out.lp(), a.out.lp()) },
+		{"local preference", func(_ *rib, a, b *path) int { return cmp.Compare(b.out.lp(), a.out.lp()) },
 			func(_ *rib, p *path) string { return fmt.Sprint(p.out.lp()) }},
 		{"AS path length", func(_ *rib, a, b *path) int { return a.out.pathLen() - b.out.pathLen() },
 			func(_ *rib, p *path) string { return fmt.Sprint(p.out.pathLen()) }},
@@ -75,12 +75,12 @@ var (
 			}
 			return "iBGP"
 		}},
-		{"interior cost", func(_ *rib, a, b *path) int { return cmpU32(a.out.cost(), b.out.cost()) },
+		{"interior cost", func(_ *rib, a, b *path) int { return cmp.Compare(a.out.cost(), b.out.cost()) },
 			func(_ *rib, p *path) string { return fmt.Sprint(p.out.cost()) }},
 	}
 	stepsOfOne = []step{
-		{"router ID", func(r *rib, a, b *path) int { return cmpU32(r.originID(a), r.originID(b)) },
-			func(r *rib, p *path) string { return idAddr(r.originID(p)).String() }},
+		{"router ID", func(r *rib, a, b *path) int { return cmp.Compare(r.originID(a), r.originID(b)) },
+			func(r *rib, p *path) string { return addr4(r.originID(p)).String() }},
 		{"cluster list length", func(_ *rib, a, b *path) int { return len(a.out.clusters) - len(b.out.clusters) },
 			func(_ *rib, p *path) string { return fmt.Sprint(len(p.out.clusters)) }},
 		{"peer address", func(r *rib, a, b *path) int {
@@ -88,28 +88,13 @@ var (
 		}, func(r *rib, p *path) string { return r.sources[p.peer].addr.String() }},
 		{"peer number", func(_ *rib, a, b *path) int { return int(a.peer) - int(b.peer) }, // two sessions to one address
 			func(_ *rib, p *path) string { return fmt.Sprint(p.peer) }},
-		{"path identifier", func(_ *rib, a, b *path) int { return cmpU32(a.id, b.id) }, // two paths of one session
+		{"path identifier", func(_ *rib, a, b *path) int { return cmp.Compare(a.id, b.id) }, // two paths of one session
 			func(_ *rib, p *path) string { return fmt.Sprint(p.id) }},
 	}
 )
 
 // originName is an ORIGIN for people.
 func originName(o uint8) string { return [...]string{"igp", "egp", "incomplete"}[min(o, 2)] }
-
-// idAddr is a BGP identifier as it is written.
-func idAddr(id uint32) netip.Addr {
-	return netip.AddrFrom4([4]byte{byte(id >> 24), byte(id >> 16), byte(id >> 8), byte(id)})
-}
-
-func cmpU32(a, b uint32) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
-}
 
 // originID is ORIGINATOR_ID where present, else the identifier of the peer.
 func (r *rib) originID(p *path) uint32 {
@@ -269,4 +254,4 @@ func (r *rib) preferred(dst []*path, head *path, limit int) []*path {
 }
 
 // cmpMED compares across ASes; eliminateMED within one.
-func cmpMED(_ *rib, a, b *path) int { return cmpU32(a.out.med, b.out.med) }
+func cmpMED(_ *rib, a, b *path) int { return cmp.Compare(a.out.med, b.out.med) }

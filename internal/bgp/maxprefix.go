@@ -3,6 +3,7 @@
 package bgp
 
 import (
+	"encoding/binary"
 	"fmt"
 	"time"
 )
@@ -56,7 +57,7 @@ func (s *Speaker) overLimit(c *conn, ref pathRef) bool {
 		p.flaps = max(p.flaps, 3) // from 16 s on
 	}
 	n := &notification{code: codeCease, sub: ceaseMaxPrefixes, reason: why,
-		data: append([]byte{0, byte(f) + 1, 1}, be32Bytes(uint32(limit))...)}
+		data: binary.BigEndian.AppendUint32([]byte{0, byte(f) + 1, 1}, uint32(limit))}
 	s.fire(c, evStop, n, nil)
 	return true
 }
@@ -86,8 +87,4 @@ func (s *Speaker) refill(c *conn) {
 // refreshMessage is a ROUTE-REFRESH (RFC 2918 section 3).
 func refreshMessage(f family) []byte {
 	return appendHeader(nil, msgRefresh, []byte{0, byte(f) + 1, 0, 1})
-}
-
-func be32Bytes(v uint32) []byte {
-	return []byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)}
 }

@@ -26,29 +26,25 @@ import (
 // MaxPassword is the kernel's limit, in octets.
 const MaxPassword = unix.TCP_MD5SIG_MAXKEYLEN
 
-// setMD5 sets the password for an address or for a whole prefix on a socket.
-func setMD5(fd int, from netip.Prefix, password secret.Text) error {
+// setMD5 sets the password for an address on a socket.
+func setMD5(fd int, from netip.Addr, password secret.Text) error {
 	var sig unix.TCPMD5Sig
 	sig.Keylen = uint16(copy(sig.Key[:], password.Reveal()))
-	if from.Addr().Is4() {
+	if from.Is4() {
 		sa := (*unix.RawSockaddrInet4)(unsafe.Pointer(&sig.Addr))
-		sa.Family, sa.Addr = unix.AF_INET, from.Addr().As4()
+		sa.Family, sa.Addr = unix.AF_INET, from.As4()
 	} else {
 		sa := (*unix.RawSockaddrInet6)(unsafe.Pointer(&sig.Addr))
-		sa.Family, sa.Addr = unix.AF_INET6, from.Addr().As16()
+		sa.Family, sa.Addr = unix.AF_INET6, from.As16()
 	}
-	opt := unix.TCP_MD5SIG
-	if from.Bits() != from.Addr().BitLen() {
-		opt, sig.Flags, sig.Prefixlen = unix.TCP_MD5SIG_EXT, unix.TCP_MD5SIG_FLAG_PREFIX, uint8(from.Bits())
-	}
-	if err := unix.SetsockoptTCPMD5Sig(fd, unix.IPPROTO_TCP, opt, &sig); err != nil {
+	if err := unix.SetsockoptTCPMD5Sig(fd, unix.IPPROTO_TCP, unix.TCP_MD5SIG, &sig); err != nil {
 		return fmt.Errorf("password for %s: %w", from, err)
 	}
 	return nil
 }
 
 // passwords are those that a listening socket asks for.
-type passwords map[netip.Prefix]secret.Text
+type passwords map[netip.Addr]secret.Text
 
 // set puts them on a socket that does not listen yet.
 func (w passwords) set(raw syscall.RawConn) error {

@@ -116,13 +116,19 @@ func (s *Speaker) Routes(f RouteFilter) []RouteInfo {
 	return out
 }
 
-// Count returns how many routes match; Limit is ignored.
-func (s *Speaker) Count(f RouteFilter) int {
-	n := 0
+// Count returns how many routes of each family match; Limit is ignored.
+func (s *Speaker) Count(f RouteFilter) (ipv4, ipv6 int) {
 	s.ask(func() {
-		s.visit(f, func(RouteInfo) bool { n++; return true })
+		s.visit(f, func(r RouteInfo) bool {
+			if r.Prefix.Addr().Is4() {
+				ipv4++
+			} else {
+				ipv6++
+			}
+			return true
+		})
 	})
-	return n
+	return ipv4, ipv6
 }
 
 // visit calls yield with each match until it returns false.

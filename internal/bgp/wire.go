@@ -56,7 +56,6 @@ const (
 	ceaseDeconfigured = 3
 	ceaseConfigChange = 6
 	ceaseCollision    = 7
-	ceaseReset        = 4
 	ceaseBFDDown      = 10 // RFC 9384
 )
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/gaissmai/bart"
 
@@ -56,7 +57,7 @@ func NewFabric(in Input) (*Fabric, []error) {
 		id.add(p)
 	}
 	pools := slices.Clone(in.Pools)
-	slices.SortFunc(pools, func(a, b *v3.IPPool) int { return compareText(a.Metadata.Name, b.Metadata.Name) })
+	slices.SortFunc(pools, func(a, b *v3.IPPool) int { return strings.Compare(a.Metadata.Name, b.Metadata.Name) })
 	for _, p := range pools {
 		n, err := v3.ParseNetwork(p.Spec.CIDR)
 		if err != nil {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"hash"
 	"slices"
-	"strings"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/bgp"
@@ -186,5 +185,3 @@ func (i *identity) add(parts ...any) {
 }
 
 func (i *identity) sum() string { return hex.EncodeToString(i.h.Sum(nil)[:12]) }
-
-func compareText(a, b string) int { return strings.Compare(a, b) }

@@ -239,18 +239,21 @@ func (d *Daemon) getBGPRoutes(r *http.Request) (any, error) {
 	default:
 		return nil, fmt.Errorf("view %q: want received, accepted, best, advertised or rejected", v)
 	}
-	out := api.BGPRoutes{Counts: map[string]int{"ipv4": 0, "ipv6": 0}}
-	for _, i := range d.speaker.Routes(f) {
-		out.Count++
-		if i.Prefix.Addr().Is4() {
-			out.Counts["ipv4"]++
-		} else {
-			out.Counts["ipv6"]++
-		}
-		if q.Get("count") == "" {
+	var out api.BGPRoutes
+	var v4, v6 int
+	if q.Get("count") != "" {
+		v4, v6 = d.speaker.Count(f)
+	} else {
+		for _, i := range d.speaker.Routes(f) {
+			if i.Prefix.Addr().Is4() {
+				v4++
+			} else {
+				v6++
+			}
 			out.Routes = append(out.Routes, bgpRoute(i))
 		}
 	}
+	out.Count, out.Counts = v4+v6, map[string]int{"ipv4": v4, "ipv6": v6}
 	return out, nil
 }
 
