@@ -346,10 +346,8 @@ func TestT03_T05_Tampering(t *testing.T) {
 // TestListing has nft(8), where there is one, show the table: it must neither
 // die of it nor miss a chain.
 func TestListing(t *testing.T) {
-	nft, err := exec.LookPath("nft")
-	if err != nil {
-		t.Skip("nft is not installed: it is only needed to show that it can list the table")
-	}
+	const nft = "/usr/sbin/nft"
+	labtest.Programs(t, "nftables", nft)
 	inNetns(t)
 	v := smallView()
 	tab := openTable(t)

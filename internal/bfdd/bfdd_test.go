@@ -184,10 +184,16 @@ func TestOutlivesTheAgent(t *testing.T) {
 	before, _ := a.want("Up"), b.want("Up")
 	for range 3 {
 		a.proc.Kill()
-		time.Sleep(500 * time.Millisecond) // longer than the detection time
-		if r := a.report(); r.EndsAt.IsZero() {
-			t.Error("the process does not know that its agent is gone")
-		}
+		heard := a.report().Sessions[0].PacketsIn
+		labtest.Poll(t, 10*time.Second, func() error {
+			switch r := a.report(); {
+			case r.EndsAt.IsZero():
+				return errors.New("the process does not know that its agent is gone")
+			case r.Sessions[0].PacketsIn < heard+8: // for longer than the detection time
+				return fmt.Errorf("%d packets were heard, then %d", heard, r.Sessions[0].PacketsIn)
+			}
+			return nil
+		})
 		a.start()
 		labtest.Poll(t, 5*time.Second, func() error {
 			if r := a.report(); !r.EndsAt.IsZero() || r.PID != before.PID {

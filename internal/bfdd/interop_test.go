@@ -19,14 +19,7 @@ import (
 // IPv4 and IPv6; and a path that dies is noticed by both.
 func TestInterop_FRR(t *testing.T) {
 	labtest.Require(t)
-	for _, p := range []string{"/usr/lib/frr/bfdd", "/usr/lib/frr/zebra"} {
-		if _, err := os.Stat(p); err != nil {
-			if os.Getenv(labtest.RequireEnv) == "1" {
-				t.Fatal(p + " is not installed (Debian package frr)")
-			}
-			t.Skip(p + " is not installed (Debian package frr)")
-		}
-	}
+	labtest.Programs(t, "frr", "/usr/lib/frr/bfdd", "/usr/lib/frr/zebra")
 	for _, multihop := range []bool{false, true} {
 		t.Run(map[bool]string{false: "one hop", true: "multihop"}[multihop], func(t *testing.T) {
 			t.Parallel()

@@ -15,6 +15,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+
+	"github.com/muslin-net/muslin/internal/lab/labtest"
 )
 
 // Interop with BIRD 2: what two ends of our own could get wrong together.
@@ -108,22 +110,8 @@ func newBird(t *testing.T, sp *space, conf string) *bird {
 // needBird skips, or fails where everything must be there.
 func needBird(t *testing.T) {
 	t.Helper()
-	missing := ""
-	for _, p := range []string{"/usr/sbin/bird", "/usr/sbin/birdc"} {
-		if _, err := os.Stat(p); err != nil {
-			missing = p + " is not installed (Debian package bird2)"
-		}
-	}
-	if os.Geteuid() != 0 {
-		missing = "needs root for a network namespace"
-	}
-	if missing == "" {
-		return
-	}
-	if os.Getenv("MUSLIN_REQUIRE_ROOT") == "1" {
-		t.Fatal(missing)
-	}
-	t.Skip(missing)
+	labtest.Require(t)
+	labtest.Programs(t, "bird2", "/usr/sbin/bird", "/usr/sbin/birdc")
 }
 
 func (b *bird) start(args ...string) {

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/muslin-net/muslin/internal/lab/labtest"
 )
 
 // setting is what a feature asks of a daemon, in words that each of them
@@ -64,22 +66,8 @@ type neighbour struct {
 
 func (d daemon) need(t *testing.T) {
 	t.Helper()
-	missing := ""
-	for _, p := range d.programs {
-		if _, err := os.Stat(p); err != nil {
-			missing = fmt.Sprintf("%s is not installed (Debian package %s)", p, d.pkg)
-		}
-	}
-	if os.Geteuid() != 0 {
-		missing = "needs root for a network namespace"
-	}
-	if missing == "" {
-		return
-	}
-	if os.Getenv("MUSLIN_REQUIRE_ROOT") == "1" {
-		t.Fatal(missing)
-	}
-	t.Skip(missing)
+	labtest.Require(t)
+	labtest.Programs(t, d.pkg, d.programs...)
 }
 
 // start runs the daemon with a setting.

@@ -290,8 +290,10 @@ func FuzzMessage(f *testing.F) {
 					_ = d.decode(body, new(update))
 				}
 			}
-			if d := time.Since(start); d > 50*time.Millisecond {
-				t.Skipf("took %v", d) // a busy machine; the bound is watched by the benchmark
+			// 50 ms are allowed (B04), which a busy machine may take away; what
+			// grows out of bounds takes longer than this.
+			if d := time.Since(start); d > 2*time.Second {
+				t.Errorf("took %v", d)
 			}
 		}
 	})

@@ -65,7 +65,14 @@ func TestB15_BFDAndGracefulRestart(t *testing.T) {
 	flows.running(t)
 	for i, n := range c.Nodes {
 		n.Kill()
-		time.Sleep(1500 * time.Millisecond) // five detection times
+		heard := watching(t, n, 1).Sessions[0].PacketsIn
+		eventually(t, 20*time.Second, func() error {
+			// For five detection times.
+			if now := watching(t, n, 1).Sessions[0].PacketsIn; now < heard+15 {
+				return fmt.Errorf("%d packets were heard, then %d", heard, now)
+			}
+			return nil
+		})
 		if out, err := n.Muslin(ctx, "bfd", "sessions"); err != nil || !strings.Contains(out, "no agent is connected") {
 			t.Errorf("without an agent: %v: %s", err, out)
 		}

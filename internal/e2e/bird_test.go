@@ -38,15 +38,7 @@ const (
 func needBird(t *testing.T) {
 	t.Helper()
 	labtest.Require(t)
-	for _, p := range []string{"/usr/sbin/bird", "/usr/sbin/birdc"} {
-		if _, err := os.Stat(p); err != nil {
-			missing := p + " is not installed (Debian package bird2)"
-			if os.Getenv(labtest.RequireEnv) == "1" {
-				t.Fatal(missing)
-			}
-			t.Skip(missing)
-		}
-	}
+	labtest.Programs(t, "bird2", "/usr/sbin/bird", "/usr/sbin/birdc")
 }
 
 // startBird starts BIRD with these sessions in its configuration.

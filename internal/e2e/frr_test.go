@@ -17,6 +17,7 @@ import (
 
 	"github.com/muslin-net/muslin/internal/lab"
 	"github.com/muslin-net/muslin/internal/lab/cluster"
+	"github.com/muslin-net/muslin/internal/lab/labtest"
 )
 
 // frr is FRR's daemons in one namespace: zebra and those that a configuration
@@ -31,13 +32,7 @@ type frr struct {
 func startFRR(t *testing.T, ns *lab.Namespace, daemons map[string]string) *frr {
 	t.Helper()
 	const bin = "/usr/lib/frr"
-	if _, err := os.Stat(bin + "/zebra"); err != nil {
-		missing := bin + "/zebra is not installed (Debian package frr)"
-		if os.Getenv("MUSLIN_REQUIRE_ROOT") != "" {
-			t.Fatal(missing)
-		}
-		t.Skip(missing)
-	}
+	labtest.Programs(t, "frr", bin+"/zebra")
 	dir, err := os.MkdirTemp("/tmp", "mu-frr")
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/lab"
 	"github.com/muslin-net/muslin/internal/lab/cluster"
+	"github.com/muslin-net/muslin/internal/lab/labtest"
 )
 
 // repairLimit is how long anything of ours may be missing.
@@ -75,6 +76,7 @@ func (s *streams) lost() (lost, sent int) {
 // it: they are back within a second, so that no more than a second's worth of
 // what is forbidden can ever arrive, and the flows that got in are cut.
 func TestT01_FlushRuleset(t *testing.T) {
+	labtest.Programs(t, "nftables", "/usr/sbin/nft")
 	g := startGuarded(t, 2)
 	n := g.Nodes[0]
 	const pps = 500
@@ -98,10 +100,6 @@ func TestT01_FlushRuleset(t *testing.T) {
 		{"delete table", table.deleteTable},
 		{"nft flush ruleset", func() error { return program(t, n.Namespace, "nft", "flush", "ruleset") }},
 	} {
-		if _, err := exec.LookPath("nft"); err != nil && strings.HasPrefix(c.name, "nft") {
-			t.Logf("%s: the program is not installed", c.name)
-			continue
-		}
 		var took spans
 		leaked := 0
 		for range 20 {
@@ -172,6 +170,7 @@ func (n *nft) repaired(t *testing.T, want string, tamper func() error) time.Dura
 
 // TestT06_DeleteRoute deletes each kind of route by hand, of both families.
 func TestT06_DeleteRoute(t *testing.T) {
+	labtest.Programs(t, "iproute2", "/usr/sbin/ip")
 	g := startGuarded(t, 2)
 	n, local, remote := g.Nodes[0], g.members[0], g.members[2]
 	flows := newStreams(20000)
@@ -213,19 +212,17 @@ func TestT06_DeleteRoute(t *testing.T) {
 			}
 		}
 	}
-	if _, err := exec.LookPath("ip"); err == nil {
-		for _, family := range []string{"-4", "-6"} {
-			want := routesText(t, n.Namespace)
-			start := time.Now()
-			if err := program(t, n.Namespace, "ip", family, "route", "flush", "proto", fmt.Sprint(ownProtocol)); err != nil {
-				t.Fatal(err)
-			}
-			tampered++
-			took := routesBack(t, n, start, want)
-			t.Logf("ip %s route flush proto %d: repaired in %v", family, ownProtocol, took.Round(10*time.Microsecond))
-			if took > repairLimit {
-				t.Errorf("ip %s route flush: repaired after %v", family, took)
-			}
+	for _, family := range []string{"-4", "-6"} {
+		want := routesText(t, n.Namespace)
+		start := time.Now()
+		if err := program(t, n.Namespace, "ip", family, "route", "flush", "proto", fmt.Sprint(ownProtocol)); err != nil {
+			t.Fatal(err)
+		}
+		tampered++
+		took := routesBack(t, n, start, want)
+		t.Logf("ip %s route flush proto %d: repaired in %v", family, ownProtocol, took.Round(10*time.Microsecond))
+		if took > repairLimit {
+			t.Errorf("ip %s route flush: repaired after %v", family, took)
 		}
 	}
 	lost, sent := flows.lost()

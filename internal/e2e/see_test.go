@@ -112,8 +112,9 @@ protocol bgp b46 from server { local `+bird4+` as 65009; neighbor 10.0.0.1 as 64
 	}
 	eventually(t, 20*time.Second, func() error { // the watch has begun when it tells something
 		b.ask("disable", "s4")
-		time.Sleep(200 * time.Millisecond)
+		wantVia(t, n1.Namespace, birdNet4, "")
 		b.ask("enable", "s4")
+		wantVia(t, n1.Namespace, birdNet4, bird4)
 		if len(lines) == 0 {
 			return fmt.Errorf("nothing is told")
 		}

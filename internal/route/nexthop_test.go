@@ -202,17 +202,17 @@ func TestWhatLeadsToNoNextHop(t *testing.T) {
 	}
 	// The table may have been read before the default routes were there; then it
 	// hears of them.
-	var why []string
-	for end := time.Now().Add(10 * time.Second); !slices.Equal(why, want) && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	labtest.Poll(t, 10*time.Second, func() error {
 		h.apply()
-		why = nil
+		var why []string
 		for _, p := range h.tab.Problems() {
 			why = append(why, p.Prefix.String()+": "+p.Detail)
 		}
-	}
-	if !slices.Equal(why, want) {
-		t.Errorf("problems\n\t%s", strings.Join(why, "\n\t"))
-	}
+		if !slices.Equal(why, want) {
+			return fmt.Errorf("problems\n\t%s", strings.Join(why, "\n\t"))
+		}
+		return nil
+	})
 	if !h.tab.ThroughDefault(true) || h.tab.ThroughDefault(true) {
 		t.Error("ThroughDefault does not tell what changed")
 	}

@@ -24,6 +24,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/muslin-net/muslin/internal/lab/labtest"
 	"github.com/muslin-net/muslin/internal/secret"
 )
 
@@ -41,9 +42,7 @@ func freePort(t *testing.T) string {
 // and returns their client URLs once they answer.
 func debianEtcd(t *testing.T, members int, scheme string, args ...string) ([]string, []*os.Process) {
 	t.Helper()
-	if _, err := os.Stat("/usr/bin/etcd"); err != nil {
-		t.Skip("no /usr/bin/etcd (package etcd-server)")
-	}
+	labtest.Programs(t, "etcd-server", "/usr/bin/etcd")
 	var clients, peers, cluster []string
 	for i := range members {
 		clients = append(clients, scheme+"://"+freePort(t))

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/muslin-net/muslin/internal/lab/labtest"
 )
 
 func TestTransactionIsOneUpdate(t *testing.T) {
@@ -484,12 +486,25 @@ func TestE06_SilentLossIsFound(t *testing.T) {
 	})
 	r.synced(t)
 	r.at(t, rev)
-	time.Sleep(300 * time.Millisecond) // an audit of a healthy watch finds nothing
+	w := theWatcher(c)
+	audits := func() int {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return int(w.gen)
+	}
+	// An audit of a healthy watch finds nothing. One that has begun is over when
+	// the next one begins.
+	before := audits()
+	labtest.Poll(t, 10*time.Second, func() error {
+		if n := audits() - before; n < 2 {
+			return fmt.Errorf("%d audits", n)
+		}
+		return nil
+	})
 	if s := c.WatchStats(); s != (WatchStats{}) || r.since(r.count() - 1)[0].Connected == false {
 		t.Fatalf("false alarm: %+v", s)
 	}
 	n := r.count()
-	w := theWatcher(c)
 	w.mu.Lock()
 	delete(w.keys, setKey(1))                 // a creation that never came
 	w.keys[setKey(2)] = &known{rev: 1}        // a change that never came

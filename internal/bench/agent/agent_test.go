@@ -7,8 +7,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -31,14 +29,12 @@ func TestMain(m *testing.M) {
 // busy machine shows says nothing.
 func TestBenchmarkRuns(t *testing.T) {
 	labtest.Require(t)
-	binary := filepath.Join(t.TempDir(), "muslin")
-	build := exec.Command("go", "build", "-o", binary, "github.com/muslin-net/muslin/cmd/muslin")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+	binary, err := labtest.Build(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
 	}
 	var out, progress bytes.Buffer
-	err := run(t.Context(), []string{
+	err = run(t.Context(), []string{
 		"-binary", binary, "-etcd", datastore.Own, "-local", "3", "-remote", "20", "-policies", "95", "-rules", "3",
 		"-rounds", "2", "-starts", "1", "-rest", "1ms", "-idle", "0", "-interval", "1ms",
 	}, &out, &progress)

@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -35,11 +34,9 @@ func TestMain(m *testing.M) {
 // installed. It judges no figure: what a busy machine shows says nothing.
 func TestBenchmarkRuns(t *testing.T) {
 	labtest.Require(t)
-	binary := filepath.Join(t.TempDir(), "muslin")
-	build := exec.Command("go", "build", "-o", binary, "github.com/muslin-net/muslin/cmd/muslin")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+	binary, err := labtest.Build(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
 	}
 	against := ""
 	if _, err := exec.LookPath("bird"); err == nil {

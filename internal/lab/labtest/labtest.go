@@ -5,8 +5,11 @@
 package labtest
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -28,6 +31,33 @@ func Require(t testing.TB) {
 		t.Fatal(why + " (" + RequireEnv + "=1)")
 	}
 	t.Skip(why)
+}
+
+// Programs skips the test unless these files of a Debian package are there, or
+// fails it where everything must be.
+func Programs(t testing.TB, pkg string, paths ...string) {
+	t.Helper()
+	for _, p := range paths {
+		if _, err := os.Stat(p); err == nil {
+			continue
+		}
+		missing := p + " is not installed (Debian package " + pkg + ")"
+		if os.Getenv(RequireEnv) == "1" {
+			t.Fatal(missing)
+		}
+		t.Skip(missing)
+	}
+}
+
+// Build builds the program under test into dir and returns its path.
+func Build(dir string) (binary string, err error) {
+	binary = filepath.Join(dir, "muslin")
+	build := exec.Command("go", "build", "-o", binary, "github.com/muslin-net/muslin/cmd/muslin")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build: %w\n%s", err, out)
+	}
+	return binary, nil
 }
 
 // New returns an empty lab with a unique prefix that is closed with the test.
