@@ -59,7 +59,6 @@ func (a *app) bgpPeersCommand() *cobra.Command {
 }
 
 func (a *app) bgpRoutesCommand() *cobra.Command {
-	var peer, prefix string
 	var received, advertised, rejected, count bool
 	cmd := &cobra.Command{
 		Use:   "routes",
@@ -75,38 +74,30 @@ those that peers sent and that are not used, with the reason.`,
 		Args: args(cobra.NoArgs),
 	}
 	form := answerForm(cmd)
+	query := a.routeQuery(cmd)
 	f := cmd.Flags()
-	f.StringVar(&peer, "peer", "", "only routes of this peer, by `address` or name")
-	f.StringVar(&prefix, "prefix", "", "only this `prefix` and what is within it")
 	f.BoolVar(&received, "received", false, "what peers sent, before selection")
 	f.BoolVar(&advertised, "advertised", false, "what is sent to peers")
 	f.BoolVar(&rejected, "rejected", false, "what peers sent and is not used, and why")
 	f.BoolVar(&count, "count", false, "only the number of routes")
-	_ = cmd.RegisterFlagCompletionFunc("peer", a.completePeers)
-	_ = cmd.RegisterFlagCompletionFunc("prefix", cobra.NoFileCompletions)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := checkForm(*form, answerForms); err != nil {
 			return err
 		}
-		q := url.Values{"view": {"best"}}
+		view := "best"
 		switch {
 		case received && advertised || received && rejected || advertised && rejected:
 			return usagef("give one of --received, --advertised and --rejected")
 		case received:
-			q.Set("view", "received")
+			view = "received"
 		case advertised:
-			q.Set("view", "advertised")
+			view = "advertised"
 		case rejected:
-			q.Set("view", "rejected")
+			view = "rejected"
 		}
-		if peer != "" {
-			q.Set("peer", peer)
-		}
-		if prefix != "" {
-			if _, err := netip.ParsePrefix(prefix); err != nil {
-				return usagef("--prefix %s: want ADDRESS/LENGTH", prefix)
-			}
-			q.Set("prefix", prefix)
+		q, err := query(view)
+		if err != nil {
+			return err
 		}
 		if count {
 			q.Set("count", "1")
@@ -128,6 +119,30 @@ those that peers sent and that are not used, with the reason.`,
 		})
 	}
 	return cmd
+}
+
+// routeQuery gives a command the flags that say which routes are meant, and
+// returns what makes a query of them.
+func (a *app) routeQuery(cmd *cobra.Command) func(view string) (url.Values, error) {
+	var peer, prefix string
+	f := cmd.Flags()
+	f.StringVar(&peer, "peer", "", "only this peer, by `address` or name")
+	f.StringVar(&prefix, "prefix", "", "only this `prefix` and what is within it")
+	_ = cmd.RegisterFlagCompletionFunc("peer", a.completePeers)
+	_ = cmd.RegisterFlagCompletionFunc("prefix", cobra.NoFileCompletions)
+	return func(view string) (url.Values, error) {
+		q := url.Values{"view": {view}}
+		if peer != "" {
+			q.Set("peer", peer)
+		}
+		if prefix != "" {
+			if _, err := netip.ParsePrefix(prefix); err != nil {
+				return nil, usagef("--prefix %s: want ADDRESS/LENGTH", prefix)
+			}
+			q.Set("prefix", prefix)
+		}
+		return q, nil
+	}
 }
 
 func (a *app) showCounts(r api.BGPRoutes) error {

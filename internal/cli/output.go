@@ -194,3 +194,13 @@ func writeTable(w io.Writer, heads []string, rows [][]string) error {
 	}
 	return tw.Flush()
 }
+
+// oneLine keeps what another end sent from doing anything to the terminal.
+func oneLine(s string) string {
+	return strings.Map(func(c rune) rune {
+		if c < ' ' || c == 0x7f {
+			return ' '
+		}
+		return c
+	}, s)
+}
