@@ -23,12 +23,12 @@ var never = []struct {
 	why     string
 }{
 	{
-		[]string{"selector", "api/v3", "internal/prefixmap", "internal/policy", "internal/ipam", "internal/guard", "internal/bfd"},
+		[]string{"selector", "api/v3", "internal/prefixmap", "internal/policy", "internal/ipam", "internal/guard", "internal/bfd", "internal/secret"},
 		[][]string{etcd, kernel, process, system, {"os", "net/http", "log"}},
 		"it decides and never touches the world, so that the lab, the simulator and the tests run the very code that the agent runs",
 	},
 	{
-		[]string{"internal/bgp"},
+		[]string{"internal/bgp", "internal/filter"},
 		[][]string{etcd, kernel, process},
 		"the engine knows peers and prefixes only: thousands of its peers run in one test, and it never waits for the kernel or the datastore",
 	},
