@@ -45,7 +45,7 @@ func (p *packer) add(ref pathRef, a *attrs) {
 			p.buckets = make(map[bucketKey]*[]byte)
 		}
 		if len(p.buckets) >= maxBuckets {
-			p.flush()
+			p.flushAnnouncements()
 		}
 		b = new([]byte)
 		p.buckets[k] = b
@@ -63,19 +63,23 @@ func (p *packer) add(ref pathRef, a *attrs) {
 }
 
 // flush writes out what is still being filled, withdrawals last: who replaces a
-// prefix by longer or shorter ones must not be without a route in between.
+// prefix by longer or shorter ones must not be without a route in between. Only
+// withdrawals that fill a message of their own leave earlier.
 func (p *packer) flush() {
+	p.flushAnnouncements()
+	for k, b := range p.buckets {
+		p.emit(k, *b)
+	}
+	clear(p.buckets)
+}
+
+func (p *packer) flushAnnouncements() {
 	for k, b := range p.buckets {
 		if k.a != nil {
 			p.emit(k, *b)
+			delete(p.buckets, k)
 		}
 	}
-	for k, b := range p.buckets {
-		if k.a == nil {
-			p.emit(k, *b)
-		}
-	}
-	clear(p.buckets)
 }
 
 // finish returns the chunks and resets the packer.

@@ -361,10 +361,16 @@ func TestWithdrawalsGoLast(t *testing.T) {
 	var r rib
 	a := r.attrs.intern(&attrs{hasLocalPref: true, nextHop: netip.MustParseAddr("10.0.0.1")})
 	b := r.attrs.intern(&attrs{hasLocalPref: true, nextHop: netip.MustParseAddr("fd00::1")})
-	for range 50 {
+	for run := range 50 {
 		pack, d := packer{as4: true}, decoder{as4: true}
 		for _, p := range []string{"10.1.0.0/26", "fd00:1::/122"} {
 			pack.add(pathRef{prefix: netip.MustParsePrefix(p)}, nil)
+		}
+		want := 2
+		for n := range uint32(maxBuckets * (run % 2)) { // more sets than are filled at a time
+			more := r.attrs.intern(&attrs{hasLocalPref: true, localPref: n + 1, nextHop: netip.MustParseAddr("10.0.0.1")})
+			pack.add(pathRef{prefix: netip.PrefixFrom(addr4(0x0a020000+n), 32)}, more)
+			want++
 		}
 		pack.add(pathRef{prefix: netip.MustParsePrefix("10.1.0.1/32")}, a)
 		pack.add(pathRef{prefix: netip.MustParsePrefix("fd00:1::1/128")}, b)
@@ -384,12 +390,12 @@ func TestWithdrawalsGoLast(t *testing.T) {
 				t.Fatal(n)
 			}
 			reached, withdrawn = reached+len(u.reach)+len(u.mpReach), withdrawn+len(u.withdrawn)
-			if withdrawn > 0 && reached < 2 {
+			if withdrawn > 0 && reached < want {
 				t.Fatal("something is withdrawn before all is announced")
 			}
 		}
-		if reached != 2 || withdrawn != 2 {
-			t.Fatalf("%d announced and %d withdrawn, want 2 and 2", reached, withdrawn)
+		if reached != want || withdrawn != 2 {
+			t.Fatalf("%d announced and %d withdrawn, want %d and 2", reached, withdrawn, want)
 		}
 	}
 }
