@@ -483,7 +483,7 @@ func unreachable(node string, announce []bgp.Origination, cfg bgp.Config) (probl
 		i := slices.IndexFunc(announce, func(o bgp.Origination) bool { return f.is(o.Prefix.Addr()) })
 		if i >= 0 && !f.nextHop.IsValid() {
 			problems = append(problems, problem{object: "Node " + node, field: f.field,
-				text: fmt.Sprintf("is missing, so that %s endpoints here (%s) are reached from this server only: give an address with %s, or disable the %s pool", f.name, announce[i].Prefix, f.flag, f.name)})
+				text: fmt.Sprintf("is missing, so that %s endpoints here (%s) are reached from this server only: give an address with %s, start the daemon again once the host has one, or disable the %s pool", f.name, announce[i].Prefix, f.flag, f.name)})
 		}
 	}
 	return problems
