@@ -239,7 +239,11 @@ func known(name string) error {
 // command that is printed must work.
 func (d *demo) explore(ctx context.Context) error {
 	first := d.Nodes[0]
-	fmt.Fprintf(d.Out, "\nTry, in another terminal:\n")
+	what := "Try, in another terminal:"
+	if d.Exit {
+		what = "Running what there is to try:"
+	}
+	fmt.Fprintf(d.Out, "\n%s\n", what)
 	for _, args := range [][]string{
 		{"status"},
 		{"explain", "web-1", "db", "tcp", "5432"},
