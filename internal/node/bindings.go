@@ -101,6 +101,9 @@ func (l *loop) bind() {
 	}
 	hosts := make(map[netip.Addr][]string, len(addrs))
 	for _, a := range addrs {
+		if _, done := hosts[a]; done {
+			continue // an endpoint that moved, in a block that did
+		}
 		who := append(m.index.NodesOf(a), l.grants.tunnels[a]...)
 		slices.Sort(who)
 		hosts[a] = slices.Compact(who)
