@@ -12,7 +12,7 @@ BENCH       ?= .
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race bench bench-agent bench-bgp fuzz lint clean
+.PHONY: help build demo test test-oracle race bench bench-agent bench-bgp fuzz lint clean
 
 help: ## explain the targets
 	@echo 'muslin $(VERSION)'
@@ -28,6 +28,9 @@ demo: build ## three servers on this machine, as root; EXIT=1 checks the matrix 
 
 test: ## everything; as root installs the Debian packages the tests need
 	@GO='$(GO)' hack/test
+
+test-oracle: ## a million packets through random policy: the kernel decides as the evaluator does (root)
+	MUSLIN_REQUIRE_ROOT=1 $(GO) test ./internal/acl -count=1 -run Q02 -v -oracle.packets=$(or $(PACKETS),1000000) -timeout 60m
 
 race: ## the tests under the race detector (needs a C compiler)
 	$(GO) test -race -timeout 30m -p 1 ./...

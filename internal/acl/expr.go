@@ -351,10 +351,10 @@ func (r *rb) endIn(f *family, e end, set string, not bool) *rb {
 }
 
 // protoIn matches the transport protocol in a set.
-func (r *rb) protoIn(set string, not bool) *rb {
+func (r *rb) protoIn(set string) *rb {
 	r.load(expr.MetaKeyL4PROTO, reg1)
-	r.in(set, not)
-	return r.say("meta l4proto %s@%s", notWord(not), set)
+	r.in(set, false)
+	return r.say("meta l4proto @%s", set)
 }
 
 // icmpBytes compares the bytes at the start of the ICMP header.

@@ -95,7 +95,7 @@ func servicesOf(ru *policy.Rule) (out []service) {
 	}
 	protos := portProtos
 	if ru.HasProto {
-		if !hasPorts(ru.Proto) {
+		if !policy.HasPorts(ru.Proto) {
 			return nil
 		}
 		protos = []byte{ru.Proto}

@@ -28,9 +28,9 @@ func (x flow) matches(ru *policy.Rule) bool {
 		return false
 	case len(ru.Src.Nets) > 0 && !slices.ContainsFunc(ru.Src.Nets, func(p netip.Prefix) bool { return p.Contains(x.src) }):
 		return false
-	case len(d.Ports) > 0 && (!hasPorts(x.proto) || !in(d.Ports)):
+	case len(d.Ports) > 0 && (!policy.HasPorts(x.proto) || !in(d.Ports)):
 		return false
-	case len(d.NotPorts) > 0 && hasPorts(x.proto) && in(d.NotPorts):
+	case len(d.NotPorts) > 0 && (!policy.HasPorts(x.proto) || in(d.NotPorts)):
 		return false
 	}
 	return true

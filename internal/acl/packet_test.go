@@ -77,7 +77,7 @@ func TestRules(t *testing.T) {
 			r.Dst.NotPorts = []policy.PortRange{port(80), port(1005)}
 		})}, []probe{no(lab.TCP, "a", 80), yes(lab.TCP, "a", 81), no(lab.TCP, "a", 1005), no(lab.UDP, "a", 81)}},
 		{"not port of any protocol", []policy.Rule{allow(func(r *policy.Rule) { r.Dst.NotPorts = []policy.PortRange{port(80)} })},
-			[]probe{no(lab.TCP, "a", 80), yes(lab.UDP, "a", 81), yes(lab.ICMP, "a", 0)}},
+			[]probe{no(lab.TCP, "a", 80), yes(lab.UDP, "a", 81), no(lab.ICMP, "a", 0)}},
 		{"port without protocol", []policy.Rule{allow(func(r *policy.Rule) { r.Dst.Ports = []policy.PortRange{port(80)} })},
 			[]probe{yes(lab.TCP, "a", 80), yes(lab.UDP, "a", 80), no(lab.TCP, "a", 81), no(lab.ICMP, "a", 0)}},
 		{"one net", []policy.Rule{allow(srcNets("10.65.0.1/32"))},

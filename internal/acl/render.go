@@ -116,15 +116,6 @@ func (r *renderer) rules(c *chain, p *policy.Policy, d policy.Direction, next st
 // portProtos are the protocols in which a port can be matched: TCP, UDP, SCTP.
 var portProtos = []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_SCTP}
 
-func hasPorts(proto uint8) bool {
-	for _, p := range portProtos {
-		if p == proto {
-			return true
-		}
-	}
-	return false
-}
-
 // policyRule appends the kernel's rules for one rule of the model: one for
 // each family it can match, and for each alternative in which it can match
 // that one kernel rule cannot express together. Of a group, services holds
@@ -149,8 +140,8 @@ func (r *renderer) policyRule(c *chain, ru *policy.Rule, services *set, next, no
 							use(c, services)
 							b.serviceIn(services)
 						}
-						r.end(c, b, source, &ru.Src, f, from, pc)
-						r.end(c, b, destination, &ru.Dst, f, to, pc)
+						r.end(c, b, source, &ru.Src, f, from)
+						r.end(c, b, destination, &ru.Dst, f, to)
 						r.action(b, ru.Action, next)
 						c.add(b.done(note))
 					}
@@ -294,27 +285,20 @@ func icmpCases(ru *policy.Rule) []icmpCase {
 type portCase uint8
 
 const (
-	portFree    portCase = iota // there are none, or the protocol is given and has ports
-	portIs                      // the packet's protocol has ports, and they hold
-	portIsOther                 // the packet has no ports: only negations, which hold
+	portFree portCase = iota // there are none, or the protocol is given and has ports
+	portIs                   // the packet's protocol has ports, and they hold
 )
 
+// portCases returns none if nothing can match. Negated ports, too, are a
+// condition on a packet that has ports.
 func portCases(ru *policy.Rule) []portCase {
-	positive := len(ru.Src.Ports)+len(ru.Dst.Ports)+len(ru.Src.PortSets)+len(ru.Dst.PortSets) > 0
-	negative := len(ru.Src.NotPorts)+len(ru.Dst.NotPorts)+len(ru.Src.NotPortSets)+len(ru.Dst.NotPortSets) > 0
 	switch {
-	case !positive && !negative:
+	case !ru.MatchesPorts(), ru.HasProto && policy.HasPorts(ru.Proto):
 		return []portCase{portFree}
-	case ru.HasProto && hasPorts(ru.Proto):
-		return []portCase{portFree}
-	case ru.HasProto && positive:
-		return nil // nothing can match
 	case ru.HasProto:
-		return []portCase{portIsOther}
-	case positive:
-		return []portCase{portIs}
+		return nil
 	}
-	return []portCase{portIs, portIsOther}
+	return []portCase{portIs}
 }
 
 // portChoice is one of the alternatives of a union of ports and port sets.
@@ -352,7 +336,7 @@ func (r *renderer) protocol(c *chain, b *rb, ru *policy.Rule, f *family, icmp ic
 	if !ru.HasProto && pc != portFree {
 		s := constSet("cproto", setProto, protoElems(portProtos))
 		c.sets = append(c.sets, s)
-		b.protoIn(s.name, pc == portIsOther)
+		b.protoIn(s.name)
 	}
 	if icmp == icmpIs {
 		icmpMatch(b, f, ru.ICMP, false)
@@ -373,7 +357,7 @@ func icmpMatch(b *rb, f *family, m *policy.ICMPMatch, not bool) {
 }
 
 // end appends the conditions on one end of the packet.
-func (r *renderer) end(c *chain, b *rb, e end, m *policy.Match, f *family, which choice, pc portCase) {
+func (r *renderer) end(c *chain, b *rb, e end, m *policy.Match, f *family, which choice) {
 	if f != nil {
 		r.nets(c, b, e, which.nets, f, false)
 		r.nets(c, b, e, mergeNets(m.NotNets, f), f, true)
@@ -388,9 +372,6 @@ func (r *renderer) end(c *chain, b *rb, e end, m *policy.Match, f *family, which
 		b.endIn(f, e, use(c, portSet(which.port.set, f)).name, false)
 	}
 	r.ports(c, b, e, which.port.ports, false)
-	if pc == portIsOther {
-		return
-	}
 	r.ports(c, b, e, mergePorts(m.NotPorts), true)
 	for _, id := range m.NotPortSets {
 		b.endIn(f, e, use(c, portSet(id, f)).name, true)

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/policy/policytest"
 )
 
 // TestQ01_IndexAgreesWithEvaluator compares the compiled policy of random
@@ -21,13 +22,13 @@ func TestQ01_IndexAgreesWithEvaluator(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		objects := map[Key]v3.Resource{}
 		for range rapid.IntRange(5, 40).Draw(t, "objects") {
-			k := drawKey(t)
-			objects[k] = drawObject(t, k, true)
+			k := Key(policytest.DrawKey(t))
+			objects[k] = policytest.DrawObject(t, policytest.Key(k), true)
 		}
-		w := &World{Reserved: drawReserved(t)}
+		w := &World{Reserved: policytest.Reserved(t)}
 		late := rapid.Bool().Draw(t, "reserved late")
 		views := map[string]*interp{}
-		for _, node := range nodes {
+		for _, node := range policytest.Nodes {
 			x := NewIndex(node)
 			if !late {
 				x.Reserve(w.Reserved)
@@ -43,7 +44,7 @@ func TestQ01_IndexAgreesWithEvaluator(t *testing.T) {
 			w.Put(k, r, nil)
 		}
 		for range 60 {
-			f := w.FlowOf(drawPacket(t))
+			f := w.FlowOf(Packet(policytest.DrawPacket(t)))
 			trace := Evaluate(w, f)
 			if f.From != (EndpointID{}) {
 				compare(t, w, views, f, *trace.Egress)
@@ -113,21 +114,21 @@ type step struct {
 func drawSteps(t *rapid.T, low, high int) []step {
 	steps := make([]step, rapid.IntRange(low, high).Draw(t, "steps"))
 	for i := range steps {
-		if chance(t, "reserve", 6) {
-			steps[i].reserved = drawReserved(t)
+		if policytest.Chance(t, "reserve", 6) {
+			steps[i].reserved = policytest.Reserved(t)
 			continue
 		}
-		k := drawKey(t)
+		k := Key(policytest.DrawKey(t))
 		steps[i].key = k
-		if !chance(t, "delete", 4) {
-			steps[i].r = drawObject(t, k, false)
+		if !policytest.Chance(t, "delete", 4) {
+			steps[i].r = policytest.DrawObject(t, policytest.Key(k), false)
 		}
 	}
 	return steps
 }
 
 func fresh(state map[Key]v3.Resource, reserved map[netip.Addr]string) *Index {
-	x := NewIndex(nodes[0])
+	x := NewIndex(policytest.Nodes[0])
 	x.Reserve(reserved)
 	for k, r := range state {
 		x.Set(k, r, nil)
@@ -141,7 +142,7 @@ func fresh(state map[Key]v3.Resource, reserved map[netip.Addr]string) *Index {
 // hold the same.
 func TestQ08_EveryPrefix(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		x, f, state := NewIndex(nodes[0]), newFollower(), map[Key]v3.Resource{}
+		x, f, state := NewIndex(policytest.Nodes[0]), newFollower(), map[Key]v3.Resource{}
 		var reserved map[netip.Addr]string
 		for i, s := range drawSteps(t, 1, 60) {
 			if s.reserved != nil {
@@ -227,7 +228,7 @@ func TestQ08_Orders(t *testing.T) {
 		want := dump(fresh(state, reserved))
 		rnd := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
 		try := func(name string, flushEach, empties bool) {
-			x := NewIndex(nodes[0])
+			x := NewIndex(policytest.Nodes[0])
 			for i, s := range steps {
 				if i == len(steps)/2 {
 					x.Reserve(reserved)

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/policy/policytest"
 )
 
 // TestNetSet compares the merged set with one that is computed anew, and its
@@ -30,7 +31,7 @@ func TestNetSet(t *testing.T) {
 				s.remove(held[i], emit)
 				held = slices.Delete(held, i, i+1)
 			} else {
-				p := netip.MustParsePrefix(pick(t, "net", texts))
+				p := netip.MustParsePrefix(policytest.Pick(t, "net", texts))
 				s.add(p, emit)
 				held = append(held, p)
 			}

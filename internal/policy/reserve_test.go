@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/policy/policytest"
 )
 
 // reserve tells the Index and the World of a scene the same.
@@ -23,7 +24,7 @@ func (s *scene) reserve(owners map[netip.Addr]string) {
 func TestD09_ReservedAddress(t *testing.T) {
 	node := netip.MustParseAddr("10.0.0.1")
 	reserved := map[netip.Addr]string{node: "Node n1"}
-	for _, on := range nodes {
+	for _, on := range policytest.Nodes {
 		for _, first := range []bool{false, true} {
 			s := newScene(t)
 			if first {

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package policy
+// Package policytest draws random worlds of the data model for tests: objects
+// of the kinds that policy is made of, small and full of encounters, and
+// packets between the addresses in them. It knows nothing of how policy is
+// compiled or evaluated, so tests of either can use it.
+package policytest
 
 import (
 	"fmt"
@@ -11,12 +15,22 @@ import (
 	v3 "github.com/muslin-net/muslin/api/v3"
 )
 
-// The random worlds are small, so that much in them meets.
+// Key is where an object is stored, as policy.Key.
+type Key struct {
+	Kind, Namespace, Name string
+}
+
+// Nodes are those of the endpoints in a world; Interfaces are the names that
+// these have on either.
 var (
-	nodes      = []string{"alpha", "beta"}
+	Nodes      = []string{"alpha", "beta"}
+	Interfaces = []string{"cali0", "cali1", "cali2", "cali3", "cali4", "cali5", "cali6", "cali7"}
+)
+
+// What worlds are made of is little, so that much in them meets.
+var (
 	namespaces = []string{"red", "blue"}
-	ifaces     = []string{"cali0", "cali1", "cali2", "cali3", "cali4", "cali5", "cali6", "cali7"}
-	profiles   = []string{"p0", "p1", "kns.red", "kns.blue", "ksa.red.sa0", defaultAllow}
+	profiles   = []string{"p0", "p1", "kns.red", "kns.blue", "ksa.red.sa0", "projectcalico-default-allow"}
 	tierNames  = []string{"default", "low", "high", "", "nosuch"}
 	portNames  = []string{"http", "dns"}
 	portNums   = []uint16{0, 53, 80, 81, 443, 65535}
@@ -35,7 +49,16 @@ var (
 )
 
 func addr(t *rapid.T, v4 bool) netip.Addr {
-	n := byte(rapid.IntRange(0, 8).Draw(t, "addr"))
+	return Addr(v4, rapid.IntRange(0, Addrs-1).Draw(t, "addr"))
+}
+
+// Addrs is how many addresses of each family there are in worlds.
+const Addrs = 9
+
+// Addr is one of the addresses of a family. The last is outside the networks
+// of endpoints.
+func Addr(v4 bool, i int) netip.Addr {
+	n := byte(i)
 	switch {
 	case v4 && n == 8:
 		return netip.MustParseAddr("192.0.2.9")
@@ -49,33 +72,35 @@ func addr(t *rapid.T, v4 bool) netip.Addr {
 	return netip.AddrFrom16(a)
 }
 
-// drawReserved draws the addresses of nodes.
-func drawReserved(t *rapid.T) map[netip.Addr]string {
+// Reserved draws the addresses of nodes.
+func Reserved(t *rapid.T) map[netip.Addr]string {
 	owners := map[netip.Addr]string{}
 	for range rapid.IntRange(0, 3).Draw(t, "reserved") {
-		owners[addr(t, rapid.Bool().Draw(t, "v4"))] = pick(t, "owner", []string{"Node n1", "Node n2"})
+		owners[addr(t, rapid.Bool().Draw(t, "v4"))] = Pick(t, "owner", []string{"Node n1", "Node n2"})
 	}
 	return owners
 }
 
-func pick[T any](t *rapid.T, name string, list []T) T {
+// Pick draws one of a list.
+func Pick[T any](t *rapid.T, name string, list []T) T {
 	return rapid.SampledFrom(list).Draw(t, name)
 }
 
-func chance(t *rapid.T, name string, oneIn int) bool {
+// Chance is true once in so many draws.
+func Chance(t *rapid.T, name string, oneIn int) bool {
 	return rapid.IntRange(0, oneIn-1).Draw(t, name) == oneIn-1
 }
 
 func drawLabels(t *rapid.T) map[string]string {
 	m := map[string]string{}
-	if !chance(t, "no role", 4) {
-		m["role"] = pick(t, "role", []string{"a", "b", "ab"})
+	if !Chance(t, "no role", 4) {
+		m["role"] = Pick(t, "role", []string{"a", "b", "ab"})
 	}
-	if chance(t, "env?", 2) {
-		m["env"] = pick(t, "env", []string{"x", "y"})
+	if Chance(t, "env?", 2) {
+		m["env"] = Pick(t, "env", []string{"x", "y"})
 	}
-	if chance(t, "forge", 8) {
-		m[pick(t, "forged", []string{"pcns.team", "pcsa.job", labelNamespace, labelServiceAccount})] = pick(t, "forgery", []string{"t0", "red", "sa0"})
+	if Chance(t, "forge", 8) {
+		m[Pick(t, "forged", []string{"pcns.team", "pcsa.job", "projectcalico.org/namespace", "projectcalico.org/serviceaccount"})] = Pick(t, "forgery", []string{"t0", "red", "sa0"})
 	}
 	return m
 }
@@ -87,91 +112,92 @@ func drawNets(t *rapid.T, name string, families int) []string {
 		if families < 2 {
 			f = families
 		}
-		nets = append(nets, pick(t, name, netTexts[f]))
+		nets = append(nets, Pick(t, name, netTexts[f]))
 	}
 	return nets
 }
 
-func drawKey(t *rapid.T) Key {
-	kind := pick(t, "kind", []string{
-		kindEndpoint, kindEndpoint, kindEndpoint, kindPolicy, kindPolicy, kindGlobalPolicy, kindGlobalPolicy,
-		kindTier, kindProfile, kindNetworkSet, kindGlobalNetwSet,
+// DrawKey draws the key of some object.
+func DrawKey(t *rapid.T) Key {
+	kind := Pick(t, "kind", []string{
+		"WorkloadEndpoint", "WorkloadEndpoint", "WorkloadEndpoint", "NetworkPolicy", "NetworkPolicy", "GlobalNetworkPolicy", "GlobalNetworkPolicy",
+		"Tier", "Profile", "NetworkSet", "GlobalNetworkSet",
 	})
 	k := Key{Kind: kind}
 	switch kind {
-	case kindEndpoint:
-		k.Namespace, k.Name = pick(t, "ns", namespaces), fmt.Sprintf("e%d", rapid.IntRange(0, 3).Draw(t, "n"))
-	case kindPolicy:
-		k.Namespace, k.Name = pick(t, "ns", namespaces), pick(t, "name", []string{"default.n0", "n1", "n2"})
-	case kindGlobalPolicy:
+	case "WorkloadEndpoint":
+		k.Namespace, k.Name = Pick(t, "ns", namespaces), fmt.Sprintf("e%d", rapid.IntRange(0, 3).Draw(t, "n"))
+	case "NetworkPolicy":
+		k.Namespace, k.Name = Pick(t, "ns", namespaces), Pick(t, "name", []string{"default.n0", "n1", "n2"})
+	case "GlobalNetworkPolicy":
 		k.Name = fmt.Sprintf("g%d", rapid.IntRange(0, 2).Draw(t, "n"))
-	case kindTier:
-		k.Name = pick(t, "tier", tierNames[:3])
-	case kindProfile:
-		k.Name = pick(t, "profile", profiles[:5])
-	case kindNetworkSet:
-		k.Namespace, k.Name = pick(t, "ns", namespaces), "s"
-	case kindGlobalNetwSet:
+	case "Tier":
+		k.Name = Pick(t, "tier", tierNames[:3])
+	case "Profile":
+		k.Name = Pick(t, "profile", profiles[:5])
+	case "NetworkSet":
+		k.Namespace, k.Name = Pick(t, "ns", namespaces), "s"
+	case "GlobalNetworkSet":
 		k.Name = fmt.Sprintf("s%d", rapid.IntRange(0, 1).Draw(t, "n"))
 	}
 	return k
 }
 
-// drawObject draws what may be stored under a key. bad allows objects that
+// DrawObject draws what may be stored under a key. bad allows objects that
 // cannot be enforced.
-func drawObject(t *rapid.T, k Key, bad bool) v3.Resource {
+func DrawObject(t *rapid.T, k Key, bad bool) v3.Resource {
 	meta := v3.ObjectMeta{Name: k.Name, Namespace: k.Namespace, Labels: drawLabels(t)}
 	obj := v3.Object{TypeMeta: v3.TypeMeta{Kind: k.Kind, APIVersion: v3.APIVersion}, Metadata: meta}
-	bad = bad && chance(t, "bad", 8)
+	bad = bad && Chance(t, "bad", 8)
 	switch k.Kind {
-	case kindEndpoint:
-		if !chance(t, "outside", 5) {
-			obj.Metadata.Labels[labelNamespace] = k.Namespace
+	case "WorkloadEndpoint":
+		if !Chance(t, "outside", 5) {
+			obj.Metadata.Labels["projectcalico.org/namespace"] = k.Namespace
 		}
 		w := &v3.WorkloadEndpoint{Object: obj}
-		if chance(t, "dated", 2) {
+		if Chance(t, "dated", 2) {
 			at := fmt.Sprintf("2026-01-0%dT00:00:00Z", rapid.IntRange(1, 3).Draw(t, "day"))
 			w.Metadata.CreationTimestamp = &at
 		}
 		s := &w.Spec
-		s.Node, s.InterfaceName = pick(t, "node", nodes), pick(t, "iface", ifaces)
+		s.Node, s.InterfaceName = Pick(t, "node", Nodes), Pick(t, "iface", Interfaces)
 		for range rapid.IntRange(0, 3).Draw(t, "addrs") {
 			s.IPNetworks = append(s.IPNetworks, addr(t, rapid.Bool().Draw(t, "v4")).String())
 		}
 		for range rapid.IntRange(0, 2).Draw(t, "profiles") {
-			s.Profiles = append(s.Profiles, pick(t, "profile", profiles))
+			s.Profiles = append(s.Profiles, Pick(t, "profile", profiles))
 		}
-		if chance(t, "sa", 3) {
-			s.ServiceAccountName = pick(t, "account", []string{"sa0", "sa1"})
+		if Chance(t, "sa", 3) {
+			s.ServiceAccountName = Pick(t, "account", []string{"sa0", "sa1"})
 		}
 		for range rapid.IntRange(0, 2).Draw(t, "ports") {
 			s.Ports = append(s.Ports, v3.EndpointPort{
-				Name: pick(t, "port name", portNames), Protocol: drawProtocol(t), Port: pick(t, "port", portNums[1:]),
+				Name: Pick(t, "port name", portNames), Protocol: drawProtocol(t), Port: Pick(t, "port", portNums[1:]),
 			})
 		}
-		if chance(t, "spoof", 20) {
+		if Chance(t, "spoof", 20) {
 			s.AllowSpoofedSourcePrefixes = []string{"10.0.0.0/8"}
 		}
 		if bad {
 			s.MAC = "nonsense"
 		}
 		return w
-	case kindPolicy:
+	case "NetworkPolicy":
 		return &v3.NetworkPolicy{Object: obj, Spec: drawPolicy(t, bad)}
-	case kindGlobalPolicy:
-		s := v3.GlobalPolicySpec{PolicySpec: drawPolicy(t, bad), NamespaceSelector: pick(t, "nssel", namespaceSelectors)}
-		s.DoNotTrack = chance(t, "untracked", 12)
+	case "GlobalNetworkPolicy":
+		s := v3.GlobalPolicySpec{PolicySpec: drawPolicy(t, bad), NamespaceSelector: Pick(t, "nssel", namespaceSelectors)}
+		s.DoNotTrack = Chance(t, "untracked", 12)
 		return &v3.GlobalNetworkPolicy{Object: obj, Spec: s}
-	case kindTier:
-		s := v3.TierSpec{DefaultAction: pick(t, "default", []string{"", "Deny", "Pass", "Allow"})}
-		if !chance(t, "orderless", 4) {
+	case "Tier":
+		s := v3.TierSpec{DefaultAction: Pick(t, "default", []string{"", "Deny", "Pass", "Allow"})}
+		if !Chance(t, "orderless", 4) {
 			s.Order = drawOrder(t)
 		}
 		return &v3.Tier{Object: obj, Spec: s}
-	case kindProfile:
+	case "Profile":
 		s := v3.ProfileSpec{Ingress: drawRules(t, bad), Egress: drawRules(t, false), LabelsToApply: map[string]string{}}
 		for _, l := range []string{"pcns.team=t0", "pcns.team=t1", "pcsa.job=j0", "env=x", "shade=dark"} {
-			if chance(t, l, 3) {
+			if Chance(t, l, 3) {
 				var name, value string
 				name, value = l[:len(l)-3], l[len(l)-2:]
 				if l == "env=x" {
@@ -183,36 +209,36 @@ func drawObject(t *rapid.T, k Key, bad bool) v3.Resource {
 			}
 		}
 		return &v3.Profile{Object: obj, Spec: s}
-	case kindNetworkSet:
+	case "NetworkSet":
 		return &v3.NetworkSet{Object: obj, Spec: v3.NetworkSetSpec{Nets: drawNets(t, "nets", 2)}}
 	}
 	return &v3.GlobalNetworkSet{Object: obj, Spec: v3.NetworkSetSpec{Nets: drawNets(t, "nets", 2)}}
 }
 
 func drawOrder(t *rapid.T) *float64 {
-	f := pick(t, "order", []float64{-1e308, -1, 0, 1, 1, 1e308})
+	f := Pick(t, "order", []float64{-1e308, -1, 0, 1, 1, 1e308})
 	return &f
 }
 
 func drawProtocol(t *rapid.T) v3.Protocol {
-	return pick(t, "protocol", []v3.Protocol{
+	return Pick(t, "protocol", []v3.Protocol{
 		v3.ProtocolName("TCP"), v3.ProtocolName("tcp"), v3.ProtocolName("UDP"), v3.ProtocolNumber(6), v3.ProtocolName("SCTP"),
 	})
 }
 
 func drawPolicy(t *rapid.T, bad bool) v3.PolicySpec {
 	s := v3.PolicySpec{
-		Tier:                   pick(t, "tier", tierNames),
-		Selector:               pick(t, "selector", selectors),
-		ServiceAccountSelector: pick(t, "sasel", accountSelectors),
+		Tier:                   Pick(t, "tier", tierNames),
+		Selector:               Pick(t, "selector", selectors),
+		ServiceAccountSelector: Pick(t, "sasel", accountSelectors),
 		Ingress:                drawRules(t, bad),
 		Egress:                 drawRules(t, false),
-		Types:                  pick(t, "types", [][]string{nil, nil, {"Ingress"}, {"Egress"}, {"Ingress", "Egress"}}),
+		Types:                  Pick(t, "types", [][]string{nil, nil, {"Ingress"}, {"Egress"}, {"Ingress", "Egress"}}),
 	}
-	if !chance(t, "orderless", 3) {
+	if !Chance(t, "orderless", 3) {
 		s.Order = drawOrder(t)
 	}
-	if bad && chance(t, "worse", 2) {
+	if bad && Chance(t, "worse", 2) {
 		s.Selector = "role == "
 	}
 	return s
@@ -230,27 +256,27 @@ func drawRules(t *rapid.T, bad bool) []v3.Rule {
 }
 
 func drawRule(t *rapid.T) v3.Rule {
-	r := v3.Rule{Action: pick(t, "action", []string{"Allow", "Allow", "Allow", "Deny", "Deny", "Pass", "Log", "Shrug"})}
-	if chance(t, "version?", 5) {
-		v := pick(t, "version", []int{4, 6})
+	r := v3.Rule{Action: Pick(t, "action", []string{"Allow", "Allow", "Allow", "Deny", "Deny", "Pass", "Log", "Shrug"})}
+	if Chance(t, "version?", 5) {
+		v := Pick(t, "version", []int{4, 6})
 		r.IPVersion = &v
 	}
 	all := append([]v3.Protocol{v3.ProtocolName("ICMP"), v3.ProtocolName("ICMPv6"), v3.ProtocolName("UDPLite"), v3.ProtocolNumber(47), v3.ProtocolName("nonsense")}, drawProtocol(t), drawProtocol(t))
-	if chance(t, "proto?", 3) {
-		p := pick(t, "proto", all)
+	if Chance(t, "proto?", 3) {
+		p := Pick(t, "proto", all)
 		r.Protocol = &p
 	}
-	if chance(t, "notproto?", 6) {
-		p := pick(t, "notproto", all)
+	if Chance(t, "notproto?", 6) {
+		p := Pick(t, "notproto", all)
 		r.NotProtocol = &p
 	}
-	if chance(t, "icmp?", 6) {
+	if Chance(t, "icmp?", 6) {
 		r.ICMP = drawICMP(t)
 	}
-	if chance(t, "noticmp?", 8) {
+	if Chance(t, "noticmp?", 8) {
 		r.NotICMP = drawICMP(t)
 	}
-	if chance(t, "http", 30) {
+	if Chance(t, "http", 30) {
 		r.HTTP = &v3.HTTPMatch{}
 	}
 	r.Source, r.Destination = drawEntity(t), drawEntity(t)
@@ -259,12 +285,12 @@ func drawRule(t *rapid.T) v3.Rule {
 
 func drawICMP(t *rapid.T) *v3.ICMP {
 	m := &v3.ICMP{}
-	if !chance(t, "no type", 4) {
-		n := pick(t, "type", []int{0, 8, 128, 255})
+	if !Chance(t, "no type", 4) {
+		n := Pick(t, "type", []int{0, 8, 128, 255})
 		m.Type = &n
 	}
-	if chance(t, "code?", 2) {
-		n := pick(t, "code", []int{0, 1})
+	if Chance(t, "code?", 2) {
+		n := Pick(t, "code", []int{0, 1})
 		m.Code = &n
 	}
 	return m
@@ -272,37 +298,37 @@ func drawICMP(t *rapid.T) *v3.ICMP {
 
 func drawEntity(t *rapid.T) v3.EntityRule {
 	var e v3.EntityRule
-	if chance(t, "any", 2) {
+	if Chance(t, "any", 2) {
 		return e
 	}
-	if chance(t, "nets?", 4) {
+	if Chance(t, "nets?", 4) {
 		e.Nets = drawNets(t, "nets", rapid.IntRange(0, 2).Draw(t, "families"))
 	}
-	if chance(t, "notnets?", 6) {
+	if Chance(t, "notnets?", 6) {
 		e.NotNets = drawNets(t, "notnets", rapid.IntRange(0, 2).Draw(t, "families"))
 	}
-	if chance(t, "selector?", 3) {
-		e.Selector = pick(t, "selector", selectors)
+	if Chance(t, "selector?", 3) {
+		e.Selector = Pick(t, "selector", selectors)
 	}
-	if chance(t, "notselector?", 6) {
-		e.NotSelector = pick(t, "notselector", selectors)
+	if Chance(t, "notselector?", 6) {
+		e.NotSelector = Pick(t, "notselector", selectors)
 	}
-	if chance(t, "nssel?", 4) {
-		e.NamespaceSelector = pick(t, "nssel", namespaceSelectors)
+	if Chance(t, "nssel?", 4) {
+		e.NamespaceSelector = Pick(t, "nssel", namespaceSelectors)
 	}
-	if chance(t, "sas?", 6) {
-		e.ServiceAccounts = &v3.ServiceAccounts{Selector: pick(t, "sasel", accountSelectors)}
+	if Chance(t, "sas?", 6) {
+		e.ServiceAccounts = &v3.ServiceAccounts{Selector: Pick(t, "sasel", accountSelectors)}
 		if rapid.Bool().Draw(t, "sa names") {
 			e.ServiceAccounts.Names = []string{"sa0"}
 		}
 	}
-	if chance(t, "services?", 40) {
+	if Chance(t, "services?", 40) {
 		e.Services = &v3.ServiceMatch{Name: "kubernetes"}
 	}
-	if chance(t, "ports?", 4) {
+	if Chance(t, "ports?", 4) {
 		e.Ports = drawPorts(t)
 	}
-	if chance(t, "notports?", 8) {
+	if Chance(t, "notports?", 8) {
 		e.NotPorts = drawPorts(t)
 	}
 	return e
@@ -311,7 +337,7 @@ func drawEntity(t *rapid.T) v3.EntityRule {
 func drawPorts(t *rapid.T) []v3.Port {
 	var ports []v3.Port
 	for range rapid.IntRange(1, 3).Draw(t, "ports") {
-		ports = append(ports, pick(t, "port", []v3.Port{
+		ports = append(ports, Pick(t, "port", []v3.Port{
 			v3.SinglePort(80), v3.SinglePort(81), v3.SinglePort(0), {Min: 0, Max: 65535}, {Min: 53, Max: 80},
 			{Name: "http"}, {Name: "http"}, {Name: "dns"}, {Name: "nosuch"},
 		}))
@@ -319,12 +345,21 @@ func drawPorts(t *rapid.T) []v3.Port {
 	return ports
 }
 
-func drawPacket(t *rapid.T) Packet {
+// Packet is a packet between addresses that worlds speak of, as policy.Packet.
+type Packet struct {
+	Src, Dst           netip.Addr
+	Proto              uint8
+	SrcPort, DstPort   uint16
+	ICMPType, ICMPCode uint8
+}
+
+// DrawPacket draws a packet, which need not make sense on a wire.
+func DrawPacket(t *rapid.T) Packet {
 	v4 := rapid.Bool().Draw(t, "v4")
 	return Packet{
 		Src: addr(t, v4), Dst: addr(t, v4),
-		Proto:   pick(t, "proto", protoNums),
-		SrcPort: pick(t, "sport", portNums), DstPort: pick(t, "dport", portNums),
-		ICMPType: pick(t, "type", []uint8{0, 8, 128, 255}), ICMPCode: pick(t, "code", []uint8{0, 1}),
+		Proto:   Pick(t, "proto", protoNums),
+		SrcPort: Pick(t, "sport", portNums), DstPort: Pick(t, "dport", portNums),
+		ICMPType: Pick(t, "type", []uint8{0, 8, 128, 255}), ICMPCode: Pick(t, "code", []uint8{0, 1}),
 	}
 }
