@@ -35,25 +35,15 @@ const (
 // together, as *FieldError, and then no object is. The objects are neither
 // defaulted nor validated.
 func Decode(input []byte) ([]Resource, error) {
-	if len(input) > MaxInput {
-		return nil, fmt.Errorf("input of %d bytes: the limit is %d; split it", len(input), MaxInput)
-	}
-	docs := split(input)
+	docs, err := DecodeDocuments(input)
 	var all []Resource
-	var errs []error
-	for i, text := range docs {
-		d := decoder{text: text}
-		if len(docs) > 1 {
-			d.document = i + 1
-		}
-		rs, err := d.decode()
-		all = append(all, rs...)
-		if err != nil {
-			errs = append(errs, err)
-		}
+	errs := []error{err}
+	for i := range docs {
+		all = append(all, docs[i].Resource)
+		errs = append(errs, docs[i].Err())
 	}
-	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	return all, nil
 }
@@ -103,22 +93,21 @@ type decoder struct {
 	tree     *tree
 	lines    map[string]int // of paths; nil until needed
 	rows     []string       // the lines of text; nil until needed
-	errs     []error
-	out      []Resource
+	out      []Document
 }
 
-func (d *decoder) decode() ([]Resource, error) {
+func (d *decoder) decode() []Document {
 	if err := d.parse(); err != nil {
-		return nil, err
+		return []Document{{form: faults{list: []*FieldError{err}}}}
 	}
 	d.top(d.tree, "", TypeMeta{APIVersion: APIVersion})
-	return d.out, errors.Join(d.errs...)
+	return d.out
 }
 
 var yamlLine = regexp.MustCompile(`line (\d+): (?s:(.*))`)
 
 // parse makes the tree: of JSON itself, of YAML by way of JSON.
-func (d *decoder) parse() error {
+func (d *decoder) parse() *FieldError {
 	start := strings.TrimSpace(d.text)
 	if start[0] == '{' || start[0] == '[' {
 		t, err := parseTree([]byte(d.text), true)
@@ -145,6 +134,9 @@ func (d *decoder) parse() error {
 		e.Line, _ = strconv.Atoi(m[1])
 		e.Problem = strings.TrimSpace(m[2])
 	}
+	if !strings.Contains(e.Problem, "already set in map") { // which is YAML, and no object
+		e.Problem = "not YAML: " + e.Problem
+	}
 	return e
 }
 
@@ -158,8 +150,10 @@ func (d *decoder) top(t *tree, path string, inherited TypeMeta) {
 		}
 		return
 	}
-	f := faults{template: FieldError{Document: d.document}}
-	defer func() { d.report(&f, path) }()
+	doc := Document{in: d, path: path, tree: t}
+	f := &doc.form
+	f.template.Document = d.document
+	defer func() { d.keep(&doc) }()
 	if t.shape != '{' {
 		f.add("", "want an object with apiVersion, kind, metadata and spec, not %s", t.describe())
 		return
@@ -174,7 +168,7 @@ func (d *decoder) top(t *tree, path string, inherited TypeMeta) {
 	}
 	elem, isList := strings.CutSuffix(of.Kind, listKind)
 	if _, known := kindNamed(elem); isList && (elem == "" || known) {
-		d.list(t, path, elem, &f)
+		d.list(t, path, elem, f)
 		return
 	}
 	info, ok := kindNamed(of.Kind)
@@ -191,27 +185,27 @@ func (d *decoder) top(t *tree, path string, inherited TypeMeta) {
 	case APIVersion:
 	case "":
 		f.add("apiVersion", "missing: %s", wantAPI)
-		return
 	default:
 		f.add("apiVersion", "%q: %s", of.APIVersion, wantAPI)
-		return
 	}
 	r := info.New()
-	strict{&f, func(p, value string) bool { return d.isJSON || d.written(below(path, p), value) }}.check(t, reflect.TypeOf(r).Elem(), "")
-	if len(f.list) > 0 {
-		return
-	}
+	strict{f, func(p, value string) bool { return d.isJSON || d.written(below(path, p), value) }}.check(t, reflect.TypeOf(r).Elem(), "")
 	b := t.append(nil)
 	if len(b) > MaxStored {
 		f.add("", "%d bytes: the datastore accepts %d in one object", len(b), MaxStored)
 		return
 	}
+	if len(f.list) > 0 {
+		b = t.without(f.list).append(nil)
+	}
 	if err := json.Unmarshal(b, r); err != nil {
-		f.add("", "%v", err) // cannot happen: strict found nothing wrong
+		if len(f.list) == 0 {
+			f.add("", "%v", err) // cannot happen: strict found nothing wrong
+		}
 		return
 	}
-	*r.Type() = of
-	d.out = append(d.out, r)
+	*r.Type() = TypeMeta{Kind: of.Kind, APIVersion: APIVersion}
+	doc.Resource = r
 }
 
 // list reads the items of a List.
@@ -240,20 +234,6 @@ func (d *decoder) list(t *tree, path, elem string, f *faults) {
 			}]()))
 		}
 	}
-}
-
-// report puts lines to the faults of the object at path.
-func (d *decoder) report(f *faults, path string) {
-	if len(f.list) == 0 {
-		return
-	}
-	for _, e := range f.list {
-		e.Line = d.line(below(path, e.Path))
-		if e.Kind == "" && path != "" && e.Name == "" {
-			e.Path = strings.TrimSuffix(path+"."+e.Path, ".")
-		}
-	}
-	d.errs = append(d.errs, f.err())
 }
 
 // below joins two paths.

@@ -292,12 +292,28 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte("{\"a\":1,\"a\":2}"))                                                            // twice
 	f.Fuzz(func(t *testing.T, input []byte) {
 		rs, err := Decode(input)
+		docs, _ := DecodeDocuments(input)
+		wrong := false
+		for i := range docs {
+			if docs[i].Resource != nil {
+				Default(docs[i].Resource)
+			}
+			wrong = wrong || docs[i].Err() != nil
+			if docs[i].Err() != nil && docs[i].Check() == nil {
+				t.Fatalf("document %d: %v is lost", i, docs[i].Err())
+			}
+		}
 		if err != nil {
-			_ = err.Error()
+			if !wrong {
+				t.Fatalf("%v, and no document has it", err)
+			}
 			return
 		}
-		for _, r := range rs {
+		for i, r := range rs {
 			Default(r)
+			if a, b := Validate(r), docs[i].Check(); (a == nil) != (b == nil) {
+				t.Fatalf("%v, and as a document %v", a, b)
+			}
 			if Validate(r) == nil && KeyOf(r) == "" {
 				t.Fatalf("%s %q is valid but has no key", r.Type().Kind, r.Meta().Name)
 			}

@@ -22,6 +22,10 @@ func Validate(r Resource) error {
 	if !ok {
 		return fmt.Errorf("validate %T: not a kind of resource", r)
 	}
+	return validate(info, r).err()
+}
+
+func validate(info KindInfo, r Resource) *faults {
 	f := newFaults(info, r)
 	f.checkMeta(info, r.Meta())
 	f.checkTags(reflect.ValueOf(r), "")
@@ -78,7 +82,7 @@ func Validate(r Resource) error {
 			f.add("metadata.name", "%q: there is one object of this kind, named default", r.Metadata.Name)
 		}
 	}
-	return f.err()
+	return f
 }
 
 // ValidateUpdate checks what may not change from one version of an object to

@@ -17,17 +17,31 @@ import (
 // maxInput bounds one file or standard input, in bytes.
 const maxInput = 64 << 20
 
-// document is one object of a file.
+// document is one object of a file. What is not an object has no ref, and says
+// in check why.
 type document struct {
 	file string
 	ref  ref
 	obj  v3.Resource
+	form error        // Decode would refuse it
+	all  func() error // everything that is wrong with it
+}
+
+// check says everything that is wrong with an object, each line with its file.
+func (d *document) check() error { return d.named(d.all()) }
+
+func (d *document) named(err error) error {
+	if err == nil {
+		return nil
+	}
+	return prefixLines(d.file, err)
 }
 
 // documents reads every object of the files given with -f: a file, a folder
 // (its *.yaml, *.yml and *.json, in order of name), or - for standard input.
 // Namespaced objects without a namespace get the one of -n, and every object
-// the defaults that are stored. Nothing is returned if any of them cannot be read; the error names each.
+// the defaults that are stored. The error is about files; what can be read is
+// returned beside it.
 func (a *app) documents(names []string, namespace string) ([]document, error) {
 	var out []document
 	var errs []error
@@ -53,13 +67,10 @@ func (a *app) documents(names []string, namespace string) ([]document, error) {
 			out = append(out, docs...)
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
-	if len(out) == 0 {
+	if len(out) == 0 && len(errs) == 0 {
 		return nil, fmt.Errorf("no objects in %s", strings.Join(names, ", "))
 	}
-	return out, nil
+	return out, errors.Join(errs...)
 }
 
 func expand(name string) ([]string, error) {
@@ -94,22 +105,26 @@ func (a *app) readFile(name, namespace string) ([]document, error) {
 	if err != nil {
 		return nil, err
 	}
-	objects, err := v3.Decode(text)
+	objects, err := v3.DecodeDocuments(text)
 	if err != nil {
 		return nil, prefixLines(name, err)
 	}
 	var out []document
-	for _, o := range objects {
-		k, err := kind(o.Type().Kind)
-		if err != nil {
-			return nil, prefixLines(name, err)
+	for i := range objects {
+		d := document{file: name, obj: objects[i].Resource, form: objects[i].Err(), all: objects[i].Check}
+		if d.obj != nil {
+			k, err := kind(d.obj.Type().Kind)
+			if err != nil {
+				return nil, prefixLines(name, err)
+			}
+			m := d.obj.Meta()
+			if k.Namespaced && m.Namespace == "" {
+				m.Namespace = namespace
+			}
+			v3.Default(d.obj)
+			d.ref = ref{k, m.Namespace, m.Name}
 		}
-		if k.Namespaced && o.Meta().Namespace == "" {
-			o.Meta().Namespace = namespace
-		}
-		v3.Default(o)
-		r := ref{k, o.Meta().Namespace, o.Meta().Name}
-		out = append(out, document{name, r, o})
+		out = append(out, d)
 	}
 	return out, nil
 }

@@ -87,20 +87,20 @@ func (a *app) writeCommand(verb, short, long string, act action) *cobra.Command 
 
 func (a *app) write(ctx context.Context, w writeFlags, act action) error {
 	docs, err := a.documents(w.files, w.namespace)
-	if err != nil {
-		return err
-	}
 	var errs []error
 	for _, d := range docs {
-		if builtIn(d.obj) {
+		if d.form == nil && builtIn(d.obj) {
 			continue
 		}
-		if err := v3.Validate(d.obj); err != nil {
-			errs = append(errs, prefixLines(d.file, err))
+		if err := d.check(); err != nil {
+			errs = append(errs, err)
 		}
 	}
-	if len(errs) > 0 {
-		return errors.Join(append(errs, fmt.Errorf("nothing was written: %d of %d objects are not valid", len(errs), len(docs)))...)
+	switch n := len(errs); {
+	case n > 0:
+		return errors.Join(append(append([]error{err}, errs...), fmt.Errorf("nothing was written: %d of %d objects are not valid", n, len(docs)))...)
+	case err != nil:
+		return errors.Join(err, errors.New("nothing was written"))
 	}
 	slices.SortStableFunc(docs, func(x, y document) int { return order(x.ref) - order(y.ref) })
 
@@ -220,15 +220,17 @@ func (a *app) targets(files []string, namespace string, words []string) ([]ref, 
 		return nil, usagef("give names or -f, not both")
 	}
 	docs, err := a.documents(files, namespace)
-	if err != nil {
-		return nil, err
-	}
+	errs := []error{err}
 	var out []ref
 	for _, d := range docs {
-		if d.ref.name == "" {
-			return nil, fmt.Errorf("%s: a %s has no metadata.name", d.file, d.ref.kind.Kind)
+		if d.form == nil && d.ref.name == "" {
+			d.form = fmt.Errorf("a %s has no metadata.name", d.ref.kind.Kind)
 		}
+		errs = append(errs, d.named(d.form))
 		out = append(out, d.ref)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	return out, nil
 }
