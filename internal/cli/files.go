@@ -85,14 +85,21 @@ func expand(name string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []string
+	var out, folders []string
 	for _, e := range entries {
+		if e.IsDir() {
+			folders = append(folders, filepath.Join(name, e.Name()))
+		}
 		if !e.IsDir() && slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(e.Name())) {
 			out = append(out, filepath.Join(name, e.Name()))
 		}
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("folder %s holds no .yaml, .yml or .json file", name)
+		err := fmt.Errorf("folder %s holds no .yaml, .yml or .json file", name)
+		if len(folders) > 0 {
+			err = fmt.Errorf("%w; folders in it are not looked into: name %s", err, strings.Join(folders, ", "))
+		}
+		return nil, err
 	}
 	return out, nil
 }

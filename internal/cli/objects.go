@@ -22,5 +22,7 @@ type objects interface {
 	// the revision they were read at. With store.ErrUnreadable what could be
 	// read is returned all the same.
 	ReadAll(ctx context.Context, kind, namespace string) ([]v3.Resource, int64, error)
+	// InUse is how many addresses of a pool are assigned.
+	InUse(ctx context.Context, pool string) (int, error)
 	Close() error
 }

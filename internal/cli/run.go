@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"net/netip"
 	"os"
 	"regexp"
@@ -289,17 +288,16 @@ func checkPrefixes(list string) error {
 // listenURLs completes what the embedded etcd listens on: host:port will do.
 func listenURLs(list []string) ([]string, error) {
 	var out []string
-	for _, l := range list {
+	var errs []error
+	for _, given := range list {
+		l := given
 		if !strings.Contains(l, "://") {
-			if _, _, err := net.SplitHostPort(l); err != nil {
-				return nil, fmt.Errorf("--etcd-listen %s: want http://host:port", l)
-			}
 			l = "http://" + l
 		}
-		if !strings.HasPrefix(l, "http://") && !strings.HasPrefix(l, "unix://") {
-			return nil, fmt.Errorf("--etcd-listen %s: want http://host:port", l)
+		if _, err := store.ListenURL(l); err != nil {
+			errs = append(errs, fmt.Errorf("--etcd-listen %s: %w", given, err))
 		}
 		out = append(out, l)
 	}
-	return out, nil
+	return out, errors.Join(errs...)
 }

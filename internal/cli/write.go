@@ -194,10 +194,17 @@ func (a *app) remove(ctx context.Context, w writeFlags, words []string) error {
 	defer o.Close()
 	var errs []error
 	for _, t := range targets {
+		inUse := 0
+		if t.kind.Kind == "IPPool" {
+			inUse, _ = o.InUse(ctx, t.name) // for the warning; Remove says what is wrong
+		}
 		err := o.Remove(ctx, t.kind.Kind, t.namespace, t.name, "")
 		switch {
 		case err == nil:
 			fmt.Fprintln(a.Out, "deleted", t)
+			if inUse > 0 {
+				fmt.Fprintf(a.Err, "muslin: warning: %s had addresses in use, %d of them. They stay with their endpoints, each announced on its own; no address is assigned from there any more\n", t, inUse)
+			}
 		case w.skip && errors.Is(err, store.ErrNotFound):
 			fmt.Fprintln(a.Out, "does not exist", t)
 		default:

@@ -79,6 +79,40 @@ func TestBadInput_SecondAgent(t *testing.T) {
 	live(t, c)
 }
 
+func TestBadInput_Attach(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 1)
+	n := c.Nodes[0]
+	w := attach(t, n, "there")
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := revisionOf(t, n)
+	for _, bad := range []struct {
+		args  []string
+		words []string
+	}{
+		{[]string{"a", "--netns", "mu-nowhere"}, []string{"attach default/a: --netns", "mu-nowhere", "no such file", "`ip netns`", "process"}},
+		{[]string{"a", "--netns", "/nowhere/ns"}, []string{"attach default/a: --netns /nowhere/ns", "no such file"}},
+		{[]string{"a", "--netns", file}, []string{"--netns " + file, "not a namespace"}},
+		{[]string{"a", "--netns", "/proc/self/ns/mnt"}, []string{"--netns /proc/self/ns/mnt", "another kind"}},
+		{[]string{"a", "--netns", "4294967295"}, []string{"--netns", "4294967295"}},
+		{[]string{"Web_1", "--netns", w.Path()}, []string{`name "Web_1"`, "a–z", "web-1 would do"}},
+		{[]string{"a-", "--netns", w.Path()}, []string{`name "a-"`, "a would do"}},
+		{[]string{"a", "-n", "Shop", "--netns", w.Path()}, []string{`--namespace "Shop"`, "shop would do"}},
+		{[]string{"a", "--interface", "Eth0", "--netns", w.Path()}, []string{`--interface "Eth0"`, "eth0 would do"}},
+	} {
+		out, text, code := command(t, "", append([]string{"endpoint", "attach", "--run-dir", n.Dir}, bad.args...)...)
+		if code != 1 || out != "" || !containsAll(text, bad.words) {
+			t.Errorf("attach %s: exit code %d, want 1, and words %q in:\n%s%s", strings.Join(bad.args, " "), code, bad.words, out, text)
+		}
+	}
+	if after := revisionOf(t, n); after != before {
+		t.Errorf("the datastore went from revision %d to %d", before, after)
+	}
+}
+
 func TestBadInput_RunArguments(t *testing.T) {
 	t.Parallel()
 	l := labtest.New(t)
@@ -110,7 +144,11 @@ func TestBadInput_RunArguments(t *testing.T) {
 		{[]string{"--etcd", "http://"}, 2, []string{"http(s)://host:port"}},
 		{[]string{"--etcd", "http://10.0.0.1:2379", "--embedded-etcd"}, 2, []string{"--etcd", "--embedded-etcd"}},
 		{[]string{"--etcd", "http://10.0.0.1:2379", "--etcd-listen", "http://10.0.0.1:2379"}, 2, []string{"--etcd-listen"}},
-		{[]string{"--etcd-listen", "nonsense"}, 2, []string{"--etcd-listen", "nonsense"}},
+		{[]string{"--etcd-listen", "nonsense"}, 2, []string{"--etcd-listen nonsense", `"nonsense" is not an IP address`, "http://10.0.0.1:2379"}},
+		{[]string{"--etcd-listen", "http://host1:2379"}, 2, []string{"--etcd-listen http://host1:2379", `"host1" is not an IP address`}},
+		{[]string{"--etcd-listen", "http://10.0.0.1:99999,https://[::1]:1"}, 2, []string{"--etcd-listen http://10.0.0.1:99999", "port 99999", "--etcd-listen https://[::1]:1", "TLS"}},
+		{[]string{"--etcd-listen", "http://127.0.0.1:2379/etcd"}, 2, []string{"--etcd-listen http://127.0.0.1:2379/etcd", "more than an address and a port"}},
+		{[]string{"--etcd-listen", "http://192.0.2.1:2379"}, 1, []string{"192.0.2.1:2379", "no interface of this host", "--etcd-listen"}},
 		{[]string{"--interface-prefix", "ca li"}, 2, []string{"--interface-prefix", "ca li"}},
 		{[]string{"--interface-prefix", "lo"}, 2, []string{"--interface-prefix", "lo"}},
 		{[]string{"--log", "nowhere"}, 2, []string{"--log", "nowhere"}},

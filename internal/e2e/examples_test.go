@@ -19,12 +19,14 @@ import (
 
 const examples = "../../examples"
 
+// open is for workloads that no policy selects.
+var open = []string{"--profile", "projectcalico-default-allow"}
+
 // exampleTests says what each example must do on two servers, where it has
 // been applied already.
 var exampleTests = map[string]func(*testing.T, *cluster.Cluster){
-	"default-deny-namespace.yaml": func(t *testing.T, c *cluster.Cluster) {
+	"policies/default-deny-namespace.yaml": func(t *testing.T, c *cluster.Cluster) {
 		// The profile allows all, and only the namespace shop is closed to it.
-		open := []string{"--profile", "projectcalico-default-allow"}
 		a, b := exampleWorkload(t, c, 0, "a", "shop", open...), exampleWorkload(t, c, 1, "b", "shop", open...)
 		x, y := exampleWorkload(t, c, 0, "x", "other", open...), exampleWorkload(t, c, 1, "y", "other", open...)
 		exampleReady(t, c, a, b, x, y)
@@ -35,7 +37,7 @@ var exampleTests = map[string]func(*testing.T, *cluster.Cluster){
 			x.asks("elsewhere", y, lab.TCP, 80, true),
 		)
 	},
-	"three-tier-web.yaml": func(t *testing.T, c *cluster.Cluster) {
+	"policies/three-tier-web.yaml": func(t *testing.T, c *cluster.Cluster) {
 		web := exampleWorkload(t, c, 0, "web", "shop", "--label", "role=web")
 		app := exampleWorkload(t, c, 1, "app", "shop", "--label", "role=app")
 		db := exampleWorkload(t, c, 0, "db", "shop", "--label", "role=db")
@@ -51,7 +53,7 @@ var exampleTests = map[string]func(*testing.T, *cluster.Cluster){
 			user.asks("from outside", db, lab.TCP, 5432, false),
 		)
 	},
-	"tier-pass.yaml": func(t *testing.T, c *cluster.Cluster) {
+	"tiers/tier-pass.yaml": func(t *testing.T, c *cluster.Cluster) {
 		a, b := exampleWorkload(t, c, 0, "a", "shop"), exampleWorkload(t, c, 1, "b", "shop")
 		q := exampleWorkload(t, c, 1, "q", "shop", "--label", "quarantine=yes")
 		exampleReady(t, c, a, b, q)
@@ -62,10 +64,9 @@ var exampleTests = map[string]func(*testing.T, *cluster.Cluster){
 			q.asks("from the quarantined", b, lab.TCP, 80, false),
 		)
 	},
-	"block-list.yaml": func(t *testing.T, c *cluster.Cluster) {
-		apply(t, c, allowAll)
-		good, other := exampleWorkload(t, c, 0, "good", "shop"), exampleWorkload(t, c, 1, "other", "shop")
-		bad := exampleWorkload(t, c, 1, "bad", "shop", "--ip", "203.0.113.9", "--ip", "2001:db8:bad::9")
+	"policies/block-list.yaml": func(t *testing.T, c *cluster.Cluster) {
+		good, other := exampleWorkload(t, c, 0, "good", "street", open...), exampleWorkload(t, c, 1, "other", "street", open...)
+		bad := exampleWorkload(t, c, 1, "bad", "street", append([]string{"--ip", "203.0.113.9", "--ip", "2001:db8:bad::9"}, open...)...)
 		exampleReady(t, c, good, other, bad)
 		judge(t,
 			good.asks("not listed", other, lab.TCP, 80, true),
@@ -73,10 +74,9 @@ var exampleTests = map[string]func(*testing.T, *cluster.Cluster){
 			bad.asks("from a listed address", good, lab.TCP, 80, false),
 		)
 	},
-	"ip-pools.yaml": func(t *testing.T, c *cluster.Cluster) {
-		apply(t, c, allowAll)
+	"fabric/ip-pools.yaml": func(t *testing.T, c *cluster.Cluster) {
 		exampleRun(t, c.Nodes[0], "delete", "ippool", "default-ipv4-ippool", "default-ipv6-ippool")
-		a, b := exampleWorkload(t, c, 0, "a", "shop"), exampleWorkload(t, c, 1, "b", "shop")
+		a, b := exampleWorkload(t, c, 0, "a", "shop", open...), exampleWorkload(t, c, 1, "b", "shop", open...)
 		for _, m := range []*machine{a, b} {
 			for six, pool := range map[bool]string{false: "10.65.0.0/16", true: "fd65::/48"} {
 				if !netip.MustParsePrefix(pool).Contains(m.addr[six]) {
@@ -84,7 +84,7 @@ var exampleTests = map[string]func(*testing.T, *cluster.Cluster){
 				}
 			}
 		}
-		hand := exampleWorkload(t, c, 0, "hand", "shop", "--ip", "10.66.0.7")
+		hand := exampleWorkload(t, c, 0, "hand", "shop", append([]string{"--ip", "10.66.0.7"}, open...)...)
 		exampleReady(t, c, a, b)
 		judge(t,
 			a.asks("between the pools' addresses", b, lab.TCP, 80, true),
@@ -92,12 +92,12 @@ var exampleTests = map[string]func(*testing.T, *cluster.Cluster){
 			b.asks("to what is not announced", hand, lab.TCP, 80, false),
 		)
 	},
-	"bgp-peer-tor.yaml": func(t *testing.T, c *cluster.Cluster) {
+	"fabric/bgp-peer-tor.yaml": func(t *testing.T, c *cluster.Cluster) {
 		exampleLabel(t, c.Nodes[0], "rack", "a")
 		examplePeers(t, c.Nodes[0], "10.0.0.2 64512", "10.0.0.254 64999")
 		examplePeers(t, c.Nodes[1], "10.0.0.1 64512")
 	},
-	"no-mesh.yaml": func(t *testing.T, c *cluster.Cluster) {
+	"reflectors/no-mesh.yaml": func(t *testing.T, c *cluster.Cluster) {
 		outside := []string{"10.0.0.251 64512", "10.0.0.252 64512"}
 		examplePeers(t, c.Nodes[0], outside...)
 		examplePeers(t, c.Nodes[1], outside...)
@@ -105,10 +105,9 @@ var exampleTests = map[string]func(*testing.T, *cluster.Cluster){
 		examplePeers(t, c.Nodes[0], append([]string{"10.0.0.2 64512"}, outside...)...)
 		examplePeers(t, c.Nodes[1], append([]string{"10.0.0.1 64512"}, outside...)...)
 	},
-	"felix-configuration.yaml": func(t *testing.T, c *cluster.Cluster) {
-		apply(t, c, allowAll)
+	"fabric/felix-configuration.yaml": func(t *testing.T, c *cluster.Cluster) {
 		exampleLabel(t, c.Nodes[1], "announce", "endpoints")
-		a, b := exampleWorkload(t, c, 0, "a", "shop"), exampleWorkload(t, c, 1, "b", "shop")
+		a, b := exampleWorkload(t, c, 0, "guest", "shop", open...), exampleWorkload(t, c, 1, "single", "shop", open...)
 		exampleReady(t, c, a, b)
 		serve(t, c.Nodes[0].Namespace, 80)
 		host := &machine{addr: map[bool]netip.Addr{false: c.Nodes[0].V4.Addr(), true: c.Nodes[0].V6.Addr()}}
@@ -126,9 +125,10 @@ var exampleTests = map[string]func(*testing.T, *cluster.Cluster){
 	},
 }
 
-// TestExamples applies every file of the examples to servers of its own.
+// TestExamples applies every file of the examples, and every folder as a whole, to
+// servers of its own.
 func TestExamples(t *testing.T) {
-	files, err := filepath.Glob(examples + "/*.yaml")
+	files, err := filepath.Glob(examples + "/*/*.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no examples: %v", err)
 	}
@@ -136,26 +136,43 @@ func TestExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	folders := map[string][]string{}
 	for _, file := range files {
-		name := filepath.Base(file)
-		t.Run(strings.TrimSuffix(name, ".yaml"), func(t *testing.T) {
-			f := exampleTests[name]
-			if f == nil {
-				t.Fatalf("no test says what %s must do: add one to exampleTests", name)
-			}
-			if !strings.Contains(string(readme), "("+name+")") {
-				t.Errorf("examples/README.md does not tell of %s", name)
-			}
+		folder, name := filepath.Base(filepath.Dir(file)), filepath.Base(file)
+		name = folder + "/" + name
+		if !strings.Contains(string(readme), "("+name+")") {
+			t.Errorf("examples/README.md does not tell of %s", name)
+		}
+		switch {
+		case folder == "usual-server": // see TestUsualServer
+		case exampleTests[name] == nil:
+			t.Fatalf("no test says what %s must do: add one to exampleTests", name)
+		default:
+			folders[folder] = append(folders[folder], name)
+		}
+	}
+	run := func(what string, names []string) {
+		t.Run(what, func(t *testing.T) {
 			c := startCluster(t, 2)
-			exampleRun(t, c.Nodes[0], "apply", "-f", file)
+			exampleRun(t, c.Nodes[0], "apply", "-f", examples+"/"+what)
 			live(t, c)
-			f(t, c)
+			for _, name := range names {
+				exampleTests[name](t, c)
+			}
 			for _, n := range c.Nodes {
 				noProblems(t, n)
 			}
-			exampleRun(t, c.Nodes[0], "delete", "-f", file)
+			exampleRun(t, c.Nodes[0], "delete", "-f", examples+"/"+what)
 			live(t, c)
 		})
+	}
+	for folder, names := range folders {
+		run(folder, names)
+		for _, name := range names {
+			if len(names) > 1 {
+				run(name, []string{name})
+			}
+		}
 	}
 }
 

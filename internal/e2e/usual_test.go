@@ -26,11 +26,12 @@ const maxUsual = 24
 func TestUsualServer(t *testing.T) {
 	t.Parallel()
 	needBird(t)
-	config, err := filepath.Abs(examples + "/usual-server/muslin.yaml")
+	config, err := filepath.Abs(examples + "/usual-server/etc/muslin.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	fabric := examples + "/usual-server/fabric.yaml"
+	folder := examples + "/usual-server"
+	fabric := folder + "/fabric.yaml"
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +59,7 @@ func TestUsualServer(t *testing.T) {
 	etcd := newDatastore(t)
 	c := newCluster(t, list)
 	offer(t, c.Fabric, c.Lab, "10.0.0.253/24", "10.0.0.253:2379", strings.TrimPrefix(etcd.url, "unix://"))
-	exampleRun(t, c.Nodes[0], "apply", "--etcd", etcd.url, "-f", fabric)
+	exampleRun(t, c.Nodes[0], "apply", "--etcd", etcd.url, "-f", folder)
 	if err := c.StartAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +71,6 @@ protocol bgp n2 from server { local 10.0.0.254 as 64999; neighbor 10.0.0.2 as 64
 	ipv4 { import all; export where source = RTS_STATIC; };
 	ipv6 { import all; export where source = RTS_STATIC; next hop address fd00::fe; }; }
 `)
-	open := []string{"--profile", "projectcalico-default-allow"}
 	a, b := machineOf(attach(t, c.Nodes[0], "a", open...)), machineOf(attach(t, c.Nodes[1], "b", open...))
 	for _, m := range []*machine{a, b, tor.net} {
 		serve(t, m, 80)

@@ -24,13 +24,27 @@ func openNamespace(path string) (*os.File, error) {
 	// Without O_NONBLOCK, opening a FIFO would wait for a writer.
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNamespace, err)
+		var at *os.PathError
+		if errors.As(err, &at) {
+			err = at.Err
+		}
+		return nil, fmt.Errorf("%s is %w: %w", path, ErrNamespace, err)
 	}
 	if err := checkNamespace(f); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("%w: %s: %w", ErrNamespace, path, err)
+		return nil, fmt.Errorf("%s is %w: %w", path, ErrNamespace, err)
 	}
 	return f, nil
+}
+
+// CheckNamespace tells, before anything is done, whether a path is the network
+// namespace of a workload. The error is ErrNamespace.
+func CheckNamespace(path string) error {
+	f, err := openNamespace(path)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 func checkNamespace(f *os.File) error {

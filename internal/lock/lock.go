@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -92,6 +93,9 @@ func (l *Locks) lockDir(dir string) error {
 	if err != nil {
 		return fmt.Errorf("directory %s: %w", dir, err)
 	}
+	if l.has(f) {
+		return f.Close() // one directory for two purposes
+	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		defer f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
@@ -104,6 +108,15 @@ func (l *Locks) lockDir(dir string) error {
 	_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	l.files = append(l.files, f)
 	return nil
+}
+
+// has tells whether a file is locked by these locks already.
+func (l *Locks) has(f *os.File) bool {
+	is, err := f.Stat()
+	return err == nil && slices.ContainsFunc(l.files, func(o *os.File) bool {
+		other, err := o.Stat()
+		return err == nil && os.SameFile(is, other)
+	})
 }
 
 // Release frees everything.

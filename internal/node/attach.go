@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -83,8 +84,28 @@ func (d *Daemon) postEndpoint(r *http.Request) (any, error) {
 	return d.attachEndpoint(ctx, &a)
 }
 
+// checkName says what can be no part of the name of a WorkloadEndpoint, which is made
+// of node, orchestrator, workload and interface, and what would do instead.
+func checkName(what, name string) error {
+	if dnsName.MatchString(name) {
+		return nil
+	}
+	err := fmt.Errorf("%s %q: want a–z, 0–9, '-' and '.', with a letter or digit at both ends and on both sides of a '.'", what, name)
+	near := strings.Trim(notInName.ReplaceAllString(strings.ToLower(name), "-"), "-.")
+	if dnsName.MatchString(near) {
+		err = fmt.Errorf("%w: %s would do", err, near)
+	}
+	return err
+}
+
+var notInName = regexp.MustCompile(`[^a-z0-9.]+`)
+
 // wanted is the WorkloadEndpoint that an attach asks for, without addresses.
 func (d *Daemon) wanted(ctx context.Context, a *api.Attach) (*v3.WorkloadEndpoint, error) {
+	err := errors.Join(checkName("name", a.Name), checkName("--namespace", a.Namespace), checkName("--interface", a.Interface))
+	if err != nil {
+		return nil, err
+	}
 	w := &v3.WorkloadEndpoint{}
 	w.Kind, w.APIVersion = "WorkloadEndpoint", v3.APIVersion
 	w.Metadata.Namespace = a.Namespace
@@ -138,6 +159,9 @@ func (d *Daemon) attachEndpoint(ctx context.Context, a *api.Attach) (_ *api.Atta
 	w, err := d.wanted(ctx, a)
 	if err != nil {
 		return nil, err
+	}
+	if err := endpoint.CheckNamespace(a.NetNS); err != nil {
+		return nil, fmt.Errorf("--netns %w: give a name that `ip netns` lists, the path of a namespace file, or the id of a process in it", err)
 	}
 	old, err := d.getEndpoint(ctx, w.Metadata.Namespace, w.Metadata.Name)
 	if err != nil {

@@ -50,7 +50,8 @@ type Config struct {
 	BFDCommand []string
 }
 
-var nodeName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+// dnsName is what names of nodes and workloads are: parts of a resource's name.
+var dnsName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
 
 // ParseName returns the name of a node as it is stored: in lower case, that of
 // the host if none is given.
@@ -63,7 +64,7 @@ func ParseName(given string) (string, error) {
 		}
 		name = strings.ToLower(strings.TrimSpace(h))
 	}
-	if len(name) > 253 || !nodeName.MatchString(name) {
+	if len(name) > 253 || !dnsName.MatchString(name) {
 		return "", fmt.Errorf("--node %.64q: want a DNS name: letters, digits, '-' and '.', at most 253", name)
 	}
 	return name, nil

@@ -78,7 +78,7 @@ func StartEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Embedded, error) {
 	e := &Embedded{lock: lock}
 	if err := e.start(ctx, cfg, urls); err != nil {
 		e.unlock()
-		return nil, fmt.Errorf("embedded etcd in %s: %w", cfg.Dir, err)
+		return nil, fmt.Errorf("embedded etcd in %s: %w", cfg.Dir, explained(err))
 	}
 	return e, nil
 }
@@ -194,41 +194,69 @@ type endingStream struct {
 
 func (s *endingStream) Context() context.Context { return s.ctx }
 
+// ListenURL reads an address for the embedded server to answer on. An error says
+// what is wrong and what would be right, after the address.
+func ListenURL(s string) (url.URL, error) {
+	fail := func(why string) (url.URL, error) {
+		return url.URL{}, fmt.Errorf("%s: want http://ADDRESS:PORT with an IP address of this host, such as http://10.0.0.1:2379, or unix:///PATH", why)
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return fail("not a URL")
+	}
+	switch {
+	case u.Scheme == "unix" && u.Path != "":
+		return *u, nil
+	case u.Scheme == "https":
+		return fail("the embedded etcd speaks no TLS")
+	case u.Scheme != "http":
+		return fail("not of http or unix")
+	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.User != nil:
+		return fail("more than an address and a port")
+	case net.ParseIP(u.Hostname()) == nil && u.Hostname() != "localhost":
+		return fail(fmt.Sprintf("%q is not an IP address", u.Hostname()))
+	}
+	port := u.Port()
+	if port == "" {
+		port = "2379"
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fail("port " + port + " is not 1–65535")
+	}
+	u.Path, u.Host = "", net.JoinHostPort(u.Hostname(), port)
+	return *u, nil
+}
+
 func listenURLs(in []string) ([]url.URL, error) {
 	var out []url.URL
 	for _, s := range in {
-		u, err := url.Parse(s)
+		u, err := ListenURL(s)
 		if err != nil {
 			return nil, fmt.Errorf("embedded etcd: listen address %q: %w", s, err)
 		}
-		switch u.Scheme {
-		case "unix":
-		case "http":
-			if u.Path != "" && u.Path != "/" {
-				return nil, fmt.Errorf("embedded etcd: listen address %q: a path makes no sense here", s)
+		if u.Port() == "0" {
+			// The server's own gateway needs to know the port beforehand.
+			l, err := net.Listen("tcp", u.Host)
+			if err != nil {
+				return nil, fmt.Errorf("embedded etcd: listen address %q: %w", s, err)
 			}
-			u.Path = ""
-			if u.Port() == "" {
-				u.Host = net.JoinHostPort(u.Hostname(), "2379")
-			}
-			if net.ParseIP(u.Hostname()) == nil && u.Hostname() != "localhost" {
-				return nil, fmt.Errorf("embedded etcd: listen address %q: want an IP address, not a name", s)
-			}
-			if u.Port() == "0" {
-				// The server's own gateway needs to know the port beforehand.
-				l, err := net.Listen("tcp", u.Host)
-				if err != nil {
-					return nil, fmt.Errorf("embedded etcd: listen address %q: %w", s, err)
-				}
-				u.Host = net.JoinHostPort(u.Hostname(), strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
-				l.Close()
-			}
-		default:
-			return nil, fmt.Errorf("embedded etcd: listen address %q: want http://address:port or unix:///path", s)
+			u.Host = net.JoinHostPort(u.Hostname(), strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+			l.Close()
 		}
-		out = append(out, *u)
+		out = append(out, u)
 	}
 	return out, nil
+}
+
+// explained adds to why the server cannot listen what can be done about it.
+func explained(err error) error {
+	switch {
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return fmt.Errorf("%w: no interface of this host has that address: give one that it has with --etcd-listen", err)
+	case errors.Is(err, unix.EADDRINUSE):
+		return fmt.Errorf("%w: use the etcd that is there with --etcd, or give this one another port with --etcd-listen", err)
+	}
+	return err
 }
 
 // lockDir takes the directory for this process. etcd's own lock would wait,

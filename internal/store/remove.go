@@ -126,6 +126,26 @@ func (o *Objects) drainPool(ctx context.Context, kv KV, addrs addresses) (KV, er
 	return kv, addrs.ReleasePoolAffinities(ctx, pool)
 }
 
+// InUse is how many addresses of a pool are assigned, 0 if there is no such pool.
+// With an error it is how many there are as far as can be read.
+func (o *Objects) InUse(ctx context.Context, pool string) (n int, err error) {
+	r, err := o.Read(ctx, "IPPool", "", pool)
+	p, ok := r.(*v3.IPPool)
+	if err != nil || !ok {
+		if errors.Is(err, ErrNotFound) {
+			err = nil
+		}
+		return 0, err
+	}
+	use, err := o.c.Allocator().Utilisation(ctx, []*v3.IPPool{p})
+	for _, u := range use {
+		for _, b := range u.Blocks {
+			n += b.InUse
+		}
+	}
+	return n, err
+}
+
 // dismantleNode removes everything that is the node's alone. It may be
 // repeated after a failure: the node itself goes last.
 func (o *Objects) dismantleNode(ctx context.Context, kv KV, node string, addrs addresses) error {
