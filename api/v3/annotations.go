@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -31,6 +32,7 @@ type PeerSettings struct {
 	MaxPrefixAction  string         // max-prefixes-action: Discard, Warn, Restart or Shutdown
 	Shutdown         *string        // shutdown: no session, and the reason that the peer is told (RFC 9003)
 	AddPath          *uint8         // add-path: how many paths per prefix are sent, 0 for the best alone (RFC 7911)
+	Timers           Timers
 	BFD              BFD
 }
 
@@ -38,6 +40,7 @@ type PeerSettings struct {
 type ConfigurationSettings struct {
 	EBGPRequiresPolicy bool             // ebgp-requires-policy: RFC 8212 to the letter
 	Trusting           bool             // origin-guard: Disabled
+	Timers             Timers           // of the mesh between nodes
 	BFD                BFD              // of the mesh between nodes
 	ThroughDefault     bool             // next-hops-through-default: a default route may lead to next hops
 	BMP                []netip.AddrPort // bmp: monitoring stations (RFC 7854)
@@ -64,7 +67,7 @@ type annotation[T any] struct {
 	read func(*T, string) error
 }
 
-var peerAnnotations = slices.Concat(bfdAnnotations(func(s *PeerSettings) *BFD { return &s.BFD }), []annotation[PeerSettings]{
+var peerAnnotations = slices.Concat(bfdAnnotations(func(s *PeerSettings) *BFD { return &s.BFD }), timerAnnotations(func(s *PeerSettings) *Timers { return &s.Timers }), []annotation[PeerSettings]{
 	{"as-override", func(s *PeerSettings, v string) error { return readSwitch(&s.ASOverride, v) }},
 	{"remove-private-as", func(s *PeerSettings, v string) error { return readSwitch(&s.RemovePrivateAS, v) }},
 	{"default-originate", func(s *PeerSettings, v string) error { return readSwitch(&s.DefaultOriginate, v) }},
@@ -134,7 +137,10 @@ var peerAnnotations = slices.Concat(bfdAnnotations(func(s *PeerSettings) *BFD { 
 	}},
 })
 
-var configurationAnnotations = slices.Concat(bfdAnnotations(func(s *ConfigurationSettings) *BFD { return &s.BFD }), []annotation[ConfigurationSettings]{
+var configurationAnnotations = slices.Concat(bfdAnnotations(func(s *ConfigurationSettings) *BFD { return &s.BFD }), timerAnnotations(func(s *ConfigurationSettings) *Timers { return &s.Timers }), []annotation[ConfigurationSettings]{
+	{"keepalive-time", func(s *ConfigurationSettings, v string) error {
+		return readSeconds(&s.Timers.Keepalive, v, time.Second)
+	}},
 	{"ebgp-requires-policy", func(s *ConfigurationSettings, v string) error { return readSwitch(&s.EBGPRequiresPolicy, v) }},
 	{"next-hops-through-default", func(s *ConfigurationSettings, v string) error { return readSwitch(&s.ThroughDefault, v) }},
 	{"origin-guard", func(s *ConfigurationSettings, v string) error {
@@ -179,13 +185,17 @@ var nodeAnnotations = []annotation[NodeSettings]{
 // be read; each error is a *FieldError.
 func (p *BGPPeer) Settings() (PeerSettings, []error) {
 	s, errs := settings(p, peerAnnotations)
-	return s, append(errs, s.BFD.check(p)...)
+	var keepalive *time.Duration
+	if k := p.Spec.KeepaliveTime; k != nil {
+		keepalive = &k.Duration
+	}
+	return s, slices.Concat(errs, s.BFD.check(p), s.Timers.check(p, keepalive))
 }
 
 // Settings reads the annotations of a BGPConfiguration, as those of a BGPPeer.
 func (c *BGPConfiguration) Settings() (ConfigurationSettings, []error) {
 	s, errs := settings(c, configurationAnnotations)
-	return s, append(append(errs, s.BFD.check(c)...), c.ofOneNode()...)
+	return s, slices.Concat(errs, s.BFD.check(c), s.Timers.check(c, s.Timers.Keepalive), c.ofOneNode())
 }
 
 // ofOneNode refuses, on the configuration of one node, what holds for all nodes
@@ -198,7 +208,7 @@ func (c *BGPConfiguration) ofOneNode() (errs []error) {
 	f := newFaults(info, c)
 	for _, key := range sortedKeys(c.Metadata.Annotations) {
 		name, _ := strings.CutPrefix(key, AnnotationPrefix)
-		if name == "next-hops-through-default" || name == "bfd" || strings.HasPrefix(name, "bfd-") {
+		if name == "next-hops-through-default" || name == "bfd" || strings.HasPrefix(name, "bfd-") || strings.HasSuffix(name, "-time") {
 			f.add("metadata.annotations["+strconv.Quote(key)+"]", "acts on the BGPConfiguration default only")
 		}
 	}

@@ -49,6 +49,10 @@ func TestAnnotations(t *testing.T) {
 		}, []string{"", "1", "65536:1", "rt:65536:65536", "rt:1", "x:1:2", "1:2,"}},
 		{"BGPPeer", "bfd", map[string]string{"Enabled": "BFD:{Enabled:true", "Disabled": ""}, []string{"", "on"}},
 		{"BGPConfiguration", "bfd", map[string]string{"Enabled": "BFD:{Enabled:true", "Disabled": ""}, []string{"mesh"}},
+		{"BGPPeer", "hold-time", map[string]string{"0": "Timers:{Hold:0s", "3s": "Timers:{Hold:3s", "90s": "Timers:{Hold:1m30s", "65535s": "Timers:{Hold:18h12m15s"}, []string{"", "90", "2s", "-3s", "3500ms", "65536s"}},
+		{"BGPPeer", "send-hold-time", map[string]string{"0s": "SendHold:0s", "8m": "SendHold:8m"}, []string{"", "2s", "x"}},
+		{"BGPConfiguration", "hold-time", map[string]string{"90s": "Timers:{Hold:1m30s"}, []string{"1s"}},
+		{"BGPConfiguration", "keepalive-time", map[string]string{"1s": "Keepalive:1s", "30s": "Keepalive:30s"}, []string{"", "0", "500ms"}},
 		{"BGPConfiguration", "ebgp-requires-policy", map[string]string{"Enabled": "EBGPRequiresPolicy:true"}, []string{"Strict"}},
 		{"BGPConfiguration", "origin-guard", map[string]string{"Disabled": "Trusting:true", "Enabled": ""}, []string{"Report"}},
 		{"BGPConfiguration", "bmp", map[string]string{"10.0.0.9:11019": "BMP:[10.0.0.9:11019]", "10.0.0.9:1, [fd00::9]:2": "BMP:[10.0.0.9:1 [fd00::9]:2]"},
@@ -117,7 +121,8 @@ func settingsOf(r Resource) string {
 
 // What holds for all nodes or for none is refused on the configuration of one.
 func TestAnnotationsOfOneNode(t *testing.T) {
-	for key, alone := range map[string]bool{"next-hops-through-default=Enabled": true, "bfd=Enabled": true, "origin-guard=Disabled": false, "bmp=10.0.0.9:11019": false} {
+	for key, alone := range map[string]bool{"next-hops-through-default=Enabled": true, "bfd=Enabled": true, "origin-guard=Disabled": false, "bmp=10.0.0.9:11019": false,
+		"hold-time=90s": true, "keepalive-time=30s": true, "send-hold-time=90s": true} {
 		name, value, _ := strings.Cut(key, "=")
 		for _, of := range []string{"default", "node.a"} {
 			c := &BGPConfiguration{}

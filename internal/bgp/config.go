@@ -55,6 +55,12 @@ func (p PeerConfig) Validate() error {
 	if n := len(p.Password.Reveal()); n > MaxPassword {
 		bad("Password has %d octets, at most %d are possible", n, MaxPassword)
 	}
+	if p.HoldTime > 0 && p.HoldTime < minHoldTime {
+		bad("HoldTime %v is illegal: use %v at least, or TimerOff", p.HoldTime, minHoldTime)
+	}
+	if p.Keepalive < 0 {
+		bad("Keepalive %v is negative", p.Keepalive)
+	}
 	if p.AddPathSend < 0 {
 		bad("AddPathSend %d is negative", p.AddPathSend)
 	}
@@ -241,7 +247,7 @@ func (s *Speaker) changePeer(p *peer, pc PeerConfig, reset, rejudge bool) {
 	old := p.cfg
 	p.cfg = pc
 	reset = reset || old.ASN != pc.ASN || p.localAS != s.localAS(pc) || old.LocalAddr != pc.LocalAddr ||
-		old.HoldTime != pc.HoldTime || old.Keepalive != pc.Keepalive || old.TTLSecurity != pc.TTLSecurity ||
+		old.HoldTime != pc.HoldTime || old.Keepalive != pc.Keepalive || old.SendHold != pc.SendHold || old.TTLSecurity != pc.TTLSecurity ||
 		old.AddPathReceive != pc.AddPathReceive || (old.AddPathSend > 0) != (pc.AddPathSend > 0)
 	s.setClient(p)
 	shut := old.Shutdown != pc.Shutdown || old.ShutdownText != pc.ShutdownText

@@ -77,7 +77,7 @@ func (s *Speaker) handle(in input) {
 	}
 	if in.err != nil && !c.dead {
 		if timedOut(in.err) {
-			s.fire(c, evHoldTimer, &notification{code: codeHold, reason: "the peer does not read: send-hold timer expired"}, nil)
+			s.fire(c, evHoldTimer, &notification{code: codeSendHold, reason: "the peer does not read what we send"}, nil)
 		} else {
 			s.fire(c, evTCPFail, nil, in.err)
 		}
@@ -264,7 +264,7 @@ func (s *Speaker) fire(c *conn, ev event, n *notification, cause error) action {
 func (s *Speaker) sendOpen(c *conn) error {
 	p := c.p
 	b, err := openParams{
-		asn: p.localAS, id: s.cfg.RouterID, hold: p.hold(), families: s.families(),
+		asn: p.localAS, id: s.cfg.RouterID, hold: p.cfg.hold(), families: s.families(),
 		addPathReceive: p.cfg.AddPathReceive, addPathSend: p.cfg.AddPathSend > 0,
 		restarting:  s.opt.Restarting && !p.hadUp && s.restartLeft() > 0,
 		forwarding:  s.opt.Restarting || p.hadUp,
@@ -279,51 +279,6 @@ func (s *Speaker) sendOpen(c *conn) error {
 		s.fire(c, evHoldTimer, &notification{code: codeHold, reason: "no OPEN from the peer"}, nil)
 	})
 	return nil
-}
-
-// negotiate answers a valid OPEN with a KEEPALIVE and starts the timers of
-// RFC 4271 section 4.2.
-func (s *Speaker) negotiate(c *conn) {
-	p := c.p
-	c.hold = min(p.hold(), c.open.hold)
-	keep := p.keepalive()
-	if c.hold > 0 {
-		keep = min(keep, c.hold/3)
-	} else {
-		keep = 0
-	}
-	for f := range numFamilies {
-		c.families[f] = s.families()[f] && c.open.families[f]
-		c.sendPaths[f] = p.cfg.AddPathSend > 0 && c.families[f] && c.open.addPathReceive[f]
-	}
-	c.send(chunk{keepaliveMessage(), 1})
-	sendHold := c.hold * 3 / 2
-	if sendHold == 0 {
-		sendHold = DefaultHoldTime
-	}
-	c.setTimes(keep, sendHold)
-	c.lastRecv.Store(int64(time.Since(s.epoch)))
-	s.watchHold(c, c.hold)
-}
-
-// watchHold arms the hold timer. Readers note the time of each message; on
-// expiry the rest of the hold time after the last one is waited for.
-func (s *Speaker) watchHold(c *conn, d time.Duration) {
-	if c.hold == 0 {
-		c.timer.stop()
-		return
-	}
-	c.timer.set(s, d, func() {
-		left := c.hold - (time.Since(s.epoch) - time.Duration(c.lastRecv.Load()))
-		switch {
-		case left > 0:
-			s.watchHold(c, left)
-		case c.busy.Load():
-			s.watchHold(c, c.hold/4) // it has a message for us; we are the slow one
-		default:
-			s.fire(c, evHoldTimer, &notification{code: codeHold, reason: fmt.Sprintf("nothing received for %v", c.hold)}, nil)
-		}
-	})
 }
 
 // up makes a connection the session of its peer.
@@ -565,18 +520,4 @@ func (p *peer) show(cause error) {
 	} else if st == Established {
 		p.s.log.Info("BGP session up", "peer", p.cfg.Name, "address", p.cfg.Addr)
 	}
-}
-
-func (p *peer) hold() time.Duration {
-	if p.cfg.HoldTime == 0 {
-		return DefaultHoldTime
-	}
-	return max(p.cfg.HoldTime, 3*time.Second) // RFC 4271 section 4.2: 1 and 2 are illegal
-}
-
-func (p *peer) keepalive() time.Duration {
-	if p.cfg.Keepalive == 0 {
-		return min(DefaultKeepalive, p.hold()/3)
-	}
-	return p.cfg.Keepalive
 }

@@ -187,14 +187,16 @@ func (c *conn) write() {
 	ka.Stop()
 	defer ka.Stop()
 	send := func(ch chunk, hold time.Duration) bool {
+		deadline := time.Time{}
 		if hold > 0 {
-			_ = c.nc.SetWriteDeadline(time.Now().Add(hold))
+			deadline = time.Now().Add(hold)
+		}
+		_ = c.nc.SetWriteDeadline(deadline)
+		if c.isEnding() {
+			return true // end's deadline may be the one before: only NOTIFICATIONs go out now
 		}
 		if _, err := c.nc.Write(ch.b); err != nil {
-			c.mu.Lock()
-			ending := c.ending
-			c.mu.Unlock()
-			if !ending {
+			if !c.isEnding() {
 				c.report(err)
 			}
 			return false
@@ -261,15 +263,15 @@ func (c *conn) write() {
 	}
 }
 
+func (c *conn) isEnding() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ending
+}
+
 // await waits, after a failed write, for the loop to give the connection up.
 func (c *conn) await() {
-	for {
-		c.mu.Lock()
-		ending := c.ending
-		c.mu.Unlock()
-		if ending {
-			break
-		}
+	for !c.isEnding() {
 		select {
 		case <-c.wake:
 		case <-c.s.done:

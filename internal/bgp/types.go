@@ -15,6 +15,9 @@ const (
 	DefaultHoldTime    = 9 * time.Second
 	DefaultKeepalive   = 3 * time.Second
 	DefaultRestartTime = 120 * time.Second
+
+	// TimerOff, as a time, is a timer that never expires, where 0 stands for the default.
+	TimerOff = time.Duration(-1)
 )
 
 // Config is everything the speaker is told from outside. It is handed over
@@ -40,14 +43,20 @@ type Config struct {
 // PeerConfig is one neighbour. Addr and LocalAddr are of one family; the
 // session carries every family that both ends offer.
 type PeerConfig struct {
-	Name        string // for people: mesh node name or BGPPeer name
-	Addr        netip.AddrPort
-	LocalAddr   netip.Addr // source address; invalid means the kernel's choice
-	ASN         uint32
-	LocalASN    uint32        // 0 means Config.ASN
-	Passive     bool          // never connect, only accept
-	HoldTime    time.Duration // 0 means DefaultHoldTime
-	Keepalive   time.Duration // 0 means DefaultKeepalive, or a third of a shorter HoldTime
+	Name      string // for people: mesh node name or BGPPeer name
+	Addr      netip.AddrPort
+	LocalAddr netip.Addr // source address; invalid means the kernel's choice
+	ASN       uint32
+	LocalASN  uint32 // 0 means Config.ASN
+	Passive   bool   // never connect, only accept
+	// HoldTime is what we offer, 3 s at least or TimerOff; 0 means
+	// DefaultHoldTime. The smaller offer of the two ends holds.
+	HoldTime  time.Duration
+	Keepalive time.Duration // 0 means DefaultKeepalive, or a third of a shorter HoldTime
+	// SendHold is after how long of not reading what we send a peer is given up
+	// (RFC 9687), or TimerOff. One that is not longer than the hold time, as
+	// 0, means twice that.
+	SendHold    time.Duration
 	RestartTime time.Duration // upper bound for keeping stale routes of the peer; 0 means what it announces
 	// TTLSecurity is how many hops away the peer is at most, 1 for one on the
 	// same link: packets from further away are dropped (RFC 5082). 0 is off.

@@ -25,7 +25,7 @@ const (
 	msgRefresh      = 5
 )
 
-// NOTIFICATION codes of RFC 4271 section 4.5.
+// NOTIFICATION codes of RFC 4271 section 4.5 and later.
 const (
 	codeHeader = 1
 	codeOpen   = 2
@@ -33,6 +33,8 @@ const (
 	codeHold   = 4
 	codeFSM    = 5
 	codeCease  = 6
+
+	codeSendHold = 8 // RFC 9687
 )
 
 // Subcodes in use: RFC 4271 section 6, RFC 4486 for Cease.
@@ -68,7 +70,7 @@ type notification struct {
 
 // Error names the code in words, then what exactly was wrong.
 func (n *notification) Error() string {
-	name := [...]string{"", "message header error", "OPEN error", "UPDATE error", "hold timer expired", "FSM error", "cease"}
+	name := [...]string{"", "message header error", "OPEN error", "UPDATE error", "hold timer expired", "FSM error", "cease", "ROUTE-REFRESH error", "send hold timer expired"}
 	s := "error"
 	if int(n.code) < len(name) {
 		s = name[n.code]

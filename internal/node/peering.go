@@ -120,6 +120,7 @@ func peering(in peeringInput) (cfg bgp.Config, watch []watched, problems []probl
 		}
 		reflection(self, in.nodeAt[p.Addr.Addr()], set, &p)
 		restraint(set, &p)
+		timers(mesh.Timers, set.Timers, by, &p)
 		problems = append(problems, police(&p, by, set)...)
 		if by != nil {
 			problems = append(problems, annotationProblems(errs)...)
@@ -200,6 +201,28 @@ func restraint(s v3.PeerSettings, p *bgp.PeerConfig) {
 	if s.Shutdown != nil {
 		p.Shutdown, p.ShutdownText = true, *s.Shutdown
 	}
+}
+
+// timers are what annotations say of the timers of a session: those of the
+// BGPConfiguration where by, the BGPPeer that asks for it, is nil.
+func timers(mesh, peer v3.Timers, by *v3.BGPPeer, p *bgp.PeerConfig) {
+	t := peer
+	if by == nil {
+		t = mesh
+	}
+	if t.Keepalive != nil {
+		p.Keepalive = *t.Keepalive
+		p.HoldTime = 3 * p.Keepalive
+	}
+	set := func(into *time.Duration, d *time.Duration) {
+		if d != nil {
+			if *into = *d; *d == 0 {
+				*into = bgp.TimerOff
+			}
+		}
+	}
+	set(&p.HoldTime, t.Hold)
+	set(&p.SendHold, t.SendHold)
 }
 
 // controlPlaneOnly tells whether a node keeps what it learns out of its kernel.

@@ -214,6 +214,39 @@ spec: {peerIP: 10.0.0.254, asNumber: 64999, localASNumber: 65010, keepaliveTime:
 	}
 }
 
+// RFC 4271 section 4.2, RFC 9687: the timers of the mesh and of a BGPPeer, each
+// from where it is said.
+func TestPeeringTimers(t *testing.T) {
+	cfg, _, problems := peering(input(t, "a", threeNodes+`---
+kind: BGPConfiguration
+metadata: {name: default, annotations: {muslin/keepalive-time: 5s, muslin/send-hold-time: 1m}}
+---
+kind: BGPPeer
+metadata: {name: plain}
+spec: {peerIP: 10.0.0.251, asNumber: 64999}
+---
+kind: BGPPeer
+metadata: {name: border, annotations: {muslin/hold-time: 90s, muslin/send-hold-time: 8m}}
+spec: {peerIP: 10.0.0.252, asNumber: 64999, keepaliveTime: 10s}
+---
+kind: BGPPeer
+metadata: {name: none, annotations: {muslin/hold-time: 0s, muslin/send-hold-time: 0s}}
+spec: {peerIP: 10.0.0.253, asNumber: 64999}
+`))
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	got := map[string]string{}
+	for _, p := range cfg.Peers {
+		got[p.Name] = fmt.Sprintf("%v %v %v", p.HoldTime, p.Keepalive, p.SendHold)
+	}
+	for name, want := range map[string]string{"b": "15s 5s 1m0s", "c": "15s 5s 1m0s", "plain": "9s 3s 0s", "border": "1m30s 10s 8m0s", "none": "-1ns 3s -1ns"} {
+		if got[name] != want {
+			t.Errorf("%s: %s, want %s", name, got[name], want)
+		}
+	}
+}
+
 func TestPeeringRestraint(t *testing.T) {
 	cfg, _, problems := peering(input(t, "c", threeNodes+`---
 kind: BGPPeer
