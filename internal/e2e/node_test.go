@@ -5,11 +5,14 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/lab"
@@ -412,7 +415,7 @@ func TestNode_OneFamily(t *testing.T) {
 					t.Errorf("status of %s: %+v, %v", n.Server.Name, s, err)
 				}
 			}
-			// With an address the problem is gone.
+			// With an address, which the daemon finds by itself, the problem is gone.
 			n := c.Nodes[0]
 			field, addr := "ipv6Address", netip.MustParsePrefix("fd00:9::1/64")
 			if six {
@@ -421,11 +424,6 @@ func TestNode_OneFamily(t *testing.T) {
 			if err := n.AddAddr(n.Uplink, addr); err != nil {
 				t.Fatal(err)
 			}
-			object, err := n.Muslin(t.Context(), "get", "node", n.Server.Name, "-o", "yaml")
-			if err != nil {
-				t.Fatal(err)
-			}
-			apply(t, c, strings.Replace(object, "  bgp:\n", fmt.Sprintf("  bgp:\n    %s: %q\n", field, addr), 1))
 			eventually(t, 20*time.Second, func() error {
 				s, err := n.API().Status(t.Context(), 5*time.Second)
 				if err == nil && len(s.Problems) > 0 {
@@ -433,8 +431,110 @@ func TestNode_OneFamily(t *testing.T) {
 				}
 				return err
 			})
+			wantNodeAddr(t, n, field, addr)
 		})
 	}
+}
+
+// wantNodeAddr waits until a Node has an address.
+func wantNodeAddr(t *testing.T, n *cluster.Node, field string, addr netip.Prefix) {
+	t.Helper()
+	eventually(t, 20*time.Second, func() error {
+		object, err := n.Muslin(t.Context(), "get", "node", n.Server.Name, "-o", "yaml")
+		if err == nil && !strings.Contains(object, field+": "+addr.String()+"\n") {
+			err = fmt.Errorf("no %s %s:\n%s", field, addr, object)
+		}
+		return err
+	})
+}
+
+// logged waits until a server's log has a word so many times.
+func logged(t *testing.T, n *cluster.Node, word string, times int) {
+	t.Helper()
+	eventually(t, 20*time.Second, func() error {
+		if got := strings.Count(n.Log(), word); got != times {
+			return fmt.Errorf("%q is %d times in the log, want %d:\n%s", word, got, times, n.Log())
+		}
+		return nil
+	})
+}
+
+// A datastore that is away is spoken of once, and once more when it is back.
+func TestNode_DatastoreAwayIsSaid(t *testing.T) {
+	t.Parallel()
+	d := newDatastore(t)
+	d.stop()
+	c := newClusterOn(t, d.url, servers(1))
+	n := c.Nodes[0]
+	if err := n.Start(); err != nil {
+		t.Fatal(err)
+	}
+	logged(t, n, "the datastore cannot be used yet", 1)
+	d.start()
+	live(t, c)
+	logged(t, n, "the datastore answers", 1)
+	d.stop()
+	logged(t, n, "the datastore is not followed", 1)
+	d.start()
+	logged(t, n, "following the datastore again", 1)
+	live(t, c)
+	for _, word := range []string{"the datastore cannot be used yet", "the datastore answers", "the datastore is not followed", "following the datastore again"} {
+		logged(t, n, word, 1)
+	}
+}
+
+// A host gets its addresses after the daemon has started, loses one and gets it
+// again.
+func TestNode_AddressComes(t *testing.T) {
+	t.Parallel()
+	c := newClusterOn(t, newDatastore(t).url, []cluster.Server{{Name: "n1"}})
+	if err := c.StartAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n := c.Nodes[0]
+	four, six := netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("fd00::1/64")
+	logs := func(word string, times int) { t.Helper(); logged(t, n, word, times) }
+	if err := n.AddAddr(n.Uplink, four); err != nil {
+		t.Fatal(err)
+	}
+	wantNodeAddr(t, n, "ipv4Address", four)
+	// An address of the other family counts on an uplink only.
+	h, err := n.Handle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	for _, err := range []error{
+		h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "bridge0", Flags: net.FlagUp}, PeerName: "bridge1"}),
+		n.LinkUp("bridge1"), n.AddAddr("bridge0", netip.MustParsePrefix("fd99::1/64")), n.AddAddr("bridge0", netip.MustParsePrefix("10.99.0.1/24")),
+		n.AddAddr(n.Uplink, six),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantNodeAddr(t, n, "ipv6Address", six)
+	logs("it is the node's from now on", 2)
+	noProblems(t, n)
+	// What the Node has stays, and it is said that the host has it no more.
+	for _, addr := range []netip.Prefix{four, six} {
+		if err := n.DelAddr(n.Uplink, addr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	logs("is not on this host any more", 2)
+	problem(t, n, "Node n1", four.Addr().String()+" is not an address of this host")
+	problem(t, n, "Node n1", six.Addr().String()+" is not an address of this host")
+	wantNodeAddr(t, n, "ipv4Address", four)
+	wantNodeAddr(t, n, "ipv6Address", six)
+	for _, addr := range []netip.Prefix{four, six} {
+		if err := n.AddAddr(n.Uplink, addr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	logs("is on this host again", 2)
+	noProblems(t, n)
+	logs("is not on this host any more", 2)
 }
 
 func TestNode_HostAction(t *testing.T) {

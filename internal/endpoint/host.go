@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -14,10 +13,9 @@ import (
 
 // HostAddrs finds this host's addresses, with their subnets' lengths: that of
 // the default route's interface, else the first global one on an interface
-// that is up and is neither lo nor a workload's. A family without one is
-// invalid in the answer, which is no error. prefixes are what names of workload
-// interfaces start with.
-func HostAddrs(prefixes []string) (v4, v6 netip.Prefix, err error) {
+// that is up, is not lo, and whose name may be used. A family without one is
+// invalid in the answer, which is no error.
+func HostAddrs(mayUse func(device string) bool) (v4, v6 netip.Prefix, err error) {
 	links, err := netlink.LinkList()
 	if err != nil {
 		return v4, v6, err
@@ -27,8 +25,7 @@ func HostAddrs(prefixes []string) (v4, v6 netip.Prefix, err error) {
 	for _, l := range links {
 		a := l.Attrs()
 		up := a.Flags&net.FlagUp != 0 && a.Flags&net.FlagLoopback == 0
-		workload := slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(a.Name, p) })
-		usable[a.Index] = up && !workload
+		usable[a.Index] = up && mayUse(a.Name)
 	}
 	find := func(family int) (netip.Prefix, error) {
 		order := defaultRouteLinks(family)

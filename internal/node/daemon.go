@@ -182,6 +182,13 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	g.Go(func() error { return d.serve(ctx, socket) })
 	g.Go(func() error { return d.followDatastore(ctx) })
 	g.Go(func() error { return d.prepare(ctx) })
+	g.Go(func() error { return d.followAddresses(ctx) })
+	g.Go(func() error {
+		if err := endpoint.WatchHostAddrs(ctx, d.loop.addrsChanged.notify); err != nil {
+			log.Error("addresses that this host gets are taken at the next start", "err", err)
+		}
+		return nil
+	})
 	g.Go(func() error { return d.economise(ctx) })
 	g.Go(func() error { d.secrets.watch(ctx, d.loop.secretsChanged.notify); return nil })
 	if embedded != nil {
@@ -203,20 +210,47 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	return err
 }
 
+// A datastore that does not answer is named in the log after firstWord, and then
+// every nextWord for as long as that lasts.
+const (
+	firstWord = 1500 * time.Millisecond
+	nextWord  = 5 * time.Minute
+)
+
+// awaitDatastore returns when the datastore has answered; false means that the
+// context has ended before.
+func (d *Daemon) awaitDatastore(ctx context.Context) bool {
+	began, said := time.Now(), time.Time{}
+	limit := firstWord
+	for {
+		ping, cancel := context.WithTimeout(ctx, limit)
+		err := d.store.Ping(ping)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return false
+		case err == nil && said.IsZero():
+			return true
+		case err == nil:
+			d.log.Info("the datastore answers", "after", time.Since(began).Round(time.Millisecond))
+			return d.loop.call(ctx, func() { d.loop.datastoreErr = "" })
+		case said.IsZero() || time.Since(said) > nextWord:
+			d.log.Warn("the datastore cannot be used yet; what is enforced stays", "err", err)
+			said = time.Now()
+		}
+		limit = time.Minute // which leaves it to the store
+		if !d.loop.call(ctx, func() { d.loop.datastoreErr = err.Error(); d.loop.publish() }) || !pause(ctx, 500*time.Millisecond) {
+			return false
+		}
+	}
+}
+
 // followDatastore watches the datastore for as long as the daemon lives, from
 // when it first answers.
 func (d *Daemon) followDatastore(ctx context.Context) error {
-	err := d.store.Ping(ctx)
-	if err != nil && ctx.Err() == nil {
-		d.log.Warn("the datastore cannot be used yet; what is enforced stays", "err", err)
+	if !d.awaitDatastore(ctx) {
+		return nil
 	}
-	for err != nil {
-		if !d.loop.call(ctx, func() { d.loop.datastoreErr = err.Error(); d.loop.publish() }) || !pause(ctx, 500*time.Millisecond) {
-			return nil
-		}
-		err = d.store.Ping(ctx)
-	}
-	d.loop.call(ctx, func() { d.loop.datastoreErr = "" })
 	return d.store.Watch(ctx, func(u store.Update) {
 		select {
 		case d.loop.updates <- u:
@@ -237,11 +271,11 @@ func (d *Daemon) followDatastore(ctx context.Context) error {
 // starts over when this node's Node is deleted.
 func (d *Daemon) prepare(ctx context.Context) error {
 	for wait := retryMin; ; wait = min(2*wait, 10*time.Second) {
-		err := d.prepareDatastore(ctx)
+		rev, err := d.prepareDatastore(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		d.loop.call(ctx, func() { d.loop.prepared(err) })
+		d.loop.call(ctx, func() { d.loop.prepared(rev, err) })
 		again := time.After(wait)
 		if err == nil {
 			wait, again = retryMin, nil

@@ -100,7 +100,9 @@ type loop struct {
 	heldText     string
 	datastoreErr string
 	prepareAgain signal
-	registered   bool // this node's objects were written, or cannot be: see problems
+	addrsChanged signal // of this host; see followAddresses
+	registered   bool   // this node's objects were written, or cannot be: see problems
+	registeredAt int64  // and the revision of what was written
 
 	// What has to be compared with the kernel as a whole, and why the last
 	// attempt failed.
@@ -142,7 +144,7 @@ func newLoop(d *Daemon) *loop {
 	l := &loop{
 		d:       d,
 		updates: make(chan store.Update), taken: make(chan struct{}), calls: make(chan func()),
-		aclChanged: make(signal, 1), routeChanged: make(signal, 1), linksLost: make(signal, 1), secretsChanged: make(signal, 1), prepareAgain: make(signal, 1),
+		aclChanged: make(signal, 1), routeChanged: make(signal, 1), linksLost: make(signal, 1), secretsChanged: make(signal, 1), prepareAgain: make(signal, 1), addrsChanged: make(signal, 1),
 		linkChanged: changedLinks{signal: make(signal, 1)},
 		best:        make(chan []bgp.Best),
 		nextHops:    make(chan hopUse),
@@ -281,6 +283,9 @@ func (l *loop) take(u store.Update) {
 	}
 	l.inSync = u.InSync
 	if u.Revision != 0 {
+		if u.Revision < l.seen { // a restored datastore: what was written may be older than it says
+			l.registeredAt = min(l.registeredAt, u.Revision)
+		}
 		l.seen = u.Revision
 	}
 }
@@ -362,12 +367,15 @@ func (l *loop) schedule() {
 
 // prepared takes the outcome of writing this node's objects. An unreadable or
 // refused object is a problem; a datastore that does not answer is not one of
-// any object, and the node is not live before it does.
-func (l *loop) prepared(err error) {
+// any object, and the node is not live before it does. Nor is it before what
+// was written, at rev, has come back and is in force.
+func (l *loop) prepared(rev int64, err error) {
 	l.problems["registration"] = nil
+	l.addrsChanged.notify()
 	if err != nil {
 		l.problems["registration"] = []problem{{object: "Node " + l.d.cfg.Node, text: err.Error()}}
 	}
+	l.registeredAt = max(l.registeredAt, rev)
 	l.registered = l.registered || err == nil || !errors.Is(err, store.ErrUnavailable)
 	l.publish()
 }

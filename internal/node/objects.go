@@ -26,25 +26,43 @@ import (
 
 // prepareDatastore initialises an empty datastore, registers this node, and
 // with the embedded etcd makes default pools. It is safe to repeat. One step
-// that fails does not keep the others from being taken.
-func (d *Daemon) prepareDatastore(ctx context.Context) error {
-	errs := []error{d.store.EnsureInitialized(ctx), d.register(ctx)}
+// that fails does not keep the others from being taken. It returns the revision
+// at which all that it wrote is there.
+func (d *Daemon) prepareDatastore(ctx context.Context) (int64, error) {
+	errs := []error{d.store.EnsureInitialized(ctx)}
+	rev, err := d.register(ctx)
+	errs = append(errs, err)
 	if d.cfg.Embedded {
-		errs = append(errs, d.defaultPools(ctx))
+		pools, err := d.defaultPools(ctx)
+		rev, errs = max(rev, pools), append(errs, err)
 	}
-	return errors.Join(errs...)
+	return rev, errors.Join(errs...)
 }
 
-// register creates this node's Node or merges into the one that is there.
-func (d *Daemon) register(ctx context.Context) error {
+// register creates this node's Node or merges into the one that is there. It
+// returns the revision of the Node, written or found.
+func (d *Daemon) register(ctx context.Context) (int64, error) {
 	prefixes := []string{defaultPrefix}
 	if d.cfg.InterfacePrefix != "" {
 		prefixes = strings.Split(d.cfg.InterfacePrefix, ",")
 	}
-	auto4, auto6, err := endpoint.HostAddrs(prefixes)
+	auto4, auto6, err := endpoint.HostAddrs(func(device string) bool { return !isWorkload(prefixes, device) })
 	if err != nil {
-		return fmt.Errorf("find this host's addresses: %w", err)
+		return 0, fmt.Errorf("find this host's addresses: %w", err)
 	}
+	n, err := d.mergeNode(ctx, func(n *v3.Node) bool { return mergeNode(n, d.cfg.IP, d.cfg.IP6, auto4, auto6) })
+	if err != nil {
+		return 0, err
+	}
+	if v4, v6 := n.Addrs(); !v4.IsValid() && !v6.IsValid() {
+		d.log.Warn("this host has no address that others could reach it by: it is taken when it comes; or give one with --ip or --ip6")
+	}
+	return revisionOf(n), nil
+}
+
+// mergeNode has merge change this node's Node, which is made if it does not
+// exist, and returns it as stored. merge tells whether anything is to be written.
+func (d *Daemon) mergeNode(ctx context.Context, merge func(*v3.Node) bool) (*v3.Node, error) {
 	for {
 		n := &v3.Node{}
 		n.Kind, n.APIVersion, n.Metadata.Name = "Node", v3.APIVersion, d.cfg.Node
@@ -53,30 +71,38 @@ func (d *Daemon) register(ctx context.Context) error {
 		case err == nil:
 			n = stored.(*v3.Node)
 		case !errors.Is(err, store.ErrNotFound):
-			return err
+			return nil, err
 		}
-		changed := mergeNode(n, d.cfg.IP, d.cfg.IP6, auto4, auto6)
-		if n.Spec.BGP == nil || n.Spec.BGP.IPv4Address == "" && n.Spec.BGP.IPv6Address == "" {
-			d.log.Warn("this host has no address that others could reach it by: give one with --ip or --ip6")
-		}
+		changed := merge(n)
+		written := stored
 		if stored == nil {
-			_, err = d.store.Objects().Create(ctx, n)
+			written, err = d.store.Objects().Create(ctx, n)
 		} else if changed {
-			_, err = d.store.Objects().Update(ctx, n)
+			written, err = d.store.Objects().Update(ctx, n)
+		}
+		if err == nil {
+			return written.(*v3.Node), nil
 		}
 		if !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrExists) {
-			return err
+			return nil, err
 		}
 	}
 }
 
+// revisionOf is the revision at which an object that was read or written is in the
+// datastore.
+func revisionOf(r v3.Resource) int64 {
+	rev, _ := strconv.ParseInt(r.Meta().ResourceVersion, 10, 64) // the store's own number
+	return rev
+}
+
 // defaultPools makes one pool of each family that has none. The IPv4 pool is
 // the first private range that overlaps no address of this host; the IPv6 pool
-// a random /48 of fd00::/8 (RFC 4193).
-func (d *Daemon) defaultPools(ctx context.Context) error {
+// a random /48 of fd00::/8 (RFC 4193). It returns the revision of the last.
+func (d *Daemon) defaultPools(ctx context.Context) (rev int64, err error) {
 	pools, _, err := d.store.Objects().ReadAll(ctx, "IPPool", "")
 	if err != nil && !errors.Is(err, store.ErrUnreadable) {
-		return err
+		return 0, err
 	}
 	has := map[bool]bool{}
 	for _, r := range pools {
@@ -94,12 +120,16 @@ func (d *Daemon) defaultPools(ctx context.Context) error {
 		}
 		pool := &v3.IPPool{Spec: v3.IPPoolSpec{CIDR: p.cidr.String()}}
 		pool.Kind, pool.APIVersion, pool.Metadata.Name = "IPPool", v3.APIVersion, p.name
-		if _, err := d.store.Objects().Create(ctx, pool); err != nil && !errors.Is(err, store.ErrExists) {
-			return err
+		made, err := d.store.Objects().Create(ctx, pool)
+		switch {
+		case err == nil:
+			rev = revisionOf(made)
+			d.log.Info("created a default pool", "pool", p.name, "cidr", p.cidr)
+		case !errors.Is(err, store.ErrExists):
+			return rev, err
 		}
-		d.log.Info("created a default pool", "pool", p.name, "cidr", p.cidr)
 	}
-	return nil
+	return rev, nil
 }
 
 // freeRange returns the first candidate for a default pool that overlaps
@@ -141,7 +171,7 @@ func (d *Daemon) writeEndpoint(ctx context.Context, w, old *v3.WorkloadEndpoint)
 	if err != nil {
 		return 0, err
 	}
-	return strconv.ParseInt(r.Meta().ResourceVersion, 10, 64)
+	return revisionOf(r), nil
 }
 
 // removeEndpoint deletes w and returns a revision at which it is gone.

@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
@@ -116,7 +115,8 @@ func (l *loop) openRoutes() error {
 	}
 	protocol := uint8(l.settings.routeProtocol)
 	t, err := route.Open(route.Options{
-		Log: l.d.log.With("part", "route"), Sources: []string{sourceLocal, sourceBGP}, Protocol: protocol, Workload: l.isWorkload,
+		Log: l.d.log.With("part", "route"), Sources: []string{sourceLocal, sourceBGP}, Protocol: protocol,
+		Workload: func(device string) bool { return isWorkload(l.settings.prefixes, device) },
 	})
 	if err != nil {
 		return err
@@ -322,11 +322,6 @@ func (l *loop) tellNextHops() {
 	}
 }
 
-// isWorkload tells whether an interface is a workload's, by its name.
-func (l *loop) isWorkload(device string) bool {
-	return slices.ContainsFunc(l.settings.prefixes, func(p string) bool { return strings.HasPrefix(device, p) })
-}
-
 // metric is that of our routes of a family.
 func (l *loop) metric(a netip.Addr) uint32 {
 	if a.Is6() {
@@ -483,7 +478,7 @@ func unreachable(node string, announce []bgp.Origination, cfg bgp.Config) (probl
 		i := slices.IndexFunc(announce, func(o bgp.Origination) bool { return f.is(o.Prefix.Addr()) })
 		if i >= 0 && !f.nextHop.IsValid() {
 			problems = append(problems, problem{object: "Node " + node, field: f.field,
-				text: fmt.Sprintf("is missing, so that %s endpoints here (%s) are reached from this server only: give an address with %s, start the daemon again once the host has one, or disable the %s pool", f.name, announce[i].Prefix, f.flag, f.name)})
+				text: fmt.Sprintf("is missing, so that %s endpoints here (%s) are reached from this server only: give this host an address on an uplink, name one with %s, or disable the %s pool", f.name, announce[i].Prefix, f.flag, f.name)})
 		}
 	}
 	return problems

@@ -46,6 +46,8 @@ func (l *loop) publish() {
 		missing("the datastore's first listing")
 	case !l.registered:
 		missing("the objects of this node in the datastore")
+	case l.live < l.registeredAt && l.model.ready():
+		missing("this node's own objects: they were written at revision %d, and %d is in the kernel", l.registeredAt, l.live)
 	case l.model.cluster == nil:
 		missing("ClusterInformation default: it does not exist, so the datastore is not ready")
 	case !l.model.ready():

@@ -231,6 +231,7 @@ func (it *item) change() (Change, bool) {
 func (w *watcher) run(ctx context.Context) {
 	wait := w.tun.minBackoff
 	relist := true
+	var said time.Time
 	for ctx.Err() == nil {
 		var err error
 		began := time.Now()
@@ -245,7 +246,8 @@ func (w *watcher) run(ctx context.Context) {
 			return
 		}
 		relist = relist || needsListing(err)
-		if w.disconnect() {
+		if w.disconnect() || time.Since(said) > sayAgain {
+			said = time.Now()
 			w.log.Warn("the datastore is not followed; what is enforced stays in force", "etcd", w.c.endpoints, "err", err)
 		}
 		if time.Since(began) > 4*w.tun.maxBackoff {
@@ -257,6 +259,9 @@ func (w *watcher) run(ctx context.Context) {
 		wait = min(2*wait, w.tun.maxBackoff)
 	}
 }
+
+// sayAgain is how often a datastore that stays away is spoken of.
+const sayAgain = 5 * time.Minute
 
 // errRelist is a reason to list again.
 type errRelist struct{ why string }

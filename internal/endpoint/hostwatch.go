@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// WatchHostAddrs calls changed, from this goroutine, when a global address of
+// this host, the network namespace of the caller, may have come, become usable or
+// gone. It should only take note. It returns nil when ctx ends.
+func WatchHostAddrs(ctx context.Context, changed func()) error {
+	s, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
+	if err != nil {
+		return fmt.Errorf("watch this host's addresses: %w", err)
+	}
+	stop := context.AfterFunc(ctx, s.Close)
+	defer func() {
+		if stop() {
+			s.Close()
+		}
+	}()
+	for {
+		msgs, from, err := s.Receive()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, unix.ENOBUFS):
+			changed() // some are lost
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
+		case err != nil:
+			return fmt.Errorf("watch this host's addresses: %w", err)
+		case from.Pid == nl.PidKernel && hasGlobal(msgs):
+			changed()
+		}
+	}
+}
+
+// hasGlobal tells whether one of the notifications is about an address that
+// others could use. The gateways on workload interfaces have link scope.
+func hasGlobal(msgs []syscall.NetlinkMessage) bool {
+	for _, m := range msgs {
+		address := m.Header.Type == unix.RTM_NEWADDR || m.Header.Type == unix.RTM_DELADDR
+		if address && len(m.Data) >= unix.SizeofIfAddrmsg && m.Data[3] == unix.RT_SCOPE_UNIVERSE {
+			return true
+		}
+	}
+	return false
+}
