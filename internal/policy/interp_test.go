@@ -18,12 +18,14 @@ type failer interface {
 // interp reads compiled policy as a data plane does: the View alone, nothing
 // of the objects it came from.
 type interp struct {
+	index *Index // of which it is a view; not asked here
+
 	sets map[SetID][]Member
 	eps  map[EndpointID]*Endpoint
 }
 
-func newInterp(v View) *interp {
-	in := &interp{map[SetID][]Member{}, map[EndpointID]*Endpoint{}}
+func newInterp(v *Index) *interp {
+	in := &interp{v, map[SetID][]Member{}, map[EndpointID]*Endpoint{}}
 	for id := range v.Sets() {
 		in.sets[id] = slices.Collect(v.Members(id))
 	}

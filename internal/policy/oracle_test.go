@@ -63,6 +63,9 @@ func TestQ01_IndexAgreesWithEvaluator(t *testing.T) {
 				nets, _ := openEndpoint(e)
 				for _, p := range nets {
 					owner, _ := w.Owner(p.Addr())
+					if at := views[e.Spec.Node].index.LocalAt(p.Addr()); (at == in) != (owner == id) {
+						t.Fatalf("%s is at %+v in the index; the evaluator says that %s has it", p, at, owner)
+					}
 					if has := slices.Contains(in.Addrs, p.Addr()); has != (owner == id) {
 						t.Fatalf("endpoint %s has %s: %v in the index; the evaluator says that %s has it", id, p.Addr(), has, owner)
 					}
@@ -88,6 +91,9 @@ func compare(t *rapid.T, w *World, views map[string]*interp, f Flow, d Decision)
 		return
 	}
 	got := in.decide(t, e, d.Direction, &f.Packet)
+	if r := in.index.Judge(e, d.Direction, &f.Packet); r.Allowed != got.allowed || (r.Rule == nil) != (got.kind == "end" || got.kind == "none") || r.Rule != nil && r.Rule.Index != got.rule {
+		t.Fatalf("%+v at %s, direction %d: judged %+v, read as a data plane does %+v", f, d.Endpoint, d.Direction, r, got)
+	}
 	want := outcome{allowed: d.Allowed}
 	switch d.Reason {
 	case ByPolicy, BadPolicy:
