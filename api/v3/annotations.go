@@ -53,6 +53,11 @@ type NodeSettings struct {
 	ControlPlaneOnly bool           // program-routes: Disabled: what BGP learns stays out of the kernel
 }
 
+// RuleSettings is what annotations in the metadata of a rule say.
+type RuleSettings struct {
+	KeepEstablished bool // established: Keep: flows that were allowed before go on
+}
+
 // AnyCommunity is a community of one of three kinds: of a standard one (RFC 1997)
 // and of a large one (RFC 8092) Values has two and three elements; of an
 // extended one (RFC 4360) Extended is set.
@@ -220,6 +225,26 @@ func (c *BGPConfiguration) ofOneNode() (errs []error) {
 
 // Settings reads the annotations of a Node, as those of a BGPPeer.
 func (n *Node) Settings() (NodeSettings, []error) { return settings(n, nodeAnnotations) }
+
+// Settings reads the annotations of a rule.
+func (r *Rule) Settings() (s RuleSettings, err error) {
+	if r.Metadata == nil {
+		return s, nil
+	}
+	for _, key := range sortedKeys(r.Metadata.Annotations) {
+		name, ours := strings.CutPrefix(key, AnnotationPrefix)
+		switch v := r.Metadata.Annotations[key]; {
+		case !ours:
+		case name != "established":
+			return s, fmt.Errorf("%q: not known for a rule: want %sestablished", key, AnnotationPrefix)
+		case v != "Keep" && v != "Cut":
+			return s, fmt.Errorf("%q: %q: want Keep or Cut", key, v)
+		default:
+			s.KeepEstablished = v == "Keep"
+		}
+	}
+	return s, nil
+}
 
 func settings[T any](r Resource, known []annotation[T]) (s T, errs []error) {
 	info, _ := InfoFor(r)

@@ -91,6 +91,9 @@ func (f *faults) rule(r *Rule, path string, scope ruleScope) {
 	f.entity(&r.Source, r, path+".source", scope, scope.ingress)
 	f.entity(&r.Destination, r, path+".destination", scope, !scope.ingress)
 	f.ruleHTTP(r, path)
+	if _, err := r.Settings(); err != nil {
+		f.add(path+".metadata.annotations", "%v", err)
+	}
 }
 
 func (f *faults) ruleProtocol(r *Rule, path string) {

@@ -86,6 +86,9 @@ func TestValidatePolicies(t *testing.T) {
 		{"StagedGlobalNetworkPolicy", "p", "{stagedAction: Later, ingress: [{action: Deny, ipVersion: 5}]}", "spec.stagedAction " + at + ".ipVersion"},
 
 		{"NetworkPolicy", "p", rule("{}"), at + ".action"},
+		{"NetworkPolicy", "p", rule("{action: Deny, metadata: {annotations: {muslin/established: Keep, other/established: x}}}"), ""},
+		{"NetworkPolicy", "p", rule("{action: Deny, metadata: {annotations: {muslin/established: Hold}}}"), at + ".metadata.annotations"},
+		{"NetworkPolicy", "p", rule("{action: Deny, metadata: {annotations: {muslin/keep: Keep}}}"), at + ".metadata.annotations"},
 		{"NetworkPolicy", "p", rule("{action: allow}"), at + ".action"},
 		{"NetworkPolicy", "p", rule("{action: Allow, protocol: GRE}"), at + ".protocol"},
 		{"NetworkPolicy", "p", rule("{action: Allow, notProtocol: 0}"), at + ".notProtocol"},

@@ -403,6 +403,17 @@ func (r *rb) ctState(mask uint32, words string) *rb {
 	return r.say("ct state %s", words)
 }
 
+// ctMark matches connections whose mark has all bits of a mask.
+func (r *rb) ctMark(mask uint32) *rb {
+	r.expr("ct", func(b *buf) {
+		b.u32(unix.NFTA_CT_DREG, reg1)
+		b.u32(unix.NFTA_CT_KEY, uint32(expr.CtKeyMARK))
+	})
+	r.mask(binary.NativeEndian.AppendUint32(nil, mask))
+	r.cmp(expr.CmpOpEq, binary.NativeEndian.AppendUint32(nil, mask))
+	return r.say("ct mark & %#08x == %#08x", mask, mask)
+}
+
 // reversePath matches packets whose source is routed to where they came from.
 func (r *rb) reversePath() *rb {
 	r.expr("fib", func(b *buf) {

@@ -58,8 +58,19 @@ const uplink = "up0"
 // beyond are the next hops on the uplink.
 var beyond = map[bool]netip.Addr{true: ip("172.16.0.2"), false: ip("fd16::2")}
 
-func newWires(t *testing.T) *wires {
+func newWires(t testing.TB) *wires {
 	l := labtest.New(t)
+	runtime.LockOSThread() // and never unlocked: the thread is pinned, and ends with the test
+	var cpus unix.CPUSet
+	must(t, unix.SchedGetaffinity(0, &cpus))
+	for i := range 1024 {
+		if cpus.IsSet(i) {
+			cpus.Zero()
+			cpus.Set(i)
+			break
+		}
+	}
+	must(t, unix.SchedSetaffinity(0, &cpus))
 	w := &wires{host: labtest.Namespace(t, l, "host"), far: labtest.Namespace(t, l, "far"),
 		at: map[int]int{}, place: map[string]int{}, buf: make([]byte, 4096)}
 	for k, v := range map[string]string{
@@ -159,8 +170,8 @@ type shot struct {
 
 var tag = []byte("muslin-oracle")
 
-// fire sends shots and notes where each came out. The thread stays on one CPU,
-// whose queue of packets keeps their order: what is sent last on the uplink,
+// fire sends shots and notes where each came out. The test's thread is pinned to
+// one CPU, whose queue of packets keeps their order: what is sent last on the uplink,
 // to come back there, tells that all others have had their chance.
 func (w *wires) fire(t fataler, shots []*shot) {
 	const burst = 50
@@ -212,17 +223,6 @@ func (w *wires) collect(t fataler, shots []*shot) {
 // index, rendering and transactions; the evaluator reads the objects.
 func TestQ02_KernelAgreesWithEvaluator(t *testing.T) {
 	w := newWires(t)
-	runtime.LockOSThread() // and never unlocked: the thread is pinned, and ends with the test
-	var cpus unix.CPUSet
-	must(t, unix.SchedGetaffinity(0, &cpus))
-	for i := range 1024 {
-		if cpus.IsSet(i) {
-			cpus.Zero()
-			cpus.Set(i)
-			break
-		}
-	}
-	must(t, unix.SchedSetaffinity(0, &cpus))
 	var tab *Table
 	ns, err := os.Open(w.host.Path())
 	must(t, err)

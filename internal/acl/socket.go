@@ -194,7 +194,8 @@ func (s *socket) transact(m *msgs) error {
 // errInterrupted means that the ruleset changed during a dump.
 var errInterrupted = errors.New("netlink: dump interrupted")
 
-// dump sends a request and calls f with the type and attributes of each answer.
+// dump sends a request to nf_tables and calls f with the attributes of each
+// answer.
 func (s *socket) dump(typ uint16, flags uint16, put func(b *buf), f func(attrs []byte)) error {
 	var m msgs
 	m.begin("", typ, flags)
@@ -202,6 +203,12 @@ func (s *socket) dump(typ uint16, flags uint16, put func(b *buf), f func(attrs [
 		put(&m.data)
 	}
 	m.end()
+	return s.request(&m, flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP, f, func() error { return nil })
+}
+
+// request sends one message and calls f with the attributes of each answer, and
+// piece after each datagram of them; of a dump there are many.
+func (s *socket) request(m *msgs, dump bool, f func(attrs []byte), piece func() error) error {
 	s.seq++
 	want := s.seq
 	binary.NativeEndian.PutUint32(m.data[8:], want)
@@ -209,9 +216,9 @@ func (s *socket) dump(typ uint16, flags uint16, put func(b *buf), f func(attrs [
 	if err := s.send(m.data); err != nil {
 		return err
 	}
-	multi := flags&unix.NLM_F_DUMP == unix.NLM_F_DUMP
 	interrupted := false
 	for done := false; !done; {
+		s.conn.SetDeadline(time.Now().Add(answerTimeout))
 		err := s.receive(func(typ, flags uint16, seq, _ uint32, data []byte) error {
 			if seq != want {
 				return nil
@@ -230,16 +237,51 @@ func (s *socket) dump(typ uint16, flags uint16, put func(b *buf), f func(attrs [
 				}
 			case len(data) >= 4:
 				f(data[4:])
-				done = done || !multi
+				done = done || !dump
 			}
 			return nil
 		})
 		if err != nil {
 			return err
 		}
+		if err := piece(); err != nil {
+			return err
+		}
 	}
 	if interrupted {
 		return errInterrupted
+	}
+	return nil
+}
+
+// each sends messages that the kernel acknowledges one by one, and calls f with
+// the outcome of each.
+func (s *socket) each(m *msgs, f func(i int, err error) error) error {
+	first := s.seq + 1
+	s.seq += uint32(len(m.starts))
+	for i, at := range m.starts {
+		binary.NativeEndian.PutUint32(m.data[at+8:], first+uint32(i))
+	}
+	s.grow(len(m.data))
+	s.conn.SetDeadline(time.Now().Add(answerTimeout))
+	if err := s.send(m.data); err != nil {
+		return err
+	}
+	for left := len(m.starts); left > 0; {
+		err := s.receive(func(typ, _ uint16, seq, _ uint32, data []byte) error {
+			i := int(int32(seq - first))
+			if typ != unix.NLMSG_ERROR || i < 0 || i >= len(m.starts) {
+				return nil // of an earlier request
+			}
+			left--
+			if errno := errnoOf(data); errno != 0 {
+				return f(i, errno)
+			}
+			return f(i, nil)
+		})
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -133,11 +133,23 @@ func Uplinks(own []netip.Addr) (names []string, err error) {
 
 // HasAddr tells whether an address is one of this host's own.
 func HasAddr(ip netip.Addr) bool {
+	addrs, err := AllAddrs()
+	return err != nil || addrs[ip]
+}
+
+// AllAddrs returns the addresses of this host's interfaces.
+func AllAddrs() (map[netip.Addr]bool, error) {
 	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
-	return err != nil || slices.ContainsFunc(addrs, func(a netlink.Addr) bool {
-		have, ok := netip.AddrFromSlice(a.IP)
-		return ok && have.Unmap() == ip
-	})
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[netip.Addr]bool, len(addrs))
+	for _, a := range addrs {
+		if have, ok := netip.AddrFromSlice(a.IP); ok {
+			out[have.Unmap()] = true
+		}
+	}
+	return out, nil
 }
 
 // OnLink tells whether an address is a neighbour's on a link of this host: a

@@ -136,6 +136,7 @@ type loop struct {
 	announced        []bgp.Origination
 	exports          map[netip.AddrPort]func() // to monitoring stations, and what ends each
 	originsDone      bool
+	established      established
 	reserved         map[netip.Addr]string // addresses of servers, and whose
 	repairs          map[string]int
 }
@@ -154,6 +155,7 @@ func newLoop(d *Daemon) *loop {
 		held:        map[string]store.Change{}, problems: map[string][]problem{}, failures: map[string]error{},
 		resyncACL: true, resyncRoutes: true, resyncLinks: true,
 		byEndpoint: map[policy.EndpointID][]route.Route{}, repairs: map[string]int{},
+		established: established{due: make(signal, 1), addrs: map[policy.EndpointID][]netip.Addr{}, gone: map[netip.Addr]bool{}},
 	}
 	return l
 }

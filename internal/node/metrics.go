@@ -38,6 +38,7 @@ var (
 	descCommits  = prometheus.NewDesc("muslin_acl_commits_total", "Transactions of the packet filter.", nil, nil)
 	descMessages = prometheus.NewDesc("muslin_acl_messages_total", "Netlink messages in these transactions.", nil, nil)
 	descFailed   = prometheus.NewDesc("muslin_acl_failed_total", "Transactions of the packet filter that the kernel refused.", nil, nil)
+	descFlows    = prometheus.NewDesc("muslin_flows_reviewed_total", "Established flows that a change of policy concerned, by what became of them.", []string{"fate"}, nil)
 	descStale    = prometheus.NewDesc("muslin_datastore_events_stale_total", "Events of the datastore that were older than what was known.", nil, nil)
 	descLost     = prometheus.NewDesc("muslin_datastore_events_lost_total", "Changes that no event told of, found by comparing.", nil, nil)
 	descPeerUp   = prometheus.NewDesc("muslin_bgp_peer_up", "1 when the session is Established.", []string{"peer", "address"}, nil)
@@ -64,7 +65,8 @@ func (c statusCollector) Collect(out chan<- prometheus.Metric) {
 	var s api.Status
 	s, _ = c.d.board.read()
 	var written acl.Stats
-	c.d.loop.call(ctx, func() { c.d.loop.fill(&s); written = c.d.acl.Stats() })
+	var flows acl.Reviewed
+	c.d.loop.call(ctx, func() { c.d.loop.fill(&s); written, flows = c.d.acl.Stats(), c.d.loop.established.total })
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
@@ -80,6 +82,9 @@ func (c statusCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	for desc, n := range map[*prometheus.Desc]int{descCommits: written.Commits, descMessages: written.Messages, descFailed: written.Failed} {
 		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n))
+	}
+	for fate, n := range map[string]int{"cut": flows.Cut, "restored": flows.Restored, "ended": flows.Ended} {
+		out <- prometheus.MustNewConstMetric(descFlows, prometheus.CounterValue, float64(n), fate)
 	}
 	w := c.d.store.WatchStats()
 	out <- prometheus.MustNewConstMetric(descStale, prometheus.CounterValue, float64(w.Stale))

@@ -241,6 +241,9 @@ func linkConfig(e *policy.Endpoint) endpoint.Config {
 }
 
 func (l *loop) applyACL(ch policy.Changes) error {
+	if l.resyncACL || !ch.Empty() {
+		defer l.established.changed(ch)
+	}
 	if l.resyncACL {
 		suspect := l.aclSuspect
 		l.resyncACL, l.aclSuspect = false, false

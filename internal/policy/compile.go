@@ -218,7 +218,11 @@ func (c *compiler) rule(out *Rule, field string, r *v3.Rule) error {
 		out.HasNotProto = true
 		out.NotProto = c.protocol(out, field+".notProtocol", *r.NotProtocol)
 	}
-	var err error
+	settings, err := r.Settings()
+	if err != nil {
+		c.tolerate(field+".metadata.annotations", "%v", err)
+	}
+	out.KeepFlows = settings.KeepEstablished
 	if out.ICMP, err = icmpMatch(field+".icmp", r.ICMP); err != nil {
 		return err
 	}

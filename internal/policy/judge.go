@@ -14,6 +14,10 @@ type Ruling struct {
 	Rule    *Rule
 }
 
+// KeepsEstablished tells whether a flow that was allowed before is to go on
+// although it is denied now: the rule says so.
+func (r Ruling) KeepsEstablished() bool { return !r.Allowed && r.Rule != nil && r.Rule.KeepFlows }
+
 // LocalAt returns the local endpoint that has an address, as last flushed, nil
 // if none does or it is closed.
 func (x *Index) LocalAt(a netip.Addr) *Endpoint {

@@ -95,8 +95,10 @@ type Rule struct {
 	Proto, NotProto       uint8
 	HasProto, HasNotProto bool
 	Never                 bool
-	ICMP, NotICMP         *ICMPMatch
-	Src, Dst              Match
+	// KeepFlows spares established flows that the rule would deny.
+	KeepFlows     bool
+	ICMP, NotICMP *ICMPMatch
+	Src, Dst      Match
 	// Index is the rule's place in its list, from 0, for explain and counters.
 	// The one rule of a policy that stands in for a bad or missing one has 0.
 	Index int

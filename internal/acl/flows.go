@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package acl
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/muslin-net/muslin/internal/policy"
+)
+
+// markCut is the bit of a connection's mark that says that policy has come to
+// deny it. The other bits are other people's.
+//
+// To delete the connection instead would not end it: the next segment of either
+// side would be taken for the first of a new one (nf_conntrack_tcp_loose), and
+// if it is the server's, policy would judge it the other way round.
+const markCut = 1 << 31
+
+// Attributes of linux/netfilter/nfnetlink_conntrack.h.
+const (
+	ctaTupleOrig  = 1
+	ctaTupleReply = 2
+	ctaStatus     = 3
+	ctaMark       = 8
+	ctaID         = 12
+	ctaZone       = 18
+	ctaMarkMask   = 21
+
+	ctaTupleIP    = 1
+	ctaTupleProto = 2
+
+	ctMsgNew    = unix.NFNL_SUBSYS_CTNETLINK<<8 | 0 // IPCTNL_MSG_CT_NEW
+	ctMsgGet    = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1
+	ctMsgDelete = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2
+
+	statusExpected = 1 // IPS_EXPECTED: a helper announced it
+)
+
+// Fate is what becomes of a flow.
+type Fate uint8
+
+// The fates. A flow that is cut passes no packet in either direction, and keeps
+// its entry, so that none is mistaken for the begin of another; if policy comes
+// to allow it, it goes on. A flow that ends leaves no entry behind.
+const (
+	Leave Fate = iota
+	Keep
+	Cut
+	End
+)
+
+// Flow is a connection that the kernel tracks. Its packet is the first one as
+// policy saw it: after a translation of the destination and before one of the
+// source.
+type Flow struct {
+	policy.Packet
+	Related bool // to another one, by which it was allowed
+	Fate    Fate // what is to become of it; Leave unless somebody sets it
+
+	family byte
+	cut    bool
+	// Of its first direction, and its number, as the kernel wrote them. They last
+	// until the next piece is read.
+	tuple, id []byte
+}
+
+// Flows is connections tracked in a network namespace. It is not safe for
+// concurrent use, and may be used beside a Table.
+type Flows struct {
+	read, write *socket
+}
+
+// Reviewed counts what a Review did.
+type Reviewed struct {
+	Seen     int
+	Cut      int // which policy had allowed
+	Restored int // which had been cut
+	Ended    int
+}
+
+// OpenFlows opens the flows of the network namespace that a descriptor stands
+// for, 0 for that of the calling thread.
+func OpenFlows(netns int) (*Flows, error) {
+	read, err := openSocket(netns)
+	if err != nil {
+		return nil, err
+	}
+	write, err := openSocket(netns)
+	if err != nil {
+		read.close()
+		return nil, err
+	}
+	return &Flows{read, write}, nil
+}
+
+// Close ends the connections to the kernel; the marks stay.
+func (f *Flows) Close() error { return errors.Join(f.read.close(), f.write.close()) }
+
+// Review asks judge about every flow, as many at a time as the kernel tells in
+// one piece, and makes the fates that it sets come true. It takes memory for one
+// such piece, and time proportional to the flows of the host. A flow that begins
+// or ends meanwhile may or may not be among them.
+func (f *Flows) Review(judge func([]Flow) error) (done Reviewed, err error) {
+	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
+		if err := f.review(family, judge, &done); err != nil {
+			return done, fmt.Errorf("review connections: %w", err)
+		}
+	}
+	return done, nil
+}
+
+func (f *Flows) review(family byte, judge func([]Flow) error, done *Reviewed) error {
+	var m msgs
+	m.header("", ctMsgGet, unix.NLM_F_DUMP, family, 0)
+	m.end()
+	var flows []Flow
+	var failed error // kept until the kernel has told all, or it would refuse the next request
+	err := f.read.request(&m, true, func(data []byte) {
+		if flow, ok := parseFlow(family, data); ok {
+			flows = append(flows, flow)
+		}
+	}, func() error {
+		done.Seen += len(flows)
+		if failed == nil {
+			failed = judge(flows)
+		}
+		if failed == nil {
+			failed = f.settle(flows, done)
+		}
+		flows = flows[:0]
+		return nil
+	})
+	if errors.Is(err, errInterrupted) {
+		err = nil // flows came and went
+	}
+	return errors.Join(err, failed)
+}
+
+// settle writes what has to change.
+func (f *Flows) settle(flows []Flow, done *Reviewed) error {
+	var m msgs
+	var counts []*int
+	for i := range flows {
+		flow := &flows[i]
+		switch {
+		case flow.Fate == End:
+			m.header("", ctMsgDelete, unix.NLM_F_ACK, flow.family, 0)
+			counts = append(counts, &done.Ended)
+		case flow.Fate == Cut && !flow.cut:
+			m.header("", ctMsgNew, unix.NLM_F_ACK, flow.family, 0)
+			m.data.u32(ctaMark, markCut)
+			m.data.u32(ctaMarkMask, markCut)
+			counts = append(counts, &done.Cut)
+		case flow.Fate == Keep && flow.cut:
+			m.header("", ctMsgNew, unix.NLM_F_ACK, flow.family, 0)
+			m.data.u32(ctaMark, 0)
+			m.data.u32(ctaMarkMask, markCut)
+			counts = append(counts, &done.Restored)
+		default:
+			continue
+		}
+		m.data = append(m.data, flow.tuple...)
+		m.data.attr(ctaID, flow.id)
+		m.end()
+	}
+	if len(counts) == 0 {
+		return nil
+	}
+	return f.write.each(&m, func(i int, err error) error {
+		// One that has ended since is nobody's loss.
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+		if err == nil {
+			*counts[i]++
+		}
+		return nil
+	})
+}
+
+// parseFlow reads a connection. It is not ok if it is not one that our rules
+// see: of a zone, which others have set up for themselves, or malformed.
+func parseFlow(family byte, data []byte) (f Flow, ok bool) {
+	f.family = family
+	ok = true
+	var reply policy.Packet
+	for rest := data; len(rest) > 0; {
+		typ, v, next, more := cutAttr(rest)
+		if !more {
+			return f, false
+		}
+		switch typ {
+		case ctaTupleOrig:
+			f.tuple = rest[:len(rest)-len(next)]
+			ok = ok && parseTuple(v, &f.Packet)
+		case ctaTupleReply:
+			ok = ok && parseTuple(v, &reply)
+		case ctaStatus:
+			f.Related = beU32(v)&statusExpected != 0
+		case ctaMark:
+			f.cut = beU32(v)&markCut != 0
+		case ctaID:
+			f.id = v
+		case ctaZone:
+			ok = ok && len(v) == 2 && v[0]|v[1] == 0
+		}
+		rest = next
+	}
+	if !ok || len(f.tuple) == 0 || len(f.id) == 0 || !reply.Src.IsValid() || !f.Src.IsValid() {
+		return f, false
+	}
+	// Policy is asked after the destination was translated: what answers is what
+	// was asked.
+	f.Dst = reply.Src
+	if policy.HasPorts(f.Proto) {
+		f.DstPort = reply.SrcPort
+	}
+	return f, true
+}
+
+// parseTuple reads one direction of a connection.
+func parseTuple(data []byte, p *policy.Packet) bool {
+	attrs(data, func(typ uint16, v []byte) bool {
+		switch typ {
+		case ctaTupleIP:
+			attrs(v, func(typ uint16, v []byte) bool {
+				a, ok := netip.AddrFromSlice(v)
+				switch {
+				case !ok:
+				case typ == 1 || typ == 3: // CTA_IP_V4_SRC, CTA_IP_V6_SRC
+					p.Src = a
+				case typ == 2 || typ == 4:
+					p.Dst = a
+				}
+				return true
+			})
+		case ctaTupleProto:
+			attrs(v, func(typ uint16, v []byte) bool {
+				switch {
+				case typ == 1 && len(v) == 1: // CTA_PROTO_NUM
+					p.Proto = v[0]
+				case typ == 2 && len(v) == 2: // CTA_PROTO_SRC_PORT
+					p.SrcPort = binary.BigEndian.Uint16(v)
+				case typ == 3 && len(v) == 2:
+					p.DstPort = binary.BigEndian.Uint16(v)
+				case (typ == 5 || typ == 8) && len(v) == 1: // CTA_PROTO_ICMP_TYPE, …_ICMPV6_TYPE
+					p.ICMPType = v[0]
+				case (typ == 6 || typ == 9) && len(v) == 1:
+					p.ICMPCode = v[0]
+				}
+				return true
+			})
+		}
+		return true
+	})
+	return p.Src.IsValid() && p.Dst.IsValid()
+}
