@@ -2,258 +2,154 @@
 
 package bgp
 
-import (
-	"encoding/binary"
-	"errors"
-	"fmt"
-	"net/netip"
-)
+import "fmt"
 
-// What is done about an error in a path attribute: RFC 7606 section 2, as a
-// table instead of code paths.
-type severity uint8
+// What is done about an error in a path attribute: RFC 7606 as a table. The
+// decoder (update.go) knows no attribute by itself, docs/bgp-errors.md is
+// written from the table, and the tests of errors are made from it.
+
+// remedy is one of the approaches of RFC 7606 section 2. "AFI/SAFI disable" is
+// not among them: wherever it may be used "session reset" may be, too, and that
+// is over when both ends have exchanged their tables again, where a family that
+// was disabled stays away until somebody notices.
+type remedy uint8
 
 const (
-	discard  severity = iota // the attribute is dropped, the route lives
-	withdraw                 // treat-as-withdraw: the routes of the UPDATE go
+	discard  remedy = iota // attribute discard: the route lives without it
+	withdraw               // treat-as-withdraw: the routes of the UPDATE go
+	reset                  // session reset: the routes cannot be located
+)
+
+func (r remedy) String() string {
+	return [...]string{"attribute discard", "treat-as-withdraw", "session reset"}[r]
+}
+
+// lengths are those that the value of an attribute may have: at least min
+// octets, at most max, and a multiple of unit.
+type lengths struct{ min, max, unit int }
+
+// unbounded is more than a message holds.
+const unbounded = 1 << 16
+
+func exactly(n int) lengths { return lengths{n, n, 1} }
+func atLeast(n int) lengths { return lengths{n, unbounded, 1} }
+func listOf(n int) lengths  { return lengths{n, unbounded, n} } // of one element or more
+
+func (l lengths) fit(n int) bool { return n >= l.min && n <= l.max && n%l.unit == 0 }
+
+func (l lengths) String() string {
+	switch {
+	case l.min == l.max:
+		return fmt.Sprint(l.min)
+	case l.unit > 1 && l.min == l.unit:
+		return fmt.Sprintf("multiple of %d, not 0", l.unit)
+	case l.unit > 1:
+		return fmt.Sprintf("multiple of %d", l.unit)
+	}
+	return fmt.Sprintf("at least %d", l.min)
+}
+
+// presence says when an attribute has to be there. What lacks it is treated as
+// withdrawal (RFC 7606 section 3 d).
+type presence uint8
+
+const (
+	optional   presence = iota
+	mandatory           // in every UPDATE that announces
+	withNLRI            // where the NLRI field is not empty
+	fromInside          // from an iBGP peer
+)
+
+// senders are those from whom an attribute is taken. Others have it discarded
+// unread.
+type senders uint8
+
+const (
+	anybody  senders = iota
+	inside           // iBGP peers
+	twoOctet         // peers without four-octet AS numbers
 )
 
 // attrRule is what is known of one attribute type.
 type attrRule struct {
-	name     string
-	flags    uint8    // Optional and Transitive bits it must have
-	severity severity // for a malformed value (RFC 7606 section 7, RFC 6793, RFC 8092)
-	ibgpOnly bool     // from an eBGP peer it is discarded unread
-	parse    func(v []byte, as4 bool, a *attrs, aux *auxAttrs) error
+	name      string
+	flags     uint8    // Optional and Transitive bits; others: treat-as-withdraw (RFC 7606 section 3 c)
+	length    lengths  // where two-octet AS numbers make another one: length2
+	length2   lengths  //
+	malformed remedy   // of another length, or with a value that parse refuses
+	again     remedy   // there a second time (RFC 7606 section 3 g)
+	present   presence //
+	from      senders  //
+	rfc       string   // where malformed, from and present are said; without a name, of RFC 7606
+	parse     func(v []byte, as4 bool, a *attrs, aux *auxAttrs) error
 }
 
-// auxAttrs holds what does not become part of a route as it is.
-type auxAttrs struct {
-	as4Path  []segment
-	as4Aggr  bool
-	as4AggAS uint32
-	as4AggIP [4]byte
+const optionalTransitive = flagOptional | flagTransitive
+
+// attrRules by type. A type without a name is not known. MP_REACH_NLRI and
+// MP_UNREACH_NLRI carry routes and are read with them: they have no parse.
+var attrRules = [...]attrRule{
+	attrOrigin:       {name: "ORIGIN", flags: flagTransitive, length: exactly(1), malformed: withdraw, present: mandatory, rfc: "7.1", parse: parseOrigin},
+	attrASPath:       {name: "AS_PATH", flags: flagTransitive, length: lengths{0, unbounded, 2}, malformed: withdraw, present: mandatory, rfc: "7.2; RFC 7607 2", parse: parseASPath},
+	attrNextHop:      {name: "NEXT_HOP", flags: flagTransitive, length: exactly(4), malformed: withdraw, present: withNLRI, rfc: "7.3", parse: parseNextHop},
+	attrMED:          {name: "MULTI_EXIT_DISC", flags: flagOptional, length: exactly(4), malformed: withdraw, rfc: "7.4", parse: parseMED},
+	attrLocalPref:    {name: "LOCAL_PREF", flags: flagTransitive, length: exactly(4), malformed: withdraw, present: fromInside, from: inside, rfc: "7.5", parse: parseLocalPref},
+	attrAtomic:       {name: "ATOMIC_AGGREGATE", flags: flagTransitive, length: exactly(0), malformed: discard, rfc: "7.6", parse: parseAtomic},
+	attrAggregator:   {name: "AGGREGATOR", flags: optionalTransitive, length: exactly(8), length2: exactly(6), malformed: discard, rfc: "7.7; RFC 7607 2", parse: parseAggregator},
+	attrCommunities:  {name: "COMMUNITIES", flags: optionalTransitive, length: listOf(4), malformed: withdraw, rfc: "7.8", parse: parseCommunities},
+	attrOriginatorID: {name: "ORIGINATOR_ID", flags: flagOptional, length: exactly(4), malformed: withdraw, from: inside, rfc: "7.9", parse: parseOriginatorID},
+	attrClusterList:  {name: "CLUSTER_LIST", flags: flagOptional, length: listOf(4), malformed: withdraw, from: inside, rfc: "7.10", parse: parseClusterList},
+	attrMPReach:      {name: "MP_REACH_NLRI", flags: flagOptional, length: atLeast(5), malformed: reset, again: reset, rfc: "5.3, 7.11"},
+	attrMPUnreach:    {name: "MP_UNREACH_NLRI", flags: flagOptional, length: atLeast(3), malformed: reset, again: reset, rfc: "5.3, 7.12"},
+	attrExtComm:      {name: "EXTENDED_COMMUNITIES", flags: optionalTransitive, length: listOf(8), malformed: withdraw, rfc: "7.14", parse: parseExtended},
+	attrAS4Path:      {name: "AS4_PATH", flags: optionalTransitive, length: lengths{0, unbounded, 2}, malformed: discard, from: twoOctet, rfc: "RFC 6793 4.1, 6", parse: parseAS4Path},
+	attrAS4Aggr:      {name: "AS4_AGGREGATOR", flags: optionalTransitive, length: exactly(8), malformed: discard, from: twoOctet, rfc: "RFC 6793 4.1, 6", parse: parseAS4Aggregator},
+	attrLargeComm:    {name: "LARGE_COMMUNITY", flags: optionalTransitive, length: listOf(12), malformed: withdraw, rfc: "RFC 8092 6", parse: parseLarge},
 }
 
-var (
-	errLength = errors.New("illegal length")
-	errValue  = errors.New("illegal value")
-)
+// neededTypes are those that some UPDATE has to have.
+var neededTypes = func() (list []uint8) {
+	for typ, r := range attrRules {
+		if r.present != optional {
+			list = append(list, uint8(typ))
+		}
+	}
+	return list
+}()
 
 // ruleFor returns the rule of an attribute type, nil for a type that is not
-// known. MP_REACH_NLRI and MP_UNREACH_NLRI are not here: they carry routes and
-// are read with them (update.go).
+// known.
 func ruleFor(typ uint8) *attrRule {
-	if int(typ) < len(attrRules) && attrRules[typ].parse != nil {
+	if int(typ) < len(attrRules) && attrRules[typ].name != "" {
 		return &attrRules[typ]
 	}
 	return nil
 }
 
-var attrRules = [...]attrRule{
-	attrOrigin: {"ORIGIN", flagTransitive, withdraw, false, func(v []byte, _ bool, a *attrs, _ *auxAttrs) error {
-		if len(v) != 1 {
-			return errLength
-		}
-		if v[0] > 2 {
-			return errValue
-		}
-		a.origin = v[0]
-		return nil
-	}},
-	attrASPath: {"AS_PATH", flagTransitive, withdraw, false, func(v []byte, as4 bool, a *attrs, _ *auxAttrs) (err error) {
-		a.path, err = parsePath(v, as4)
-		return err
-	}},
-	attrNextHop: {"NEXT_HOP", flagTransitive, withdraw, false, func(v []byte, _ bool, a *attrs, _ *auxAttrs) error {
-		if len(v) != 4 {
-			return errLength
-		}
-		a.nextHop = netip.AddrFrom4([4]byte(v))
-		return nil
-	}},
-	attrMED: {"MULTI_EXIT_DISC", flagOptional, withdraw, false, func(v []byte, _ bool, a *attrs, _ *auxAttrs) (err error) {
-		a.med, err = parse32(v)
-		a.hasMED = true
-		return err
-	}},
-	attrLocalPref: {"LOCAL_PREF", flagTransitive, withdraw, true, func(v []byte, _ bool, a *attrs, _ *auxAttrs) (err error) {
-		a.localPref, err = parse32(v)
-		a.hasLocalPref = true
-		return err
-	}},
-	attrAtomic: {"ATOMIC_AGGREGATE", flagTransitive, discard, false, func(v []byte, _ bool, a *attrs, _ *auxAttrs) error {
-		if len(v) != 0 {
-			return errLength
-		}
-		a.atomic = true
-		return nil
-	}},
-	attrAggregator: {"AGGREGATOR", flagOptional | flagTransitive, discard, false, func(v []byte, as4 bool, a *attrs, _ *auxAttrs) error {
-		switch {
-		case as4 && len(v) == 8:
-			a.aggrAS = binary.BigEndian.Uint32(v)
-			a.aggrAddr = [4]byte(v[4:])
-		case !as4 && len(v) == 6:
-			a.aggrAS = uint32(binary.BigEndian.Uint16(v))
-			a.aggrAddr = [4]byte(v[2:])
-		default:
-			return errLength
-		}
-		if a.aggrAS == 0 { // RFC 7607
-			return errValue
-		}
-		a.hasAggregator = true
-		return nil
-	}},
-	attrCommunities: {"COMMUNITIES", flagOptional | flagTransitive, withdraw, false, func(v []byte, _ bool, a *attrs, _ *auxAttrs) (err error) {
-		a.comms, err = parseList32(v)
-		return err
-	}},
-	attrOriginatorID: {"ORIGINATOR_ID", flagOptional, withdraw, true, func(v []byte, _ bool, a *attrs, _ *auxAttrs) (err error) {
-		a.originator, err = parse32(v)
-		a.hasOriginator = true
-		return err
-	}},
-	attrClusterList: {"CLUSTER_LIST", flagOptional, withdraw, true, func(v []byte, _ bool, a *attrs, _ *auxAttrs) (err error) {
-		a.clusters, err = parseList32(v)
-		return err
-	}},
-	attrExtComm: {"EXTENDED_COMMUNITIES", flagOptional | flagTransitive, withdraw, false, func(v []byte, _ bool, a *attrs, _ *auxAttrs) error {
-		if len(v) == 0 || len(v)%8 != 0 {
-			return errLength
-		}
-		a.ext = make([][8]byte, 0, len(v)/8)
-		for ; len(v) > 0; v = v[8:] {
-			a.ext = append(a.ext, [8]byte(v))
-		}
-		return nil
-	}},
-	attrAS4Path: {"AS4_PATH", flagOptional | flagTransitive, discard, false, func(v []byte, as4 bool, _ *attrs, aux *auxAttrs) (err error) {
-		if as4 {
-			return errValue // RFC 6793 section 4.1: a four-octet speaker must not send it
-		}
-		aux.as4Path, err = parsePath(v, true)
-		return err
-	}},
-	attrAS4Aggr: {"AS4_AGGREGATOR", flagOptional | flagTransitive, discard, false, func(v []byte, as4 bool, _ *attrs, aux *auxAttrs) error {
-		if as4 {
-			return errValue
-		}
-		if len(v) != 8 {
-			return errLength
-		}
-		aux.as4AggAS = binary.BigEndian.Uint32(v)
-		aux.as4AggIP = [4]byte(v[4:])
-		aux.as4Aggr = aux.as4AggAS != 0
-		return nil
-	}},
-	attrLargeComm: {"LARGE_COMMUNITY", flagOptional | flagTransitive, withdraw, false, func(v []byte, _ bool, a *attrs, _ *auxAttrs) error {
-		if len(v) == 0 || len(v)%12 != 0 {
-			return errLength
-		}
-		a.large = make([][3]uint32, 0, len(v)/12)
-		for ; len(v) > 0; v = v[12:] {
-			a.large = append(a.large, [3]uint32{
-				binary.BigEndian.Uint32(v), binary.BigEndian.Uint32(v[4:]), binary.BigEndian.Uint32(v[8:])})
-		}
-		return nil
-	}},
+// read puts a value into a, or what does not belong to the route into aux. With
+// an error both are as before.
+func (r *attrRule) read(v []byte, as4 bool, a *attrs, aux *auxAttrs) error {
+	if want := r.lengths(as4); !want.fit(len(v)) {
+		return fmt.Errorf("length %d, want %v", len(v), want)
+	}
+	return r.parse(v, as4, a, aux)
 }
 
-func parse32(v []byte) (uint32, error) {
-	if len(v) != 4 {
-		return 0, errLength
+// lengths are those that a peer may send, by the size of its AS numbers.
+func (r *attrRule) lengths(as4 bool) lengths {
+	if !as4 && r.length2 != (lengths{}) {
+		return r.length2
 	}
-	return binary.BigEndian.Uint32(v), nil
+	return r.length
 }
 
-// parseList32 reads a non-empty list of four-octet values.
-func parseList32(v []byte) ([]uint32, error) {
-	if len(v) == 0 || len(v)%4 != 0 {
-		return nil, errLength
-	}
-	out := make([]uint32, 0, len(v)/4)
-	for ; len(v) > 0; v = v[4:] {
-		out = append(out, binary.BigEndian.Uint32(v))
-	}
-	return out, nil
+// takes reports whether the attribute is taken from the decoder's peer.
+func (r *attrRule) takes(d *decoder) bool {
+	return r.from == anybody || r.from == inside && !d.ebgp || r.from == twoOctet && !d.as4
 }
 
-// parsePath reads AS_PATH segments: RFC 7606 section 7.2 names what is
-// malformed, RFC 7607 adds AS 0. Confederation segments are malformed for
-// us, because no session is inside a confederation (RFC 5065 section 5).
-func parsePath(v []byte, as4 bool) ([]segment, error) {
-	size := 2
-	if as4 {
-		size = 4
-	}
-	var path []segment
-	for len(v) > 0 {
-		if len(v) < 2 {
-			return nil, errLength
-		}
-		typ, n := v[0], int(v[1])
-		if typ != segSet && typ != segSequence {
-			return nil, fmt.Errorf("segment type %d: %w", typ, errValue)
-		}
-		if n == 0 || len(v) < 2+n*size {
-			return nil, errLength
-		}
-		s := segment{typ, make([]uint32, n)}
-		for i := range n {
-			if as4 {
-				s.as[i] = binary.BigEndian.Uint32(v[2+i*4:])
-			} else {
-				s.as[i] = uint32(binary.BigEndian.Uint16(v[2+i*2:]))
-			}
-			if s.as[i] == 0 {
-				return nil, fmt.Errorf("AS 0: %w", errValue)
-			}
-		}
-		path = append(path, s)
-		v = v[2+n*size:]
-	}
-	return path, nil
-}
-
-// mergeAS4 rebuilds the true path and aggregator of a peer with two-octet AS
-// numbers: RFC 6793 section 4.2.3.
-func (a *attrs) mergeAS4(aux *auxAttrs) {
-	if a.hasAggregator && aux.as4Aggr {
-		if a.aggrAS != asTrans {
-			return // the rule: then AS4_AGGREGATOR and AS4_PATH are both ignored
-		}
-		a.aggrAS, a.aggrAddr = aux.as4AggAS, aux.as4AggIP
-	}
-	if len(aux.as4Path) == 0 {
-		return
-	}
-	short := (&attrs{path: aux.as4Path}).pathLen()
-	lead := a.pathLen() - short
-	if lead < 0 {
-		return
-	}
-	var path []segment
-	for _, s := range a.path {
-		if lead == 0 {
-			break
-		}
-		if s.typ == segSet {
-			path = append(path, s)
-			lead--
-			continue
-		}
-		n := min(lead, len(s.as))
-		path = append(path, segment{s.typ, s.as[:n:n]})
-		lead -= n
-	}
-	for i, s := range aux.as4Path {
-		if last := len(path) - 1; i == 0 && last >= 0 && s.typ == segSequence && path[last].typ == segSequence && len(path[last].as)+len(s.as) <= 255 {
-			path[last].as = append(path[last].as, s.as...)
-			continue
-		}
-		path = append(path, s)
-	}
-	a.path = path
+// needed reports whether the attribute has to be there, with or without routes in
+// the NLRI field.
+func (r *attrRule) needed(d *decoder, nlri bool) bool {
+	return r.present == mandatory || r.present == withNLRI && nlri || r.present == fromInside && !d.ebgp
 }

@@ -363,29 +363,7 @@ func testInterop(t *testing.T, d daemon, f together, s setting) {
 }
 
 // The page says what is tested, no more and no less; -update writes its table.
-func TestInterop_Page(t *testing.T) {
-	const page, begin, end = "../../docs/interop.md", "<!-- table -->\n", "<!-- end of table -->\n"
-	text, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	head, rest, ok1 := strings.Cut(string(text), begin)
-	have, tail, ok2 := strings.Cut(rest, end)
-	if !ok1 || !ok2 {
-		t.Fatalf("%s: the marks around the table are not there", page)
-	}
-	want := interopTable(t)
-	if want == have {
-		return
-	}
-	if *updateStories {
-		if err := os.WriteFile(page, []byte(head+begin+want+end+tail), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	t.Errorf("%s does not say what is tested (-update writes it):\n%s\nwant:\n%s", page, have, want)
-}
+func TestInterop_Page(t *testing.T) { checkPage(t, "../../docs/interop.md", interopTable(t)) }
 
 // interopTable is the matrix, and the reason for each empty cell. Every cell
 // has a test or a reason, never both.

@@ -208,6 +208,7 @@ func TestB01_RFC7606_MultiprotocolWithdraw(t *testing.T) {
 		"next hop multicast":       cat(mpReach("ff02::1", "fd50::/64"), base),
 		"next hop mapped IPv4":     cat(mpReach("::ffff:10.0.0.9", "fd50::/64"), base),
 		"next hop is us":           cat(mpReach(n.cfg.NextHop6.String(), "fd50::/64"), base),
+		"flags of MP_REACH":        cat(func() []byte { b := mpReach("fd99::9", "fd50::/64"); b[0] = 0xc0; return b }(), base),
 		"withdrawn and announced?": cat(at(0x80, attrMPUnreach, cat([]byte{0, 2, 1}, nlri("fd50::/64"))...)),
 	}
 	i := 0

@@ -38,8 +38,9 @@ type decoder struct {
 }
 
 type rawAttr struct {
-	flags, typ uint8
-	val        []byte
+	rule *attrRule
+	typ  uint8
+	val  []byte
 }
 
 // decode reads the body of an UPDATE into u, which must be empty. The
@@ -154,39 +155,36 @@ func (d *decoder) walk(raw []byte, u *update, bad func(string, ...any)) (mp mpAt
 		raw = raw[head+l:]
 		dup := seen[typ>>6]&(1<<(typ&63)) != 0
 		seen[typ>>6] |= 1 << (typ & 63)
-		const kind = flagOptional | flagTransitive
+		r := ruleFor(typ)
 		switch {
-		case typ == attrMPReach || typ == attrMPUnreach:
-			if dup {
-				return mp, &notification{code: codeUpdate, sub: subAttrList, reason: fmt.Sprintf("attribute %d occurs twice", typ)}
-			}
-			if flags&kind != flagOptional {
-				bad("attribute %d has flags %#x", typ, flags)
-			}
-			if typ == attrMPReach {
-				mp.reach = val
-			} else {
-				mp.unreach = val
-			}
-		case dup:
+		case dup && (r == nil || r.again == discard):
 			u.dropped++ // RFC 7606 section 3 g: all but the first are discarded
-		case ruleFor(typ) != nil:
-			r := ruleFor(typ)
-			if r.ibgpOnly && d.ebgp {
-				u.dropped++
-				continue
-			}
-			if flags&kind != r.flags {
-				bad("%s has flags %#x", r.name, flags)
-			}
-			d.found = append(d.found, rawAttr{flags, typ, val})
-		case flags&flagOptional == 0:
+		case dup:
+			return mp, &notification{code: codeUpdate, sub: subAttrList, reason: r.name + " occurs twice"}
+		case r == nil && flags&flagOptional == 0:
 			bad("well-known attribute %d is not known", typ)
-		default:
+		case r == nil:
 			// Unknown optional: dropped, also when transitive. Inside a
 			// fabric nobody needs it, and passing on what cannot be
 			// checked is how one bad router resets another's neighbours.
 			u.dropped++
+		case !r.takes(d):
+			u.dropped++
+		default:
+			if flags&optionalTransitive != r.flags {
+				bad("%s has flags %#x", r.name, flags)
+			}
+			if r.malformed == reset && !r.length.fit(l) {
+				return mp, &notification{code: codeUpdate, sub: subOptionalAttr, reason: fmt.Sprintf("%s has length %d, want %v", r.name, l, r.length)}
+			}
+			switch typ {
+			case attrMPReach:
+				mp.reach = val
+			case attrMPUnreach:
+				mp.unreach = val
+			default:
+				d.found = append(d.found, rawAttr{r, typ, val})
+			}
 		}
 	}
 	return mp, nil
@@ -195,9 +193,6 @@ func (d *decoder) walk(raw []byte, u *update, bad func(string, ...any)) (mp mpAt
 // unreachable adds the routes of MP_UNREACH_NLRI to u.withdrawn. A family that
 // is not ours is skipped.
 func (d *decoder) unreachable(v []byte, u *update) (f family, known, ok bool) {
-	if len(v) < 3 {
-		return 0, false, false
-	}
 	f, known = familyFrom(binary.BigEndian.Uint16(v), v[2])
 	if !known {
 		return 0, false, true
@@ -209,9 +204,6 @@ func (d *decoder) unreachable(v []byte, u *update) (f family, known, ok bool) {
 // reachable adds the routes of MP_REACH_NLRI to u.mpReach and returns the next
 // hop: the global one where a link-local follows (RFC 2545 section 3).
 func (d *decoder) reachable(v []byte, u *update) (nh netip.Addr, known, ok bool) {
-	if len(v) < 5 {
-		return nh, false, false
-	}
 	f, known := familyFrom(binary.BigEndian.Uint16(v), v[2])
 	if !known {
 		return nh, false, true
@@ -250,27 +242,22 @@ func (d *decoder) attributes(u *update, mpNextHop netip.Addr, mpKnown bool, bad 
 		return
 	}
 	a, aux := &attrs{}, auxAttrs{}
-	var have [256]bool
+	var have uint64 // types
 	for _, r := range d.found {
-		rule := ruleFor(r.typ)
-		saved := *a
-		err := rule.parse(r.val, d.as4, a, &aux)
-		if err == nil {
-			have[r.typ] = true
-			continue
-		}
-		*a = saved
-		if rule.severity == withdraw {
-			bad("%s: %v", rule.name, err)
+		err := r.rule.read(r.val, d.as4, a, &aux)
+		switch {
+		case err == nil:
+			have |= 1 << r.typ
+		case r.rule.malformed == withdraw:
+			bad("%s: %v", r.rule.name, err)
 			return
+		default:
+			u.dropped++
 		}
-		u.dropped++
 	}
-	for _, typ := range []uint8{attrOrigin, attrASPath, attrNextHop, attrLocalPref} {
-		needed := typ != attrNextHop && typ != attrLocalPref ||
-			typ == attrNextHop && len(u.reach) > 0 || typ == attrLocalPref && !d.ebgp
-		if needed && !have[typ] {
-			bad("%s is missing", ruleFor(typ).name)
+	for _, typ := range neededTypes {
+		if r := &attrRules[typ]; have&(1<<typ) == 0 && r.needed(d, len(u.reach) > 0) {
+			bad("%s is missing", r.name)
 			return
 		}
 	}
