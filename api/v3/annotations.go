@@ -155,13 +155,15 @@ var configurationAnnotations = slices.Concat(bfdAnnotations(func(s *Configuratio
 		return err
 	}},
 	{"bmp", func(s *ConfigurationSettings, v string) error {
+		var list []netip.AddrPort
 		for text := range strings.SplitSeq(v, ",") {
 			a, err := netip.ParseAddrPort(strings.TrimSpace(text))
 			if err != nil || a.Port() == 0 || a.Addr().IsUnspecified() || a.Addr().IsMulticast() {
 				return fmt.Errorf("%q: want ADDRESS:PORT, several with commas", text)
 			}
-			s.BMP = append(s.BMP, a)
+			list = append(list, a)
 		}
+		s.BMP = list
 		return nil
 	}},
 })
@@ -201,6 +203,22 @@ func (p *BGPPeer) Settings() (PeerSettings, []error) {
 func (c *BGPConfiguration) Settings() (ConfigurationSettings, []error) {
 	s, errs := settings(c, configurationAnnotations)
 	return s, slices.Concat(errs, s.BFD.check(c), s.Timers.check(c, s.Timers.Keepalive), c.ofOneNode())
+}
+
+// SettingsOn reads the annotations that hold on one node: each as the node's own
+// configuration has it, node.NAME, else as the one for all has it, default. One
+// that cannot be read counts as absent. Either may be nil.
+func SettingsOn(global, own *BGPConfiguration) (s ConfigurationSettings, errs []error) {
+	if global != nil {
+		s, errs = global.Settings()
+	}
+	if own == nil {
+		return s, errs
+	}
+	all := s
+	more := readSettings(&s, own, configurationAnnotations)
+	s.BFD, s.ThroughDefault = all.BFD, all.ThroughDefault // of all nodes: see ofOneNode
+	return s, append(append(errs, more...), own.ofOneNode()...)
 }
 
 // ofOneNode refuses, on the configuration of one node, what holds for all nodes
@@ -247,6 +265,12 @@ func (r *Rule) Settings() (s RuleSettings, err error) {
 }
 
 func settings[T any](r Resource, known []annotation[T]) (s T, errs []error) {
+	errs = readSettings(&s, r, known)
+	return s, errs
+}
+
+// readSettings reads annotations over what s has.
+func readSettings[T any](s *T, r Resource, known []annotation[T]) (errs []error) {
 	info, _ := InfoFor(r)
 	f := newFaults(info, r)
 	names := make([]string, len(known))
@@ -266,7 +290,7 @@ func settings[T any](r Resource, known []annotation[T]) (s T, errs []error) {
 				continue
 			}
 			found = true
-			if err := a.read(&s, values[key]); err != nil {
+			if err := a.read(s, values[key]); err != nil {
 				f.add(path, "%v", err)
 			}
 		}
@@ -277,7 +301,7 @@ func settings[T any](r Resource, known []annotation[T]) (s T, errs []error) {
 	for _, e := range f.list {
 		errs = append(errs, e)
 	}
-	return s, errs
+	return errs
 }
 
 func readSwitch(into *bool, v string) error {

@@ -14,13 +14,17 @@ const (
 	RefusedNextHop          // a next hop that cannot be used
 	RefusedPath             // an AS path that the peer cannot have sent (RFC 4271 section 6.3)
 	RefusedLoop             // it has been here: AS_PATH, ORIGINATOR_ID, CLUSTER_LIST
-	RefusedOrigin           // bound to another node, or served here
 	RefusedFilter           // by a filter of the session
 	RefusedNoPolicy         // nothing says what the session may carry (RFC 8212)
+	RefusedServer           // by the origin guard: the address of a server
+	RefusedLocal            // by the origin guard: served by this node
+	RefusedUnbound          // by the origin guard: not bound to the node that announces it
+	RefusedUnknown          // by the origin guard: from a node, and nobody knows of which
 	numRefusals
 )
 
-var refusalNames = [numRefusals]string{"", "prefix", "next-hop", "as-path", "loop", "origin", "filter", "no-policy"}
+var refusalNames = [numRefusals]string{"", "prefix", "next-hop", "as-path", "loop", "filter", "no-policy",
+	"origin-server", "origin-local", "origin-unbound", "origin-unknown"}
 
 // String is the name by which refusals are counted.
 func (r Refusal) String() string { return refusalNames[min(r, numRefusals-1)] }

@@ -3,14 +3,20 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"net/netip"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/muslin-net/muslin/internal/ipam"
 	"github.com/muslin-net/muslin/internal/lab/cluster"
+	"github.com/muslin-net/muslin/internal/node/api"
 )
 
 // The route-origin guard, with a server of the cluster that another program
@@ -65,6 +71,25 @@ func refused(t *testing.T, n *cluster.Node, prefix string, words ...string) {
 	})
 }
 
+// scrape reads the metrics of a server.
+func scrape(t *testing.T, n *cluster.Node) string {
+	t.Helper()
+	var d net.Dialer
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return d.DialContext(ctx, "unix", filepath.Join(n.Dir, api.SocketName))
+	}}}
+	r, err := client.Get("http://localhost/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
 // blocksOf are the blocks of a server, by family.
 func blocksOf(t *testing.T, n *cluster.Node) map[bool]netip.Prefix {
 	t.Helper()
@@ -116,6 +141,19 @@ func TestB17_RouteLeak(t *testing.T) {
 			t.Errorf("%s: %d lines of refusals, want %d:\n%s", n.Server.Name, got, len(leaks)+1, refusals(t, n))
 		}
 		noProblems(t, n)
+	}
+	// They are counted by peer and class.
+	for i, want := range []string{`origin-local"} 6`, `origin-unbound"} 12`} {
+		n := c.Nodes[i]
+		eventually(t, 20*time.Second, func() error {
+			text := scrape(t, n)
+			for _, line := range []string{`origin-server"} 2`, want} {
+				if line = `muslin_bgp_peer_rejected_routes{address="` + rogue4 + `:179",peer="n9",reason="` + line; !strings.Contains(text, line+"\n") {
+					return fmt.Errorf("%s: no %s in the metrics:\n%s", n.Server.Name, line, text)
+				}
+			}
+			return nil
+		})
 	}
 	refused(t, c.Nodes[1], victim[false].String(), "bound to n1, not to node n9")
 	refused(t, c.Nodes[0], victim[true].String(), "it is served by this node")

@@ -10,19 +10,11 @@ import (
 	"github.com/muslin-net/muslin/internal/bgp/bmp"
 )
 
-// stations are the monitoring stations of this node: those of its own
-// BGPConfiguration, else those of the one for all. Mistakes in the annotation
-// are found by validation and named with the object.
+// stations are the monitoring stations of this node. Mistakes in the annotation
+// are problems of the sessions.
 func stations(global, own *v3.BGPConfiguration) []netip.AddrPort {
-	for _, c := range []*v3.BGPConfiguration{own, global} {
-		if c == nil {
-			continue
-		}
-		if s, _ := c.Settings(); len(s.BMP) > 0 {
-			return s.BMP
-		}
-	}
-	return nil
+	s, _ := v3.SettingsOn(global, own)
+	return s.BMP
 }
 
 // exportTo brings the exports to stations to what is wanted. One that is wanted

@@ -36,16 +36,8 @@ func (in *peeringInput) police(self nodeAddr) (func(*bgp.PeerConfig, *v3.BGPPeer
 	for _, err := range errs {
 		problems = append(problems, problem{object: "BGP", text: err.Error()})
 	}
-	var cluster v3.ConfigurationSettings
-	for _, c := range []*v3.BGPConfiguration{in.global, in.perNode} {
-		if c == nil {
-			continue
-		}
-		s, errs := c.Settings()
-		problems = append(problems, annotationProblems(errs)...)
-		cluster.EBGPRequiresPolicy = cluster.EBGPRequiresPolicy || s.EBGPRequiresPolicy
-		cluster.Trusting = cluster.Trusting || s.Trusting
-	}
+	cluster, errs := v3.SettingsOn(in.global, in.perNode)
+	problems = append(problems, annotationProblems(errs)...)
 	own, errs := in.nodes[in.self].Settings()
 	problems = append(problems, annotationProblems(errs)...)
 	nodes := in.nodesByAddr()
@@ -112,6 +104,11 @@ func nextHopMode(p *v3.BGPPeer, set v3.PeerSettings, ebgp bool) bgp.NextHopMode 
 	return bgp.NextHopAuto
 }
 
+// refusals are the guard's classes, as BGP counts them.
+var refusals = map[guard.Class]bgp.Refusal{
+	guard.Infrastructure: bgp.RefusedServer, guard.Local: bgp.RefusedLocal, guard.Unbound: bgp.RefusedUnbound, guard.Unknown: bgp.RefusedUnknown,
+}
+
 // guarded puts the guard before a policy: no filter opens what it refuses.
 func guarded(g *guard.Guard, from guard.Peer, then bgp.Policy) bgp.Policy {
 	if g == nil {
@@ -119,7 +116,7 @@ func guarded(g *guard.Guard, from guard.Peer, then bgp.Policy) bgp.Policy {
 	}
 	return func(r *bgp.Route) bgp.Verdict {
 		if class, why := g.Judge(guard.Route{Prefix: r.Prefix, NextHop: r.NextHop, Originator: r.Originator}, from); class != guard.Accepted {
-			return bgp.Verdict{Refused: bgp.RefusedOrigin, Detail: why}
+			return bgp.Verdict{Refused: refusals[class], Detail: why}
 		}
 		return then(r)
 	}

@@ -94,6 +94,9 @@ spec: {peerIP: 10.0.0.254, asNumber: 64999, filters: [f]}
 	const plain = "---\nkind: BGPPeer\nmetadata: {name: tor}\nspec: {peerIP: 10.0.0.254, asNumber: 64999}\n"
 	strict := "---\nkind: BGPConfiguration\nmetadata: {name: default, annotations: {muslin/ebgp-requires-policy: Enabled}}\n"
 	trusting := "---\nkind: BGPConfiguration\nmetadata: {name: default, annotations: {muslin/origin-guard: Disabled}}\n"
+	ownNode := func(annotation string) string {
+		return "---\nkind: BGPConfiguration\nmetadata: {name: node.a, annotations: {" + annotation + "}}\n"
+	}
 	for _, c := range []struct {
 		name, docs, peer, prefix string
 		want                     bgp.Refusal
@@ -105,12 +108,16 @@ spec: {peerIP: 10.0.0.254, asNumber: 64999, filters: [f]}
 		{"filter has nothing to say", filtered, "tor", "198.51.100.0/24", bgp.Accepted},
 		{"filter with rules, strict", filtered + strict, "tor", "198.51.100.0/24", bgp.Accepted},
 		{"filter that is not there", strings.ReplaceAll(filtered, "filters: [f]", "filters: [f, g]"), "tor", "198.51.100.0/24", bgp.RefusedFilter},
-		{"a filter does not open what the guard refuses", filtered, "tor", "10.0.0.10/32", bgp.RefusedOrigin},
+		{"a filter does not open what the guard refuses", filtered, "tor", "10.0.0.10/32", bgp.RefusedServer},
 		{"a node's own block", plain, "b", "10.65.1.0/26", bgp.Accepted},
-		{"another node's block", plain, "b", "10.65.2.0/26", bgp.RefusedOrigin},
+		{"another node's block", plain, "b", "10.65.2.0/26", bgp.RefusedUnbound},
 		{"another node's block, guard off", plain + trusting, "b", "10.65.2.0/26", bgp.Accepted},
-		{"our own block, guard off", plain + trusting, "b", "10.65.0.0/26", bgp.RefusedOrigin},
-		{"our own block, from a router", plain, "tor", "10.65.0.0/26", bgp.RefusedOrigin},
+		{"our own block, guard off", plain + trusting, "b", "10.65.0.0/26", bgp.RefusedLocal},
+		{"our own block, from a router", plain, "tor", "10.65.0.0/26", bgp.RefusedLocal},
+		{"guard off for all, on for this node", plain + trusting + ownNode("muslin/origin-guard: Enabled"), "b", "10.65.2.0/26", bgp.RefusedUnbound},
+		{"guard off for this node", plain + ownNode("muslin/origin-guard: Disabled"), "b", "10.65.2.0/26", bgp.Accepted},
+		{"strict, and not for this node", plain + strict + ownNode("muslin/ebgp-requires-policy: Disabled"), "tor", "203.0.113.0/24", bgp.Accepted},
+		{"strict, and a mistake for this node", plain + strict + ownNode("muslin/ebgp-requires-policy: Never"), "tor", "203.0.113.0/24", bgp.RefusedNoPolicy},
 	} {
 		in := input(t, "a", threeNodes+c.docs)
 		in.guard = guard.New("a")
@@ -123,6 +130,24 @@ spec: {peerIP: 10.0.0.254, asNumber: 64999, filters: [f]}
 		v := p.Import(&bgp.Route{Prefix: netip.MustParsePrefix(c.prefix), NextHop: p.Addr.Addr(), EBGP: c.peer == "tor"})
 		if v.Refused != c.want {
 			t.Errorf("%s: %v %s, want %v", c.name, v.Refused, v.Detail, c.want)
+		}
+	}
+}
+
+// Annotations of the node's own configuration go before those for all, one by one.
+func TestStations(t *testing.T) {
+	const all, own = "kind: BGPConfiguration\nmetadata: {name: default, annotations: {muslin/bmp: '10.0.0.9:1'}}\n", "---\nkind: BGPConfiguration\nmetadata: {name: node.a, annotations: {%s}}\n"
+	for _, c := range []struct{ docs, want string }{
+		{threeNodes, "[]"},
+		{all, "[10.0.0.9:1]"},
+		{all + fmt.Sprintf(own, "muslin/bmp: '[fd00::9]:2, 10.0.0.8:2'"), "[[fd00::9]:2 10.0.0.8:2]"},
+		{all + fmt.Sprintf(own, "muslin/origin-guard: Enabled"), "[10.0.0.9:1]"},
+		{all + fmt.Sprintf(own, "muslin/bmp: '10.0.0.8:2, nobody'"), "[10.0.0.9:1]"},
+		{fmt.Sprintf(own, "muslin/bmp: '10.0.0.8:2'")[4:], "[10.0.0.8:2]"},
+	} {
+		in := input(t, "a", c.docs)
+		if got := fmt.Sprint(stations(in.global, in.perNode)); got != c.want {
+			t.Errorf("%s\nstations %s, want %s", c.docs, got, c.want)
 		}
 	}
 }
