@@ -347,8 +347,11 @@ func (s *Speaker) exportRoute(g *group, prefix netip.Prefix, b *path) (*attrs, s
 	if g.export != nil {
 		r := &s.scratch
 		*r = s.routeOf(prefix, b, a)
-		if own {
+		switch {
+		case own:
 			r.NextHop = g.self(f)
+		case b.out.hop != nil:
+			r.Interface = b.out.hop.Device
 		}
 		v := g.export(r)
 		if v.Refused != Accepted {

@@ -23,6 +23,7 @@ type NextHop struct {
 	Usable bool   // it can be reached without a route that BGP brought
 	Cost   uint32 // the interior cost: 0 on a connected subnet, else lower is nearer
 	Why    string // unless Usable
+	Device string // the interface towards it, the first of several
 }
 
 // hop is a next hop that accepted paths have.
@@ -31,6 +32,8 @@ type hop struct {
 	refs  int
 	known bool // SetNextHops has named it
 	moved bool // in this call of SetNextHops
+	// turned: and it lies behind another interface, which policies may look at.
+	turned bool
 
 	// waiting are the prefixes with a path to it, while it is not known; beyond
 	// maxHopWaiting the whole table is looked at.
@@ -119,7 +122,7 @@ func (s *Speaker) setNextHops(states []NextHop) {
 	all := false
 	for _, n := range states {
 		h := t.hops[n.Addr]
-		if h == nil || h.known && h.Usable == n.Usable && h.Cost == n.Cost {
+		if h == nil || h.known && h.Usable == n.Usable && h.Cost == n.Cost && h.Device == n.Device {
 			if h != nil {
 				h.Why = n.Why
 			}
@@ -132,13 +135,18 @@ func (s *Speaker) setNextHops(states []NextHop) {
 		if !h.known {
 			t.unknown--
 		}
+		h.turned = h.turned || h.known && h.Device != n.Device
 		h.NextHop, h.known, h.moved = n, true, true
 	}
 	if all {
 		for prefix, head := range s.rib.table.All() {
 			for p := head; p != nil; p = p.next {
 				if p.out != nil && p.out.hop != nil && p.out.hop.moved {
-					s.touch(prefix, s.rib.redecide(prefix))
+					change := s.rib.redecide(prefix)
+					if p.out.hop.turned {
+						change = selectionChanged
+					}
+					s.touch(prefix, change)
 					break
 				}
 			}
@@ -150,7 +158,7 @@ func (s *Speaker) setNextHops(states []NextHop) {
 				s.touch(prefix, s.rib.redecide(prefix))
 			}
 		}
-		h.moved, h.waiting = false, nil
+		h.moved, h.turned, h.waiting = false, false, nil
 	}
 	s.checkConverged()
 }

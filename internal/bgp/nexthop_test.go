@@ -154,3 +154,33 @@ func TestConvergedWaitsForNextHops(t *testing.T) {
 		}
 	})
 }
+
+// What a policy for sending is told of the interface that a learned route leads
+// through follows its next hop, of both families, and what was sent with it.
+func TestInterfaceOfLearnedRoutes(t *testing.T) {
+	mid, a, out := freeAddr(t), freeAddr(t), freeAddr(t)
+	toOut := peerTo(out, 65000)
+	toOut.ExportID = "not over backup"
+	toOut.Export = func(r *Route) Verdict {
+		if r.Interface == "backup" {
+			return Verdict{Refused: RefusedFilter, Detail: "backup"}
+		}
+		return Verdict{}
+	}
+	nm := startNode(t, nodeConfig(64512, mid, peerTo(a, 64512), toOut), Options{TrackNextHops: true})
+	na := startNode(t, nodeConfig(64512, a, peerTo(mid, 64512)), Options{})
+	startNode(t, nodeConfig(65000, out, peerTo(mid, 64512)), Options{}).OriginationsComplete()
+	o := startOracle(t, nm)
+	nm.OriginationsComplete()
+	na.OriginationsComplete()
+	na.originate("10.7.0.0/24", "fd07::/64")
+	for prefix, hop := range map[string]netip.Addr{"10.7.0.0/24": na.cfg.NextHop4, "fd07::/64": na.cfg.NextHop6} {
+		for _, device := range []string{"eth0", "backup", "eth0"} {
+			o.say(NextHop{Addr: hop, Usable: true, Device: device})
+			nm.waitHops(prefix, hop.String())
+			eventually(t, prefix+" is sent unless it leads through backup: "+device, func() bool {
+				return strings.Contains(strings.Join(nm.advertised(out), " "), prefix) == (device != "backup")
+			})
+		}
+	}
+}

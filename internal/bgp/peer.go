@@ -515,6 +515,7 @@ func (p *peer) show(cause error) {
 	}
 	was := p.state
 	p.state, p.since = st, time.Now()
+	p.s.log.Debug("BGP state", "peer", p.cfg.Name, "address", p.cfg.Addr, "from", was.String(), "to", st.String())
 	if was == Established {
 		p.s.log.Warn("BGP session down", "peer", p.cfg.Name, "address", p.cfg.Addr, "reason", fmt.Sprint(cause))
 	} else if st == Established {

@@ -146,7 +146,7 @@ type Route struct {
 	EBGP         bool       // learned over an eBGP session
 	Stale        bool
 	Local        bool       // originated here
-	Interface    string     // of what is originated: through which it is reached, empty if none
+	Interface    string     // through which it is reached, empty if unknown: on import, no next hop is resolved yet
 	Originator   netip.Addr // ORIGINATOR_ID; invalid if there is none
 }
 

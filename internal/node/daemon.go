@@ -106,6 +106,7 @@ type Daemon struct {
 	ipam    *ipam.Allocator
 	acl     *acl.Table
 	speaker *bgp.Speaker
+	bgpLog  severity // of the speaker
 	bfd     *detector
 	secrets secrets
 	board   *board
@@ -344,7 +345,8 @@ func (d *Daemon) openReconcilers() (err error) {
 	if err != nil {
 		return err
 	}
-	d.speaker = bgp.New(bgp.Options{Log: d.log.With("part", "bgp"), TrackNextHops: true, Restarting: route.Found(uint8(old.Protocol))})
+	d.bgpLog = newSeverity(d.log.Handler())
+	d.speaker = bgp.New(bgp.Options{Log: slog.New(d.bgpLog).With("part", "bgp"), TrackNextHops: true, Restarting: route.Found(uint8(old.Protocol))})
 	return nil
 }
 

@@ -133,6 +133,7 @@ type loop struct {
 	grants        grants       // that it was told of
 	// controlPlaneOnly: this node reflects routes and forwards no traffic.
 	controlPlaneOnly bool
+	outOfKernel      []netip.Prefix // pools whose learned routes stay out, see clusterroutes.go
 	announced        []bgp.Origination
 	exports          map[netip.AddrPort]func() // to monitoring stations, and what ends each
 	originsDone      bool

@@ -75,11 +75,7 @@ func peering(in peeringInput) (cfg bgp.Config, watch []watched, problems []probl
 		cfg.NextHop6 = self.v6.Addr()
 	}
 	port := in.listenPort(in.perNode)
-	for _, a := range []netip.Addr{cfg.NextHop4, cfg.NextHop6} {
-		if a.IsValid() {
-			cfg.Listen = append(cfg.Listen, netip.AddrPortFrom(a, port))
-		}
-	}
+	cfg.Listen = in.listen(cfg.NextHop4, cfg.NextHop6, port)
 	cfg.RestartTime = in.restartTime()
 	cfg.ClusterID = self.cluster
 
@@ -465,6 +461,25 @@ func (in *peeringInput) listenPort(perNode *v3.BGPConfiguration) uint16 {
 		return in.global.Spec.ListenPort
 	}
 	return defaultPort
+}
+
+// listen is where connections are accepted: on the node's own addresses, or on
+// every address of a family that it has, if bindMode says None in so many words.
+func (in *peeringInput) listen(v4, v6 netip.Addr, port uint16) (list []netip.AddrPort) {
+	if in.global != nil && in.global.Spec.BindMode == "None" {
+		if v4.IsValid() {
+			v4 = netip.IPv4Unspecified()
+		}
+		if v6.IsValid() {
+			v6 = netip.IPv6Unspecified()
+		}
+	}
+	for _, a := range []netip.Addr{v4, v6} {
+		if a.IsValid() {
+			list = append(list, netip.AddrPortFrom(a, port))
+		}
+	}
+	return list
 }
 
 func (in *peeringInput) restartTime() time.Duration {

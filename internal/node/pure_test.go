@@ -247,6 +247,23 @@ spec: {peerIP: 10.0.0.253, asNumber: 64999}
 	}
 }
 
+// bindMode: where connections are accepted.
+func TestPeeringBindMode(t *testing.T) {
+	for mode, want := range map[string]string{
+		"": "10.0.0.9:1790 [fd00::9]:1790", "NodeIP": "10.0.0.9:1790 [fd00::9]:1790", "None": "0.0.0.0:1790 [::]:1790",
+	} {
+		cfg, _, problems := peering(input(t, "a", threeNodes+"---\nkind: BGPConfiguration\nmetadata: {name: default}\nspec: {listenPort: 1790, bindMode: \""+mode+"\"}\n"))
+		if got := fmt.Sprint(cfg.Listen); got != "["+want+"]" || len(problems) > 0 {
+			t.Errorf("bindMode %q: listens on %s, want %s; %v", mode, got, want, problems)
+		}
+	}
+	// Who has one family listens on one.
+	cfg, _, _ := peering(input(t, "c", threeNodes+"---\nkind: BGPConfiguration\nmetadata: {name: default}\nspec: {bindMode: None}\n"))
+	if got := fmt.Sprint(cfg.Listen); got != "[[::]:179]" {
+		t.Errorf("with IPv6 alone it listens on %s", got)
+	}
+}
+
 func TestPeeringRestraint(t *testing.T) {
 	cfg, _, problems := peering(input(t, "c", threeNodes+`---
 kind: BGPPeer

@@ -443,9 +443,14 @@ func (l *loop) applyBGP() error {
 			}
 		}
 		l.speakerConfig = cfg
+		l.d.bgpLog.least.Set(bgpSeverity(l.model.bgp["default"], l.model.bgp["node."+l.d.cfg.Node]))
 		l.exportTo(stations(l.model.bgp["default"], l.model.bgp["node."+l.d.cfg.Node]))
 		if only := controlPlaneOnly(l.model.nodes[l.d.cfg.Node]); only != l.controlPlaneOnly {
 			l.controlPlaneOnly = only
+			l.d.speaker.Repeat()
+		}
+		if out := outOfKernel(l.model.pools, l.model.bgp["default"], l.settings.clusterRoutes); !slices.Equal(out, l.outOfKernel) {
+			l.outOfKernel = out
 			l.d.speaker.Repeat()
 		}
 		l.model.touchedPeering = false
@@ -493,7 +498,7 @@ func (l *loop) learned(best []bgp.Best) {
 	var add []route.Route
 	var remove []netip.Prefix
 	for _, b := range best {
-		if len(b.NextHops) == 0 || l.controlPlaneOnly {
+		if len(b.NextHops) == 0 || l.controlPlaneOnly || liesIn(l.outOfKernel, b.Prefix) {
 			remove = append(remove, b.Prefix)
 			continue
 		}

@@ -26,6 +26,7 @@ type settings struct {
 	metric4       int
 	metric6       int
 	forwarding    bool
+	clusterRoutes string // of which pools Felix would program the routes
 }
 
 func (s settings) equal(o settings) bool {
@@ -53,6 +54,7 @@ var known = []setting{
 	{"ipv4NormalRoutePriority", "IPv4NormalRoutePriority", "1024"},
 	{"ipv6NormalRoutePriority", "IPv6NormalRoutePriority", "1024"},
 	{"ipForwarding", "IPForwarding", "Enabled"},
+	{"programClusterRoutes", "ProgramClusterRoutes", "EnabledIPIPOnly"},
 }
 
 // felixSources are the places a setting may come from, apart from a flag.
@@ -146,6 +148,8 @@ func (s *settings) set(field, v string) error {
 	case "ipForwarding":
 		v, err = oneOf("Enabled", "Disabled")
 		s.forwarding = v == "Enabled"
+	case "programClusterRoutes":
+		s.clusterRoutes, err = oneOf("Disabled", "EnabledIPIPOnly", "EnabledNoEncapOnly", "Enabled")
 	}
 	return err
 }

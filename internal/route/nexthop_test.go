@@ -157,7 +157,7 @@ func TestLossIsSaidLate(t *testing.T) {
 			t.Errorf("%s: said %v, again %v", what, got, again)
 		}
 	}
-	step("at first", false, Reach{Addr: a, Usable: true})
+	step("at first", false, Reach{Addr: a, Usable: true, Device: "eth0"})
 	h.must(h.ns.DelAddr("eth0", pfx("10.0.0.1/24")))
 	step("lost", true)
 	now = now.Add(lossDelay / 2)

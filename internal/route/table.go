@@ -273,6 +273,7 @@ type Reach struct {
 	Usable bool
 	Cost   uint32 // the kernel's metric of the route to it; 0 on a connected subnet
 	Why    string // unless Usable
+	Device string // the interface towards it, the first of several
 }
 
 // Track says of which next hops Reached is to tell, besides those it tells of.
@@ -328,7 +329,7 @@ func (t *Table) Reached() (changes []Reach, again time.Duration) {
 		if !h.watched {
 			continue
 		}
-		is := Reach{Addr: h.addr, Usable: len(h.out) > 0, Cost: h.cost, Why: h.why}
+		is := Reach{Addr: h.addr, Usable: len(h.out) > 0, Cost: h.cost, Why: h.why, Device: t.topo.device(h)}
 		if is.Usable || !h.known || !h.told.Usable {
 			h.lost = time.Time{}
 		} else {

@@ -19,6 +19,7 @@ import (
 // only through what BGP brought would be resolved in a circle.
 type topology struct {
 	byName  map[string]uint32 // up only
+	names   map[uint32]string // of those
 	running map[uint32]bool   // every interface, by number: up and with a carrier
 	read    bool              // once
 	foreign bart.Table[[]foreignRoute]
@@ -186,6 +187,14 @@ func (t *topology) lookup(a netip.Addr) (out []hop, onLink bool, cost uint32, wh
 	return nil, false, 0, why
 }
 
+// device is the name of the first interface towards a next hop.
+func (t *topology) device(h *nextHop) string {
+	if len(h.out) == 0 {
+		return ""
+	}
+	return t.names[h.out[0].oif]
+}
+
 // usable picks the route of lowest metric that leads anywhere at the moment.
 func (t *topology) usable(rs []foreignRoute) (best *foreignRoute) {
 	for i := range rs {
@@ -201,7 +210,9 @@ func (t *topology) usable(rs []foreignRoute) (best *foreignRoute) {
 // setLinks takes the interfaces over.
 func (t *topology) setLinks(byName map[string]uint32, running map[uint32]bool) {
 	t.byName, t.running, t.workloads, t.read = byName, running, map[uint32]bool{}, true
+	t.names = make(map[uint32]string, len(byName))
 	for name, oif := range byName {
+		t.names[oif] = name
 		if t.workload != nil && t.workload(name) {
 			t.workloads[oif] = true
 		}
