@@ -247,13 +247,15 @@ func TestOperations(t *testing.T) {
 		"{setPriority: {value: 512}}":                                                          "accepted priority 512",
 		"{addCommunity: {value: '1:2'}}, {setPriority: {value: 1}}, {setPriority: {value: 2}}": "accepted +1:2 priority 2",
 	} {
-		f := filterOf(t, "{importV4: [{action: Accept, operations: ["+ops+"]}], exportV6: [{action: Accept, operations: ["+ops+"]}]}")
+		f := filterOf(t, "{importV4: [{action: Accept, operations: ["+ops+"]}], exportV4: [{action: Accept, operations: ["+ops+"]}], exportV6: [{action: Accept, operations: ["+ops+"]}]}")
 		s := Session{Filters: []*v3.BGPFilter{f}, Fabric: fabric(t)}
 		if got := say(mustImport(t, s)(&bgp.Route{Prefix: pfx("10.1.0.0/16")})); got != want {
 			t.Errorf("import %s: %s, want %s", ops, got, want)
 		}
-		if got := say(mustExport(t, s)(&bgp.Route{Prefix: pfx("fd01::/16")})); got != want {
-			t.Errorf("export %s: %s, want %s", ops, got, want)
+		for _, prefix := range []string{"10.1.0.0/16", "fd01::/16"} {
+			if got := say(mustExport(t, s)(&bgp.Route{Prefix: pfx(prefix)})); got != want {
+				t.Errorf("export %s of %s: %s, want %s", ops, prefix, got, want)
+			}
 		}
 	}
 }

@@ -264,6 +264,60 @@ func TestPeeringBindMode(t *testing.T) {
 	}
 }
 
+// sourceAddress: None leaves the choice to the kernel, for neighbours by address,
+// by selector and in reverse.
+func TestPeeringSourceAddress(t *testing.T) {
+	docs := threeNodes + `---
+kind: BGPConfiguration
+metadata: {name: default}
+spec: {nodeToNodeMeshEnabled: false}
+---
+kind: BGPPeer
+metadata: {name: tor}
+spec: {peerIP: 10.0.0.254, asNumber: 64999, sourceAddress: SOURCE}
+---
+kind: BGPPeer
+metadata: {name: selected}
+spec: {node: a, peerSelector: "!has(rack)", sourceAddress: SOURCE}
+`
+	for source, want := range map[string][3]string{
+		"UseNodeIP": {"10.0.0.9", "10.0.0.9", "10.0.0.10"}, "None": {"invalid IP", "invalid IP", "invalid IP"},
+	} {
+		text := strings.ReplaceAll(docs, "SOURCE", source)
+		a, _, problems := peering(input(t, "a", text))
+		b, _, more := peering(input(t, "b", text))
+		got := [3]string{peerNamed(t, a, "tor").LocalAddr.String(), peerNamed(t, a, "b").LocalAddr.String(), peerNamed(t, b, "a").LocalAddr.String()}
+		if got != want || len(problems)+len(more) > 0 {
+			t.Errorf("sourceAddress %s: from %v, want %v; %v %v", source, got, want, problems, more)
+		}
+	}
+}
+
+// asNumber of a Node wins over that of the BGPConfiguration, at both ends.
+func TestPeeringNodeASNumber(t *testing.T) {
+	docs := `
+kind: Node
+metadata: {name: a}
+spec: {bgp: {ipv4Address: 10.0.0.9/24, asNumber: 65009}}
+---
+kind: Node
+metadata: {name: b}
+spec: {bgp: {ipv6Address: "fd00::a/64", ipv4Address: 10.0.0.10/24, asNumber: "1.10"}}
+---
+kind: BGPConfiguration
+metadata: {name: default}
+spec: {asNumber: 65001}
+`
+	for self, want := range map[string]string{
+		"a": "65009 [b 10.0.0.10:179 from 10.0.0.9 as 65546]", "b": "65546 [a 10.0.0.9:179 from 10.0.0.10 as 65009 passive]",
+	} {
+		cfg, _, problems := peering(input(t, self, docs))
+		if got := fmt.Sprint(cfg.ASN, " ", sessions(cfg)); got != want || len(problems) > 0 {
+			t.Errorf("%s: %s, want %s; %v", self, got, want, problems)
+		}
+	}
+}
+
 func TestPeeringRestraint(t *testing.T) {
 	cfg, _, problems := peering(input(t, "c", threeNodes+`---
 kind: BGPPeer
