@@ -27,6 +27,7 @@ type PeerSettings struct {
 	ThirdParty       bool           // next-hop: ThirdParty (RFC 4271 section 5.1.3)
 	Untrusted        bool           // origin-guard: Enabled although the configuration disables it
 	Trusted          bool           // origin-guard: Disabled
+	PassUnknown      *bool          // pass-unknown-attributes: those of the peer go on with its routes (RFC 4271 section 9)
 	Communities      []AnyCommunity // communities: added to everything that is sent
 	MaxPrefixes      *uint32        // max-prefixes: how many are taken of each family, 0 for no bound
 	MaxPrefixAction  string         // max-prefixes-action: Discard, Warn, Restart or Shutdown
@@ -40,6 +41,7 @@ type PeerSettings struct {
 type ConfigurationSettings struct {
 	EBGPRequiresPolicy bool             // ebgp-requires-policy: RFC 8212 to the letter
 	Trusting           bool             // origin-guard: Disabled
+	PassUnknown        bool             // pass-unknown-attributes: of every peer that says nothing else
 	Timers             Timers           // of the mesh between nodes
 	BFD                BFD              // of the mesh between nodes
 	ThroughDefault     bool             // next-hops-through-default: a default route may lead to next hops
@@ -130,6 +132,14 @@ var peerAnnotations = slices.Concat(bfdAnnotations(func(s *PeerSettings) *BFD { 
 		s.Trusted = err == nil && !s.Untrusted
 		return err
 	}},
+	{"pass-unknown-attributes", func(s *PeerSettings, v string) error {
+		var on bool
+		err := readSwitch(&on, v)
+		if err == nil {
+			s.PassUnknown = &on
+		}
+		return err
+	}},
 	{"communities", func(s *PeerSettings, v string) error {
 		for text := range strings.SplitSeq(v, ",") {
 			c, err := ParseAnyCommunity(strings.TrimSpace(text))
@@ -147,6 +157,7 @@ var configurationAnnotations = slices.Concat(bfdAnnotations(func(s *Configuratio
 		return readSeconds(&s.Timers.Keepalive, v, time.Second)
 	}},
 	{"ebgp-requires-policy", func(s *ConfigurationSettings, v string) error { return readSwitch(&s.EBGPRequiresPolicy, v) }},
+	{"pass-unknown-attributes", func(s *ConfigurationSettings, v string) error { return readSwitch(&s.PassUnknown, v) }},
 	{"next-hops-through-default", func(s *ConfigurationSettings, v string) error { return readSwitch(&s.ThroughDefault, v) }},
 	{"origin-guard", func(s *ConfigurationSettings, v string) error {
 		var on bool

@@ -32,6 +32,7 @@ const (
 const (
 	flagOptional   = 0x80
 	flagTransitive = 0x40
+	flagPartial    = 0x20
 	flagExtended   = 0x10
 )
 
@@ -73,6 +74,21 @@ type attrs struct {
 	comms      []uint32
 	ext        [][8]byte
 	large      [][3]uint32
+	unknown    []unknownAttr // in ascending order of type
+}
+
+// unknownAttr is an optional transitive attribute of a type without a rule,
+// which is passed on because PeerConfig.PassUnknown says so.
+type unknownAttr struct {
+	typ   uint8
+	value []byte
+}
+
+// insertUnknown returns the list with one more attribute, whose type it does not
+// have yet. The value is copied.
+func insertUnknown(list []unknownAttr, typ uint8, value []byte) []unknownAttr {
+	i, _ := slices.BinarySearchFunc(list, typ, func(a unknownAttr, typ uint8) int { return int(a.typ) - int(typ) })
+	return slices.Insert(list, i, unknownAttr{typ, slices.Clone(value)})
 }
 
 // pathLen is the length that route selection compares: an AS_SET counts as one
@@ -205,8 +221,8 @@ func appendPath(b []byte, path []segment, as4 bool) []byte {
 	return b
 }
 
-// appendTo appends the attributes to b in ascending order of type, as they go
-// on the wire; NEXT_HOP only when withNextHop and the next hop is IPv4. To a
+// appendTo appends the attributes to b in ascending order of type, those of
+// unknown type behind them, as they go on the wire; NEXT_HOP only when withNextHop and the next hop is IPv4. To a
 // peer without four-octet AS numbers, AS4_PATH and AS4_AGGREGATOR carry what
 // does not fit (RFC 6793 section 4.2.2).
 func (a *attrs) appendTo(b []byte, as4, withNextHop bool) []byte {
@@ -281,6 +297,9 @@ func (a *attrs) appendTo(b []byte, as4, withNextHop bool) []byte {
 			}
 		}
 		b = appendAttr(b, flagOptional|flagTransitive, attrLargeComm, v)
+	}
+	for _, u := range a.unknown { // they have passed through who does not know them: Partial (RFC 4271 section 5)
+		b = appendAttr(b, flagOptional|flagTransitive|flagPartial, u.typ, u.value)
 	}
 	return b
 }

@@ -279,6 +279,12 @@ func (s *Speaker) changePeer(p *peer, pc PeerConfig, reset, rejudge bool) {
 	if policyChanged(old.Import, old.ImportID, pc.Import, pc.ImportID) || old.AllowLocalAS != pc.AllowLocalAS || rejudge {
 		s.rejudge(p)
 	}
+	if old.PassUnknown != pc.PassUnknown {
+		for _, c := range p.conns {
+			c.keepAll.Store(pc.PassUnknown)
+		}
+		p.askAgain()
+	}
 	p.connectLater() // if nothing keeps it from that any more
 	if p.group != nil {
 		s.regroup(p)

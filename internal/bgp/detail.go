@@ -30,6 +30,7 @@ type PeerDetail struct {
 	Got     *Notice  `json:"notificationReceived,omitempty"`
 
 	Messages Messages                `json:"messages"`
+	Errors   Errors                  `json:"errors,omitzero"`
 	Family   map[string]FamilyStatus `json:"byFamily,omitempty"`
 	Queue    Queue                   `json:"queue"`
 	Restart  *Restart                `json:"restart,omitempty"`
@@ -93,7 +94,8 @@ type Restart struct {
 func (p *peer) detail() PeerDetail {
 	src := p.s.rib.sources[p.slot]
 	d := PeerDetail{
-		EBGP: p.ebgp, Passive: p.cfg.Passive, Sent: p.history.sent, Got: p.history.got,
+		Errors: p.errors,
+		EBGP:   p.ebgp, Passive: p.cfg.Passive, Sent: p.history.sent, Got: p.history.got,
 		Family:    map[string]FamilyStatus{},
 		RetryLeft: p.retry.left(),
 	}

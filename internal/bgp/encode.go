@@ -112,8 +112,12 @@ func (p *packer) emit(k bucketKey, nlri []byte) {
 	if p.addPath[k.f] {
 		idLen = 4
 	}
-	if room < idLen+17 {
-		return // attributes fill a message: such a route cannot be announced (RFC 4271 section 9.2)
+	if room < idLen+17 && k.a != nil {
+		// The attributes fill a message, as those below maxSent may where AS
+		// numbers have two octets and AS4_PATH repeats them: such a route cannot be
+		// announced (RFC 4271 section 9.2), and the one before it must not stay.
+		p.emit(bucketKey{nil, k.f}, nlri)
+		return
 	}
 	for len(nlri) > 0 {
 		n := 0

@@ -366,15 +366,18 @@ func (s *Speaker) exportRoute(g *group, prefix netip.Prefix, b *path) (*attrs, s
 			g.cache = make(map[cacheKey]*attrs)
 		}
 		if out != nil {
-			out = s.rib.attrs.intern(out)
+			if out = s.rib.attrs.intern(out); len(out.key) > maxSent {
+				s.rib.attrs.release(out)
+				out = tooLong
+			}
 		}
 		g.cache[ck] = out
-		return out, noNextHop(out)
+		return sendable(out)
 	}
 	// A cached set may have lost its last reference meanwhile; interning
 	// finds or revives it.
-	if out == nil {
-		return nil, noNextHop(out)
+	if out == nil || out == tooLong {
+		return sendable(out)
 	}
 	if out.refs <= 0 {
 		out = s.rib.attrs.intern(out.clone())
@@ -406,12 +409,22 @@ func (s *Speaker) exportDefault(g *group, f family) *attrs {
 	return s.rib.attrs.intern(a)
 }
 
-// noNextHop is the reason for what outgoing could not make.
-func noNextHop(a *attrs) string {
-	if a != nil {
-		return ""
+// maxSent bounds the attributes of what is sent: a message must hold one prefix
+// beside them.
+const maxSent = maxMessage - 150
+
+// tooLong stands for attributes beyond it.
+var tooLong = &attrs{}
+
+// sendable returns what outgoing made, or the reason for which it cannot be sent.
+func sendable(a *attrs) (*attrs, string) {
+	switch a {
+	case nil:
+		return nil, "there is no next hop of the prefix's family to announce"
+	case tooLong:
+		return nil, "its attributes do not fit into a message (RFC 4271 section 9.2)"
 	}
-	return "there is no next hop of the prefix's family to announce"
+	return a, ""
 }
 
 // self is this node's next hop for a family.

@@ -6,8 +6,8 @@ package bgp
 // Withdrawals come first: a prefix in both lists is announced.
 func (s *Speaker) ingest(c *conn, u *update) {
 	p := c.p
-	if u.problem != "" {
-		s.log.Warn("malformed UPDATE treated as withdrawal", "peer", p.cfg.Name, "address", p.cfg.Addr, "problem", u.problem)
+	if u.treated || u.dropped > 0 {
+		p.note(u)
 	}
 	for _, ref := range u.withdrawn {
 		s.touch(ref.prefix, s.rib.remove(ref, p.slot))

@@ -3,6 +3,7 @@
 package bgp
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"net"
@@ -75,6 +76,35 @@ func (x *interop) node(addr, hop6 string, as uint32, peers ...PeerConfig) *node 
 	n := startNode(x.t, Config{ASN: as, RouterID: id, NextHop4: id, NextHop6: netip.MustParseAddr(hop6), Peers: peers}, x.sp.options())
 	n.OriginationsComplete()
 	return n
+}
+
+// raw is a further neighbour by hand, which connects from one address to
+// another.
+func (x *interop) raw(addr, to string, as uint32) *rawPeer {
+	x.t.Helper()
+	r := &rawPeer{t: x.t, addr: netip.MustParseAddr(addr)}
+	within(x.t, 2*slow, "session by hand with "+to, func() bool {
+		nc, err := inSpace(x.sp, func() (net.Conn, error) {
+			return defaultDial(context.Background(), r.addr, netip.AddrPortFrom(netip.MustParseAddr(to), 1790))
+		})
+		if err != nil {
+			return false
+		}
+		r.nc, r.br = nc, bufio.NewReader(nc)
+		b, err := openParams{asn: as, id: r.addr, hold: 90 * time.Second, families: familySet{true, true}}.marshal()
+		if err != nil {
+			x.t.Fatal(err)
+		}
+		r.write(b)
+		if typ, _ := r.read(); typ != msgOpen {
+			_ = nc.Close()
+			return false
+		}
+		r.write(keepaliveMessage())
+		return true
+	})
+	x.t.Cleanup(func() { _ = r.nc.Close() })
+	return r
 }
 
 func to(addr string) PeerConfig {
@@ -255,6 +285,47 @@ var togethers = []together{
 			}
 			x.r.wait("10.8.0.0/24", "10.99.0.3", "10.99.0.4", "65003", "65004")
 			x.r.wait("fd00:8::/64", "fd99::3", "fd99::4", "65003", "65004")
+		},
+	},
+	{
+		name: "unknown attributes (RFC 4271 section 9), both ways",
+		set:  func(s *setting) { s.as, s.more = 65002, []other{{"10.99.0.4", 65004}} },
+		cfg: func(c *Config, _ *interop) {
+			c.Peers[0].PassUnknown = true
+			c.Peers = append(c.Peers, from("10.99.0.3", 65003))
+			c.Peers[1].PassUnknown = true
+		},
+		check: func(x *interop) {
+			// By hand to us, through both, by hand to whom the daemon tells; and back.
+			a := x.raw("10.99.0.3", "10.99.0.1", 65003)
+			x.exchanged()
+			b := x.raw("10.99.0.4", "10.99.0.2", 65004)
+			long := slices.Repeat([]byte{5}, 300) // not as type 254, which BIRD uses for itself and then takes for malformed
+			for _, dir := range []struct {
+				from, to     *rawPeer
+				as           uint32
+				route4, hop4 string
+				route6, hop6 string
+			}{
+				{a, b, 65003, "10.50.0.0/24", "10.99.0.3", "fd50::/64", "fd99::3"},
+				{b, a, 65004, "10.51.0.0/24", "10.99.0.4", "fd51::/64", "fd99::4"},
+			} {
+				list := [][]byte{at(0x40, attrOrigin, 0), at(0x40, attrASPath, cat([]byte{segSequence, 1}, be32(dir.as))...)}
+				// Of the family of the transport, for which every daemon has a next hop.
+				route, hop := dir.route4, netip.MustParseAddr(dir.hop4)
+				if x.addr.Is6() {
+					route = dir.route6
+					list = append(list, mpReach(dir.hop6, route))
+				} else {
+					list = append(list, at(0x40, attrNextHop, hop.AsSlice()...))
+				}
+				list = append(list, at(0xc0, 99, 1, 2, 3), at(0x80, 98, 7), at(0xc0, 253, long...))
+				dir.from.write(announce(route, list))
+				got, _ := dir.to.await(route)
+				if have, want := unknowns(got), cat(at(0xe0, 99, 1, 2, 3), at(0xe0, 253, long...)); !slices.Equal(have, want) {
+					x.t.Errorf("%s: %x, want %x", route, have, want)
+				}
+			}
 		},
 	},
 	{name: "IPv4 with IPv6 next hops (RFC 8950)", lacks: "muslin does not offer the capability yet"},

@@ -34,6 +34,9 @@ type peer struct {
 	lastErr string
 	idle    string // why no connection is tried or taken; empty: they are
 
+	errors   Errors
+	complain complaint
+
 	over      familySet // more prefixes than PeerConfig.MaxPrefixes
 	discarded uint64
 	refilling timer // the peer was asked to repeat itself
@@ -485,6 +488,7 @@ func (s *Speaker) start(p *peer, nc net.Conn, dialled bool) {
 	} else {
 		s.accepted++
 	}
+	c.keepAll.Store(p.cfg.PassUnknown)
 	p.conns = append(p.conns, c)
 	s.wg.Add(2)
 	go func() { defer s.wg.Done(); c.read() }()

@@ -36,6 +36,7 @@ type conn struct {
 	s         *Speaker
 	ebgp      bool
 	takePaths bool         // we offer to receive ADD-PATH
+	keepAll   atomic.Bool  // PeerConfig.PassUnknown
 	lastRecv  atomic.Int64 // nanoseconds since s.epoch
 	busy      atomic.Bool  // the reader waits for the loop: the peer is alive
 	in, out   messageCounts
@@ -129,6 +130,7 @@ func (c *conn) read() {
 			}
 		case msgUpdate:
 			m.update = c.s.updates.Get().(*update)
+			dec.keepUnknown = c.keepAll.Load()
 			m.note = dec.decode(body, m.update)
 			routes += len(m.update.withdrawn) + len(m.update.reach) + len(m.update.mpReach)
 		case msgNotification:

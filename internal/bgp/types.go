@@ -79,6 +79,10 @@ type PeerConfig struct {
 	// AddPathSend, when not 0, to send so many of the best.
 	AddPathReceive bool
 	AddPathSend    int
+	// PassUnknown takes optional transitive attributes of unknown type over and
+	// passes them on with the routes (RFC 4271 section 9); otherwise they are
+	// discarded.
+	PassUnknown bool
 	// AllowLocalAS is how often our own AS number may be in a received path.
 	AllowLocalAS uint8
 	Rewrite      Rewrite

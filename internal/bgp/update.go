@@ -28,8 +28,9 @@ type update struct {
 // of the last message, because a table arrives in runs of equal sets. Not safe
 // for concurrent use.
 type decoder struct {
-	as4, ebgp bool
-	addPath   familySet // families whose NLRI carries path identifiers
+	as4, ebgp   bool
+	keepUnknown bool      // PeerConfig.PassUnknown
+	addPath     familySet // families whose NLRI carries path identifiers
 
 	last      []byte // attribute bytes, MP attributes left out, and next hop
 	lastAttrs *attrs
@@ -38,7 +39,7 @@ type decoder struct {
 }
 
 type rawAttr struct {
-	rule *attrRule
+	rule *attrRule // nil: of unknown type, kept
 	typ  uint8
 	val  []byte
 }
@@ -163,10 +164,12 @@ func (d *decoder) walk(raw []byte, u *update, bad func(string, ...any)) (mp mpAt
 			return mp, &notification{code: codeUpdate, sub: subAttrList, reason: r.name + " occurs twice"}
 		case r == nil && flags&flagOptional == 0:
 			bad("well-known attribute %d is not known", typ)
+		case r == nil && d.keepUnknown && flags&flagTransitive != 0:
+			d.found = append(d.found, rawAttr{nil, typ, val})
 		case r == nil:
-			// Unknown optional: dropped, also when transitive. Inside a
-			// fabric nobody needs it, and passing on what cannot be
-			// checked is how one bad router resets another's neighbours.
+			// Unknown optional: dropped, unless asked for also when it is
+			// transitive. Inside a fabric nobody needs it, and passing on what
+			// cannot be checked is how one bad router resets another's neighbours.
 			u.dropped++
 		case !r.takes(d):
 			u.dropped++
@@ -244,6 +247,10 @@ func (d *decoder) attributes(u *update, mpNextHop netip.Addr, mpKnown bool, bad 
 	a, aux := &attrs{}, auxAttrs{}
 	var have uint64 // types
 	for _, r := range d.found {
+		if r.rule == nil {
+			a.unknown = insertUnknown(a.unknown, r.typ, r.val)
+			continue
+		}
 		err := r.rule.read(r.val, d.as4, a, &aux)
 		switch {
 		case err == nil:

@@ -123,6 +123,13 @@ func (a *app) showPeer(p api.Peer) error {
 	for _, c := range p.Capabilities.Received {
 		line("It offers", "%s", c)
 	}
+	if e := p.Errors; e != (bgp.Errors{}) {
+		text := fmt.Sprintf("%d UPDATEs treated as withdrawal, %d attributes discarded", e.Withdrawn, e.Discarded)
+		if e.Last != nil {
+			text += fmt.Sprintf("; %s ago: %s", span(time.Since(e.Last.Time)), e.Last.Text)
+		}
+		line("Malformed", "%s", text)
+	}
 	if q := p.Queue; q.Octets+q.Messages+q.Prefixes > 0 {
 		line("Queue", "%d octets, %d messages of the table, %d prefixes", q.Octets, q.Messages, q.Prefixes)
 	}

@@ -12,6 +12,7 @@ var (
 	descPeerState    = prometheus.NewDesc("muslin_bgp_peer_state", "State of the session: 0 Idle, 1 Connect, 2 Active, 3 OpenSent, 4 OpenConfirm, 5 Established.", []string{"peer", "address"}, nil)
 	descPeerRoutes   = prometheus.NewDesc("muslin_bgp_peer_routes", "Routes of a session, by family and what became of them.", []string{"peer", "address", "family", "verdict"}, nil)
 	descPeerMessages = prometheus.NewDesc("muslin_bgp_peer_messages_total", "Messages, by direction and type.", []string{"peer", "address", "direction", "type"}, nil)
+	descPeerErrors   = prometheus.NewDesc("muslin_bgp_peer_malformed_total", "What a peer sent that ended no session: UPDATEs treated as withdrawal, attributes discarded.", []string{"peer", "address", "remedy"}, nil)
 	descPeerQueue    = prometheus.NewDesc("muslin_bgp_peer_queue", "What waits for the peer to read it, in octets, messages and prefixes.", []string{"peer", "address", "unit"}, nil)
 	descRIB          = prometheus.NewDesc("muslin_bgp_rib_size", "Sizes of the tables: prefixes, paths, sets of attributes, export groups.", []string{"of"}, nil)
 	descSelections   = prometheus.NewDesc("muslin_bgp_selection_changes_total", "How often the best paths of a prefix changed.", nil, nil)
@@ -42,6 +43,8 @@ func collectBGP(out chan<- prometheus.Metric, peers []bgp.PeerStatus, tables bgp
 				counter(descPeerMessages, n, p.Name, addr, direction, typ)
 			}
 		}
+		counter(descPeerErrors, p.Errors.Withdrawn, p.Name, addr, "treat-as-withdraw")
+		counter(descPeerErrors, p.Errors.Discarded, p.Name, addr, "attribute-discard")
 		for unit, n := range map[string]int{"octets": p.Queue.Octets, "messages": p.Queue.Messages, "prefixes": p.Queue.Prefixes} {
 			gauge(descPeerQueue, n, p.Name, addr, unit)
 		}

@@ -65,7 +65,11 @@ func (in *peeringInput) policeSession(c *bgp.PeerConfig, by *v3.BGPPeer, set v3.
 		from.Reflects = si.peer.Spec.BGP != nil && si.peer.Spec.BGP.RouteReflectorClusterID != ""
 	}
 	c.Rewrite = bgp.Rewrite{GracefulShutdown: si.own.GracefulShutdown}
+	c.PassUnknown = si.cluster.PassUnknown
 	if by != nil {
+		if set.PassUnknown != nil {
+			c.PassUnknown = *set.PassUnknown
+		}
 		s.Strict, s.Tags = si.cluster.EBGPRequiresPolicy, set.Communities
 		for _, name := range by.Spec.Filters {
 			s.Filters = append(s.Filters, in.filters[name]) // nil if there is none: Session knows

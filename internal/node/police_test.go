@@ -270,3 +270,33 @@ func affinityChange(node string, block netip.Prefix, value string, gone bool) st
 	}
 	return store.Change{Key: key, Kind: store.KindBlockAffinity, Namespace: node, Name: block.String(), Raw: []byte(value), Deleted: gone}
 }
+
+// Attributes of unknown type are passed on where a BGPPeer says so, or the
+// BGPConfiguration for those who say nothing.
+func TestPolicePassUnknown(t *testing.T) {
+	on := func(kind, name, spec, value string) string {
+		return "---\nkind: " + kind + "\nmetadata: {name: " + name + ", annotations: {muslin/pass-unknown-attributes: " + value + "}}\n" + spec
+	}
+	tor := func(value string) string {
+		return on("BGPPeer", "tor", "spec: {peerIP: 10.0.0.254, asNumber: 64999}\n", value)
+	}
+	plain := "---\nkind: BGPPeer\nmetadata: {name: tor}\nspec: {peerIP: 10.0.0.254, asNumber: 64999}\n"
+	for _, c := range []struct {
+		docs     string
+		tor, bee bool
+	}{
+		{plain, false, false},
+		{tor("Enabled"), true, false},
+		{plain + on("BGPConfiguration", "default", "", "Enabled"), true, true},
+		{plain + on("BGPConfiguration", "node.a", "", "Enabled"), true, true},
+		{tor("Disabled") + on("BGPConfiguration", "default", "", "Enabled"), false, true},
+	} {
+		cfg, _, problems := peering(input(t, "a", threeNodes+c.docs))
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		if tor, bee := peerNamed(t, cfg, "tor").PassUnknown, peerNamed(t, cfg, "b").PassUnknown; tor != c.tor || bee != c.bee {
+			t.Errorf("%s: router %v, mesh %v, want %v, %v", c.docs, tor, bee, c.tor, c.bee)
+		}
+	}
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bgp
+
+import "time"
+
+// Errors counts what a peer sent that was malformed and did not end its
+// session, since the start (RFC 7606).
+type Errors struct {
+	Withdrawn uint64   `json:"updatesTreatedAsWithdrawal"`
+	Discarded uint64   `json:"attributesDiscarded"` // those of unknown type included
+	Last      *Failure `json:"lastTreatedAsWithdrawal,omitempty"`
+}
+
+// complaint keeps a peer that sends nothing but malformed UPDATEs from filling
+// the log.
+type complaint struct {
+	last   time.Time
+	silent uint64 // since then
+}
+
+// complainEvery is how often the log is told of a malformed UPDATE of a peer.
+const complainEvery = 10 * time.Second
+
+// note counts the errors of an UPDATE, and logs what was treated as withdrawal.
+func (p *peer) note(u *update) {
+	p.errors.Discarded += uint64(u.dropped)
+	if !u.treated {
+		return
+	}
+	now := time.Now()
+	p.errors.Withdrawn++
+	p.errors.Last = &Failure{now, u.problem}
+	if now.Sub(p.complain.last) < complainEvery {
+		p.complain.silent++
+		return
+	}
+	p.s.log.Warn("malformed UPDATE treated as withdrawal", "peer", p.cfg.Name, "address", p.cfg.Addr, "problem", u.problem, "unlogged", p.complain.silent)
+	p.complain = complaint{last: now}
+}
