@@ -103,6 +103,7 @@ func testPasswords(t *testing.T, v6 bool, pwA, pwB string, wantUp bool) {
 		}
 	} else {
 		eventually(t, "the reason is said", func() bool { return strings.Contains(b.peer(addrs[0]).LastError, "password") })
+		eventually(t, "and by the end that waits", func() bool { return strings.Contains(a.peer(addrs[1]).LastError, "password") })
 		if st := b.peer(addrs[0]); st.Established != 0 {
 			t.Errorf("there was a session: %+v", st)
 		}

@@ -27,11 +27,20 @@ func (s *Speaker) Peers() []PeerStatus {
 	return out
 }
 
+// trouble is why there is no session. To one who waits the kernel does not say that it
+// dropped a SYN for its signature (RFC 2385): he is told what silence may mean.
+func (p *peer) trouble() string {
+	if p.lastErr == "" && p.cfg.Passive && p.state == Active && time.Since(p.since) > p.s.opt.OpenTimeout {
+		return "no connection from the peer, and this end waits for one; a wrong or missing password at either end looks like this, too"
+	}
+	return p.lastErr
+}
+
 func (p *peer) status() PeerStatus {
 	src := p.s.rib.sources[p.slot]
 	st := PeerStatus{
 		Name: p.cfg.Name, Addr: p.cfg.Addr, ASN: p.cfg.ASN, LocalASN: p.localAS,
-		State: p.state.String(), Since: p.since, LastError: p.lastErr,
+		State: p.state.String(), Since: p.since, LastError: p.trouble(),
 		Received:  src.received[v4] + src.received[v6],
 		Accepted:  src.accepted[v4] + src.accepted[v6],
 		Stale:     src.stale[v4] + src.stale[v6],

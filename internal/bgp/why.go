@@ -120,7 +120,7 @@ func standingOf(p WhyPath) int {
 }
 
 func (s *Speaker) whyPeer(p *peer, prefix netip.Prefix, head *path) WhyPeer {
-	w := WhyPeer{Name: p.cfg.Name, Addr: p.cfg.Addr, State: p.state.String(), Error: p.lastErr}
+	w := WhyPeer{Name: p.cfg.Name, Addr: p.cfg.Addr, State: p.state.String(), Error: p.trouble()}
 	for q := head; q != nil; q = q.next {
 		w.Sent = w.Sent || q.peer == p.slot
 	}
