@@ -23,6 +23,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -35,6 +37,7 @@ type options struct {
 	scene
 	binary   string
 	etcd     string
+	rows     string
 	rounds   int
 	starts   int
 	grow     bool
@@ -51,6 +54,7 @@ func (o *options) flags(f *flag.FlagSet) {
 	f.IntVar(&o.Remote, "remote", 10000, "remote endpoints, 200 on each node")
 	f.IntVar(&o.Policies, "policies", 500, "policies")
 	f.IntVar(&o.Rules, "rules", 10, "rules of each policy")
+	f.StringVar(&o.rows, "rows", strings.Join(rowNames, ","), "`rows` to measure")
 	f.IntVar(&o.rounds, "rounds", 200, "changes of each kind")
 	f.IntVar(&o.starts, "starts", 3, "starts of each kind")
 	f.BoolVar(&o.grow, "grow", true, "measure with twice the remote endpoints, and then twice the policies, too, in a quarter of the rounds and one start")
@@ -60,7 +64,23 @@ func (o *options) flags(f *flag.FlagSet) {
 	f.DurationVar(&o.idle, "idle", 25*time.Second, "`time` to wait before the memory of an idle agent is read; 0 leaves that out")
 }
 
+// rowNames are the parts of the report: starts, changes of a policy, new
+// endpoints.
+var rowNames = []string{"start", "policy", "endpoint"}
+
+// measures tells whether a part of the report is asked for.
+func (o *options) measures(row string) bool { return slices.Contains(split(o.rows), row) }
+
+func split(list string) []string {
+	return slices.DeleteFunc(strings.Split(list, ","), func(s string) bool { return s == "" })
+}
+
 func (o *options) check() error {
+	for _, r := range split(o.rows) {
+		if !slices.Contains(rowNames, r) {
+			return fmt.Errorf("-rows %s: want some of %s", r, strings.Join(rowNames, ","))
+		}
+	}
 	switch {
 	case o.Local < 1 || o.Local > 250:
 		return fmt.Errorf("-local %d: want 1–250", o.Local)
@@ -117,7 +137,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if o.format == "json" {
 		return rep.json(out)
 	}
-	return rep.table(out)
+	return rep.table(out, o)
 }
 
 // bench builds the rig and measures every scene.
@@ -162,6 +182,9 @@ func bench(ctx context.Context, o options, progress io.Writer) (rep report, err 
 		less := o
 		if i > 0 {
 			less.rounds, less.starts = max(o.rounds/4, 1), 1
+		}
+		if !o.measures("start") {
+			less.starts = 1 // for what follows
 		}
 		say("measuring %d rounds", less.rounds)
 		res, err := r.measure(ctx, less, s, less.rounds)

@@ -43,10 +43,11 @@ type result struct {
 	Commits  float64       `json:"commitsPerPolicyChange"`
 	Messages float64       `json:"messagesPerPolicyChange"`
 	CPU      time.Duration `json:"cpuPerPolicyChange"`
-	// Of a start with everything programmed.
-	WarmCommits int           `json:"commitsOfWarmStart"`
-	StartCPU    time.Duration `json:"cpuOfStart"`
-	Interval    time.Duration `json:"interval"` // between two packets
+	// Of starts, and of those with everything programmed.
+	EmptyCPU      []time.Duration `json:"cpuOfStartEmptyKernel"`
+	ProgrammedCPU []time.Duration `json:"cpuOfStartProgrammed"`
+	WarmCommits   int             `json:"commitsOfWarmStart"`
+	Interval      time.Duration   `json:"interval"` // between two packets
 }
 
 // spell is the distribution of one kind of event.
@@ -68,26 +69,28 @@ func spells(s [families]proc.Samples) (out [families]spell) {
 	return out
 }
 
-// start starts the agent and returns how long it took from exec to live.
-func (r *rig) start(ctx context.Context) (time.Duration, error) {
+// start starts the agent and returns how long it took from exec to live, and
+// how much CPU.
+func (r *rig) start(ctx context.Context) (took, cpu time.Duration, err error) {
 	began := time.Now()
 	if err := r.agent.Start(); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	end := began.Add(60 * time.Second)
-	var err error
 	for time.Now().Before(end) && ctx.Err() == nil {
 		s, aerr := r.agent.API().Status(ctx, time.Until(end))
 		if err = aerr; err == nil && s.Live {
-			return time.Since(began), nil
+			took = time.Since(began)
+			cpu, err = proc.CPU(r.agent.Process().Pid())
+			return took, cpu, err
 		}
 		select {
 		case <-r.agent.Process().Done():
-			return 0, fmt.Errorf("the agent ended: %v\n%s", r.agent.Process().Wait(), r.agent.Log())
+			return 0, 0, fmt.Errorf("the agent ended: %v\n%s", r.agent.Process().Wait(), r.agent.Log())
 		case <-time.After(time.Millisecond):
 		}
 	}
-	return 0, errors.Join(fmt.Errorf("the agent is not live after %v\n%s", time.Since(began), r.agent.Log()), err, ctx.Err())
+	return 0, 0, errors.Join(fmt.Errorf("the agent is not live after %v\n%s", time.Since(began), r.agent.Log()), err, ctx.Err())
 }
 
 // teardown takes out of the kernel what the stopped agent left there.
@@ -135,14 +138,11 @@ func (r *rig) starts(ctx context.Context, o options, s scene, out *result) error
 		if err := r.teardown(o); err != nil {
 			return err
 		}
-		took, err := r.start(ctx)
+		took, cpu, err := r.start(ctx)
 		if err != nil {
 			return err
 		}
-		out.Empty = append(out.Empty, took)
-		if out.StartCPU, err = proc.CPU(r.agent.Process().Pid()); err != nil {
-			return err
-		}
+		out.Empty, out.EmptyCPU = append(out.Empty, took), append(out.EmptyCPU, cpu)
 		if err := r.agent.Stop(limit); err != nil {
 			return err
 		}
@@ -157,11 +157,11 @@ func (r *rig) starts(ctx context.Context, o options, s scene, out *result) error
 				return err
 			}
 		}
-		took, err := r.start(ctx)
+		took, cpu, err := r.start(ctx)
 		if err != nil {
 			return err
 		}
-		out.Programmed = append(out.Programmed, took)
+		out.Programmed, out.ProgrammedCPU = append(out.Programmed, took), append(out.ProgrammedCPU, cpu)
 	}
 	after, err := generation(r.agent.Namespace)
 	if err != nil {
@@ -360,12 +360,16 @@ func (c counters) per(ctx context.Context, n int, out *result) error {
 // measure does all of it with one scene.
 func (r *rig) measure(ctx context.Context, o options, s scene, rounds int) (out result, err error) {
 	out.Scene = s
-	for _, step := range []func() error{
-		func() error { return r.starts(ctx, o, s, &out) },
-		func() error { return r.policyChanges(ctx, o, s, rounds, &out) },
-		func() error { return r.newEndpoints(ctx, o, s, rounds, &out) },
-	} {
-		if err := step(); err != nil {
+	if err := r.starts(ctx, o, s, &out); err != nil {
+		return out, err
+	}
+	if o.measures("policy") {
+		if err := r.policyChanges(ctx, o, s, rounds, &out); err != nil {
+			return out, err
+		}
+	}
+	if o.measures("endpoint") {
+		if err := r.newEndpoints(ctx, o, s, rounds, &out); err != nil {
 			return out, err
 		}
 	}

@@ -29,25 +29,33 @@ func (r report) json(out io.Writer) error {
 
 // row is a line of the table.
 type row struct {
+	part         string // of rowNames
 	name, budget string
 	cell         func(*result) string
 }
 
 func rows() (list []row) {
-	add := func(name, budget string, cell func(*result) string) { list = append(list, row{name, budget, cell}) }
+	var part string
+	add := func(name, budget string, cell func(*result) string) {
+		list = append(list, row{part, name, budget, cell})
+	}
 	both := func(name, budget string, of func(*result) *[families]spell) {
 		for f := range families {
 			add(name+", "+familyName[f], budget, func(r *result) string { return of(r)[f].String() })
 		}
 	}
+	part = "policy"
 	both("policy opened → first packet", "5 / 15 ms", func(r *result) *[families]spell { return &r.Allow })
 	both("policy closed → last packet", "", func(r *result) *[families]spell { return &r.Deny })
+	part = "endpoint"
 	both("new endpoint, known kind → first packet", "5 / 15 ms", func(r *result) *[families]spell { return &r.Known })
 	both("new endpoint, new kind → first packet", "5 / 15 ms", func(r *result) *[families]spell { return &r.New })
+	part = "policy"
 	add("of that, etcd: put → its answer", "", func(r *result) string { return r.Put.String() })
 	add("nftables commits per policy change", "1", func(r *result) string { return fmt.Sprintf("%.2f", r.Commits) })
 	add("netlink messages per policy change", "", func(r *result) string { return fmt.Sprintf("%.1f", r.Messages) })
 	add("CPU per policy change", "", func(r *result) string { return r.CPU.Round(10 * time.Microsecond).String() })
+	part = "" // what is there anyway
 	add("memory of an idle agent (VmRSS)", "60 MB", func(r *result) string { return total(r.Idle) })
 	add("  anonymous / private / program file", "", func(r *result) string { return parts(r.Idle) })
 	add("memory after a start (VmRSS)", "60 MB", func(r *result) string { return total(&r.Started) })
@@ -55,9 +63,11 @@ func rows() (list []row) {
 	add("memory after all rounds (VmRSS)", "60 MB", func(r *result) string { return total(&r.Worked) })
 	add("  anonymous / private / program file", "", func(r *result) string { return parts(&r.Worked) })
 	add("  most, while starting (VmHWM)", "", func(r *result) string { return megabytes(r.Started.Peak) })
+	part = "start"
 	add("start to live, empty kernel", "0.70 s", func(r *result) string { return starts(r.Empty) })
 	add("start to live, all programmed", "0.70 s", func(r *result) string { return starts(r.Programmed) })
-	add("CPU of a start", "", func(r *result) string { return fmt.Sprintf("%.2f s", r.StartCPU.Seconds()) })
+	add("CPU of a start, empty kernel", "", func(r *result) string { return starts(r.EmptyCPU) })
+	add("CPU of a start, all programmed", "", func(r *result) string { return starts(r.ProgrammedCPU) })
 	add("nftables commits of a start, all programmed", "0", func(r *result) string { return fmt.Sprint(r.WarmCommits) })
 	return list
 }
@@ -90,7 +100,7 @@ func starts(list []time.Duration) string {
 }
 
 // table writes the report for people.
-func (r report) table(out io.Writer) error {
+func (r report) table(out io.Writer, o options) error {
 	base := &r.Results[0]
 	fmt.Fprintf(out, "%s\netcd: %s\n", r.Hardware, r.Etcd)
 	fmt.Fprintf(out, "Times of packets are median / p99 of %d rounds, a packet every %v; of starts median (longest) of %d.\n",
@@ -103,6 +113,9 @@ func (r report) table(out io.Writer) error {
 	}
 	fmt.Fprintln(w, strings.Join(head, "\t"))
 	for _, row := range rows() {
+		if row.part != "" && !o.measures(row.part) {
+			continue
+		}
 		cells := []string{row.name, row.budget}
 		for i := range r.Results {
 			cells = append(cells, row.cell(&r.Results[i]))
