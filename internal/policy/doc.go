@@ -3,7 +3,7 @@
 // Package policy decides who may talk to whom.
 //
 // The walk of its datum: an object of the model goes into Index.Set, which
-// parses it once and keeps only what enforcement needs. A policy becomes a
+// parses it once (Reader) and keeps only what enforcement needs. A policy becomes a
 // Policy whose selectors are names of sets; an endpoint or a network set
 // becomes labels, addresses and ports. A label index finds which policies
 // select which local endpoints, and which endpoints of all nodes are members of

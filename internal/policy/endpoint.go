@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unique"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
 )
@@ -45,7 +44,8 @@ type namedPort struct {
 
 // parsedEndpoint is a workload endpoint as read from its object.
 type parsedEndpoint struct {
-	node     string
+	id       EndpointID
+	node     word
 	iface    string
 	created  int64 // Unix nanoseconds; MaxInt64 if not said
 	mac      [6]byte
@@ -59,12 +59,14 @@ type parsedEndpoint struct {
 // errClosed marks an endpoint that is readable, and is not to be in force.
 var errClosed = errors.New("the endpoint is closed")
 
-// parseEndpoint reads an endpoint. odd is tolerated but worth reporting. An
-// error that wraps errClosed takes effect; any other is a defect of the object,
-// whose last good version then stays in force.
-func parseEndpoint(k Key, w *v3.WorkloadEndpoint) (p *parsedEndpoint, odd []error, err error) {
+// endpoint reads an endpoint. odd is tolerated but worth reporting. An error
+// that wraps errClosed takes effect; any other is a defect of the object, whose
+// last good version then stays in force.
+func (rd *Reader) endpoint(k Key, w *v3.WorkloadEndpoint) (p *parsedEndpoint, odd []error, err error) {
 	s := &w.Spec
-	p = &parsedEndpoint{node: s.Node, iface: s.InterfaceName, created: math.MaxInt64}
+	p = &parsedEndpoint{
+		id: EndpointID{rd.word(k.Namespace).Value(), k.Name}, node: rd.word(s.Node), iface: s.InterfaceName, created: math.MaxInt64,
+	}
 	if t := w.Metadata.CreationTimestamp; t != nil {
 		if at, err := time.Parse(time.RFC3339, *t); err == nil {
 			p.created = at.UnixNano()
@@ -89,20 +91,20 @@ func parseEndpoint(k Key, w *v3.WorkloadEndpoint) (p *parsedEndpoint, odd []erro
 			odd = append(odd, fieldErrf(fmt.Sprintf("spec.ports[%d].protocol", i), "port %q is ignored: protocol %s; want TCP, UDP or SCTP", ep.Name, ep.Protocol))
 			continue
 		}
-		p.ports = append(p.ports, namedPort{unique.Make(ep.Name), proto, ep.Port})
+		p.ports = append(p.ports, namedPort{rd.word(ep.Name), proto, ep.Port})
 	}
 	slices.SortFunc(p.ports, comparePorts)
 	p.ports = slices.Clip(slices.Compact(p.ports))
 	for _, name := range s.Profiles {
-		if w := unique.Make(name); !slices.Contains(p.profiles, w) {
+		if w := rd.word(name); !slices.Contains(p.profiles, w) {
 			p.profiles = append(p.profiles, w)
 		}
 	}
 	var given []label
 	if s.ServiceAccountName != "" {
-		given = []label{{unique.Make(labelServiceAccount), unique.Make(s.ServiceAccountName)}}
+		given = []label{{rd.word(labelServiceAccount), rd.word(s.ServiceAccountName)}}
 	}
-	own, forged := ownLabels(w.Metadata.Labels, k.Namespace, given...)
+	own, forged := rd.ownLabels(w.Metadata.Labels, k.Namespace, given...)
 	if forged != "" {
 		odd = append(odd, fieldErrf("metadata.labels["+forged+"]", "%q is taken as %q, the namespace of the endpoint", w.Metadata.Labels[forged], k.Namespace))
 	}

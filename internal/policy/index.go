@@ -3,14 +3,8 @@
 package policy
 
 import (
-	"errors"
-	"fmt"
-	"maps"
 	"net/netip"
-	"reflect"
 	"slices"
-	"strings"
-	"unique"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/prefixmap"
@@ -19,8 +13,9 @@ import (
 // Index calculates the policy of one node from the objects of the whole
 // cluster. It is not safe for concurrent use. Make one with NewIndex.
 type Index struct {
-	node string
-	odd  map[Key][]error // what is wrong with an object as such
+	node   string
+	reader Reader
+	odd    map[Key][]error // what is wrong with an object as such
 
 	sets    *sets
 	members map[Key]*member // of network sets
@@ -109,25 +104,23 @@ func Takes(kind string) bool {
 // which the selector of a policy is taken. The Index keeps no reference to r.
 // The View changes with the next Flush.
 func (x *Index) Set(k Key, r v3.Resource, err error) {
-	if !Takes(k.Kind) {
+	if Takes(k.Kind) {
+		x.Put(x.reader.Read(k, r, err))
+	}
+}
+
+// Put is Set for an object that a Reader has read.
+func (x *Index) Put(o Object) {
+	if !Takes(o.key.Kind) {
 		return
 	}
-	if reflect.ValueOf(r).Kind() == reflect.Pointer && reflect.ValueOf(r).IsNil() {
-		r = nil
-	}
-	delete(x.odd, k)
-	if r == nil && err == nil {
-		x.remove(k)
+	delete(x.odd, o.key)
+	if o.put == nil {
+		x.remove(o.key)
 		return
 	}
-	var odd []error
-	if err != nil {
-		odd = x.setUnreadable(k, r, err)
-	} else {
-		odd = x.setReadable(k, r)
-	}
-	if len(odd) > 0 {
-		x.odd[k] = odd
+	if odd := o.put(x); len(odd) > 0 {
+		x.odd[o.key] = odd
 	}
 }
 
@@ -147,135 +140,6 @@ func (x *Index) remove(k Key) {
 			x.sets.replace(old, nil, nil, nil)
 		}
 	}
-}
-
-// setUnreadable leaves the last good version in force. Without one, a policy
-// whose selector can be read denies, and all else is absent, which closes an
-// endpoint and makes a profile deny.
-func (x *Index) setUnreadable(k Key, r v3.Resource, err error) []error {
-	if rec := x.recs[k]; rec != nil && rec.present {
-		return []error{err}
-	}
-	var c *compiled
-	switch p := r.(type) {
-	case *v3.NetworkPolicy:
-		c, _, _ = compilePolicy(k, displayName(k, p.Meta(), p.Spec.Tier), &p.Spec, nil)
-	case *v3.GlobalNetworkPolicy:
-		c, _, _ = compilePolicy(k, displayName(k, p.Meta(), p.Spec.Tier), &p.Spec.PolicySpec, &p.Spec)
-	}
-	if c != nil && c.policy != nil {
-		x.setPolicy(k, denying(c))
-		x.recs[k].present = false // a better version replaces it, a bad one may too
-	}
-	return []error{err}
-}
-
-func (x *Index) setReadable(k Key, r v3.Resource) []error {
-	var c *compiled
-	var odd []error
-	var err error
-	switch o := r.(type) {
-	case *v3.WorkloadEndpoint:
-		if k.Kind == kindEndpoint {
-			return x.setEndpoint(k, o)
-		}
-	case *v3.NetworkPolicy:
-		if k.Kind == kindPolicy {
-			c, odd, err = compilePolicy(k, displayName(k, o.Meta(), o.Spec.Tier), &o.Spec, nil)
-			return x.setCompiled(k, c, odd, err)
-		}
-	case *v3.GlobalNetworkPolicy:
-		if k.Kind == kindGlobalPolicy {
-			c, odd, err = compilePolicy(k, displayName(k, o.Meta(), o.Spec.Tier), &o.Spec.PolicySpec, &o.Spec)
-			return x.setCompiled(k, c, odd, err)
-		}
-	case *v3.Profile:
-		if k.Kind == kindProfile {
-			if c, odd, err = compileProfile(k, k.Name, &o.Spec); err != nil {
-				return []error{err}
-			}
-			return append(odd, x.setProfile(k, c, makeLabels(o.Spec.LabelsToApply))...)
-		}
-	case *v3.Tier:
-		if k.Kind == kindTier {
-			x.setTier(k.Name, &o.Spec)
-			return nil
-		}
-	case *v3.NetworkSet:
-		if k.Kind == kindNetworkSet {
-			own, forged := ownLabels(o.Metadata.Labels, k.Namespace, label{unique.Make(labelNamespace), unique.Make(k.Namespace)})
-			if forged != "" {
-				odd = append(odd, fieldErrf("metadata.labels["+forged+"]", "ignored: it is given by the namespace; remove it"))
-			}
-			return append(odd, x.setNetworkSet(k, o.Spec.Nets, own, []word{unique.Make("kns." + k.Namespace)})...)
-		}
-	case *v3.GlobalNetworkSet:
-		if k.Kind == kindGlobalNetwSet {
-			own := o.Metadata.Labels
-			if _, ok := own[labelNamespace]; ok {
-				own = maps.Clone(own)
-				delete(own, labelNamespace)
-				odd = append(odd, fieldErrf("metadata.labels["+labelNamespace+"]", "ignored: a global network set is in no namespace; remove it"))
-			}
-			return append(odd, x.setNetworkSet(k, o.Spec.Nets, makeLabels(own), nil)...)
-		}
-	}
-	return []error{fmt.Errorf("the object is of type %T; want %s", r, k.Kind)}
-}
-
-// setCompiled puts a policy in force unless it is a bad one with a good
-// predecessor.
-func (x *Index) setCompiled(k Key, c *compiled, odd []error, err error) []error {
-	if err == nil {
-		x.setPolicy(k, c)
-		return odd
-	}
-	if rec := x.recs[k]; c != nil && (rec == nil || !rec.present) {
-		x.setPolicy(k, c)
-		x.recs[k].present = false
-	}
-	return []error{err}
-}
-
-func (x *Index) setNetworkSet(k Key, texts []string, own labelSet, parents []word) []error {
-	nets, err := parseNets("spec.nets", texts)
-	if err != nil {
-		return []error{err}
-	}
-	old := x.members[k]
-	m := &member{nets: nets, isSet: true}
-	x.members[k] = m
-	x.sets.replace(old, m, own, parents)
-	return nil
-}
-
-func (x *Index) setEndpoint(k Key, w *v3.WorkloadEndpoint) []error {
-	id := EndpointID{unique.Make(k.Namespace).Value(), k.Name}
-	p, odd, err := parseEndpoint(k, w)
-	if err != nil {
-		if errors.Is(err, errClosed) {
-			x.removeEndpoint(id)
-		}
-		return append(odd, err)
-	}
-	old := x.endpoints[id]
-	if old != nil {
-		id = old.id // the memory that others share
-	}
-	e := &endpoint{id: id, node: unique.Make(p.node), created: p.created, claims: p.nets, member: &member{nets: x.unreserved(p.nets), ports: p.ports}}
-	var oldMember *member
-	if old != nil {
-		oldMember = old.member
-		x.unclaim(old)
-	}
-	x.endpoints[id] = e
-	x.claim(e)
-	x.sets.replace(oldMember, e.member, p.labels, p.profiles)
-	if p.node == x.node {
-		e.local = &local{iface: strings.Clone(p.iface), mac: p.mac, hasMAC: p.hasMAC, labels: e.member.class.own, parents: p.profiles}
-	}
-	x.moveLocal(old, e)
-	return odd
 }
 
 func (x *Index) removeEndpoint(id EndpointID) {

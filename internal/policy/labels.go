@@ -17,13 +17,13 @@ type label struct{ name, value word }
 // labelSet is sorted by name, with every name once.
 type labelSet []label
 
-func makeLabels(m map[string]string) labelSet {
+func (rd *Reader) labels(m map[string]string) labelSet {
 	if len(m) == 0 {
 		return nil
 	}
 	s := make(labelSet, 0, len(m))
 	for k, v := range m {
-		s = append(s, label{unique.Make(k), unique.Make(v)})
+		s = append(s, label{rd.word(k), rd.word(v)})
 	}
 	s.sort()
 	return s
@@ -57,7 +57,7 @@ const (
 // account come from profiles alone, and what is said about the namespace is
 // what the key says. given are those that it has in any case. forged names a
 // label that claimed otherwise.
-func ownLabels(m map[string]string, namespace string, given ...label) (own labelSet, forged string) {
+func (rd *Reader) ownLabels(m map[string]string, namespace string, given ...label) (own labelSet, forged string) {
 	own = make(labelSet, 0, len(m)+len(given))
 	own = append(own, given...)
 	for k, v := range m {
@@ -67,7 +67,7 @@ func ownLabels(m map[string]string, namespace string, given ...label) (own label
 		case k == labelNamespace && v != namespace:
 			forged, v = k, namespace
 		}
-		if l := (label{unique.Make(k), unique.Make(v)}); !slices.Contains(given, l) {
+		if l := (label{rd.word(k), rd.word(v)}); !slices.Contains(given, l) {
 			own = append(own, l)
 		}
 	}
