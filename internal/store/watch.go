@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -195,21 +197,26 @@ func (w *watcher) hand(rev int64) {
 	w.reached = make(chan struct{})
 }
 
+// changesOf decodes items, those of a first listing on all processors.
 func changesOf(items []item) []Change {
 	if len(items) == 0 {
 		return nil
 	}
-	out := make([]Change, 0, len(items))
-	for i := range items {
-		it := &items[i]
-		if it.dropped {
-			continue
-		}
-		if ch, ok := it.change(); ok {
-			out = append(out, ch)
-		}
+	out := make([]Change, len(items))
+	const share = 64 // not worth another goroutine below that
+	parts := min(runtime.GOMAXPROCS(0), 1+len(items)/share)
+	var decoders sync.WaitGroup
+	for part := range parts {
+		decoders.Go(func() {
+			for i := part * len(items) / parts; i < (part+1)*len(items)/parts; i++ {
+				if !items[i].dropped {
+					out[i], _ = items[i].change()
+				}
+			}
+		})
 	}
-	return out
+	decoders.Wait()
+	return slices.DeleteFunc(out, func(c Change) bool { return c.Key == "" })
 }
 
 // change decodes an item, and false for a key that nobody here reads. The
