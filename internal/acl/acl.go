@@ -72,6 +72,8 @@ type Table struct {
 	events *socket
 	port   atomic.Uint32
 	sub    subscription
+	ahead  chan *actual    // what ReadAhead reads, until it is taken
+	after  <-chan struct{} // closed when a commit may be made; nil for at once
 
 	state *state           // nil before the first Resync, and when track was lost
 	bad   map[string]error // quarantined objects, by owner
@@ -120,11 +122,13 @@ func Open(opts Options) (*Table, error) {
 
 // Close ends the connection and leaves the table in force.
 func (t *Table) Close() error {
+	t.awaitAhead()
 	return errors.Join(t.sock.close(), t.events.close())
 }
 
 // Teardown removes the table: every workload is open afterwards.
 func (t *Table) Teardown() error {
+	t.awaitAhead()
 	t.state = nil
 	var m msgs
 	m.addTable() // so that the next message finds one
@@ -285,7 +289,7 @@ func (t *Table) resync(view policy.View) error {
 
 // compare returns the transaction that makes the kernel equal to the view.
 func (t *Table) compare(view policy.View) (*msgs, *state, error) {
-	a, err := t.sock.read()
+	a, err := t.read()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -304,7 +308,14 @@ func (t *Table) compare(view policy.View) (*msgs, *state, error) {
 	return m, st, nil
 }
 
+// CommitAfter lets Apply and Resync work out what to write at once, and commit
+// it no sooner than ready is closed. nil takes that back.
+func (t *Table) CommitAfter(ready <-chan struct{}) { t.after = ready }
+
 func (t *Table) commit(m *msgs) error {
+	if t.after != nil {
+		<-t.after
+	}
 	if t.refuse != nil {
 		if err := t.refuse(m); err != nil {
 			t.stats.Failed++

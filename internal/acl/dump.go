@@ -11,6 +11,7 @@ import (
 
 // actual is our table as the kernel has it. Other tables are never read.
 type actual struct {
+	gen     uint32 // the generation that this is
 	exists  bool
 	owner   uint32 // netlink port that owns the table, 0 for none
 	flags   uint32 // of the table, without owner and persist
@@ -115,6 +116,7 @@ func (s *socket) read() (*actual, error) {
 			return nil, err
 		}
 		if before == after {
+			a.gen = after
 			return a, nil
 		}
 		err = errInterrupted

@@ -5,8 +5,10 @@ package acl
 import (
 	"cmp"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/muslin-net/muslin/internal/policy"
 )
@@ -26,6 +28,7 @@ type state struct {
 	sets       map[string]*setState
 	byID       map[policy.SetID][]string // kernel sets of a policy set
 	width      map[setWidth]bool         // of sets of networks in use: more than hosts
+	widths     sync.Mutex                // of width, while policies are rendered
 	have       map[string]*actualSet     // the kernel's, while everything is staged
 	problems   map[string]error          // by owner
 }
@@ -130,12 +133,12 @@ func (s *state) stage(r *renderer, view policy.View, ch *policy.Changes) *change
 	for _, id := range sortedKeys(g.eff) {
 		g.renderEffective(id)
 	}
-	for _, pd := range slices.SortedFunc(mapKeys(g.pol), comparePolDir) {
-		name := policyChain(pd.key, pd.dir)
-		if g.users[pd] > 0 {
-			g.put(r.policyChain(g.policies[pd.key], pd.dir)).pol = pd
-		} else if g.chains[name] != nil {
-			g.remove(name)
+	pds := slices.SortedFunc(mapKeys(g.pol), comparePolDir)
+	for i, c := range g.renderPolicies(pds) {
+		if c != nil {
+			g.put(c).pol = pds[i]
+		} else {
+			g.remove(policyChain(pds[i].key, pds[i].dir))
 		}
 	}
 	for key := range ch.Policies {
@@ -147,10 +150,32 @@ func (s *state) stage(r *renderer, view policy.View, ch *policy.Changes) *change
 	return g.out
 }
 
+// renderPolicies renders the chains of policies, nil for those that nobody
+// uses. A renderer keeps nothing, so that all processors can render.
+func (g *stager) renderPolicies(pds []polDir) []*chain {
+	out := make([]*chain, len(pds))
+	const share = 16 // not worth another goroutine below that
+	parts := min(runtime.GOMAXPROCS(0), 1+len(pds)/share)
+	var renderers sync.WaitGroup
+	for part := range parts {
+		renderers.Go(func() {
+			for i := part * len(pds) / parts; i < (part+1)*len(pds)/parts; i++ {
+				if pd := pds[i]; g.users[pd] > 0 {
+					out[i] = g.r.policyChain(g.policies[pd.key], pd.dir)
+				}
+			}
+		})
+	}
+	renderers.Wait()
+	return out
+}
+
 // isWide tells whether the family of a set holds more than single addresses.
 // Once it did it stays so while the set is in use.
 func (s *state) isWide(view policy.View, id policy.SetID, f *family) bool {
 	k := setWidth{id, f.v}
+	s.widths.Lock()
+	defer s.widths.Unlock()
 	wide, known := s.width[k]
 	if known {
 		return wide

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package acl
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+)
+
+// TestReadAhead reads the table before it is asked for: what is right is not
+// written again, and what somebody changed since is seen all the same.
+func TestReadAhead(t *testing.T) {
+	inNetns(t)
+	v := smallView()
+	first := openTable(t)
+	must(t, first.Resync(v))
+
+	again := openTable(t)
+	again.ReadAhead()
+	must(t, again.Resync(v))
+	if n := again.Stats().Commits; n != 0 {
+		t.Errorf("%d commits for a table that is right, want none", n)
+	}
+
+	late := openTable(t)
+	late.ReadAhead()
+	ahead := <-late.ahead // it has read all
+	if ahead == nil || len(ahead.chains) == 0 {
+		t.Fatalf("read ahead: %+v", ahead)
+	}
+	back := make(chan *actual, 1)
+	back <- ahead
+	late.ahead = back
+	c := foreign(t)
+	c.FlushChain(&nftables.Chain{Table: inet, Name: effectiveChain(slices.Collect(v.Effectives())[0].ID, 0)})
+	must(t, c.Flush())
+	must(t, late.Resync(v))
+	if n := late.Stats().Commits; n != 1 {
+		t.Errorf("%d commits for what was changed after the table was read, want 1", n)
+	}
+	quiet(t, first, v)
+
+	unused := openTable(t)
+	unused.ReadAhead()
+	must(t, unused.Close())
+}
+
+// TestCommitAfter holds a commit back.
+func TestCommitAfter(t *testing.T) {
+	inNetns(t)
+	v := smallView()
+	tab := openTable(t)
+	ready, done := make(chan struct{}), make(chan error)
+	tab.CommitAfter(ready)
+	before := generation(t, tab)
+	go func() { done <- tab.Resync(v) }()
+	select {
+	case err := <-done:
+		t.Fatalf("it did not wait: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	other := openTable(t)
+	if after := generation(t, other); after != before {
+		t.Errorf("generation %d after %d: something was committed", after, before)
+	}
+	close(ready)
+	must(t, <-done)
+	tab.CommitAfter(nil)
+	quiet(t, tab, v)
+}
