@@ -39,7 +39,7 @@ bench: ## micro benchmarks; BENCH=regexp selects
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -timeout 60m -p 1 ./...
 
 bench-agent: build ## the agent under load: first packet, memory, cold start (root)
-	$(GO) run ./internal/bench/agent
+	$(GO) run ./internal/bench/agent $(ARGS)
 
 bench-bgp: build ## the BGP speaker beside BIRD on the same work: routes in, reflected, in the kernel, restart (root)
 	$(GO) run ./internal/bench/bgp $(ARGS)

@@ -255,7 +255,10 @@ func (d *Daemon) followDatastore(ctx context.Context) error {
 	}
 	return d.store.Watch(ctx, func(u store.Update) {
 		select {
-		case d.loop.updates <- u:
+		case d.loop.updates <- read(u):
+			if !u.InSync {
+				return // nothing is in force before the first listing is whole: the next part is decoded meanwhile
+			}
 			// The next Update is asked for when this one is in force, so that
 			// the store coalesces what arrives meanwhile.
 			select {
@@ -345,6 +348,7 @@ func (d *Daemon) openReconcilers() (err error) {
 	if err != nil {
 		return err
 	}
+	d.acl.ReadAhead()
 	d.bgpLog = newSeverity(d.log.Handler())
 	d.speaker = bgp.New(bgp.Options{Log: slog.New(d.bgpLog).With("part", "bgp"), TrackNextHops: true, Restarting: route.Found(uint8(old.Protocol))})
 	return nil

@@ -33,7 +33,7 @@ func TestLiveCoversOwnObjects(t *testing.T) {
 		}
 	}
 	at := func(seen, live int64) {
-		l.take(store.Update{Revision: seen, InSync: true, Connected: true})
+		l.take(update{Update: store.Update{Revision: seen, InSync: true, Connected: true}})
 		l.live = live
 	}
 	at(5, 5)

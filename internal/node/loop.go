@@ -23,6 +23,9 @@ const (
 	// resyncEvery is how often everything is compared with the kernel although
 	// nothing called for it.
 	resyncEvery = 60 * time.Second
+	// worthSaying is how long a part of a round takes before the log, at its
+	// debug level, says so.
+	worthSaying = 5 * time.Millisecond
 	retryMin    = 100 * time.Millisecond
 	retryMax    = 5 * time.Second
 )
@@ -76,7 +79,7 @@ func (c *changedLinks) take() (names map[string]bool, all bool) {
 type loop struct {
 	d *Daemon
 
-	updates chan store.Update
+	updates chan update
 	taken   chan struct{} // answers each update once it is in force
 	calls   chan func()
 
@@ -89,7 +92,7 @@ type loop struct {
 	converged                <-chan struct{} // BGP has learned all there is, once
 
 	model    *model
-	held     map[string]store.Change // what arrived while the datastore is not ready
+	held     map[string]change // what arrived while the datastore is not ready
 	settings settings
 	problems map[string][]problem // by part
 
@@ -145,7 +148,7 @@ type loop struct {
 func newLoop(d *Daemon) *loop {
 	l := &loop{
 		d:       d,
-		updates: make(chan store.Update), taken: make(chan struct{}), calls: make(chan func()),
+		updates: make(chan update), taken: make(chan struct{}), calls: make(chan func()),
 		aclChanged: make(signal, 1), routeChanged: make(signal, 1), linksLost: make(signal, 1), secretsChanged: make(signal, 1), prepareAgain: make(signal, 1), addrsChanged: make(signal, 1),
 		linkChanged: changedLinks{signal: make(signal, 1)},
 		best:        make(chan []bgp.Best),
@@ -153,7 +156,7 @@ func newLoop(d *Daemon) *loop {
 		converged:   d.speaker.Converged(),
 		guard:       guard.New(d.cfg.Node),
 		model:       newModel(d.cfg.Node, policy.NewIndex(d.cfg.Node)),
-		held:        map[string]store.Change{}, problems: map[string][]problem{}, failures: map[string]error{},
+		held:        map[string]change{}, problems: map[string][]problem{}, failures: map[string]error{},
 		resyncACL: true, resyncRoutes: true, resyncLinks: true,
 		byEndpoint: map[policy.EndpointID][]route.Route{}, repairs: map[string]int{},
 		established: established{due: make(signal, 1), addrs: map[policy.EndpointID][]netip.Addr{}, gone: map[netip.Addr]bool{}},
@@ -184,8 +187,11 @@ func (l *loop) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case u := <-l.updates:
-			l.take(u)
+			l.timed("model", func() error { l.take(u); return nil })
 			l.converge()
+			if !u.InSync {
+				continue // nobody waits: see followDatastore
+			}
 			select {
 			case l.taken <- struct{}{}:
 			case <-ctx.Done():
@@ -263,21 +269,29 @@ func (l *loop) convergence() <-chan struct{} {
 
 // take takes an update into the model. While the datastore says that it is not
 // ready, changes are set aside, so that repairs restore what is enforced.
-func (l *loop) take(u store.Update) {
+func (l *loop) take(u update) {
 	l.connected, l.heldText = u.Connected, u.Held
-	for _, c := range u.Changes {
-		switch {
-		case c.Kind == "ClusterInformation":
+	for _, c := range u.changes {
+		if c.Kind == "ClusterInformation" {
 			l.model.apply(c)
-		case c.Kind != store.KindBlock && c.Kind != store.KindIPAMConfig: // those are the allocator's
-			l.held[c.Key] = c
 		}
 	}
-	if l.model.ready() {
+	ready := l.model.ready()
+	if ready {
 		for _, c := range l.held {
 			l.model.apply(c)
 		}
 		clear(l.held)
+	}
+	for _, c := range u.changes {
+		switch {
+		case c.Kind == "ClusterInformation":
+		case c.Kind == store.KindBlock, c.Kind == store.KindIPAMConfig: // those are the allocator's
+		case ready:
+			l.model.apply(c)
+		default:
+			l.held[c.Key] = c
+		}
 	}
 	if l.model.lostSelf {
 		l.model.lostSelf = false
@@ -314,12 +328,28 @@ func (l *loop) converge() {
 	if l.model.touchedPeering {
 		l.reserve()
 	}
-	changes := l.model.index.Flush()
-	l.attempt("interfaces", func() error { return l.applyLinks(changes) })
-	l.attempt("policy", func() error { return l.applyACL(changes) })
+	var changes policy.Changes
+	l.timed("index", func() error { changes = l.model.index.Flush(); return nil })
+	l.linksThenPolicy(changes)
 	l.attempt("routes", func() error { return l.applyRoutes(changes) })
 	l.attempt("bgp", l.applyBGP)
 	l.finish()
+}
+
+// linksThenPolicy prepares interfaces while the packet filter works out what it
+// has to write, which it commits when they are done.
+func (l *loop) linksThenPolicy(changes policy.Changes) {
+	done := make(chan struct{})
+	var err error
+	go func() {
+		defer close(done)
+		err = l.timed("interfaces", func() error { return l.applyLinks(changes) })
+	}()
+	l.d.acl.CommitAfter(done)
+	l.attempt("policy", func() error { return l.applyACL(changes) })
+	l.d.acl.CommitAfter(nil)
+	<-done
+	l.attempt("interfaces", func() error { return err })
 }
 
 // finish closes a round: what failed is tried again, and if nothing did, the
@@ -338,7 +368,7 @@ func (l *loop) settled() bool {
 }
 
 func (l *loop) attempt(part string, f func() error) {
-	err := f()
+	err := l.timed(part, f)
 	if err == nil {
 		delete(l.failures, part)
 		return
@@ -356,6 +386,17 @@ func (l *loop) attempt(part string, f func() error) {
 	case "routes":
 		l.resyncRoutes = true
 	}
+}
+
+// timed runs f and says so if it took long enough to matter, so that where a
+// start or a burst spends its time can be read from the log.
+func (l *loop) timed(part string, f func() error) error {
+	began := time.Now()
+	err := f()
+	if took := time.Since(began); took >= worthSaying {
+		l.d.log.Debug("took a while", "part", part, "took", took, "since start", time.Since(l.d.started))
+	}
+	return err
 }
 
 func (l *loop) schedule() {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -23,6 +24,10 @@ const (
 	// a change of policy allocates little: collecting early costs a few per cent
 	// of a core that is idle anyway, and nearly halves the heap.
 	gcPercent = 20
+	// startRoom is how much a start may allocate before the first collection. It
+	// allocates many times what stays of it, and most of what a collection in the
+	// midst of it looks at is alive and will stay so: they took an eighth of a start.
+	startRoom = 32 << 20
 	// lull is how long the loop must have had nothing to do before memory is
 	// given back. After a start, sessions come up and routes are written until then.
 	lull = time.Second
@@ -41,6 +46,13 @@ const (
 // until then the collector runs as Go's authors chose. GOGC and GOMEMLIMIT win
 // if the operator has set them.
 func (d *Daemon) economise(ctx context.Context) error {
+	// Memory that nobody touches is none to the kernel, but counts as live to the
+	// collector, which lets the heap double before it runs.
+	var room []byte
+	if tunable() {
+		room = make([]byte, startRoom)
+	}
+	defer func() { runtime.KeepAlive(room) }()
 	if _, ok := d.board.wait(ctx, func(s *api.Status) bool { return s.Live }); !ok {
 		return nil
 	}
@@ -60,8 +72,9 @@ func (d *Daemon) economise(ctx context.Context) error {
 		if floor > 0 && size < floor+memorySlack {
 			continue
 		}
-		if floor == 0 && os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
+		if floor == 0 && tunable() {
 			debug.SetGCPercent(gcPercent)
+			room = nil
 		}
 		debug.FreeOSMemory()
 		if err := forgetProgram(); err != nil {
@@ -74,6 +87,9 @@ func (d *Daemon) economise(ctx context.Context) error {
 	}
 	return nil
 }
+
+// tunable: the operator has left the collector to us.
+func tunable() bool { return os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" }
 
 // resident is the memory of this process that is in RAM, in bytes: the second
 // field of /proc/PID/statm (proc(5)).

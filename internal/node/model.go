@@ -4,7 +4,9 @@ package node
 
 import (
 	"net/netip"
+	"runtime"
 	"slices"
+	"sync"
 	"unique"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
@@ -51,15 +53,53 @@ func newModel(self string, index *policy.Index) *model {
 	}
 }
 
+// change is a change of the datastore. An object of policy has been read into
+// what the index takes.
+type change struct {
+	store.Change
+	policy policy.Object
+}
+
+// update is what arrived together.
+type update struct {
+	store.Update
+	changes []change
+}
+
+// read reads the objects of policy in an update. It needs no model, so it does
+// not hold the loop up; a first listing, which has one for each workload of the
+// cluster, is read on all processors.
+func read(u store.Update) update {
+	out := update{u, make([]change, len(u.Changes))}
+	out.Update.Changes = nil
+	const share = 64 // not worth another goroutine below that
+	parts := min(runtime.GOMAXPROCS(0), 1+len(u.Changes)/share)
+	var readers sync.WaitGroup
+	for part := range parts {
+		readers.Go(func() {
+			var reader policy.Reader
+			for i := part * len(u.Changes) / parts; i < (part+1)*len(u.Changes)/parts; i++ {
+				c := &u.Changes[i]
+				out.changes[i].Change = *c
+				if policy.Takes(c.Kind) {
+					key := policy.Key{Kind: c.Kind, Namespace: c.Namespace, Name: c.Name}
+					out.changes[i].policy, out.changes[i].Object = reader.Read(key, c.Object, c.Err), nil
+				}
+			}
+		})
+	}
+	readers.Wait()
+	return out
+}
+
 // apply takes one change in. A value that could not be read leaves the last
 // good version in force.
-func (m *model) apply(c store.Change) {
+func (m *model) apply(c change) {
 	if c.Kind == "" {
 		return
 	}
-	switch c.Kind {
-	case "WorkloadEndpoint", "NetworkPolicy", "GlobalNetworkPolicy", "Tier", "Profile", "NetworkSet", "GlobalNetworkSet":
-		m.index.Set(policy.Key{Kind: c.Kind, Namespace: c.Namespace, Name: c.Name}, c.Object, c.Err)
+	if policy.Takes(c.Kind) {
+		m.index.Put(c.policy)
 		return
 	}
 	if c.Err != nil {
@@ -100,7 +140,7 @@ func (m *model) apply(c store.Change) {
 
 // affinity takes in a node's claim to a block. What other nodes have wrong is
 // their problem; their last good version stays, too.
-func (m *model) affinity(c store.Change) {
+func (m *model) affinity(c change) {
 	owner, block, ok := ipam.ParseAffinityKey(c.Key)
 	node, host := owner.Node()
 	if !ok || !host {
@@ -149,7 +189,7 @@ func (m *model) claim(block netip.Prefix, node string, has bool) {
 }
 
 // keep stores or forgets an object by its key's name.
-func keep[T v3.Resource](into map[string]T, c store.Change) {
+func keep[T v3.Resource](into map[string]T, c change) {
 	r, ok := c.Object.(T)
 	if c.Deleted || !ok {
 		delete(into, c.Name)
@@ -164,7 +204,7 @@ func (m *model) ready() bool {
 	return m.cluster != nil && m.cluster.Spec.DatastoreReady != nil && *m.cluster.Spec.DatastoreReady
 }
 
-func objectName(c store.Change) string {
+func objectName(c change) string {
 	name := c.Name
 	if c.Namespace != "" {
 		name = c.Namespace + "/" + name

@@ -263,12 +263,12 @@ func TestAffinities(t *testing.T) {
 	}
 }
 
-func affinityChange(node string, block netip.Prefix, value string, gone bool) store.Change {
+func affinityChange(node string, block netip.Prefix, value string, gone bool) change {
 	key, err := ipam.AffinityKey(ipam.HostOwner(node), block)
 	if err != nil {
 		panic(err)
 	}
-	return store.Change{Key: key, Kind: store.KindBlockAffinity, Namespace: node, Name: block.String(), Raw: []byte(value), Deleted: gone}
+	return change{Change: store.Change{Key: key, Kind: store.KindBlockAffinity, Namespace: node, Name: block.String(), Raw: []byte(value), Deleted: gone}}
 }
 
 // Attributes of unknown type are passed on where a BGPPeer says so, or the

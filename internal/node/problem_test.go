@@ -36,7 +36,7 @@ func TestI9_AffinityThatCannotBeRead(t *testing.T) {
 		if _, _, ok := ipam.ParseAffinityKey(key); !ok {
 			t.Fatal(key)
 		}
-		m.apply(store.Change{Key: key, Kind: store.KindBlockAffinity, Namespace: "n1", Name: "10.65.0.0/26", Raw: []byte(value), Deleted: deleted})
+		m.apply(change{Change: store.Change{Key: key, Kind: store.KindBlockAffinity, Namespace: "n1", Name: "10.65.0.0/26", Raw: []byte(value), Deleted: deleted}})
 	}
 	for _, step := range []struct {
 		value    string

@@ -46,7 +46,7 @@ func TestUnreadSettings(t *testing.T) {
 		if err == nil {
 			c.Object = &v3.FelixConfiguration{}
 		}
-		m.apply(c)
+		m.apply(change{Change: c})
 	}
 	bad := errors.New("bad")
 	put("node.other", bad)
