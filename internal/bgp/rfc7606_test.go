@@ -208,6 +208,7 @@ func TestB01_RFC7606_MultiprotocolWithdraw(t *testing.T) {
 		"next hop multicast":       cat(mpReach("ff02::1", "fd50::/64"), base),
 		"next hop mapped IPv4":     cat(mpReach("::ffff:10.0.0.9", "fd50::/64"), base),
 		"next hop is us":           cat(mpReach(n.cfg.NextHop6.String(), "fd50::/64"), base),
+		"next hop of 4 octets":     cat(at(0x80, attrMPReach, cat([]byte{0, 2, 1, 4, 10, 0, 0, 9, 0}, nlri("fd50::/64"))...), base),
 		"flags of MP_REACH":        cat(func() []byte { b := mpReach("fd99::9", "fd50::/64"); b[0] = 0xc0; return b }(), base),
 		"withdrawn and announced?": cat(at(0x80, attrMPUnreach, cat([]byte{0, 2, 1}, nlri("fd50::/64"))...)),
 	}
@@ -222,6 +223,16 @@ func TestB01_RFC7606_MultiprotocolWithdraw(t *testing.T) {
 		if got := n.hops("fd50::/64"); got != "" {
 			t.Errorf("%s: the route is there via %s", name, got)
 		}
+	}
+	// IPv4 with an IPv6 next hop that nobody asked for, and whose bits are those of
+	// the IPv4 next hop before it.
+	for _, nh := range []string{"fd99::9", "::ffff:10.0.0.9"} {
+		a := netip.MustParseAddr(nh).As16()
+		r.write(upd(nil, cat(at(0x80, attrMPReach, cat([]byte{0, 1, 1, 4, 10, 0, 0, 9, 0}, nlri("10.50.0.0/24", "10.60.0.0/24"))...), base), nil))
+		n.waitHops("10.50.0.0/24", "10.0.0.9")
+		r.write(upd(nil, cat(at(0x80, attrMPReach, cat([]byte{0, 1, 1, 16}, a[:], []byte{0}, nlri("10.50.0.0/24"))...), base), nil))
+		n.waitHops("10.50.0.0/24", "")
+		n.waitHops("10.60.0.0/24", "10.0.0.9")
 	}
 	if p := n.peer(r.addr); p.Established != 1 {
 		t.Errorf("needless reset: %+v", p)

@@ -212,10 +212,11 @@ func (d *decoder) reachable(v []byte, u *update) (nh netip.Addr, known, ok bool)
 		return nh, false, true
 	}
 	l := int(v[3])
-	legal := f == v4 && l == 4 || f == v6 && (l == 16 || l == 32)
-	if !legal || len(v) < 4+l+1 {
+	if l != 4 && l != 16 && l != 32 || len(v) < 4+l+1 {
 		return nh, true, false // RFC 7606 section 7.11: NLRI cannot be located
 	}
+	// One of the other family leaves no doubt about where NLRI is: GoBGP announces
+	// IPv4 like that over IPv6, unasked. It is for judge to refuse it.
 	nh, _ = netip.AddrFromSlice(v[4 : 4+min(l, 16)])
 	u.mpReach, ok = d.appendNLRI(u.mpReach, v[4+l+1:], f) // one reserved octet between
 	return nh, true, ok
@@ -233,8 +234,7 @@ func (d *decoder) attributes(u *update, mpNextHop netip.Addr, mpKnown bool, bad 
 	}
 	both := len(u.reach) > 0 && len(u.mpReach) > 0
 	if mpKnown {
-		b := mpNextHop.As16()
-		d.scratch = append(d.scratch, b[:]...)
+		d.scratch = append(d.scratch, mpNextHop.AsSlice()...)
 	}
 	if !both && d.lastAttrs != nil && bytes.Equal(d.scratch, d.last) && d.lastFits(u) {
 		if len(u.reach) > 0 {
