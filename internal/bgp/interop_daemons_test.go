@@ -346,7 +346,6 @@ var daemonGoBGP = daemon{
 	session: func(ours string) []string { return []string{"neighbor", ours} },
 	up:      "BGP state = ESTABLISHED",
 	lacks: map[string]string{
-		restartTheirs: "its own routes come by its API after the start, and it may send End-of-RIB before it has them",
 		refreshTheirs: "a soft reset works on the routes it has kept, it asks for none",
 		bfd:           "it has no BFD",
 	},

@@ -5,6 +5,7 @@ package bgp
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,6 +33,7 @@ type interop struct {
 	opt  Options
 	// silence makes both ends lose what the other sends.
 	silence func(bool)
+	apart   atomic.Bool // no connection is tried
 }
 
 // together is a feature.
@@ -215,13 +218,26 @@ var togethers = []together{
 	},
 	{
 		name: restartTheirs,
+		cfg: func(c *Config, x *interop) {
+			c.Listen = nil
+			x.opt.Dial = func(ctx context.Context, local netip.Addr, addr netip.AddrPort) (net.Conn, error) {
+				if x.apart.Load() {
+					return nil, errors.New("kept apart")
+				}
+				return inSpace(x.sp, func() (net.Conn, error) { return defaultDial(ctx, local, addr) })
+			}
+		},
 		check: func(x *interop) {
 			x.exchanged()
 			kept4, kept6 := always(x.n, "192.0.2.0/24"), always(x.n, own6)
 			x.r.kill()
 			eventually(x.t, "its routes are stale", func() bool { return x.n.peer(x.addr).Stale == 3 })
 			x.r.set.less = true
+			// One whose routes come by its API says End-of-RIB without them, and then
+			// they have to go (RFC 4724 section 4.2), unless the session is later.
+			x.apart.Store(x.r.originate != nil)
 			x.r.begin(x.r.set, x.r.restart...)
+			x.apart.Store(false)
 			within(x.t, 3*slow, "what it no longer announces is gone", func() bool { return x.n.hops("198.51.100.0/24") == "" })
 			within(x.t, 3*slow, "nothing is stale", func() bool { p := x.n.peer(x.addr); return p.State == "Established" && p.Stale == 0 })
 			if !kept4() || !kept6() {
