@@ -7,13 +7,8 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"testing"
-	"time"
 
 	wire "github.com/osrg/gobgp/v4/pkg/packet/bgp"
 )
@@ -238,121 +233,6 @@ func TestRFC2918_RouteRefresh(t *testing.T) {
 	if c4, _ := count(); c4 != 1 {
 		t.Error("no answer to the refresh of IPv4")
 	}
-}
-
-// corpus gives the committed messages of testdata/corpus, each a file of hex with
-// comments, to a fuzz target.
-func corpus(f *testing.F) {
-	files, err := filepath.Glob("testdata/corpus/*.hex")
-	if err != nil || len(files) == 0 {
-		f.Fatalf("no corpus: %v", err)
-	}
-	for _, file := range files {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			f.Fatal(err)
-		}
-		var msg []byte
-		for line := range strings.Lines(string(b)) {
-			line, _, _ = strings.Cut(line, "#")
-			for _, word := range strings.Fields(line) {
-				v, err := strconv.ParseUint(word, 16, 8)
-				if err != nil {
-					f.Fatalf("%s: %v", file, err)
-				}
-				msg = append(msg, byte(v))
-			}
-		}
-		f.Add(msg)
-	}
-}
-
-// B04: no message panics, takes long, or reads beyond its end.
-func FuzzMessage(f *testing.F) {
-	corpus(f)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		br, buf := bufio.NewReader(bytes.NewReader(b)), make([]byte, maxMessage)
-		decs := []*decoder{{as4: true}, {as4: false}, {as4: true, ebgp: true}}
-		for {
-			typ, body, err := readMessage(br, buf)
-			if err != nil {
-				return
-			}
-			body = slices.Clip(slices.Clone(body))
-			start := time.Now()
-			switch typ {
-			case msgOpen:
-				_, _ = decodeOpen(body)
-			case msgNotification:
-				_ = decodeNotification(body).Error()
-			case msgUpdate:
-				for _, d := range decs {
-					_ = d.decode(body, new(update))
-				}
-			}
-			// 50 ms are allowed (B04), which a busy machine may take away; what
-			// grows out of bounds takes longer than this.
-			if d := time.Since(start); d > 2*time.Second {
-				t.Errorf("took %v", d)
-			}
-		}
-	})
-}
-
-// B04: what was accepted is encoded so that decoding gives the same again.
-func FuzzRoundTrip(f *testing.F) {
-	corpus(f)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		br, buf := bufio.NewReader(bytes.NewReader(b)), make([]byte, maxMessage)
-		r := &rib{sources: []*source{{used: true}, {used: true}}}
-		d := &decoder{as4: true}
-		for {
-			typ, body, err := readMessage(br, buf)
-			if err != nil {
-				break
-			}
-			var u update
-			if typ != msgUpdate || d.decode(body, &u) != nil {
-				continue
-			}
-			for _, p := range u.withdrawn {
-				r.remove(p, 1)
-			}
-			for _, set := range []struct {
-				ps []pathRef
-				a  *attrs
-			}{{u.reach, u.attrs}, {u.mpReach, u.mpAttrs}} {
-				for _, p := range set.ps {
-					a := r.attrs.intern(set.a)
-					a.refs++
-					r.set(p, 1, a, a, Accepted)
-				}
-			}
-		}
-		pack := packer{as4: true}
-		want := map[pathRef]string{}
-		for prefix, head := range r.table.All() {
-			a := best(head).out
-			if familyOf(a.nextHop) != familyOf(prefix.Addr()) || len(a.key) > 3900 {
-				continue // judge refuses the one, the packer the other
-			}
-			want[pathRef{prefix: prefix}] = a.key
-			pack.add(pathRef{prefix: prefix}, a)
-		}
-		var stream []byte
-		for _, c := range pack.finish() {
-			stream = append(stream, c.b...)
-		}
-		got, _ := decodeAll(t, stream, &decoder{as4: true})
-		if len(got) != len(want) {
-			t.Fatalf("%d routes, want %d", len(got), len(want))
-		}
-		for ref, key := range want {
-			if got[ref] != key {
-				t.Fatalf("%v: %x, want %x", ref, got[ref], key)
-			}
-		}
-	})
 }
 
 // Who replaces a prefix by longer ones is not without a route in between:
