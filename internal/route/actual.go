@@ -232,7 +232,7 @@ func (f *fib[K]) endDump(prune bool) {
 			if want := f.outcome(e); want != 0 && e.have == want {
 				f.suspect[k] = struct{}{}
 			}
-			f.setHave(k, 0, 0)
+			f.dropped(k)
 			e = f.entry(k)
 		}
 		have := e.have &^ seen
@@ -321,7 +321,7 @@ func (f *fib[K]) observeForeign(k K, r *kernelRoute, deleted, replaced, samePlac
 				f.touch(k)
 				return rereadNothing
 			}
-			f.setHave(k, 0, 0)
+			f.dropped(k)
 		}
 	} else if slices.ContainsFunc(f.foreignOf(k), unclear) {
 		return rereadForeign // one more next hop, or a second route
@@ -342,7 +342,7 @@ func (f *fib[K]) observeOwn(k K, e entry, have content, r *kernelRoute, deleted,
 	case deleted && string(r.code) != have.code:
 		return true // one next hop of several, or one of two routes
 	case deleted:
-		f.setHave(k, 0, 0)
+		f.dropped(k)
 	case samePlace && string(r.code) == have.code:
 		return false
 	case samePlace && !replaced:
@@ -389,7 +389,7 @@ func (f *fib[K]) linkLost(index uint32) (reread bool) {
 	}
 	for k, e := range f.table.all() {
 		if lost[e.have] {
-			f.setHave(k, 0, 0)
+			f.dropped(k)
 			f.touch(k)
 		}
 	}

@@ -38,6 +38,8 @@ type fib[K key[K]] struct {
 	reclaims map[K]bucket
 	problems map[K]string
 	doubts   []K
+	lost     []K // dropped since sayLost; the first of them
+	nLost    int // … and how many
 	write    batch[K]
 }
 
@@ -451,7 +453,7 @@ func (f *fib[K]) forget(lost map[uint32]bool) {
 			if e.have == f.outcome(e) {
 				f.suspect[k] = struct{}{}
 			}
-			f.setHave(k, 0, 0)
+			f.dropped(k)
 			f.touch(k)
 		}
 	}
@@ -473,6 +475,14 @@ func (f *fib[K]) unrefContent(n uint32) {
 	delete(f.contentNum, c.code)
 	*c = content{}
 	f.contentFree = append(f.contentFree, n)
+}
+
+// dropped takes in that the kernel has lost a route, by itself or to somebody else.
+func (f *fib[K]) dropped(k K) {
+	if f.nLost++; len(f.lost) < logLimit {
+		f.lost = append(f.lost, k)
+	}
+	f.setHave(k, 0, 0)
 }
 
 // setHave records what the kernel has for the prefix; mark is seen or 0.

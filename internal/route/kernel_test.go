@@ -6,11 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
 	"sort"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -445,19 +447,42 @@ func TestWrongRoutesDoNotHarmOthers(t *testing.T) {
 	}
 }
 
+// lines is a log that is read while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lines) has(words string, times int) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := strings.Count(l.text.String(), words); n != times {
+		return fmt.Errorf("%d times %q, want %d:\n%s", n, words, times, l.text.String())
+	}
+	return nil
+}
+
 // A route whose device is missing, down, re-created (N06) or renamed (N05)
 // waits, and is there as soon as the device is.
 func TestN05N06_DeviceComesAndGoes(t *testing.T) {
 	h := newHost(t)
+	var log lines
+	h.tab.log = slog.New(slog.NewTextHandler(&log, nil))
 	h.watch()
 	const p4, p6 = "10.65.0.9/32", "fd65::9/128"
 	h.replace("local", linkRoute(p4, "late"), linkRoute(p6, "late"), linkRoute("10.65.0.2/32", "w1"))
 	h.complete()
 	h.apply()
-	lines := []string{p4 + " dev late metric 1024", p6 + " dev late metric 1024"}
+	both := []string{p4 + " dev late metric 1024", p6 + " dev late metric 1024"}
 	other := "10.65.0.2/32 dev w1 metric 1024"
 	there := func() error {
-		if got := h.kernel(true); !slices.Equal(got, []string{other, lines[0], lines[1]}) {
+		if got := h.kernel(true); !slices.Equal(got, []string{other, both[0], both[1]}) {
 			return fmt.Errorf("kernel has %v", got)
 		}
 		return nil
@@ -473,11 +498,16 @@ func TestN05N06_DeviceComesAndGoes(t *testing.T) {
 	}
 	labtest.Poll(t, time.Second, away)
 	veth := func() { h.must(lab.Veth(lab.End{NS: h.ns, Name: "late"}, lab.End{NS: h.far, Name: "late"})) }
-	for range 3 {
+	for i := range 3 {
 		veth()
 		labtest.Poll(t, time.Second, there)
 		h.must(h.ns.DeleteLink("late"))
 		labtest.Poll(t, time.Second, away)
+		for _, p := range []string{p4, p6} { // and it is in the log
+			labtest.Poll(t, time.Second, func() error {
+				return log.has("route gone from the kernel\" prefix="+p+" kind=link metric=1024 device=late", i+1)
+			})
+		}
 	}
 	veth()
 	labtest.Poll(t, time.Second, there)

@@ -409,6 +409,8 @@ func (t *Table) applyOnce() (total Result, err error) {
 			return total, err
 		}
 		if len(t.v4.doubts)+len(t.v6.doubts) == 0 {
+			t.v4.sayLost(t.log)
+			t.v6.sayLost(t.log)
 			return total, t.sweepObjects(&total)
 		}
 		for _, k := range t.v4.doubts {

@@ -349,7 +349,16 @@ func (f *fib[K]) explain(o op[K], repair bool, log *slog.Logger) {
 		what = "route repaired"
 	}
 	args := []any{"prefix", o.k.prefix()}
-	if e := f.entry(o.k); e.want >= firstAction && o.kind <= opReplace {
+	if o.kind <= opReplace {
+		args = f.describe(o.k)
+	}
+	log.Info(what, args...)
+}
+
+// describe names a route for the log, and what it is to be if it is wanted.
+func (f *fib[K]) describe(k K) []any {
+	args := []any{"prefix", k.prefix()}
+	if e := f.entry(k); e.want >= firstAction {
 		a := &f.actions[e.want].key
 		args = append(args, "kind", a.kind, "metric", a.metric)
 		if a.kind == Link {
@@ -359,7 +368,23 @@ func (f *fib[K]) explain(o op[K], repair bool, log *slog.Logger) {
 			args = append(args, "via", a.hops)
 		}
 	}
-	log.Info(what, args...)
+	return args
+}
+
+// sayLost logs which routes the kernel has dropped and has not got again: with a
+// workload's namespace its interface goes, and with that the routes.
+func (f *fib[K]) sayLost(log *slog.Logger) {
+	if log != nil {
+		for _, k := range f.lost {
+			if f.entry(k).have == 0 {
+				log.Info("route gone from the kernel", f.describe(k)...)
+			}
+		}
+		if more := f.nLost - len(f.lost); more > 0 {
+			log.Info("more routes were gone from the kernel", "routes", more)
+		}
+	}
+	f.lost, f.nLost = nil, 0
 }
 
 // refuse takes in that the kernel said no.
