@@ -77,7 +77,14 @@ func (d *Daemon) getExplain(r *http.Request) (any, error) {
 		}
 		answer.Families = append(answer.Families, path)
 	}
-	d.loop.call(r.Context(), func() { answer.Notes = d.loop.differences() })
+	d.loop.call(r.Context(), func() {
+		answer.Notes = d.loop.differences()
+		for _, id := range slices.Compact([]policy.EndpointID{src.id, dst.id}) {
+			if e := w.Endpoints[id]; e != nil {
+				answer.Notes = append(answer.Notes, d.loop.hindrance(id, e.Spec.Node, w.nodes)...)
+			}
+		}
+	})
 	if len(answer.Families) == 0 {
 		return nil, fmt.Errorf("%s and %s have no address of a common family", q.Get("src"), q.Get("dst"))
 	}
@@ -93,6 +100,29 @@ func (l *loop) differences() (notes []string) {
 		notes = append(notes, fmt.Sprintf("%s: what is in force is its last good version, if there is one", p))
 	}
 	return notes
+}
+
+// hindrance tells why no packet reaches or leaves an endpoint, whatever policy
+// says. How its interface is, is known to its own node alone.
+func (l *loop) hindrance(id policy.EndpointID, node string, nodes map[string]bool) []string {
+	switch {
+	case !nodes[node]:
+		return []string{fmt.Sprintf("%s is on node %s, which does not exist: nobody routes to it", id, node)}
+	case node != l.d.cfg.Node:
+		return []string{fmt.Sprintf("%s is on node %s: whether its interface is there and up is known there", id, node)}
+	}
+	e := l.endpoint(id.Namespace, id.Name)
+	switch {
+	case e == nil:
+		return []string{fmt.Sprintf("%s is not in force on this node: `muslin status` says why", id)}
+	case e.State == stateNoLink:
+		return []string{fmt.Sprintf("%s has no interface: %s does not exist on this node, so nothing passes", id, e.Interface)}
+	case e.State == stateDown:
+		return []string{fmt.Sprintf("%s is cut off: its interface %s is down, so nothing passes", id, e.Interface)}
+	case e.State == stateError:
+		return []string{fmt.Sprintf("%s is in error, so nothing passes: %s", id, e.Text)}
+	}
+	return nil
 }
 
 func explainStep(dec *policy.Decision) api.ExplainStep {
@@ -132,14 +162,18 @@ func (d *Daemon) toHost(ctx context.Context) api.ExplainStep {
 // world is the objects that matter to verdicts.
 type world struct {
 	policy.World
-	self []netip.Addr // addresses of the node of the daemon that was asked
+	self  []netip.Addr // addresses of the node of the daemon that was asked
+	nodes map[string]bool
 }
 
 func (d *Daemon) world(ctx context.Context) (*world, error) {
-	w := &world{World: policy.World{Reserved: map[netip.Addr]string{}}}
+	w := &world{World: policy.World{Reserved: map[netip.Addr]string{}}, nodes: map[string]bool{}}
 	_, err := d.store.EachResource(ctx, func(c store.Change) {
 		if policy.Takes(c.Kind) {
 			w.Put(policy.Key{Kind: c.Kind, Namespace: c.Namespace, Name: c.Name}, c.Object, c.Err)
+		}
+		if c.Kind == "Node" {
+			w.nodes[c.Name] = true // whatever is in it
 		}
 		n, ok := c.Object.(*v3.Node)
 		if !ok || c.Err != nil {

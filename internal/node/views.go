@@ -175,6 +175,10 @@ func (l *loop) endpointState(e *policy.Endpoint) api.Endpoint {
 			}
 		}
 	}
+	if l.links == nil {
+		out.State, out.Text = stateError, "interfaces are not looked at yet"
+		return out
+	}
 	switch st := l.links.Status(e.Interface); st.State {
 	case endpoint.Ready:
 		out.State = stateLive
