@@ -4,6 +4,7 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -18,8 +19,9 @@ func (a *app) teardownCommand() *cobra.Command {
 		Long: `Removes the routes, the addresses on workload interfaces and the nftables table that an
 agent put into the kernel and left there when it ended. The agent must not be running.
 
-Workloads lose their connection, and are not filtered by Muslin any more. Their interfaces,
-kernel settings such as net.ipv4.ip_forward, the state directory and the datastore stay.`,
+Workloads that are still attached are named: they lose their routes, and are not filtered
+any more. Detach them first, while the agent runs. Their interfaces, kernel settings such as
+net.ipv4.ip_forward, the state directory and the datastore stay.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			logger, err := openLog(logConfig{to: "stderr", level: "warn"}, a.Err)
@@ -27,9 +29,13 @@ kernel settings such as net.ipv4.ip_forward, the state directory and the datasto
 				return err
 			}
 			cfg.RunDir = a.runDir
-			removed, err := node.Teardown(cfg, logger)
+			removed, left, err := node.Teardown(cfg, logger)
 			for _, line := range removed {
 				fmt.Fprintln(a.Out, "removed", line)
+			}
+			if len(left) > 0 {
+				fmt.Fprintf(a.Err, "muslin: warning: still attached: %s. Their interfaces are up, without routes, and NOT FILTERED any more: "+
+					"end them, or remove the interfaces with `ip link delete NAME`. Their objects and addresses stay in the datastore\n", strings.Join(left, ", "))
 			}
 			return err
 		},

@@ -217,7 +217,7 @@ func TestTeardownByWhatWasInForce(t *testing.T) {
 	n := c.Nodes[0]
 	apply(t, c, "kind: FelixConfiguration\nmetadata: {name: default}\nspec: {deviceRouteProtocol: 80, interfacePrefix: \"cali,tap\"}\n")
 	problem(t, n, "deviceRouteProtocol", "80")
-	attach(t, n, "w")
+	w := attach(t, n, "w")
 	apply(t, c, "kind: FelixConfiguration\nmetadata: {name: node.other}\nspec: {}\n")
 	live(t, c)
 	problem(t, n, "deviceRouteProtocol", "80") // still
@@ -230,6 +230,15 @@ func TestTeardownByWhatWasInForce(t *testing.T) {
 	}
 	if !strings.Contains(out, "protocol 177") || !strings.Contains(out, "tap") {
 		t.Errorf("teardown says:\n%s", out)
+	}
+	if !containsAll(out, []string{"warning: still attached: default/w (" + w.Interface + ")", "NOT FILTERED"}) {
+		t.Errorf("teardown does not say who is attached:\n%s", out)
+	}
+	if err := n.DeleteLink(w.Interface); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := teardown(n); err != nil || strings.Contains(out, "attached") {
+		t.Errorf("teardown without workloads: %v\n%s", err, out)
 	}
 	left, err := routes(n.Namespace)
 	if err != nil {

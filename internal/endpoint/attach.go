@@ -27,6 +27,8 @@ type Attachment struct {
 	NetNS string
 	// Host is the name of the host side; see HostName.
 	Host string
+	// Alias says on the host side, to people, whose it is; empty says nothing.
+	Alias string
 	// Inner is the name inside; empty means eth0.
 	Inner string
 	// Addrs are the workload's addresses, at least one, any number of either
@@ -147,6 +149,11 @@ func attach(ctx context.Context, a Attachment) (out Attached, err error) {
 	}
 	if err := ctx.Err(); err != nil {
 		return out, err
+	}
+	if a.Alias != "" && outer.Attrs().Alias != a.Alias {
+		if err := host.LinkSetAlias(outer, a.Alias); err != nil {
+			return out, fmt.Errorf("alias of %s: %w", a.Host, err)
+		}
 	}
 	if a.MTU != 0 && outer.Attrs().MTU != a.MTU {
 		if err := host.LinkSetMTU(outer, a.MTU); err != nil {

@@ -3,6 +3,7 @@
 package endpoint
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -172,4 +173,21 @@ func OnLink(ip netip.Addr) bool {
 func Exists(name string) bool {
 	_, err := netlink.LinkByName(name)
 	return err == nil
+}
+
+// Workload is an interface of this host that is a workload's by its name.
+type Workload struct{ Name, Alias string }
+
+// Workloads lists the interfaces whose names begin with one of the prefixes.
+func Workloads(prefixes []string) (list []Workload, err error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, l := range links {
+		if a := l.Attrs(); hasPrefix(a.Name, prefixes) {
+			list = append(list, Workload{a.Name, a.Alias})
+		}
+	}
+	return list, nil
 }

@@ -198,7 +198,7 @@ func (d *Daemon) attachEndpoint(ctx context.Context, a *api.Attach) (_ *api.Atta
 		return nil, err
 	}
 	had := endpoint.Exists(w.Spec.InterfaceName)
-	_, err = endpoint.Attach(ctx, endpoint.Attachment{NetNS: a.NetNS, Host: w.Spec.InterfaceName, Inner: a.Interface, Addrs: addrs, MTU: a.MTU})
+	_, err = endpoint.Attach(ctx, endpoint.Attachment{NetNS: a.NetNS, Host: w.Spec.InterfaceName, Alias: a.Namespace + "/" + a.Name, Inner: a.Interface, Addrs: addrs, MTU: a.MTU})
 	if err != nil {
 		return nil, fmt.Errorf("endpoint %s/%s: %w", a.Namespace, a.Name, err)
 	}

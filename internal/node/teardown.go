@@ -27,19 +27,20 @@ const endBFDTime = 10 * time.Second
 // interfaces, and the filter table last. No daemon may be running here. The
 // interfaces themselves, sysctls, the datastore and the directories stay. What
 // is ours is known by what the state directory remembers. It says what it
-// removed.
-func Teardown(cfg Config, log *slog.Logger) (removed []string, err error) {
+// removed, and of which workloads interfaces are left: those are not filtered
+// any more, and not routed.
+func Teardown(cfg Config, log *slog.Logger) (removed, left []string, err error) {
 	if os.Geteuid() != 0 {
-		return nil, errors.New("muslin teardown changes the kernel: run it as root")
+		return nil, nil, errors.New("muslin teardown changes the kernel: run it as root")
 	}
 	held, err := lock.Take(agentLock, cfg.RunDir, cfg.StateDir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer held.Release()
 	f, err := remembered(cfg.StateDir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if f.Protocol == 0 {
 		f.Protocol = route.Protocol
@@ -55,7 +56,7 @@ func Teardown(cfg Config, log *slog.Logger) (removed []string, err error) {
 	defer cancel()
 	ended, err := bfdd.End(ctx, cfg.RunDir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if ended {
 		removed = append(removed, "the BFD process")
@@ -63,35 +64,44 @@ func Teardown(cfg Config, log *slog.Logger) (removed []string, err error) {
 
 	routes, err := route.Open(route.Options{Log: log, Sources: []string{sourceLocal}, Protocol: uint8(f.Protocol)})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer routes.Close()
 	if err := routes.SetComplete(sourceLocal); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	r, err := routes.Apply()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	removed = append(removed, fmt.Sprintf("%d routes of protocol %d", r.Deleted, f.Protocol))
 
 	links, err := endpoint.Open(endpoint.Options{Log: log, Prefixes: f.Prefixes})
 	if err != nil {
-		return removed, err
+		return removed, nil, err
 	}
 	defer links.Close()
 	if err := links.Prune(); err != nil {
-		return removed, err
+		return removed, nil, err
 	}
 	removed = append(removed, fmt.Sprintf("gateway addresses and neighbours on interfaces named %v…", f.Prefixes))
 
 	table, err := acl.Open(acl.Options{Log: log, Prefixes: f.Prefixes})
 	if err != nil {
-		return removed, err
+		return removed, nil, err
 	}
 	defer table.Close()
 	if err := table.Teardown(); err != nil {
-		return removed, err
+		return removed, nil, err
 	}
-	return append(removed, "nftables table inet "+acl.TableName), nil
+	removed = append(removed, "nftables table inet "+acl.TableName)
+	still, err := endpoint.Workloads(f.Prefixes)
+	for _, w := range still {
+		text := w.Name
+		if w.Alias != "" {
+			text = w.Alias + " (" + w.Name + ")"
+		}
+		left = append(left, text)
+	}
+	return removed, left, err
 }
