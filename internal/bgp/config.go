@@ -109,6 +109,14 @@ func (s *Speaker) families() familySet {
 	return familySet{v4: s.cfg.NextHop4.IsValid(), v6: s.cfg.NextHop6.IsValid()}
 }
 
+// familiesFor are those offered to a peer: IPv4 also to one that takes it with
+// our IPv6 next hop.
+func (s *Speaker) familiesFor(pc PeerConfig) familySet {
+	fs := s.families()
+	fs[v4] = fs[v4] || fs[v6] && pc.ExtendedNextHop
+	return fs
+}
+
 // apply runs in the loop.
 func (s *Speaker) apply(c Config) {
 	old, wasFamilies := s.cfg, s.families()
@@ -248,7 +256,7 @@ func (s *Speaker) changePeer(p *peer, pc PeerConfig, reset, rejudge bool) {
 	p.cfg = pc
 	reset = reset || old.ASN != pc.ASN || p.localAS != s.localAS(pc) || old.LocalAddr != pc.LocalAddr ||
 		old.HoldTime != pc.HoldTime || old.Keepalive != pc.Keepalive || old.SendHold != pc.SendHold || old.TTLSecurity != pc.TTLSecurity ||
-		old.AddPathReceive != pc.AddPathReceive || (old.AddPathSend > 0) != (pc.AddPathSend > 0)
+		old.ExtendedNextHop != pc.ExtendedNextHop || old.AddPathReceive != pc.AddPathReceive || (old.AddPathSend > 0) != (pc.AddPathSend > 0)
 	s.setClient(p)
 	shut := old.Shutdown != pc.Shutdown || old.ShutdownText != pc.ShutdownText
 	if shut || old.MaxPrefixes != pc.MaxPrefixes || old.OverLimit != pc.OverLimit || reset {

@@ -31,6 +31,10 @@ type bucketKey struct {
 	f family
 }
 
+// inMP tells whether announcements go into MP_REACH_NLRI: IPv6, and IPv4 with
+// an IPv6 next hop (RFC 8950).
+func (k bucketKey) inMP() bool { return k.f == v6 || k.a != nil && k.a.nextHop.Is6() }
+
 const (
 	chunkSize  = 32 << 10
 	maxBuckets = 512 // sets being filled at a time; bounds memory with many distinct sets
@@ -100,12 +104,12 @@ func (p *packer) emit(k bucketKey, nlri []byte) {
 	}
 	p.scratch = p.scratch[:0]
 	if k.a != nil {
-		p.scratch = k.a.appendTo(p.scratch, p.as4, k.f == v4)
+		p.scratch = k.a.appendTo(p.scratch, p.as4, !k.inMP())
 	}
 	// Beside the attributes: header 19, two lengths 4, and for IPv6
 	// MP_REACH_NLRI with a four-octet header, 5 octets and the next hop.
 	room := maxMessage - headerLen - 4 - len(p.scratch)
-	if k.f == v6 {
+	if k.inMP() {
 		room -= 4 + 5 + 16
 	}
 	idLen := 0
@@ -153,7 +157,7 @@ func (p *packer) message(k bucketKey, nlri []byte) {
 		b = binary.BigEndian.AppendUint16(b, uint16(3+len(nlri)))
 		b = append(b, 0, 2, 1)
 		b = append(b, nlri...)
-	case k.f == v4:
+	case !k.inMP():
 		b = append(b, 0, 0)
 		b = binary.BigEndian.AppendUint16(b, uint16(len(p.scratch)))
 		b = append(b, p.scratch...)
@@ -166,7 +170,7 @@ func (p *packer) message(k bucketKey, nlri []byte) {
 		b = append(b, flagOptional|flagExtended, attrMPReach)
 		b = binary.BigEndian.AppendUint16(b, uint16(l))
 		nh := k.a.nextHop.As16()
-		b = append(b, 0, 2, 1, 16)
+		b = append(b, 0, byte(k.f)+1, 1, 16)
 		b = append(b, nh[:]...)
 		b = append(b, 0)
 		b = append(b, nlri...)

@@ -28,6 +28,7 @@ type groupKey struct {
 	client   bool      // of this route reflector
 	cluster  uint32    // of this route reflector; iBGP only
 	nh4, nh6 netip.Addr
+	ext      bool // IPv4 routes may have an IPv6 next hop (RFC 8950)
 	mode     NextHopMode
 	rewrite  Rewrite
 	exportID string
@@ -70,6 +71,7 @@ func (s *Speaker) groupKeyOf(p *peer) groupKey {
 	} else {
 		k.client, k.cluster = p.cfg.Client, id32(s.cfg.ClusterID)
 	}
+	k.ext = p.cfg.ExtendedNextHop && p.est.open.extNextHop
 	if k.addPath = p.est.sendPaths; k.addPath != (familySet{}) {
 		k.limit = p.cfg.AddPathSend
 	}
@@ -429,7 +431,7 @@ func sendable(a *attrs) (*attrs, string) {
 
 // self is this node's next hop for a family.
 func (g *group) self(f family) netip.Addr {
-	if f == v4 {
+	if f == v4 && (g.key.nh4.IsValid() || !g.key.ext) {
 		return g.key.nh4
 	}
 	return g.key.nh6
@@ -442,7 +444,7 @@ func (s *Speaker) outgoing(g *group, f family, a *attrs, src *source, own bool) 
 	if own || !g.keeps(f, a.nextHop, src) {
 		c.nextHop = g.self(f)
 	}
-	if !c.nextHop.IsValid() || familyOf(c.nextHop) != f {
+	if !c.nextHop.IsValid() || familyOf(c.nextHop) != f && !(f == v4 && g.key.ext) {
 		return nil
 	}
 	w := &g.key.rewrite

@@ -80,11 +80,12 @@ type openParams struct {
 	restartTime time.Duration // 0: graceful restart is not offered
 
 	addPathReceive, addPathSend bool
+	extNextHop                  bool // IPv4 routes with IPv6 next hops
 }
 
 // marshal encodes the OPEN: multiprotocol (RFC 4760), route refresh
 // (RFC 2918), four-octet AS (RFC 6793), graceful restart (RFC 4724), ADD-PATH
-// (RFC 7911).
+// (RFC 7911), extended next hop encoding (RFC 8950).
 func (p openParams) marshal() ([]byte, error) {
 	var caps []wire.ParameterCapabilityInterface
 	var tuples []*wire.CapGracefulRestartTuple
@@ -97,6 +98,9 @@ func (p openParams) marshal() ([]byte, error) {
 	caps = append(caps, wire.NewCapRouteRefresh(), wire.NewCapFourOctetASNumber(p.asn))
 	if secs := min(int(p.restartTime/time.Second), 4095); secs > 0 {
 		caps = append(caps, wire.NewCapGracefulRestart(p.restarting, false, uint16(secs), tuples))
+	}
+	if p.extNextHop && p.families[v4] {
+		caps = append(caps, wire.NewCapExtendedNexthop([]*wire.CapExtendedNexthopTuple{wire.NewCapExtendedNexthopTuple(v4.wire(), v6.afi())}))
 	}
 	mode := wire.BGPAddPathMode(0)
 	if p.addPathReceive {
@@ -143,6 +147,8 @@ type openMessage struct {
 
 	addPathSend    familySet // the peer is able to send several paths
 	addPathReceive familySet // and to receive them
+
+	extNextHop bool // IPv4 unicast with IPv6 next hops (RFC 8950)
 }
 
 // decodeOpen reads the body of an OPEN. The structure of parameters and
@@ -248,6 +254,12 @@ func (m *openMessage) capabilities(b []byte, multiprotocol *bool) bool {
 				if f, ok := familyFrom(t.AFI, t.SAFI); ok {
 					m.grFamilies[f] = true
 					m.grForward[f] = t.Flags&0x80 != 0
+				}
+			}
+		case *wire.CapExtendedNexthop:
+			for _, t := range c.Tuples {
+				if f, ok := familyFrom(t.NLRIAFI, uint8(t.NLRISAFI)); ok && f == v4 && t.NexthopAFI == v6.afi() {
+					m.extNextHop = true
 				}
 			}
 		case *wire.CapAddPath:

@@ -267,7 +267,7 @@ func (s *Speaker) fire(c *conn, ev event, n *notification, cause error) action {
 func (s *Speaker) sendOpen(c *conn) error {
 	p := c.p
 	b, err := openParams{
-		asn: p.localAS, id: s.cfg.RouterID, hold: p.cfg.hold(), families: s.families(),
+		asn: p.localAS, id: s.cfg.RouterID, hold: p.cfg.hold(), families: s.familiesFor(p.cfg), extNextHop: p.cfg.ExtendedNextHop,
 		addPathReceive: p.cfg.AddPathReceive, addPathSend: p.cfg.AddPathSend > 0,
 		restarting:  s.opt.Restarting && !p.hadUp && s.restartLeft() > 0,
 		forwarding:  s.opt.Restarting || p.hadUp,

@@ -31,7 +31,7 @@ func (s *Speaker) judge(p *peer, prefix netip.Prefix, a *attrs) Verdict {
 	}
 	nh := a.nextHop
 	switch {
-	case familyOf(nh) != familyOf(prefix.Addr()):
+	case familyOf(nh) != familyOf(prefix.Addr()) && !(nh.Is6() && p.cfg.ExtendedNextHop):
 		return refuse(RefusedNextHop, "next hop %s is of the other family", nh)
 	case nh.IsUnspecified() || nh.IsMulticast() || nh.IsLoopback() && !p.cfg.Addr.Addr().IsLoopback() ||
 		nh.IsLinkLocalUnicast() || nh.Is4In6() || nh.Is4() && nh.As4()[0] >= 240 || nh.Is4() && nh.As4()[0] == 0:

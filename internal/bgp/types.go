@@ -86,6 +86,9 @@ type PeerConfig struct {
 	// AllowLocalAS is how often our own AS number may be in a received path.
 	AllowLocalAS uint8
 	Rewrite      Rewrite
+	// ExtendedNextHop offers IPv4 routes with IPv6 next hops (RFC 8950). Ours is
+	// announced that way where NextHop4 is not set.
+	ExtendedNextHop bool
 	// Import and Export are applied to each route before it enters Adj-RIB-In's
 	// accepted set, and before it enters Adj-RIB-Out. Peers with an equal
 	// ExportID, local AS, Rewrite and session type share an export group. A nil

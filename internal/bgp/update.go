@@ -236,7 +236,7 @@ func (d *decoder) attributes(u *update, mpNextHop netip.Addr, mpKnown bool, bad 
 	if mpKnown {
 		d.scratch = append(d.scratch, mpNextHop.AsSlice()...)
 	}
-	if !both && d.lastAttrs != nil && bytes.Equal(d.scratch, d.last) && d.lastFits(u) {
+	if !both && d.lastAttrs != nil && bytes.Equal(d.scratch, d.last) && d.lastFits(u, mpNextHop) {
 		if len(u.reach) > 0 {
 			u.attrs = d.lastAttrs
 		} else {
@@ -290,14 +290,14 @@ func (d *decoder) attributes(u *update, mpNextHop netip.Addr, mpKnown bool, bad 
 	}
 }
 
-// lastFits reports whether the remembered set has a next hop of the family of
-// u's routes. Equal bytes almost always mean so; NEXT_HOP beside MP_REACH_NLRI
-// is the exception.
-func (d *decoder) lastFits(u *update) bool {
+// lastFits reports whether the remembered set has the next hop of u's routes.
+// Equal bytes almost always mean so; NEXT_HOP beside MP_REACH_NLRI is the
+// exception.
+func (d *decoder) lastFits(u *update, mpNextHop netip.Addr) bool {
 	if len(u.reach) > 0 {
 		return d.lastAttrs.nextHop.Is4()
 	}
-	return familyOf(d.lastAttrs.nextHop) == familyOf(u.mpReach[0].prefix.Addr())
+	return d.lastAttrs.nextHop == mpNextHop
 }
 
 // appendNLRI reads an NLRI field: prefixes, each behind its path identifier
