@@ -71,7 +71,9 @@ func (s *Speaker) groupKeyOf(p *peer) groupKey {
 	} else {
 		k.client, k.cluster = p.cfg.Client, id32(s.cfg.ClusterID)
 	}
-	k.ext = p.cfg.ExtendedNextHop && p.est.open.extNextHop
+	if k.ext = p.cfg.ExtendedNextHop && p.est.open.extNextHop; k.ext && p.cfg.Addr.Addr().Is6() {
+		k.nh4 = netip.Addr{} // what carries the session carries the packets
+	}
 	if k.addPath = p.est.sendPaths; k.addPath != (familySet{}) {
 		k.limit = p.cfg.AddPathSend
 	}

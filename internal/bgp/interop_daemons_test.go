@@ -27,6 +27,7 @@ type setting struct {
 	addPath      bool // both ways
 	limit        int  // of prefixes in each family
 	hold         int  // seconds
+	extNextHop   bool // IPv4 routes with IPv6 next hops
 	less         bool // without 198.51.100.0/24
 	more         []other
 }
@@ -197,6 +198,14 @@ func (s setting) own4() []string {
 	return []string{"192.0.2.0/24", "198.51.100.0/24"}
 }
 
+// hop4 is the daemon's next hop for its IPv4 routes.
+func (s setting) hop4() string {
+	if s.extNextHop {
+		return "fd99::2"
+	}
+	return "10.99.0.2"
+}
+
 const own6 = "2001:db8:1::/48"
 
 // words is text with a line for each that applies.
@@ -225,7 +234,7 @@ var daemonBIRD = daemon{
 protocol device {}
 protocol direct { ipv4; ipv6; }
 filter theirs {
-	if source = RTS_STATIC then { if net.type = NET_IP4 then bgp_next_hop = 10.99.0.2; else bgp_next_hop = fd99::2; accept; }
+	if source = RTS_STATIC then { if net.type = NET_IP4 then bgp_next_hop = ` + s.hop4() + `; else bgp_next_hop = fd99::2; accept; }
 	if source = RTS_BGP then accept;
 	reject;
 }
@@ -238,22 +247,26 @@ protocol static s6 { ipv6; route ` + own6 + ` blackhole; }`)
 		if s.limit > 0 {
 			channel += fmt.Sprintf(" receive limit %d action disable;", s.limit)
 		}
-		session := func(name, local, addr string, as uint32, channel, more string) {
+		four := channel
+		if s.extNextHop {
+			four += " extended next hop on;"
+		}
+		session := func(name, local, addr string, as uint32, four, channel, more string) {
 			w.add(`protocol bgp %s { local %s port 1790 as %d; neighbor %s port 1790 as %d; multihop 2; strict bind on; hold time %d;
 	connect delay time 1; connect retry time 1; error wait time 1, 2; graceful restart on; %s ipv4 { %s }; ipv6 { %s }; }`,
-				name, local, s.as, addr, as, s.hold, more, channel, channel)
+				name, local, s.as, addr, as, s.hold, more, four, channel)
 		}
 		var more words
 		more.when(s.password != "", "password %q;", s.password)
 		more.when(s.ttlSecurity, "ttl security on;")
 		more.when(s.client, "rr client; rr cluster id 2.2.2.2;")
-		session("muslin", s.theirs, s.ours, 64512, channel, more.String())
+		session("muslin", s.theirs, s.ours, 64512, four, channel, more.String())
 		for i, o := range s.more {
 			rr := "passive on;"
 			if s.client {
 				rr += "rr client; rr cluster id 2.2.2.2;"
 			}
-			session(fmt.Sprint("more", i), "10.99.0.2", o.addr, o.as, "import all; export filter theirs;", rr)
+			session(fmt.Sprint("more", i), "10.99.0.2", o.addr, o.as, "import all; export filter theirs;", "import all; export filter theirs;", rr)
 		}
 		return map[string]string{"bird.conf": w.String()}
 	},
@@ -275,13 +288,17 @@ var daemonFRR = daemon{
 	},
 	files: func(s setting) map[string]string {
 		var w words
+		set4 := " set ip next-hop 10.99.0.2"
+		if s.extNextHop {
+			set4 = " set ipv6 next-hop global fd99::2"
+		}
 		// First, because one that comes later counts only after five seconds.
 		w.add(`ip prefix-list own4 permit 192.0.2.0/24
 ip prefix-list own4 permit 198.51.100.0/24
 ipv6 prefix-list own6 permit ` + own6 + `
 route-map out permit 10
  match ip address prefix-list own4
- set ip next-hop 10.99.0.2
+` + set4 + `
 exit
 route-map out permit 20
  match ipv6 address prefix-list own6
@@ -297,6 +314,7 @@ exit`)
 			w.add(" neighbor %s timers connect 1\n neighbor %[1]s timers %d %d\n neighbor %[1]s advertisement-interval 0", addr, s.hold/3, s.hold)
 		}
 		session(s.theirs, s.ours, 64512)
+		w.when(s.extNextHop, " neighbor %s capability extended-nexthop", s.ours)
 		w.when(s.ttlSecurity, " neighbor %s ttl-security hops 2", s.ours)
 		w.when(!s.ttlSecurity && s.as != 64512, " neighbor %s ebgp-multihop 2", s.ours)
 		w.when(s.password != "", " neighbor %s password %s", s.ours, s.password)
@@ -351,7 +369,7 @@ var daemonGoBGP = daemon{
 	},
 	originate: func(s setting) (out [][]string) {
 		for _, p := range s.own4() {
-			out = append(out, []string{"global", "rib", "add", p, "nexthop", "10.99.0.2", "-a", "ipv4"})
+			out = append(out, []string{"global", "rib", "add", p, "nexthop", s.hop4(), "-a", "ipv4"})
 		}
 		return append(out, []string{"global", "rib", "add", own6, "nexthop", "fd99::2", "-a", "ipv6"})
 	},
@@ -396,6 +414,7 @@ exec /usr/sbin/bgpd -d -v -f DIR/bgpd.conf`},
 	lacks: map[string]string{
 		restartTheirs: "it announces no family that it could keep forwarding",
 		refreshOurs:   "it counts the request, and does not repeat what has not changed",
+		extNextHop:    "it does not have it",
 		bfd:           "it has no BFD",
 	},
 	files: func(s setting) map[string]string {

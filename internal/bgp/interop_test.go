@@ -44,6 +44,8 @@ type together struct {
 	check func(x *interop)        // both sides
 	cells map[string]string       // daemon: the test elsewhere that shows it
 	lacks string                  // why there is none with any daemon
+	// overIPv6: only a session over IPv6 has it.
+	overIPv6 bool
 }
 
 var daemons = []daemon{daemonBIRD, daemonFRR, daemonGoBGP, daemonOpenBGPD}
@@ -55,6 +57,7 @@ const (
 	refreshTheirs = "route refresh (RFC 2918): the other asks"
 	restartTheirs = "graceful restart (RFC 4724): of the other"
 	bfd           = "BFD (RFC 5880)"
+	extNextHop    = "IPv4 with IPv6 next hops (RFC 8950), over IPv6"
 )
 
 // slow is long enough for a daemon's timers of a few seconds.
@@ -344,7 +347,22 @@ var togethers = []together{
 			}
 		},
 	},
-	{name: "IPv4 with IPv6 next hops (RFC 8950)", lacks: "muslin does not offer the capability yet"},
+	{
+		name:     extNextHop,
+		overIPv6: true,
+		set:      func(s *setting) { s.extNextHop = true },
+		cfg: func(c *Config, _ *interop) {
+			c.NextHop4, c.Peers[0].ExtendedNextHop = netip.Addr{}, true
+		},
+		check: func(x *interop) {
+			x.n.waitHops("192.0.2.0/24", "fd99::2")
+			x.n.waitHops(own6, "fd99::2")
+			x.r.wait("10.1.0.0/26", "fd99::1")
+			x.r.wait("fd00:1::/122", "fd99::1")
+			x.n.withdraw("10.1.0.0/26")
+			x.r.lost("10.1.0.0/26")
+		},
+	},
 	{
 		name: "limit of prefixes: muslin's",
 		cfg:  func(c *Config, _ *interop) { c.Peers[0].MaxPrefixes[0], c.Peers[0].OverLimit = 1, LimitShutdown },
@@ -413,6 +431,9 @@ func TestInterop(t *testing.T) {
 					{"v4", "10.99.0.1", "10.99.0.2"},
 					{"v6", "fd99::1", "fd99::2"},
 				} {
+					if f.overIPv6 && tr.name != "v6" {
+						continue
+					}
 					t.Run(f.name+"/"+tr.name, func(t *testing.T) {
 						t.Parallel()
 						testInterop(t, d, f, setting{ours: tr.ours, theirs: tr.theirs, as: 64512, hold: 9})

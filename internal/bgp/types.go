@@ -86,8 +86,9 @@ type PeerConfig struct {
 	// AllowLocalAS is how often our own AS number may be in a received path.
 	AllowLocalAS uint8
 	Rewrite      Rewrite
-	// ExtendedNextHop offers IPv4 routes with IPv6 next hops (RFC 8950). Ours is
-	// announced that way where NextHop4 is not set.
+	// ExtendedNextHop offers IPv4 routes with IPv6 next hops (RFC 8950). Where the
+	// peer takes them, ours is announced that way on a session over IPv6, and where
+	// NextHop4 is not set.
 	ExtendedNextHop bool
 	// Import and Export are applied to each route before it enters Adj-RIB-In's
 	// accepted set, and before it enters Adj-RIB-Out. Peers with an equal
