@@ -32,6 +32,7 @@ type PeerSettings struct {
 	MaxPrefixes      *uint32        // max-prefixes: how many are taken of each family, 0 for no bound
 	MaxPrefixAction  string         // max-prefixes-action: Discard, Warn, Restart or Shutdown
 	Shutdown         *string        // shutdown: no session, and the reason that the peer is told (RFC 9003)
+	ExtendedNextHop  *bool          // extended-next-hop: IPv4 routes with IPv6 next hops (RFC 8950)
 	AddPath          *uint8         // add-path: how many paths per prefix are sent, 0 for the best alone (RFC 7911)
 	Timers           Timers
 	BFD              BFD
@@ -79,6 +80,10 @@ var peerAnnotations = slices.Concat(bfdAnnotations(func(s *PeerSettings) *BFD { 
 	{"remove-private-as", func(s *PeerSettings, v string) error { return readSwitch(&s.RemovePrivateAS, v) }},
 	{"default-originate", func(s *PeerSettings, v string) error { return readSwitch(&s.DefaultOriginate, v) }},
 	{"graceful-shutdown", func(s *PeerSettings, v string) error { return readSwitch(&s.GracefulShutdown, v) }},
+	{"extended-next-hop", func(s *PeerSettings, v string) error {
+		s.ExtendedNextHop = new(bool)
+		return readSwitch(s.ExtendedNextHop, v)
+	}},
 	{"prepend", func(s *PeerSettings, v string) error {
 		n, err := strconv.ParseUint(v, 10, 8)
 		if err != nil || n < 1 || n > 10 {

@@ -115,6 +115,7 @@ func peering(in peeringInput) (cfg bgp.Config, watch []watched, problems []probl
 			bfd, object = set.BFD, "BGPPeer "+by.Metadata.Name
 		}
 		reflection(self, in.nodeAt[p.Addr.Addr()], set, &p)
+		p.ExtendedNextHop = extendedNextHop(self, in.nodeAt[p.Addr.Addr()], set.ExtendedNextHop)
 		restraint(set, &p)
 		timers(mesh.Timers, set.Timers, by, &p)
 		problems = append(problems, police(&p, by, set)...)
@@ -181,6 +182,16 @@ func reflection(self, other nodeAddr, set v3.PeerSettings, p *bgp.PeerConfig) {
 	if set.AddPath != nil {
 		p.AddPathSend = int(*set.AddPath)
 	}
+}
+
+// extendedNextHop tells whether IPv4 routes with IPv6 next hops are offered
+// (RFC 8950): as the BGPPeer says, else where one of the two has no IPv4 address
+// that could be a next hop. other is the node that the neighbour is, if it is one.
+func extendedNextHop(self, other nodeAddr, asked *bool) bool {
+	if asked != nil {
+		return *asked
+	}
+	return !self.v4.IsValid() || other.v6.IsValid() && !other.v4.IsValid()
 }
 
 // defaultMaxPrefixes bounds what any neighbour can fill this node's memory with:

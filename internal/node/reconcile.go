@@ -474,7 +474,8 @@ func (l *loop) applyBGP() error {
 }
 
 // unreachable reports that there are endpoints of a family in which this node
-// has no address of its own: other servers cannot have a next hop to them.
+// has no address of its own: other servers cannot have a next hop to them, unless
+// it is an IPv6 one for IPv4 (RFC 8950).
 func unreachable(node string, announce []bgp.Origination, cfg bgp.Config) (problems []problem) {
 	for _, f := range []struct {
 		is      func(netip.Addr) bool
@@ -484,7 +485,7 @@ func unreachable(node string, announce []bgp.Origination, cfg bgp.Config) (probl
 		flag    string
 	}{{netip.Addr.Is4, cfg.NextHop4, "IPv4", "spec.bgp.ipv4Address", "--ip"}, {netip.Addr.Is6, cfg.NextHop6, "IPv6", "spec.bgp.ipv6Address", "--ip6"}} {
 		i := slices.IndexFunc(announce, func(o bgp.Origination) bool { return f.is(o.Prefix.Addr()) })
-		if i >= 0 && !f.nextHop.IsValid() {
+		if i >= 0 && !f.nextHop.IsValid() && !cfg.NextHop6.IsValid() {
 			problems = append(problems, problem{object: "Node " + node, field: f.field,
 				text: fmt.Sprintf("is missing, so that %s endpoints here (%s) are reached from this server only: give this host an address on an uplink, name one with %s, or disable the %s pool", f.name, announce[i].Prefix, f.flag, f.name)})
 		}
