@@ -40,6 +40,7 @@ func TestAnnotations(t *testing.T) {
 		{"BGPPeer", "add-path", map[string]string{"0": "AddPath:0x", "255": "AddPath:0x"}, []string{"", "256", "all"}},
 		{"BGPPeer", "next-hop", map[string]string{"ThirdParty": "ThirdParty:true"}, []string{"Self", ""}},
 		{"BGPPeer", "origin-guard", map[string]string{"Enabled": "Untrusted:true", "Disabled": "Trusted:true"}, []string{"Off"}},
+		{"BGPPeer", "extended-next-hop", map[string]string{"Enabled": "ExtendedNextHop:0x", "Disabled": "ExtendedNextHop:0x"}, []string{"", "On"}},
 		{"BGPPeer", "pass-unknown-attributes", map[string]string{"Enabled": "PassUnknown:0x", "Disabled": "PassUnknown:0x"}, []string{"", "All"}},
 		{"BGPConfiguration", "pass-unknown-attributes", map[string]string{"Enabled": "PassUnknown:true", "Disabled": ""}, []string{"99"}},
 		{"BGPPeer", "communities", map[string]string{
