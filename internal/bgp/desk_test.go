@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -49,10 +50,14 @@ func (noConn) SetWriteDeadline(time.Time) error { return nil }
 func (noConn) LocalAddr() net.Addr              { return &net.TCPAddr{} }
 func (noConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
 
-func newDesk(t testing.TB, cfg Config) *desk {
-	s := New(Options{Dial: func(context.Context, netip.Addr, netip.AddrPort) (net.Conn, error) {
+func newDesk(t testing.TB, cfg Config, more ...func(*Options)) *desk {
+	opt := Options{Dial: func(context.Context, netip.Addr, netip.AddrPort) (net.Conn, error) {
 		return nil, errors.New("nothing is dialled at a desk")
-	}})
+	}}
+	for _, set := range more {
+		set(&opt)
+	}
+	s := New(opt)
 	s.ctx = context.Background()
 	d := &desk{t: t, s: s, fib: map[netip.Prefix]string{}}
 	d.configure(cfg)
@@ -111,11 +116,12 @@ func (d *desk) up(p *deskPeer) {
 		p: q, dialled: true, state: Established, nc: noConn{}, s: d.s, ebgp: q.ebgp, open: &open,
 		wake: make(chan struct{}, 1), readDone: make(chan struct{}), takePaths: p.cfg.AddPathReceive,
 	}
+	p.c.keepAll.Store(p.cfg.PassUnknown)
 	q.conns = append(q.conns, p.c)
 	d.s.negotiate(p.c)
 	p.c.queue, p.c.queued = nil, 0
 	p.told = map[pathRef]*attrs{}
-	p.dec = decoder{as4: true, ebgp: q.ebgp}
+	p.dec = decoder{as4: open.as4, ebgp: q.ebgp}
 	if p.c.takePaths {
 		p.dec.addPath = open.addPathSend
 	}
@@ -132,21 +138,33 @@ func (d *desk) down(p *deskPeer) {
 
 // says has a peer send paths, or withdraw them when a is nil.
 func (d *desk) says(p *deskPeer, a *attrs, refs ...pathRef) {
-	pack := packer{as4: true, addPath: p.dec.addPath}
+	pack := packer{as4: p.dec.as4, addPath: p.dec.addPath}
 	for _, ref := range refs {
 		pack.add(ref, a)
 	}
 	for _, ch := range pack.finish() {
 		for rest := ch.b; len(rest) > 0; {
 			l := int(rest[16])<<8 + int(rest[17])
-			var u update
-			if n := p.dec.decode(rest[headerLen:l], &u); n != nil {
-				d.t.Fatalf("%s: %v", p.name, n)
-			}
-			d.s.ingest(p.c, &u)
+			d.sends(p, rest[:l])
 			rest = rest[l:]
 		}
 	}
+}
+
+// sends has a peer send one message, as its reader would hand it on.
+func (d *desk) sends(p *deskPeer, b []byte) {
+	m := message{typ: b[headerLen-1]}
+	switch m.typ {
+	case msgUpdate:
+		m.update = &update{}
+		p.dec.keepUnknown = p.c.keepAll.Load()
+		m.note = p.dec.decode(b[headerLen:], m.update)
+	case msgNotification:
+		m.note = decodeNotification(b[headerLen:])
+	default:
+		d.t.Fatalf("message type %d", m.typ)
+	}
+	d.s.receive(p.c, m)
 	d.settle()
 }
 
@@ -193,7 +211,7 @@ func (d *desk) heard(p *deskPeer) (lines []string) {
 }
 
 func (d *desk) read(p *deskPeer, stream []byte) (lines []string) {
-	dec := decoder{as4: true, ebgp: p.c.ebgp, addPath: p.c.sendPaths}
+	dec := decoder{as4: p.c.open.as4, ebgp: p.c.ebgp, addPath: p.c.sendPaths, keepUnknown: true}
 	br, buf := bufio.NewReader(bytes.NewReader(stream)), make([]byte, maxMessage)
 	for {
 		typ, body, err := readMessage(br, buf)
@@ -203,7 +221,12 @@ func (d *desk) read(p *deskPeer, stream []byte) (lines []string) {
 			}
 			return lines
 		}
-		if typ == msgKeepalive {
+		switch typ {
+		case msgKeepalive:
+			continue
+		case msgRefresh:
+			f, _ := familyFrom(binary.BigEndian.Uint16(body), body[3])
+			lines = append(lines, "ROUTE-REFRESH "+f.String())
 			continue
 		}
 		var u update
@@ -270,6 +293,9 @@ func (a *attrs) text() string {
 	}
 	if a.hasOriginator {
 		fmt.Fprintf(&b, " originator %s", ip32(a.originator))
+	}
+	for _, u := range a.unknown {
+		fmt.Fprintf(&b, " attribute %d %x", u.typ, u.value)
 	}
 	if len(a.clusters) > 0 {
 		b.WriteString(" clusters")

@@ -329,41 +329,6 @@ func TestMesh_Converges(t *testing.T) {
 	}
 }
 
-// A restart beside peers that are dead in every way (nobody at the address; TCP without
-// an OPEN; Established without End-of-RIB): the routes of the live one are
-// usable at once, and ours are announced to it with End-of-RIB.
-func TestB15_RestartWithDeadPeers(t *testing.T) {
-	t.Parallel()
-	us, live, nobody, mute, silent := freeAddr(t), freeAddr(t), freeAddr(t), freeAddr(t), freeAddr(t)
-	ps := peerTo(silent, 64512)
-	ps.Passive = true
-	cfg := nodeConfig(64512, us, peerTo(live, 64512), peerTo(nobody, 64512), peerTo(mute, 64512), ps)
-	l, err := defaultListen(t.Context(), addrPort(mute), nil) // accepts, and says nothing
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	nl := startNode(t, nodeConfig(64512, live, peerTo(us, 64512)), Options{})
-	nl.originate("10.2.0.0/26", "fd00:2::/122")
-	nl.OriginationsComplete()
-
-	n := startNode(t, cfg, Options{Restarting: true})
-	start := time.Now()
-	n.originate("10.1.0.0/26")
-	n.OriginationsComplete()
-	r := &rawPeer{t: t, addr: silent}
-	r.establish(n, 64512)
-	n.waitHops("10.2.0.0/26", live.String())
-	n.waitHops("fd00:2::/122", nl.cfg.NextHop6.String())
-	nl.waitHops("10.1.0.0/26", us.String())
-	eventually(t, "End-of-RIB at the live peer", func() bool { return len(nl.peer(us).EndOfRIB) == 2 })
-	if d := time.Since(start); d > 2*time.Second {
-		t.Errorf("usable after %v, want 2 s at most", d)
-	} else {
-		t.Logf("usable after %v", d)
-	}
-}
-
 // restart ends the connection without a NOTIFICATION, waits until all of the
 // peer's routes are stale, and comes back with the R and F bits and a restart
 // time.

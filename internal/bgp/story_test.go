@@ -20,10 +20,12 @@ var updateStories = flag.Bool("update", false, "write what the stories in testda
 // passes on. A story is a sequence of blocks: remarks behind #, commands, a
 // line of four dashes, and what came of the commands, up to an empty line.
 //
-//	speaker as=N id=ADDR [cluster=ADDR]
+//	speaker as=N id=ADDR [cluster=ADDR] [track] [restarting]
 //	peer NAME as=N addr=ADDR [id=ADDR] [client] [add-path=N] [add-path-receive] [local-as=N]
 //	    [next-hop-auto] [next-hop-self] [next-hop-keep] [third-party=PREFIX] [allow-local-as=N]
 //	    [as-override] [remove-private-as] [prepend=N] [default-route] [graceful-shutdown] [no-rewrite]
+//	    [pass-unknown] [needs-policy] [shutdown=TEXT] [no-shutdown]; and of its OPEN: [two-octet]
+//	    [restart-time=N] [kept=FAMILY,FAMILY] [restarts]
 //	up NAME..., down NAME...
 //	change NAME OPTION...
 //	NAME announces PREFIX [path-id=N] [next-hop=ADDR] [path=AS,AS] [local-pref=N] [med=N]
@@ -31,6 +33,7 @@ var updateStories = flag.Bool("update", false, "write what the stories in testda
 //	NAME withdraws PREFIX [path-id=N]
 //	originate PREFIX [local-pref=N], remove PREFIX
 //	show PREFIX, why PREFIX|ADDR
+//	and those of wire: story_wire_test.go
 //
 // What came of it: what each peer hears, and "routes:" what the daemon is told.
 func TestStories(t *testing.T) {
@@ -102,6 +105,7 @@ func told(d *desk) (lines []string) {
 	lines = append(lines, shown[d]...)
 	delete(shown, d)
 	for _, p := range d.peers {
+		lines = append(lines, d.ended(p)...)
 		for _, l := range d.heard(p) {
 			lines = append(lines, p.name+" hears "+l)
 		}
@@ -182,6 +186,19 @@ func (o options) apply(pc *PeerConfig) {
 			pc.Rewrite.DefaultRoute = true
 		case "graceful-shutdown":
 			pc.Rewrite.GracefulShutdown = true
+		case "pass-unknown":
+			pc.PassUnknown = true
+		case "needs-policy": // as internal/filter has it for a strict session
+			refuse := func(*Route) Verdict {
+				return Verdict{Refused: RefusedNoPolicy, Detail: "no filter on an eBGP session (RFC 8212)"}
+			}
+			pc.Import, pc.Export, pc.ImportID, pc.ExportID = refuse, refuse, "none", "none"
+		case "has-policy":
+			pc.Import, pc.Export, pc.ImportID, pc.ExportID = nil, nil, "", ""
+		case "shutdown":
+			pc.Shutdown, pc.ShutdownText = true, strings.ReplaceAll(o[k], "_", " ")
+		case "no-shutdown":
+			pc.Shutdown, pc.ShutdownText = false, ""
 		case "no-rewrite":
 			pc.Rewrite = Rewrite{}
 		}
@@ -199,7 +216,13 @@ func command(t *testing.T, d *desk, w []string) *desk {
 			d.settle()
 			return d
 		}
-		return newDesk(t, cfg)
+		_, restarting := o["restarting"]
+		d = newDesk(t, cfg, func(opt *Options) {
+			_, opt.TrackNextHops = o["track"]
+			opt.Restarting = restarting
+		})
+		d.s.originated = !restarting
+		return d
 	case "peer":
 		asn, _ := o.num("as")
 		pc := PeerConfig{Addr: netip.AddrPortFrom(o.addr("addr"), 179), ASN: asn}
@@ -208,7 +231,7 @@ func command(t *testing.T, d *desk, w []string) *desk {
 		if !id.IsValid() {
 			id = o.addr("addr")
 		}
-		d.add(w[1], pc, id)
+		o.open(&d.add(w[1], pc, id).open)
 	case "up":
 		for _, name := range w[1:] {
 			d.up(d.peer(name))
@@ -218,7 +241,9 @@ func command(t *testing.T, d *desk, w []string) *desk {
 			d.down(d.peer(name))
 		}
 	case "change":
-		d.change(d.peer(w[1]), o.apply)
+		p := d.peer(w[1])
+		o.open(&p.open)
+		d.change(p, o.apply)
 		d.settle()
 	case "originate":
 		lp, _ := o.num("local-pref")
@@ -238,6 +263,9 @@ func command(t *testing.T, d *desk, w []string) *desk {
 			shown[d] = append(shown[d], w[1]+": "+l)
 		}
 	default:
+		if d.wire(w, o) {
+			break
+		}
 		p := d.peer(w[0])
 		id, _ := o.num("path-id")
 		ref := pathRef{netip.MustParsePrefix(w[2]), id}
