@@ -364,6 +364,11 @@ var togethers = []together{
 		},
 	},
 	{
+		name:  "malformed UPDATEs of a third (RFC 7606) stop at muslin",
+		cfg:   func(c *Config, _ *interop) { c.Peers = append(c.Peers, from("10.99.0.3", 65001)) },
+		check: (*interop).thirdParty,
+	},
+	{
 		name: "limit of prefixes: muslin's",
 		cfg:  func(c *Config, _ *interop) { c.Peers[0].MaxPrefixes[0], c.Peers[0].OverLimit = 1, LimitShutdown },
 		check: func(x *interop) {
@@ -529,7 +534,7 @@ func hasTest(t *testing.T, where string) {
 	dir, name, _ := strings.Cut(where, " ")
 	files, _ := filepath.Glob(filepath.Join("../..", dir, "*_test.go"))
 	for _, f := range files {
-		if text, _ := os.ReadFile(f); strings.Contains(string(text), "\nfunc "+name+"(t *testing.T)") {
+		if text, _ := os.ReadFile(f); strings.Contains(string(text), "\nfunc "+name+"(") {
 			return
 		}
 	}
