@@ -3,6 +3,7 @@
 package v3
 
 import (
+	"net/netip"
 	"reflect"
 	"strconv"
 	"strings"
@@ -56,6 +57,8 @@ func (f *faults) bgpConfiguration(r *BGPConfiguration) {
 	if s.NodeMeshPassword != nil && s.NodeToNodeMeshEnabled != nil && !*s.NodeToNodeMeshEnabled {
 		f.add("spec.nodeMeshPassword", "not together with nodeToNodeMeshEnabled: false")
 	}
+	f.workloadPeering("spec.localWorkloadPeeringIPV4", s.LocalWorkloadPeeringIPV4)
+	f.workloadPeering("spec.localWorkloadPeeringIPV6", s.LocalWorkloadPeeringIPV6)
 	f.notNegative(s.NodeMeshMaxRestartTime, "spec.nodeMeshMaxRestartTime")
 	for i, pattern := range s.IgnoredInterfaces {
 		if pattern == "*" || pattern == "" {
@@ -70,6 +73,19 @@ func (f *faults) clusterOnly(spec reflect.Value, names ...string) {
 		if field, ok := knows(spec.Type(), name); ok && !spec.FieldByIndex(field.index).IsZero() {
 			f.add("spec."+name, "only the configuration named default may have it")
 		}
+	}
+}
+
+// workloadPeering refuses what cannot be a node's address for its workloads; that
+// it is an address at all is checked elsewhere.
+func (f *faults) workloadPeering(path, text string) {
+	a, err := ParseAddr(text)
+	switch {
+	case err != nil:
+	case a.IsUnspecified(), a.IsLoopback(), a.IsMulticast(), a.Is6() && a.IsLinkLocalUnicast():
+		f.add(path, "%s: want an address that a workload can connect to, such as 192.0.2.254 or 2001:db8::254", a)
+	case a == netip.AddrFrom4([4]byte{169, 254, 1, 1}):
+		f.add(path, "%s is the gateway of every workload: want another address", a)
 	}
 }
 

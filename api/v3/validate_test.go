@@ -231,6 +231,12 @@ func TestValidateBGPAndFelix(t *testing.T) {
 		{"BGPConfiguration", "default", "{communities: [{name: a, value: '1'}], prefixAdvertisements: [{cidr: x, communities: [b]}]}", "spec.communities[0].value spec.prefixAdvertisements[0].cidr spec.prefixAdvertisements[0].communities[0] spec.communities[0].name"},
 		{"BGPConfiguration", "default", "{nodeToNodeMeshEnabled: false, nodeMeshPassword: {secretKeyRef: {key: k}}}", "spec.nodeMeshPassword"},
 
+		{"BGPConfiguration", "default", "{localWorkloadPeeringIPV4: 192.0.2.254, localWorkloadPeeringIPV6: '2001:db8::254'}", ""},
+		{"BGPConfiguration", "default", "{localWorkloadPeeringIPV4: 169.254.1.1, localWorkloadPeeringIPV6: 'fe80::1'}", "spec.localWorkloadPeeringIPV4 spec.localWorkloadPeeringIPV6"},
+		{"BGPConfiguration", "default", "{localWorkloadPeeringIPV4: 127.0.0.1, localWorkloadPeeringIPV6: '10.0.0.1'}", "spec.localWorkloadPeeringIPV6 spec.localWorkloadPeeringIPV4"},
+		{"BGPPeer", "p", "{localWorkloadSelector: role == 'router', asNumber: 64512}", ""},
+		{"BGPPeer", "p", "{localWorkloadSelector: role ==, peerIP: 10.0.0.1}", "spec.localWorkloadSelector spec.peerIP"},
+		{"BGPPeer", "p", "{localWorkloadSelector: all()}", "spec.asNumber"},
 		{"BGPPeer", "p", "{peerIP: 10.0.0.1, asNumber: 64512}", ""},
 		{"BGPPeer", "p", "{node: n1, peerIP: '[fd00::1]:1790', asNumber: 64512, reachableBy: 'fd00::2'}", ""},
 		{"BGPPeer", "p", "{nodeSelector: has(rack), peerSelector: has(rr)}", ""},

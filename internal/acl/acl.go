@@ -35,8 +35,12 @@ type Options struct {
 	Log        *slog.Logger // required
 	Prefixes   []string     // names of workload interfaces start with one of these; required
 	HostAction HostAction
-	LogPrefix  string // of the rules that log; default "calico-packet"
-	NetNS      int    // file descriptor of the network namespace; 0 for that of the calling thread
+	// Speakers are the interfaces of workloads that this host speaks BGP with:
+	// they may connect to SpeakerPort, and send from where a route leads to them.
+	Speakers    []string
+	SpeakerPort uint16
+	LogPrefix   string // of the rules that log; default "calico-packet"
+	NetNS       int    // file descriptor of the network namespace; 0 for that of the calling thread
 
 	withoutRPF, withoutSources bool // tests take one layer away to try the other
 }

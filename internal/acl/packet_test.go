@@ -282,6 +282,35 @@ func TestHost(t *testing.T) {
 	quiet(t, r.tab, r.v)
 }
 
+// TestSpeakers lets a workload speak BGP with its host: at that port and no
+// other, after its egress policy, and nobody else. The rules are read back as they
+// were written.
+func TestSpeakers(t *testing.T) {
+	r := newRig(t)
+	r.endpoint("a", r.allowAllEffective())
+	closed := r.v.policy(gnp("closed", nil, nil))
+	r.endpoint("b", r.v.effective(&policy.Effective{ID: "closedclosedclos", Tiers: both(tier("default", false, closed))}))
+	r.apply()
+	o := r.tab.opts
+	speak := func(names ...string) {
+		t.Helper()
+		o.Speakers, o.SpeakerPort = names, 80
+		must(t, r.tab.SetOptions(o))
+		r.apply()
+		quiet(t, r.tab, r.v)
+	}
+	r.expect(false, lab.TCP, "a", "host", 80)
+	speak("calia", "calib")
+	r.expect(true, lab.TCP, "a", "host", 80)
+	r.expect(false, lab.UDP, "a", "host", 80)
+	r.expect(false, lab.TCP, "b", "host", 80) // its egress policy is asked
+	o.SpeakerPort = 81
+	speak("calib")
+	r.expect(false, lab.TCP, "a", "host", 80)
+	speak()
+	r.expect(false, lab.TCP, "a", "host", 80)
+}
+
 // TestI1_UnknownInterface takes an endpoint away under an established flow.
 func TestI1_UnknownInterface(t *testing.T) {
 	r := newRig(t)

@@ -37,6 +37,7 @@ const (
 	setHosts4     = "hosts4" // set . a member that is a single address
 	setHosts6     = "hosts6"
 	setServices   = "services" // list . protocol . destination port
+	setSpeakers   = "speakers" // interfaces of those that speak BGP with this host; only if there are any
 	setND         = "nd"       // ICMPv6 types an endpoint may always send to its host
 )
 
@@ -59,7 +60,15 @@ func (r *renderer) staticSets() []*set {
 	}
 	nd := s(setND, setICMPv6, "neighbour discovery towards the host")
 	nd.elems = protoElems(neighbourTypes)
-	return []*set{
+	var more []*set
+	if len(r.opts.Speakers) > 0 {
+		speakers := s(setSpeakers, setIfname, "interfaces of workloads that speak BGP with this host")
+		for _, name := range r.opts.Speakers {
+			speakers.elems = append(speakers.elems, elem{key: ifKey(name)})
+		}
+		more = append(more, speakers)
+	}
+	return append(more, []*set{
 		s(setInterfaces, setIfname, "interfaces of endpoints"),
 		s(setPolicy, setIfPolicy, "effective policy of endpoints"),
 		s(setFrom, setVmap, "egress of effective policies"),
@@ -74,7 +83,7 @@ func (r *renderer) staticSets() []*set {
 		s(setHosts6, setPartIPv6, "members of sets, IPv6"),
 		s(setServices, setListService, "protocols and ports in policies"),
 		nd,
-	}
+	}...)
 }
 
 // staticChains renders the chains that do not depend on policy.
@@ -123,6 +132,10 @@ func (r *renderer) staticChains() []*chain {
 	host := &chain{name: chainInputHostWl}
 	host.add(r.neighbours(r.rule().is(ipv6)))
 	host.add(r.rule().ctState(ctEstablished|ctRelated, "established,related").accept().done(""))
+	if len(r.opts.Speakers) > 0 {
+		host.add(r.rule().iifIn(setSpeakers).l4proto(expr.CmpOpEq, unix.IPPROTO_TCP).portRange(destination, r.opts.SpeakerPort, r.opts.SpeakerPort, false).
+			accept().done("BGP"))
+	}
 	if r.opts.HostAction == HostDrop {
 		host.add(r.rule().drop().done("endpoint to host"))
 	} else {
@@ -169,6 +182,11 @@ func (r *renderer) antispoof() []*chain {
 	src.add(r.rule().is(ipv6).addr(ipv6, source, linkLocal, false).iifIn(setLLAny).accept().done(""))
 	src.add(r.rule().is(ipv6).addr(ipv6, source, unspecified, false).hopLimit(255).l4proto(expr.CmpOpEq, ipv6.icmp).
 		icmpBytes(ipv6, 0, []byte{135}, false).accept().done("duplicate address detection"))
+	if len(r.opts.Speakers) > 0 {
+		// What a workload announces and BGP's policy accepts is behind it: its
+		// sources are judged by the reverse path alone.
+		src.add(toRPF(r.rule().iifIn(setSpeakers)))
+	}
 	src.add(r.rule().drop().done("source address"))
 
 	path := &chain{name: rpf}

@@ -39,10 +39,13 @@ type Config struct {
 	// discovery can move it, and the first packet need not wait for an answer.
 	MAC    [6]byte
 	HasMAC bool
+	// Host are addresses of this host that only this workload has need of,
+	// beside the gateway's.
+	Host []netip.Addr
 }
 
 func (c Config) equal(o Config) bool {
-	return c.HasMAC == o.HasMAC && c.MAC == o.MAC && slices.Equal(c.Addrs, o.Addrs)
+	return c.HasMAC == o.HasMAC && c.MAC == o.MAC && slices.Equal(c.Addrs, o.Addrs) && slices.Equal(c.Host, o.Host)
 }
 
 // State is how far an endpoint's interface has come.
@@ -123,7 +126,7 @@ func (l *Links) Set(name string, c Config) bool {
 	if ok && old.equal(c) {
 		return false
 	}
-	c.Addrs = slices.Clone(c.Addrs)
+	c.Addrs, c.Host = slices.Clone(c.Addrs), slices.Clone(c.Host)
 	l.want[name] = c
 	return true
 }
@@ -277,7 +280,7 @@ func (l *Links) configure(link netlink.Link, c Config) Status {
 	}
 	n, err1 := apply(hostSettings, at.Name)
 	s.Writes += n
-	n, err2 := l.addresses(at.Index)
+	n, err2 := l.addresses(at.Index, c.Host)
 	s.Writes += n
 	n, err3 := l.statics(at.Index, c)
 	s.Writes += n
@@ -291,17 +294,28 @@ func up(at *netlink.LinkAttrs) bool {
 	return at.Flags&net.FlagUp != 0 && (at.OperState == netlink.OperUp || at.OperState == netlink.OperUnknown)
 }
 
-// addresses adds the gateway addresses where they are missing. The kernel's
+// addresses adds the gateway addresses, and more, where they are missing, and
+// takes away those of ours that are wanted no more. The kernel's
 // own link-local address is the IPv6 one if the interface has the MAC
 // ee:ee:ee:ee:ee:ee; that serves as well, once it is usable.
-func (l *Links) addresses(index int) (writes int, err error) {
+func (l *Links) addresses(index int, more []netip.Addr) (writes int, err error) {
 	have, err := l.wire.addrs(index)
 	if err != nil {
 		return 0, err
 	}
 	var errs []error
 	v6 := hasIPv6()
-	for _, want := range []netip.Prefix{gateway4, gateway6} {
+	wanted := []netip.Prefix{gateway4, gateway6}
+	for _, a := range more {
+		wanted = append(wanted, netip.PrefixFrom(a, a.BitLen()))
+	}
+	for _, a := range have {
+		if a.proto == ownProtocol && !slices.Contains(wanted, a.prefix) {
+			writes++
+			errs = append(errs, l.wire.delAddr(index, a.prefix))
+		}
+	}
+	for _, want := range wanted {
 		if want.Addr().Is6() && !v6 {
 			continue
 		}

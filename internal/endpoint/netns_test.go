@@ -257,6 +257,38 @@ func TestSecondRunWritesNothing(t *testing.T) {
 	}
 }
 
+// Addresses of the host that only one workload has need of come and go with
+// Config.Host, and the gateways stay.
+func TestHostAddresses(t *testing.T) {
+	l := labtest.New(t)
+	h := newServer(t, l)
+	h.attach(labtest.Namespace(t, l, "a"), "calia", addrA)
+	c := h.links.want["calia"]
+	more := []netip.Addr{netip.MustParseAddr("192.0.2.254"), netip.MustParseAddr("2001:db8::254")}
+	for _, host := range [][]netip.Addr{more, more[:1], more[1:], nil} {
+		c.Host = host
+		h.links.Set("calia", c)
+		if st := h.sync("calia"); st.State != Ready || st.Writes == 0 {
+			t.Errorf("%v: %+v", host, st)
+		}
+		if st := h.sync("calia"); st.Writes != 0 {
+			t.Errorf("%v: %d writes a second time", host, st.Writes)
+		}
+		list, err := h.Addrs("calia")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range more {
+			if has := slices.Contains(list, netip.PrefixFrom(a, a.BitLen())); has != slices.Contains(host, a) {
+				t.Errorf("%v: it has %v", host, list)
+			}
+		}
+		if !slices.Contains(list, gateway4) || !slices.Contains(list, gateway6) {
+			t.Errorf("%v: no gateways in %v", host, list)
+		}
+	}
+}
+
 func checkAddrs(t *testing.T, s *server, link string, want int) {
 	t.Helper()
 	list, err := s.Addrs(link)

@@ -136,6 +136,7 @@ type loop struct {
 	grants        grants       // that it was told of
 	// controlPlaneOnly: this node reflects routes and forwards no traffic.
 	controlPlaneOnly bool
+	speakers         speakers       // workloads of this node that BGPPeers select
 	outOfKernel      []netip.Prefix // pools whose learned routes stay out, see clusterroutes.go
 	announced        []bgp.Origination
 	exports          map[netip.AddrPort]func() // to monitoring stations, and what ends each
@@ -330,6 +331,9 @@ func (l *loop) converge() {
 	}
 	var changes policy.Changes
 	l.timed("index", func() error { changes = l.model.index.Flush(); return nil })
+	if l.model.touchedPeering || l.model.touchedWorkloads {
+		l.attempt("workload peers", l.applySpeakers)
+	}
 	l.linksThenPolicy(changes)
 	l.attempt("routes", func() error { return l.applyRoutes(changes) })
 	l.attempt("bgp", l.applyBGP)

@@ -39,6 +39,7 @@ type model struct {
 	// What the last changes touched, for the loop to act on and clear.
 	touchedPeering, touchedOrigin, touchedSettings bool
 	touchedBlocks                                  map[netip.Prefix]struct{} // other affinities than before
+	touchedWorkloads                               bool                      // or their profiles: labels may have changed
 	lostSelf                                       bool                      // somebody deleted this node's Node
 }
 
@@ -100,6 +101,7 @@ func (m *model) apply(c change) {
 	}
 	if policy.Takes(c.Kind) {
 		m.index.Put(c.policy)
+		m.touchedWorkloads = m.touchedWorkloads || c.Kind == "WorkloadEndpoint" || c.Kind == "Profile"
 		return
 	}
 	if c.Err != nil {

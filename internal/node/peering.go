@@ -34,11 +34,13 @@ type peeringInput struct {
 	peers   map[string]*v3.BGPPeer
 	filters map[string]*v3.BGPFilter
 	pools   map[string]*v3.IPPool
-	onLink  func(netip.Addr) bool // in a subnet of an interface of this host
-	secret  func(*v3.SecretKeyRef) (secret.Text, error)
-	metric4 int // of ordinary routes, where BGPConfiguration says nothing
-	metric6 int
-	guard   *guard.Guard // nil: nothing is bound to anybody
+	// workloads lists the endpoints of this node that a selector selects; nil: none.
+	workloads func(*selector.Selector) []workload
+	onLink    func(netip.Addr) bool // in a subnet of an interface of this host
+	secret    func(*v3.SecretKeyRef) (secret.Text, error)
+	metric4   int // of ordinary routes, where BGPConfiguration says nothing
+	metric6   int
+	guard     *guard.Guard // nil: nothing is bound to anybody
 
 	nodeAt map[netip.Addr]nodeAddr // by address, once peering has begun
 }
@@ -127,6 +129,7 @@ func peering(in peeringInput) (cfg bgp.Config, watch []watched, problems []probl
 		watch, problems = append(watch, w...), append(problems, more...)
 	}
 	problems = append(problems, in.explicit(self, port, add)...)
+	cfg.Listen = append(cfg.Listen, in.listenForWorkloads(byAddr, cfg.Listen, port)...)
 	meshed := in.meshEnabled() && !self.cluster.IsValid()
 	var password secret.Text
 	if meshed && in.global != nil && in.global.Spec.NodeMeshPassword != nil {
@@ -306,6 +309,12 @@ func (in *peeringInput) explicit(self nodeAddr, port uint16, add func(bgp.PeerCo
 		local, err := in.selects(p.Spec.Node, p.Spec.NodeSelector, in.self, self.labels)
 		if err != nil {
 			bad("spec.nodeSelector", "%v", err)
+			continue
+		}
+		if p.Spec.LocalWorkloadSelector != "" {
+			if local {
+				problems = append(problems, in.byWorkload(name, p, self, add)...)
+			}
 			continue
 		}
 		if p.Spec.PeerSelector != "" {

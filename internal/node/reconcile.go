@@ -65,18 +65,28 @@ func (l *loop) applySettings() error {
 	}
 	l.problems["settings"] = problems
 	if !l.settings.equal(s) {
-		action := acl.HostDrop
-		if s.hostAction != "Drop" {
-			action = acl.HostAccept
-		}
-		if err := l.d.acl.SetOptions(acl.Options{Prefixes: s.prefixes, HostAction: action}); err != nil {
+		was := l.settings
+		l.settings = s
+		if err := l.setACLOptions(); err != nil {
+			l.settings = was
 			return err
 		}
-		l.settings = s
-		l.resyncACL, l.aclSuspect = true, false
 		l.model.touchedOrigin, l.model.touchedPeering, l.hostDue = true, true, true
 	}
 	l.model.touchedSettings = false
+	return nil
+}
+
+// setACLOptions tells the packet filter what does not come from policy.
+func (l *loop) setACLOptions() error {
+	o := acl.Options{Prefixes: l.settings.prefixes, HostAction: acl.HostAccept, Speakers: l.speakers.interfaces(), SpeakerPort: l.speakers.port}
+	if l.settings.hostAction == "Drop" {
+		o.HostAction = acl.HostDrop
+	}
+	if err := l.d.acl.SetOptions(o); err != nil {
+		return err
+	}
+	l.resyncACL, l.aclSuspect = true, false
 	return nil
 }
 
@@ -188,7 +198,7 @@ func (l *loop) applyLinks(ch policy.Changes) error {
 		wanted := map[string]bool{}
 		for e := range l.model.index.Endpoints() {
 			l.interfaces[e.ID], wanted[e.Interface] = e.Interface, true
-			l.links.Set(e.Interface, linkConfig(e))
+			l.links.Set(e.Interface, l.linkConfig(e))
 		}
 		var errs []error
 		for _, name := range before {
@@ -210,7 +220,7 @@ func (l *loop) applyLinks(ch policy.Changes) error {
 	for id, e := range ch.Endpoints {
 		if e != nil {
 			l.interfaces[id] = e.Interface
-			if l.links.Set(e.Interface, linkConfig(e)) {
+			if l.links.Set(e.Interface, l.linkConfig(e)) {
 				names = append(names, e.Interface)
 			}
 		}
@@ -236,8 +246,8 @@ func (l *loop) syncLinks(names iter.Seq[string]) error {
 	return errors.Join(errs...)
 }
 
-func linkConfig(e *policy.Endpoint) endpoint.Config {
-	return endpoint.Config{Addrs: e.Addrs, MAC: e.MAC, HasMAC: e.HasMAC}
+func (l *loop) linkConfig(e *policy.Endpoint) endpoint.Config {
+	return endpoint.Config{Addrs: e.Addrs, MAC: e.MAC, HasMAC: e.HasMAC, Host: l.speakers.hostAddrs(e.ID)}
 }
 
 func (l *loop) applyACL(ch policy.Changes) error {
@@ -412,7 +422,7 @@ func (l *loop) peeringInput() *peeringInput {
 		self: l.d.cfg.Node, nodes: l.model.nodes, peers: l.model.peers, filters: l.model.filters, pools: l.model.pools,
 		global: l.model.bgp["default"], perNode: l.model.bgp["node."+l.d.cfg.Node],
 		metric4: l.settings.metric4, metric6: l.settings.metric6, guard: l.guard,
-		onLink: endpoint.OnLink, secret: l.d.secrets.read,
+		onLink: endpoint.OnLink, secret: l.d.secrets.read, workloads: l.workloads,
 	}
 }
 

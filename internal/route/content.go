@@ -127,6 +127,7 @@ func (c *content) template(family, proto uint8) []byte {
 	case c.object != 0:
 		b = appendAttr32(b, rtaNhID, c.object)
 	case len(c.hops) == 1:
+		ne.PutUint32(b[nlHeader+8:], uint32(c.hops[0].flags))
 		b = appendGateway(b, family, c.hops[0].gw)
 		b = appendAttr32(b, unix.RTA_OIF, c.hops[0].oif)
 	default:

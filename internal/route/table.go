@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -309,6 +310,20 @@ func (t *Table) ThroughDefault(may bool) (changed bool) {
 		return false
 	}
 	t.topo.allowDefault = may
+	t.topo.followAll()
+	return true
+}
+
+// Near says which addresses are next hops right behind an interface although no
+// route but one of ours says so: workloads that this node speaks BGP with. It
+// replaces what was said before, and tells whether that differs; the next Apply does what follows.
+func (t *Table) Near(behind map[netip.Addr]string) (changed bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if maps.Equal(t.topo.near, behind) {
+		return false
+	}
+	t.topo.near = maps.Clone(behind)
 	t.topo.followAll()
 	return true
 }

@@ -28,6 +28,7 @@ type topology struct {
 	workload     func(device string) bool // through these no next hop is reached
 	workloads    map[uint32]bool          // … by number
 	allowDefault bool                     // a default route may lead to next hops
+	near         map[netip.Addr]string    // see Table.Near
 
 	hops  map[netip.Addr]*nextHop
 	under bart.Table[*nextHop] // those without zone, as host prefixes
@@ -153,6 +154,13 @@ func (t *topology) lookup(a netip.Addr) (out []hop, onLink bool, cost uint32, wh
 			return nil, false, 0, "interface " + z + " is missing or down"
 		}
 		return []hop{{oif: oif, gw: a.WithZone("")}}, true, 0, ""
+	}
+	if device, near := t.near[a]; near {
+		oif := t.byName[device]
+		if oif == 0 || !t.running[oif] {
+			return nil, false, 0, "interface " + device + " is missing or down"
+		}
+		return []hop{{oif: oif, gw: a, flags: unix.RTNH_F_ONLINK}}, true, 0, ""
 	}
 	why = "next hop " + a.String() + " is in no connected subnet and no other daemon has a route to it"
 	if a.Is6() && a.IsLinkLocalUnicast() {
