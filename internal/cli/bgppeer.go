@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -48,7 +49,7 @@ the message that the other end's operator left in it.`,
 			names = append(names, p.Name)
 		}
 		if len(found) == 0 {
-			return fmt.Errorf("there is no session with %s, and no attempt at one; there are: %s. What keeps a BGPPeer from having one is in `muslin status`", words[0], dash(strings.Join(names, ", ")))
+			return fmt.Errorf("there is no session with %s, and no attempt at one; this server has %s. What keeps a BGPPeer from having one is in `muslin status`", words[0], cmp.Or(strings.Join(names, ", "), "none"))
 		}
 		return a.show(*form, found, func() error {
 			for i, p := range found {

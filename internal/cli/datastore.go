@@ -6,8 +6,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/url"
-	"slices"
 	"time"
 
 	"github.com/muslin-net/muslin/internal/node/api"
@@ -72,9 +70,8 @@ func (a *app) objects(ctx context.Context) (objects, error) {
 // checkEndpoints finds what can be no endpoint before anything is dialled.
 func checkEndpoints(list []string, discovery string) error {
 	for _, e := range list {
-		u, err := url.Parse(e)
-		if err != nil || u.Host == "" && u.Path == "" || !slices.Contains([]string{"http", "https", "unix", "unixs"}, u.Scheme) {
-			return usagef("etcd endpoint %s: want http(s)://host:port", e)
+		if err := store.CheckEndpoint(e); err != nil {
+			return usage(err)
 		}
 	}
 	if len(list) == 0 && discovery == "" {

@@ -72,12 +72,17 @@ local daemon, found by --run-dir.`,
 	root.SetIn(s.In)
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if f := cmd.Flags().Lookup("etcd"); f != nil && f.Changed && !usesDatastore(cmd) {
+			return usagef("--etcd: %s uses no datastore, but asks the local daemon, which --run-dir finds", cmd.CommandPath())
+		}
+		return nil
+	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(flagError(err)) })
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.etcd, "etcd", "", "datastore `URL`s, comma separated (default: ETCD_ENDPOINTS, else the local daemon's)")
 	flags.StringVar(&a.runDir, "run-dir", "/run/muslin", "`directory` of the local daemon's socket")
 
-	const resources, server, other = "resources", "server", "other"
 	root.AddGroup(
 		&cobra.Group{ID: resources, Title: "Resources of the data model:"},
 		&cobra.Group{ID: server, Title: "This server:"},
@@ -96,6 +101,14 @@ local daemon, found by --run-dir.`,
 	root.SetHelpCommandGroupID(other)
 	root.SetCompletionCommandGroupID(other)
 	return root
+}
+
+// The groups of commands.
+const resources, server, other = "resources", "server", "other"
+
+// usesDatastore tells whether --etcd means something to a command.
+func usesDatastore(cmd *cobra.Command) bool {
+	return cmd.GroupID == resources || cmd.Name() == "run" || strings.HasPrefix(cmd.Name(), "__") // completion
 }
 
 func (a *app) versionCommand() *cobra.Command {
@@ -170,6 +183,12 @@ func group(cmd *cobra.Command, a []string) error {
 	err := fmt.Errorf("unknown command %q for %q", a[0], cmd.CommandPath())
 	if near := cmd.SuggestionsFor(a[0]); len(near) > 0 {
 		err = fmt.Errorf("%w: did you mean %s?", err, strings.Join(near, " or "))
+	} else if cmd.HasParent() {
+		var names []string
+		for _, c := range cmd.Commands() {
+			names = append(names, c.Name())
+		}
+		err = fmt.Errorf("%w: want %s", err, strings.Join(names, ", "))
 	}
 	return usage(err)
 }

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -70,7 +71,7 @@ embeddedEtcd, etcdListen, stateDir, runDir, secretsDir, interfacePrefix, ip, ip6
 logLevel). A flag wins over the environment, and the environment over the file.`,
 		Example: `  muslin run
   muslin run --etcd http://10.0.0.1:2379 --ip 10.0.0.2/24
-  muslin run --etcd-listen http://10.0.0.1:2379
+  muslin run --etcd-listen http://127.0.0.1:2379,http://10.0.0.1:2379
   muslin run --config /etc/muslin/muslin.yaml --log syslog`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -87,6 +88,7 @@ logLevel). A flag wins over the environment, and the environment over the file.`
 		},
 	}
 	fl := cmd.Flags()
+	fl.StringVar(&a.etcd, "etcd", "", "datastore `URL`s, comma separated (default: ETCD_ENDPOINTS, then the file, then an embedded etcd)")
 	fl.StringVar(&f.config, "config", "", "YAML `file` with settings for flags that are not given")
 	fl.StringVar(&f.Node, "node", "", "`name` of this node (default: the host's name)")
 	fl.BoolVar(&f.embedded, "embedded-etcd", false, "run an etcd inside this process (the default when no endpoint is configured)")
@@ -94,9 +96,9 @@ logLevel). A flag wins over the environment, and the environment over the file.`
 	fl.StringVar(&f.StateDir, "state-dir", "/var/lib/muslin", "`directory` of what outlives a restart")
 	fl.StringVar(&f.SecretsDir, "secrets-dir", "/etc/muslin/secrets", "`directory` of the secrets that objects refer to")
 	fl.StringVar(&f.InterfacePrefix, "interface-prefix", "", "name `prefix` of workload interfaces, several with commas (default: FelixConfiguration's, else cali)")
-	fl.StringVar(&f.IP, "ip", "", "this node's IPv4 `address/length` (default: what is stored, else autodetected)")
-	fl.StringVar(&f.IP6, "ip6", "", "this node's IPv6 `address/length` (default: what is stored, else autodetected)")
-	fl.StringVar(&f.Log, "log", "stderr", "where logs go: stderr or syslog")
+	fl.StringVar(&f.IP, "ip", "", "this node's IPv4 `address/length` (default: what the Node has, else autodetected)")
+	fl.StringVar(&f.IP6, "ip6", "", "this node's IPv6 `address/length` (default: what the Node has, else autodetected)")
+	fl.StringVar(&f.Log, "log", "stderr", "`place` where logs go: stderr or syslog")
 	fl.StringVar(&f.LogLevel, "log-level", "info", "least `level` that is logged: debug, info, warn, error")
 	_ = cmd.RegisterFlagCompletionFunc("log", cobra.FixedCompletions([]string{"stderr", "syslog"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("log-level", cobra.FixedCompletions(logLevels, cobra.ShellCompDirectiveNoFileComp))
@@ -265,7 +267,17 @@ func nodeAddress(flag, text string, six bool) (netip.Prefix, error) {
 		}
 		return netip.Prefix{}, fmt.Errorf("--%s %s: want an %s address of this host with its subnet's length, such as %s", flag, text, family, example)
 	}
+	if last := a.BitLen() - 1; p.Bits() < last && (a == p.Masked().Addr() || !six && isBroadcast(p)) {
+		return netip.Prefix{}, fmt.Errorf("--%s %s: is not an address of a host, but of its whole subnet: give the host's, with the subnet's length", flag, text)
+	}
 	return p, nil
+}
+
+// isBroadcast tells whether all bits of the host's part of an IPv4 address are set.
+func isBroadcast(p netip.Prefix) bool {
+	a := p.Addr().As4()
+	host := uint32(1)<<(32-p.Bits()) - 1
+	return binary.BigEndian.Uint32(a[:])&host == host
 }
 
 var ifPrefix = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,14}$`)

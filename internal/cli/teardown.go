@@ -42,7 +42,7 @@ net.ipv4.ip_forward, the state directory and the datastore stay.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&cfg.StateDir, "state-dir", "/var/lib/muslin", "`directory` of what outlives a restart")
-	f.StringVar(&cfg.InterfacePrefix, "interface-prefix", "", "name `prefix` of workload interfaces (default: cali)")
+	f.StringVar(&cfg.InterfacePrefix, "interface-prefix", "", "name `prefix` of workload interfaces, several with commas (default: what the state directory remembers, else cali)")
 	return cmd
 }
 

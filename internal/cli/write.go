@@ -194,16 +194,13 @@ func (a *app) remove(ctx context.Context, w writeFlags, words []string) error {
 	defer o.Close()
 	var errs []error
 	for _, t := range targets {
-		inUse := 0
-		if t.kind.Kind == "IPPool" {
-			inUse, _ = o.InUse(ctx, t.name) // for the warning; Remove says what is wrong
-		}
+		warning := a.consequence(ctx, o, t)
 		err := o.Remove(ctx, t.kind.Kind, t.namespace, t.name, "")
 		switch {
 		case err == nil:
 			fmt.Fprintln(a.Out, "deleted", t)
-			if inUse > 0 {
-				fmt.Fprintf(a.Err, "muslin: warning: %s had addresses in use, %d of them. They stay with their endpoints, each announced on its own; no address is assigned from there any more\n", t, inUse)
+			if warning != "" {
+				fmt.Fprintln(a.Err, "muslin: warning:", warning)
 			}
 		case w.skip && errors.Is(err, store.ErrNotFound):
 			fmt.Fprintln(a.Out, "does not exist", t)
@@ -215,6 +212,29 @@ func (a *app) remove(ctx context.Context, w writeFlags, words []string) error {
 		}
 	}
 	return tally(errs, len(targets))
+}
+
+// consequence is what a deletion entails for workloads, to be said when it is done;
+// empty if nothing, or if it cannot be told: then Remove says what is wrong.
+func (a *app) consequence(ctx context.Context, o objects, t ref) string {
+	switch t.kind.Kind {
+	case "IPPool":
+		if n, _ := o.InUse(ctx, t.name); n > 0 {
+			return fmt.Sprintf("%s had addresses in use, %d of them. They stay with their endpoints, each announced on its own; no address is assigned from there any more", t, n)
+		}
+	case "Node":
+		all, _, _ := o.ReadAll(ctx, "WorkloadEndpoint", "")
+		n := 0
+		for _, r := range all {
+			if w, ok := r.(*v3.WorkloadEndpoint); ok && w.Spec.Node == t.name {
+				n++
+			}
+		}
+		if n > 0 {
+			return fmt.Sprintf("with %s went its workload endpoints, %d of them, and their addresses. A daemon that still runs there registers again, without them", t, n)
+		}
+	}
+	return ""
 }
 
 // targets are the objects that the files describe, or else those the words

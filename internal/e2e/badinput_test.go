@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -315,17 +316,18 @@ spec: {defaultEndpointToHostAction: Accept}
 		stray.asks("ping", a, lab.ICMP, 0, false),
 		a.asks("a known one beside it", host, lab.TCP, 80, true),
 	)
-	frames, err := cap.Drain(func(f lab.Frame) bool { return !f.Outgoing && f.DstPort == 80 && f.Proto == lab.ProtoTCP })
-	if err != nil {
-		t.Fatal(err)
-	}
 	families := map[bool]bool{}
-	for _, f := range frames {
-		families[f.Src.Is6()] = true
-	}
-	if len(families) != 2 {
-		t.Errorf("the stray's packets did not reach the server, so that nothing is shown: %v", frames)
-	}
+	eventually(t, 20*time.Second, func() error {
+		judge(t, stray.asks("to the host", host, lab.TCP, 80, false))
+		frames, err := cap.Drain(func(f lab.Frame) bool { return !f.Outgoing && f.DstPort == 80 && f.Proto == lab.ProtoTCP })
+		for _, f := range frames {
+			families[f.Src.Is6()] = true
+		}
+		if err == nil && len(families) != 2 {
+			err = fmt.Errorf("the stray's packets did not reach the server, so that nothing is shown: %v", frames)
+		}
+		return err
+	})
 	// And as soon as it has an endpoint, it is one like any other.
 	apply(t, c, `
 kind: WorkloadEndpoint

@@ -522,7 +522,7 @@ func TestNode_AddressComes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	logs("is not on this host any more", 2)
+	logs("is not on this host, and stays", 2)
 	problem(t, n, "Node n1", four.Addr().String()+" is not an address of this host")
 	problem(t, n, "Node n1", six.Addr().String()+" is not an address of this host")
 	wantNodeAddr(t, n, "ipv4Address", four)
@@ -534,7 +534,7 @@ func TestNode_AddressComes(t *testing.T) {
 	}
 	logs("is on this host again", 2)
 	noProblems(t, n)
-	logs("is not on this host any more", 2)
+	logs("is not on this host, and stays", 2)
 }
 
 func TestNode_HostAction(t *testing.T) {

@@ -184,7 +184,7 @@ func pair(host, in *netlink.Handle, ns *os.File, a Attachment) (outer netlink.Li
 		return nil, false, err
 	}
 	if _, err := in.LinkByName(a.Inner); err == nil {
-		return nil, false, fmt.Errorf("the namespace already has an interface %s; choose another name", a.Inner)
+		return nil, false, fmt.Errorf("the namespace already has an interface %s; choose another name (--interface)", a.Inner)
 	}
 	at := netlink.NewLinkAttrs()
 	at.Name, at.HardwareAddr, at.MTU = a.Host, HostMAC(), a.MTU

@@ -117,7 +117,10 @@ func (d *Daemon) sayMoved(missing map[netip.Addr]bool, stored, found netip.Prefi
 		d.log.Info("this node's address is on this host again", "address", a)
 	case !here && !missing[a]:
 		missing[a] = true
-		d.log.Warn("this node's address is not on this host any more, and stays in the Node: give the host the address again, or the node another one with --ip or --ip6",
-			"address", a, "found", found)
+		args := []any{"address", a}
+		if found.IsValid() {
+			args = append(args, "found", found)
+		}
+		d.log.Warn("this node's address is not on this host, and stays in the Node: give the host that address, or the node another one with --ip or --ip6", args...)
 	}
 }

@@ -275,6 +275,9 @@ func (d *Daemon) peerAddr(s string) (netip.Addr, error) {
 		}
 		names = append(names, p.Name)
 	}
+	if len(names) == 0 {
+		return netip.Addr{}, fmt.Errorf("peer %q: %w: this server has no peers", s, errNotFound)
+	}
 	return netip.Addr{}, fmt.Errorf("peer %q: %w; there are: %s", s, errNotFound, strings.Join(names, ", "))
 }
 

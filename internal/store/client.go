@@ -226,7 +226,7 @@ func (h handshake) ClientHandshake(ctx context.Context, authority string, raw ne
 	out, info, err := h.TransportCredentials.ClientHandshake(ctx, authority, raw)
 	h.c.dialErr.Store(nil)
 	if err != nil {
-		why := fmt.Errorf("%s: %w", authority, err)
+		why := fmt.Errorf("TLS with %s: %w", authority, err)
 		h.c.dialErr.Store(&why)
 	}
 	return out, info, err

@@ -3,6 +3,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -11,6 +12,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -85,19 +87,31 @@ func (c Config) check(where string) error {
 		return fmt.Errorf("%s: a client certificate needs its key, and a key its certificate", where)
 	}
 	for _, e := range c.Endpoints {
-		u, err := url.Parse(e)
-		if err != nil {
-			return fmt.Errorf("%s: etcd endpoint %q: %w", where, e, err)
+		if err := CheckEndpoint(e); err != nil {
+			return fmt.Errorf("%s: %w", where, err)
 		}
+	}
+	return nil
+}
+
+// CheckEndpoint tells whether a text can be an endpoint, before anything is
+// dialled. The error names it, and what is wanted.
+func CheckEndpoint(e string) error {
+	u, err := url.Parse(e)
+	ok := err == nil
+	if ok {
 		switch u.Scheme {
 		case "http", "https":
-			if u.Host == "" {
-				return fmt.Errorf("%s: etcd endpoint %q: want http(s)://host:port", where, e)
-			}
+			_, err := strconv.ParseUint(cmp.Or(u.Port(), "2379"), 10, 16)
+			ok = u.Hostname() != "" && err == nil
 		case "unix", "unixs":
+			ok = u.Host+u.Path != ""
 		default:
-			return fmt.Errorf("%s: etcd endpoint %q: want http(s)://host:port", where, e)
+			ok = false
 		}
+	}
+	if !ok {
+		return fmt.Errorf("etcd endpoint %s: want http(s)://host:port", e)
 	}
 	return nil
 }

@@ -4,9 +4,11 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"sync/atomic"
 
 	"go.uber.org/zap"
@@ -43,12 +45,19 @@ func (c *slogCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Che
 	return ce
 }
 
+// newborn is in the errors of a server whose data directory was made just now: it
+// has no term yet, from which it could tell the version of its own layout.
+const newborn = "missing term information"
+
 func (c *slogCore) Write(e zapcore.Entry, f []zapcore.Field) error {
 	enc := zapcore.NewMapObjectEncoder()
 	for _, fields := range [][]zapcore.Field{c.fields, f} {
 		for _, x := range fields {
 			x.AddTo(enc)
 		}
+	}
+	if text := fmt.Sprint(enc.Fields["error"]); strings.Contains(text, newborn) {
+		return nil
 	}
 	attrs := make([]slog.Attr, 0, len(enc.Fields))
 	for k, v := range enc.Fields {
