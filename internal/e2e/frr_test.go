@@ -58,8 +58,11 @@ func startFRR(t *testing.T, ns *lab.Namespace, daemons map[string]string) *frr {
 		if err := os.Chown(file, uid, gid); err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command(filepath.Join(bin, daemon), "-f", file, "-i", filepath.Join(dir, daemon+".pid"),
-			"-z", filepath.Join(dir, "zserv"), "--vty_socket", dir, "-u", "frr", "-g", "frr", "-P", "0")
+		args := []string{"-f", file, "-i", filepath.Join(dir, daemon+".pid"), "-z", filepath.Join(dir, "zserv"), "--vty_socket", dir, "-u", "frr", "-g", "frr", "-P", "0"}
+		if daemon == "bfdd" {
+			args = append(args, "--bfdctl", filepath.Join(dir, "bfdd.sock"))
+		}
+		cmd := exec.Command(filepath.Join(bin, daemon), args...)
 		if _, err := ns.Start(cmd); err != nil {
 			t.Fatal(err)
 		}
