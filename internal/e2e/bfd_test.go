@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/muslin-net/muslin/internal/bfdd"
+	"github.com/muslin-net/muslin/internal/lab"
 	"github.com/muslin-net/muslin/internal/lab/cluster"
 )
 
@@ -167,7 +168,8 @@ protocol bgp b6 from server { local `+bird6+` as 65009; neighbor fd00::1 as 6451
 			for i, p := range []string{bird4, bird6} {
 				docs += fmt.Sprintf("---\nkind: BGPPeer\nmetadata: {name: bird-%d, annotations: {muslin/bfd: Enabled, muslin/bfd-interval: 100ms, muslin/bfd-multihop: %s}}\nspec: {peerIP: \"%s\", asNumber: 65009}\n", i, multihop, p)
 			}
-			apply(t, c, strings.TrimPrefix(docs, "---\n"))
+			apply(t, c, allowAll+docs)
+			w := attach(t, n, "w")
 			wantVia(t, n.Namespace, birdNet4, bird4)
 			wantVia(t, n.Namespace, birdNet6, bird6)
 			for _, s := range watching(t, n, 2).Sessions {
@@ -178,6 +180,7 @@ protocol bgp b6 from server { local `+bird6+` as 65009; neighbor fd00::1 as 6451
 			if out := b.ask("show", "bfd", "sessions"); strings.Count(out, "Up") != 2 {
 				t.Errorf("BIRD: %s", out)
 			}
+			agentKilled(t, n, w, b)
 			cut := time.Now()
 			if err := b.host.Port.Isolate(); err != nil {
 				t.Fatal(err)
@@ -196,5 +199,62 @@ protocol bgp b6 from server { local `+bird6+` as 65009; neighbor fd00::1 as 6451
 			wantVia(t, n.Namespace, birdNet6, bird6)
 			watching(t, n, 2)
 		})
+	}
+}
+
+// agentKilled kills a server's agent for several detection times of BFD, and
+// starts it again: streams between a workload and BIRD's network lose nothing, in
+// either direction.
+func agentKilled(t *testing.T, n *cluster.Node, w *cluster.Workload, b *bird) {
+	t.Helper()
+	var flows []*lab.Flow
+	for six, own := range map[bool]netip.Addr{false: w.V4, true: w.V6} {
+		f, err := lab.StartFlow(lab.FlowConfig{From: w.Namespace, Src: own, To: b.host.Namespace, Dst: netip.AddrPortFrom(b.net.addr[six], 9000), PPS: 200, Echo: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		flows = append(flows, f)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		if err := f.WaitDelivered(ctx, 20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	early := make([]int, len(flows)) // lost before there was a way
+	for i, f := range flows {
+		early[i] = f.Report().Lost
+	}
+	n.Kill()
+	heard := watching(t, n, 2).Sessions[0].PacketsIn
+	eventually(t, 20*time.Second, func() error {
+		if now := watching(t, n, 2).Sessions[0].PacketsIn; now < heard+20 {
+			return fmt.Errorf("%d packets were heard, then %d", heard, now)
+		}
+		return nil
+	})
+	if err := n.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Live(t.Context(), 30*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	wantVia(t, n.Namespace, birdNet4, bird4)
+	wantVia(t, n.Namespace, birdNet6, bird6)
+	for i, f := range flows {
+		if r := f.Stop(2 * time.Second); r.Lost > early[i] {
+			t.Errorf("while the agent was away: %v", r)
+		}
+	}
+	eventually(t, 30*time.Second, func() error {
+		out, err := n.Muslin(t.Context(), "bgp", "peers")
+		if err == nil && strings.Count(out, "Established") != 2 {
+			err = fmt.Errorf("bgp peers: %s", out)
+		}
+		return err
+	})
+	for _, s := range watching(t, n, 2).Sessions {
+		if s.Failures != 0 {
+			t.Errorf("%+v", s)
+		}
 	}
 }
