@@ -34,6 +34,8 @@ type PeerSettings struct {
 	Shutdown         *string        // shutdown: no session, and the reason that the peer is told (RFC 9003)
 	ExtendedNextHop  *bool          // extended-next-hop: IPv4 routes with IPv6 next hops (RFC 8950)
 	AddPath          *uint8         // add-path: how many paths per prefix are sent, 0 for the best alone (RFC 7911)
+	Role             string         // role: what this node is to the peer (RFC 9234)
+	RoleStrict       bool           // role-strict: the peer must say what it is
 	Timers           Timers
 	BFD              BFD
 }
@@ -132,6 +134,14 @@ var peerAnnotations = slices.Concat(bfdAnnotations(func(s *PeerSettings) *BFD { 
 		s.AddPath = &paths
 		return nil
 	}},
+	{"role", func(s *PeerSettings, v string) error {
+		if !slices.Contains(roles, v) {
+			return fmt.Errorf("%q: want %s, which is what this node is to the peer", v, strings.Join(roles, ", "))
+		}
+		s.Role = v
+		return nil
+	}},
+	{"role-strict", func(s *PeerSettings, v string) error { return readSwitch(&s.RoleStrict, v) }},
 	{"origin-guard", func(s *PeerSettings, v string) error {
 		err := readSwitch(&s.Untrusted, v)
 		s.Trusted = err == nil && !s.Untrusted
@@ -211,6 +221,12 @@ func (p *BGPPeer) Settings() (PeerSettings, []error) {
 	var keepalive *time.Duration
 	if k := p.Spec.KeepaliveTime; k != nil {
 		keepalive = &k.Duration
+	}
+	if s.RoleStrict && s.Role == "" {
+		info, _ := InfoFor(p)
+		f := newFaults(info, p)
+		f.add("metadata.annotations["+strconv.Quote(AnnotationPrefix+"role-strict")+"]", "needs %srole", AnnotationPrefix)
+		errs = append(errs, f.list[0])
 	}
 	return s, slices.Concat(errs, s.BFD.check(p), s.Timers.check(p, keepalive))
 }
@@ -319,6 +335,9 @@ func readSettings[T any](s *T, r Resource, known []annotation[T]) (errs []error)
 	}
 	return errs
 }
+
+// roles are those of RFC 9234 section 4.
+var roles = []string{"Provider", "RouteServer", "RouteServerClient", "Customer", "Peer"}
 
 func readSwitch(into *bool, v string) error {
 	switch v {

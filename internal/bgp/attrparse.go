@@ -205,3 +205,8 @@ func (a *attrs) mergeAS4(aux *auxAttrs) {
 	}
 	a.path = path
 }
+
+func parseOTC(v []byte, _ bool, a *attrs, _ *auxAttrs) error {
+	a.otc, a.hasOTC = binary.BigEndian.Uint32(v), true
+	return nil
+}

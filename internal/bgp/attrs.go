@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// Path attribute types (RFC 4271, 1997, 4456, 4760, 4360, 6793, 8092).
+// Path attribute types (RFC 4271, 1997, 4456, 4760, 4360, 6793, 8092, 9234).
 const (
 	attrOrigin       = 1
 	attrASPath       = 2
@@ -26,6 +26,7 @@ const (
 	attrAS4Path      = 17
 	attrAS4Aggr      = 18
 	attrLargeComm    = 32
+	attrOTC          = 35
 )
 
 // Attribute flag bits.
@@ -62,6 +63,7 @@ type attrs struct {
 	atomic        bool
 	hasAggregator bool
 	hasOriginator bool
+	hasOTC        bool
 
 	nextHop    netip.Addr // invalid: the node itself
 	med        uint32
@@ -69,6 +71,7 @@ type attrs struct {
 	aggrAS     uint32
 	aggrAddr   [4]byte
 	originator uint32
+	otc        uint32
 	path       []segment
 	clusters   []uint32
 	comms      []uint32
@@ -297,6 +300,9 @@ func (a *attrs) appendTo(b []byte, as4, withNextHop bool) []byte {
 			}
 		}
 		b = appendAttr(b, flagOptional|flagTransitive, attrLargeComm, v)
+	}
+	if a.hasOTC {
+		b = appendAttr(b, flagOptional|flagTransitive, attrOTC, u32(a.otc))
 	}
 	for _, u := range a.unknown { // they have passed through who does not know them: Partial (RFC 4271 section 5)
 		b = appendAttr(b, flagOptional|flagTransitive|flagPartial, u.typ, u.value)

@@ -105,6 +105,7 @@ var attrRules = [...]attrRule{
 	attrAS4Path:      {name: "AS4_PATH", flags: optionalTransitive, length: lengths{0, unbounded, 2}, malformed: discard, from: twoOctet, rfc: "RFC 6793 4.1, 6", parse: parseAS4Path},
 	attrAS4Aggr:      {name: "AS4_AGGREGATOR", flags: optionalTransitive, length: exactly(8), malformed: discard, from: twoOctet, rfc: "RFC 6793 4.1, 6", parse: parseAS4Aggregator},
 	attrLargeComm:    {name: "LARGE_COMMUNITY", flags: optionalTransitive, length: listOf(12), malformed: withdraw, rfc: "RFC 8092 6", parse: parseLarge},
+	attrOTC:          {name: "ONLY_TO_CUSTOMER", flags: optionalTransitive, length: exactly(4), malformed: withdraw, rfc: "RFC 9234 5", parse: parseOTC},
 }
 
 // neededTypes are those that some UPDATE has to have.

@@ -61,6 +61,9 @@ func (p PeerConfig) Validate() error {
 	if p.Keepalive < 0 {
 		bad("Keepalive %v is negative", p.Keepalive)
 	}
+	if int(p.Role) >= len(roleNames) {
+		bad("Role %d does not exist", p.Role)
+	}
 	if p.AddPathSend < 0 {
 		bad("AddPathSend %d is negative", p.AddPathSend)
 	}
@@ -256,7 +259,7 @@ func (s *Speaker) changePeer(p *peer, pc PeerConfig, reset, rejudge bool) {
 	p.cfg = pc
 	reset = reset || old.ASN != pc.ASN || p.localAS != s.localAS(pc) || old.LocalAddr != pc.LocalAddr ||
 		old.HoldTime != pc.HoldTime || old.Keepalive != pc.Keepalive || old.SendHold != pc.SendHold || old.TTLSecurity != pc.TTLSecurity ||
-		old.ExtendedNextHop != pc.ExtendedNextHop || old.AddPathReceive != pc.AddPathReceive || (old.AddPathSend > 0) != (pc.AddPathSend > 0)
+		old.Role != pc.Role || old.RoleStrict != pc.RoleStrict || old.ExtendedNextHop != pc.ExtendedNextHop || old.AddPathReceive != pc.AddPathReceive || (old.AddPathSend > 0) != (pc.AddPathSend > 0)
 	s.setClient(p)
 	shut := old.Shutdown != pc.Shutdown || old.ShutdownText != pc.ShutdownText
 	if shut || old.MaxPrefixes != pc.MaxPrefixes || old.OverLimit != pc.OverLimit || reset {

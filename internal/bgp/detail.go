@@ -18,6 +18,7 @@ type PeerDetail struct {
 	Passive bool   `json:"passive,omitempty"`
 	Local   string `json:"local,omitempty"`  // our end of the connection
 	Remote  string `json:"remote,omitempty"` // the other
+	Role    string `json:"role,omitempty"`   // ours (RFC 9234)
 	// Capabilities are those of the OPENs, in words.
 	Capabilities Capabilities `json:"capabilities,omitzero"`
 
@@ -95,7 +96,7 @@ func (p *peer) detail() PeerDetail {
 	src := p.s.rib.sources[p.slot]
 	d := PeerDetail{
 		Errors: p.errors,
-		EBGP:   p.ebgp, Passive: p.cfg.Passive, Sent: p.history.sent, Got: p.history.got,
+		EBGP:   p.ebgp, Role: p.role().String(), Passive: p.cfg.Passive, Sent: p.history.sent, Got: p.history.got,
 		Family:    map[string]FamilyStatus{},
 		RetryLeft: p.retry.left(),
 	}
@@ -215,12 +216,8 @@ func capabilityName(c wire.ParameterCapabilityInterface) string {
 		more = []string{printable(c.SoftwareVersion)}
 	case *wire.CapUnknown:
 		name = fmt.Sprintf("capability %d", c.Code())
-		if c.Code() == 9 && len(c.CapValue) == 1 { // RFC 9234 section 4.1
-			roles := []string{"provider", "route server", "route server client", "customer", "peer"}
-			name, more = "role", []string{fmt.Sprint(c.CapValue[0])}
-			if int(c.CapValue[0]) < len(roles) {
-				more[0] = roles[c.CapValue[0]]
-			}
+		if c.Code() == capRole && len(c.CapValue) == 1 {
+			name, more = "role", []string{roleFrom(c.CapValue[0]).String()}
 		}
 	}
 	if len(more) == 0 {

@@ -21,6 +21,7 @@ type groupKey struct {
 	ebgp     bool
 	localAS  uint32
 	peerAS   uint32 // eBGP only
+	role     Role   // ours, eBGP only
 	as4      bool
 	families familySet
 	addPath  familySet // is sent several paths per prefix (RFC 7911)
@@ -67,7 +68,7 @@ func (s *Speaker) groupKeyOf(p *peer) groupKey {
 		nh4: s.cfg.NextHop4, nh6: s.cfg.NextHop6, mode: p.cfg.NextHopMode, rewrite: p.cfg.Rewrite, exportID: p.cfg.ExportID,
 	}
 	if p.ebgp {
-		k.peerAS = p.cfg.ASN
+		k.peerAS, k.role = p.cfg.ASN, p.cfg.Role
 	} else {
 		k.client, k.cluster = p.cfg.Client, id32(s.cfg.ClusterID)
 	}
@@ -334,6 +335,9 @@ func (s *Speaker) exportRoute(g *group, prefix netip.Prefix, b *path) (*attrs, s
 			return nil, "community BLACKHOLE, and the peer is eBGP (RFC 7999 section 3.2)"
 		}
 	}
+	if why := g.staysHere(a); why != "" {
+		return nil, why
+	}
 	if g.key.ebgp && a.hasAS(g.key.peerAS) && !g.key.rewrite.ASOverride {
 		return nil, "the peer's AS is in the path"
 	}
@@ -440,7 +444,8 @@ func (g *group) self(f family) netip.Addr {
 }
 
 // outgoing makes the changes that the session asks for: RFC 4271 sections 5.1
-// and 9.2, for what is reflected RFC 4456 sections 8 and 10, and Rewrite.
+// and 9.2, for what is reflected RFC 4456 sections 8 and 10, for
+// roles RFC 9234 section 5 (egress 1), and Rewrite.
 func (s *Speaker) outgoing(g *group, f family, a *attrs, src *source, own bool) *attrs {
 	c := a.clone()
 	if own || !g.keeps(f, a.nextHop, src) {
@@ -483,6 +488,9 @@ func (s *Speaker) outgoing(g *group, f family, a *attrs, src *source, own bool) 
 	}
 	for range 1 + int(w.Prepend) {
 		c.path = c.prepended(g.key.localAS)
+	}
+	if g.key.role.marks() && !c.hasOTC {
+		c.otc, c.hasOTC = g.key.localAS, true
 	}
 	if w.GracefulShutdown {
 		c.comms = union(c.comms, []uint32{commGracefulShutdown})

@@ -25,6 +25,7 @@ type setting struct {
 	ttlSecurity  bool
 	client       bool // we are a client of the daemon, which reflects
 	addPath      bool // both ways
+	role         Role // the daemon's
 	limit        int  // of prefixes in each family
 	hold         int  // seconds
 	extNextHop   bool // IPv4 routes with IPv6 next hops
@@ -260,6 +261,7 @@ protocol static s6 { ipv6; route ` + own6 + ` blackhole; }`)
 		more.when(s.password != "", "password %q;", s.password)
 		more.when(s.ttlSecurity, "ttl security on;")
 		more.when(s.client, "rr client; rr cluster id 2.2.2.2;")
+		more.when(s.role != 0, "local role %s; require roles on;", s.role)
 		session("muslin", s.theirs, s.ours, 64512, four, channel, more.String())
 		for i, o := range s.more {
 			rr := "passive on;"
@@ -318,6 +320,7 @@ exit`)
 		w.when(s.ttlSecurity, " neighbor %s ttl-security hops 2", s.ours)
 		w.when(!s.ttlSecurity && s.as != 64512, " neighbor %s ebgp-multihop 2", s.ours)
 		w.when(s.password != "", " neighbor %s password %s", s.ours, s.password)
+		w.when(s.role != 0, " neighbor %s local-role %s strict-mode", s.ours, s.role)
 		for _, o := range s.more {
 			session("10.99.0.2", o.addr, o.as)
 			w.add(" neighbor %s passive", o.addr)
@@ -345,6 +348,8 @@ exit`)
 	},
 }
 
+const noRoles = "it has no roles"
+
 // familyWord is how a client calls the address family of a prefix.
 func familyWord(prefix, word4, word6 string) string {
 	if netip.MustParsePrefix(prefix).Addr().Is4() {
@@ -364,6 +369,8 @@ var daemonGoBGP = daemon{
 	session: func(ours string) []string { return []string{"neighbor", ours} },
 	up:      "BGP state = ESTABLISHED",
 	lacks: map[string]string{
+		roles:         noRoles,
+		roleMismatch:  noRoles,
 		refreshTheirs: "a soft reset works on the routes it has kept, it asks for none",
 		bfd:           "it has no BFD",
 	},
@@ -431,6 +438,7 @@ exec /usr/sbin/bgpd -d -v -f DIR/bgpd.conf`},
 			w.when(s.client, " route-reflector 2.2.2.2")
 			w.when(main && s.password != "", " tcp md5sig password %q", s.password)
 			w.when(main && s.ttlSecurity, " ttl-security yes")
+			w.when(main && s.role != 0, " announce policy %s enforce", s.role)
 			w.when(main && s.addPath, " announce add-path recv yes\n announce add-path send all")
 			w.when(main && s.limit > 0, " max-prefix %d", s.limit)
 			w.add("}")

@@ -58,6 +58,8 @@ const (
 	restartTheirs = "graceful restart (RFC 4724): of the other"
 	bfd           = "BFD (RFC 5880)"
 	extNextHop    = "IPv4 with IPv6 next hops (RFC 8950), over IPv6"
+	roles         = "roles (RFC 9234): provider and customer"
+	roleMismatch  = "roles (RFC 9234): two customers"
 )
 
 // slow is long enough for a daemon's timers of a few seconds.
@@ -367,6 +369,55 @@ var togethers = []together{
 		name:  "malformed UPDATEs of a third (RFC 7606) stop at muslin",
 		cfg:   func(c *Config, _ *interop) { c.Peers = append(c.Peers, from("10.99.0.3", 65001)) },
 		check: (*interop).thirdParty,
+	},
+	{
+		name: roles,
+		set:  func(s *setting) { s.as, s.role = 65002, RoleProvider },
+		cfg: func(c *Config, _ *interop) {
+			second := from("10.99.0.3", 65003)
+			c.Peers[0].Role, c.Peers[0].RoleStrict, second.Role = RoleCustomer, true, RoleCustomer
+			c.Peers = append(c.Peers, second)
+		},
+		check: func(x *interop) {
+			second := x.node("10.99.0.3", "fd99::3", 65003, to("10.99.0.1"))
+			second.originate("10.3.0.0/26", "fd00:3::/122")
+			x.exchanged()
+			x.n.waitHops("10.3.0.0/26", "10.99.0.3")
+			x.n.waitHops("fd00:3::/122", "fd99::3")
+			for prefix, as := range map[string]uint32{"192.0.2.0/24": 65002, own6: 65002, "10.3.0.0/26": 65003, "fd00:3::/122": 65003} {
+				if r := x.n.Routes(RouteFilter{View: ViewAccepted, Prefix: netip.MustParsePrefix(prefix)}); r[0].OTC != as {
+					x.t.Errorf("%s: ONLY_TO_CUSTOMER %d, want %d", prefix, r[0].OTC, as)
+				}
+			}
+			// It marks what goes to its customer itself.
+			if r := x.n.Routes(RouteFilter{View: ViewReceived, Prefix: netip.MustParsePrefix(own6)}); r[0].OTC != 65002 {
+				x.t.Errorf("received ONLY_TO_CUSTOMER %d", r[0].OTC)
+			}
+			x.n.originate("10.1.1.0/26", "fd00:1:1::/122") // sent after the others
+			x.r.wait("10.1.1.0/26", "10.99.0.1")
+			x.r.wait("fd00:1:1::/122", "fd99::1")
+			if x.r.has("10.3.0.0/26") || x.r.has("fd00:3::/122") {
+				x.t.Error("routes of one provider were leaked to the other")
+			}
+		},
+	},
+	{
+		name: roleMismatch,
+		set:  func(s *setting) { s.as, s.role = 65002, RoleCustomer },
+		cfg:  func(c *Config, _ *interop) { c.Peers[0].Role = RoleCustomer },
+		check: func(x *interop) {
+			eventually(x.t, "the reason", func() bool {
+				p := x.n.peer(x.addr)
+				told := p.Sent
+				if told == nil {
+					told = p.Got
+				}
+				return told != nil && told.Code == codeOpen && told.Subcode == subRoleMismatch
+			})
+			if x.n.peer(x.addr).Established != 0 || x.r.isUp() {
+				x.t.Error("there was a session")
+			}
+		},
 	},
 	{
 		name: "limit of prefixes: muslin's",

@@ -81,11 +81,12 @@ type openParams struct {
 
 	addPathReceive, addPathSend bool
 	extNextHop                  bool // IPv4 routes with IPv6 next hops
+	role                        Role // 0: none is said
 }
 
 // marshal encodes the OPEN: multiprotocol (RFC 4760), route refresh
 // (RFC 2918), four-octet AS (RFC 6793), graceful restart (RFC 4724), ADD-PATH
-// (RFC 7911), extended next hop encoding (RFC 8950).
+// (RFC 7911), extended next hop encoding (RFC 8950), role (RFC 9234).
 func (p openParams) marshal() ([]byte, error) {
 	var caps []wire.ParameterCapabilityInterface
 	var tuples []*wire.CapGracefulRestartTuple
@@ -118,6 +119,9 @@ func (p openParams) marshal() ([]byte, error) {
 		}
 		caps = append(caps, wire.NewCapAddPath(tuples))
 	}
+	if p.role != 0 {
+		caps = append(caps, wire.NewCapUnknown(capRole, []byte{p.role.wire()}))
+	}
 	as2 := uint16(asTrans)
 	if p.asn < 1<<16 {
 		as2 = uint16(p.asn)
@@ -149,6 +153,8 @@ type openMessage struct {
 	addPathReceive familySet // and to receive them
 
 	extNextHop bool // IPv4 unicast with IPv6 next hops (RFC 8950)
+	role       Role
+	roles      int // how many different ones
 }
 
 // decodeOpen reads the body of an OPEN. The structure of parameters and
@@ -260,6 +266,12 @@ func (m *openMessage) capabilities(b []byte, multiprotocol *bool) bool {
 			for _, t := range c.Tuples {
 				if f, ok := familyFrom(t.NLRIAFI, uint8(t.NLRISAFI)); ok && f == v4 && t.NexthopAFI == v6.afi() {
 					m.extNextHop = true
+				}
+			}
+		case *wire.CapUnknown:
+			if c.Code() == capRole && len(c.CapValue) == 1 {
+				if r := roleFrom(c.CapValue[0]); m.roles == 0 || r != m.role {
+					m.role, m.roles = r, m.roles+1
 				}
 			}
 		case *wire.CapAddPath:

@@ -134,6 +134,9 @@ func (s *Speaker) receiveOpen(c *conn, m message) {
 	if m.note == nil {
 		m.note = m.open.accept(p.cfg.ASN, p.localAS, s.cfg.RouterID)
 	}
+	if m.note == nil {
+		m.note = p.mismatch(m.open)
+	}
 	if m.note != nil {
 		s.fire(c, evOpenErr, m.note, nil)
 		return
@@ -268,7 +271,7 @@ func (s *Speaker) sendOpen(c *conn) error {
 	p := c.p
 	b, err := openParams{
 		asn: p.localAS, id: s.cfg.RouterID, hold: p.cfg.hold(), families: s.familiesFor(p.cfg), extNextHop: p.cfg.ExtendedNextHop,
-		addPathReceive: p.cfg.AddPathReceive, addPathSend: p.cfg.AddPathSend > 0,
+		addPathReceive: p.cfg.AddPathReceive, addPathSend: p.cfg.AddPathSend > 0, role: p.role(),
 		restarting:  s.opt.Restarting && !p.hadUp && s.restartLeft() > 0,
 		forwarding:  s.opt.Restarting || p.hadUp,
 		restartTime: s.restartTime(),

@@ -47,6 +47,9 @@ func (s *Speaker) judge(p *peer, prefix netip.Prefix, a *attrs) Verdict {
 	case s.cfg.ClusterID.IsValid() && slices.Contains(a.clusters, id32(s.cfg.ClusterID)):
 		return refuse(RefusedLoop, "our own cluster is in CLUSTER_LIST") // RFC 4456 section 8
 	}
+	if why := p.leaked(a); why != "" {
+		return Verdict{Refused: RefusedLeak, Detail: why}
+	}
 	return Verdict{}
 }
 
@@ -82,7 +85,7 @@ func (s *Speaker) importRoute(p *peer, r *Route, in *attrs) (*attrs, Verdict) {
 		// asks for other paths to be used.
 		out = (&Edit{SetLocalPref: true}).apply(out)
 	}
-	return s.rib.attrs.intern(out), v
+	return s.rib.attrs.intern(p.marked(out)), v
 }
 
 // received is the view that policies have of what a peer sent with one set of
@@ -100,6 +103,7 @@ func (r *Route) fill(a *attrs) {
 	r.LocalPref, r.HasLocalPref = a.localPref, a.hasLocalPref
 	r.MED, r.HasMED, r.Origin = a.med, a.hasMED, a.origin
 	r.ASPath, r.Communities, r.Extended, r.Large = a.flatPath(), a.comms, a.ext, a.large
+	r.OTC, r.HasOTC = a.otc, a.hasOTC
 	if a.hasOriginator {
 		r.Originator = addr4(a.originator)
 	}

@@ -27,7 +27,7 @@ type badAttr struct {
 	onlyFor string // "ibgp", "ebgp" or both
 }
 
-// badAttrs is the corpus: RFC 7606 section 7, RFC 6793, 7607 and 8092, one
+// badAttrs is the corpus: RFC 7606 section 7, RFC 6793, 7607, 8092 and 9234, one
 // entry for each way an attribute can be wrong.
 func badAttrs() []badAttr {
 	var out []badAttr
@@ -57,10 +57,11 @@ func badAttrs() []badAttr {
 		{"CLUSTER_LIST", 0x80, attrClusterList, 4, gone, lives},
 		{"EXTENDED_COMMUNITIES", 0xc0, attrExtComm, 8, gone, gone},
 		{"LARGE_COMMUNITY", 0xc0, attrLargeComm, 12, gone, gone},
+		{"ONLY_TO_CUSTOMER", 0xc0, attrOTC, 4, gone, gone},
 	} {
 		for _, n := range []int{0, a.good - 1, a.good + 1, 255, 300} {
 			if n < 0 || n == a.good || n%max(a.good, 1) == 0 && n > 0 && a.good > 1 && a.typ != attrNextHop && a.typ != attrMED &&
-				a.typ != attrLocalPref && a.typ != attrAggregator && a.typ != attrOriginatorID {
+				a.typ != attrLocalPref && a.typ != attrAggregator && a.typ != attrOriginatorID && a.typ != attrOTC {
 				continue
 			}
 			both(fmt.Sprintf("%s length %d", a.name, n), a.typ, at(a.flags, a.typ, fill(n)...), a.ibgp, a.ebgp)
@@ -84,6 +85,7 @@ func badAttrs() []badAttr {
 		{"ORIGINATOR_ID", 0x80, attrOriginatorID, be32(1), lives},
 		{"CLUSTER_LIST", 0x80, attrClusterList, be32(1), lives},
 		{"LARGE_COMMUNITY", 0xc0, attrLargeComm, fill(12), gone},
+		{"ONLY_TO_CUSTOMER", 0xc0, attrOTC, be32(65001), gone},
 	} {
 		both(a.name+" optional bit wrong", a.typ, at(a.flags^0x80, a.typ, a.val...), gone, a.ebgp)
 		both(a.name+" transitive bit wrong", a.typ, at(a.flags^0x40, a.typ, a.val...), gone, a.ebgp)
@@ -126,7 +128,7 @@ func badAttrs() []badAttr {
 	// Unknown attributes.
 	add("unknown well-known 99", 0, at(0x40, 99, 1, 2), gone)
 	add("unknown well-known 0", 0, at(0x40, 0), gone)
-	for _, typ := range []uint8{19, 22, 23, 26, 29, 33, 35, 36, 37, 40, 128, 255} {
+	for _, typ := range []uint8{19, 22, 23, 26, 29, 33, 36, 37, 40, 128, 255} {
 		add(fmt.Sprintf("unknown optional transitive %d", typ), 0, at(0xc0, typ, fill(int(typ))...), lives)
 	}
 	add("unknown optional non-transitive", 0, at(0x80, 99, fill(7)...), lives)

@@ -83,6 +83,10 @@ type PeerConfig struct {
 	// passes them on with the routes (RFC 4271 section 9); otherwise they are
 	// discarded.
 	PassUnknown bool
+	// Role is what we are to an eBGP peer, and RoleStrict has the peer say what it
+	// is (RFC 9234).
+	Role       Role
+	RoleStrict bool
 	// AllowLocalAS is how often our own AS number may be in a received path.
 	AllowLocalAS uint8
 	Rewrite      Rewrite
@@ -150,6 +154,8 @@ type Route struct {
 	Communities  []uint32
 	Extended     [][8]byte
 	Large        [][3]uint32
+	HasOTC       bool // ONLY_TO_CUSTOMER (RFC 9234)
+	OTC          uint32
 	Peer         netip.Addr // learned from; invalid when originated here
 	EBGP         bool       // learned over an eBGP session
 	Stale        bool

@@ -20,11 +20,12 @@ const (
 	RefusedLocal            // by the origin guard: served by this node
 	RefusedUnbound          // by the origin guard: not bound to the node that announces it
 	RefusedUnknown          // by the origin guard: from a node, and nobody knows of which
+	RefusedLeak             // by its role the peer may not send it (RFC 9234)
 	numRefusals
 )
 
 var refusalNames = [numRefusals]string{"", "prefix", "next-hop", "as-path", "loop", "filter", "no-policy",
-	"origin-server", "origin-local", "origin-unbound", "origin-unknown"}
+	"origin-server", "origin-local", "origin-unbound", "origin-unknown", "leak"}
 
 // String is the name by which refusals are counted.
 func (r Refusal) String() string { return refusalNames[min(r, numRefusals-1)] }

@@ -49,6 +49,8 @@ const (
 	subOptParam   = 4
 	subHoldTime   = 6
 
+	subRoleMismatch = 11 // RFC 9234
+
 	subAttrList     = 1
 	subOptionalAttr = 9
 	subNetworkField = 10

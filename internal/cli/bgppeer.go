@@ -74,6 +74,9 @@ func (a *app) showPeer(p api.Peer) error {
 		kind = "eBGP"
 	}
 	line("Peer", "%s, %s, AS %d (%s), we are AS %d", p.Name, p.Addr, p.ASN, kind, p.LocalASN)
+	if p.Role != "" {
+		line("Role", "we are the %s (RFC 9234)", p.Role)
+	}
 	state := p.State
 	if !p.Since.IsZero() {
 		state += " for " + span(time.Since(p.Since))

@@ -120,6 +120,7 @@ func peering(in peeringInput) (cfg bgp.Config, watch []watched, problems []probl
 		p.ExtendedNextHop = extendedNextHop(self, in.nodeAt[p.Addr.Addr()], set.ExtendedNextHop)
 		restraint(set, &p)
 		timers(mesh.Timers, set.Timers, by, &p)
+		in.role(self, set, by, &p)
 		problems = append(problems, police(&p, by, set)...)
 		if by != nil {
 			problems = append(problems, annotationProblems(errs)...)
@@ -233,6 +234,20 @@ func timers(mesh, peer v3.Timers, by *v3.BGPPeer, p *bgp.PeerConfig) {
 	}
 	set(&p.HoldTime, t.Hold)
 	set(&p.SendHold, t.SendHold)
+}
+
+// role is what this node is to a peer (RFC 9234): what the BGPPeer says to the nodes
+// that it selects, and the opposite to those that have the session back.
+func (in *peeringInput) role(self nodeAddr, s v3.PeerSettings, by *v3.BGPPeer, p *bgp.PeerConfig) {
+	if s.Role == "" {
+		return
+	}
+	p.Role = map[string]bgp.Role{"Provider": bgp.RoleProvider, "RouteServer": bgp.RoleRouteServer, "RouteServerClient": bgp.RoleRouteServerClient,
+		"Customer": bgp.RoleCustomer, "Peer": bgp.RolePeer}[s.Role]
+	p.RoleStrict = s.RoleStrict
+	if local, err := in.selects(by.Spec.Node, by.Spec.NodeSelector, in.self, self.labels); err == nil && !local {
+		p.Role = p.Role.Opposite()
+	}
 }
 
 // controlPlaneOnly tells whether a node keeps what it learns out of its kernel.

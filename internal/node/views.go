@@ -289,6 +289,9 @@ func bgpRoute(i bgp.RouteInfo) api.BGPRoute {
 	if i.NextHop.IsValid() {
 		out.NextHop = i.NextHop.String()
 	}
+	if i.HasOTC {
+		out.OTC = &i.OTC
+	}
 	if i.Refused != bgp.Accepted {
 		out.Refused, out.Reason = i.Refused.String(), i.Reason
 	}

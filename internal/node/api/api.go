@@ -149,6 +149,7 @@ type BGPRoute struct {
 	LocalPref   uint32   `json:"localPref,omitempty"`
 	MED         uint32   `json:"med,omitempty"`
 	Communities []string `json:"communities,omitempty"`
+	OTC         *uint32  `json:"onlyToCustomer,omitempty"` // RFC 9234
 	Best        bool     `json:"best"`
 	Stale       bool     `json:"stale,omitempty"`
 	Refused     string   `json:"refused,omitempty"` // kind of reason, see bgp.Refusal; empty: not refused
