@@ -106,22 +106,13 @@ func (f *Flows) Close() error { return errors.Join(f.read.close(), f.write.close
 // such piece, and time proportional to the flows of the host. A flow that begins
 // or ends meanwhile may or may not be among them.
 func (f *Flows) Review(judge func([]Flow) error) (done Reviewed, err error) {
-	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
-		if err := f.review(family, judge, &done); err != nil {
-			return done, fmt.Errorf("review connections: %w", err)
-		}
-	}
-	return done, nil
-}
-
-func (f *Flows) review(family byte, judge func([]Flow) error, done *Reviewed) error {
 	var m msgs
-	m.header("", ctMsgGet, unix.NLM_F_DUMP, family, 0)
+	m.header("", ctMsgGet, unix.NLM_F_DUMP, unix.AF_UNSPEC, 0) // both families in one walk
 	m.end()
 	var flows []Flow
 	var failed error // kept until the kernel has told all, or it would refuse the next request
-	err := f.read.request(&m, true, func(data []byte) {
-		if flow, ok := parseFlow(family, data); ok {
+	err = f.read.request(&m, true, func(data []byte) {
+		if flow, ok := parseFlow(data); ok {
 			flows = append(flows, flow)
 		}
 	}, func() error {
@@ -130,7 +121,7 @@ func (f *Flows) review(family byte, judge func([]Flow) error, done *Reviewed) er
 			failed = judge(flows)
 		}
 		if failed == nil {
-			failed = f.settle(flows, done)
+			failed = f.settle(flows, &done)
 		}
 		flows = flows[:0]
 		return nil
@@ -138,7 +129,10 @@ func (f *Flows) review(family byte, judge func([]Flow) error, done *Reviewed) er
 	if errors.Is(err, errInterrupted) {
 		err = nil // flows came and went
 	}
-	return errors.Join(err, failed)
+	if err = errors.Join(err, failed); err != nil {
+		err = fmt.Errorf("review connections: %w", err)
+	}
+	return done, err
 }
 
 // settle writes what has to change.
@@ -185,8 +179,7 @@ func (f *Flows) settle(flows []Flow, done *Reviewed) error {
 
 // parseFlow reads a connection. It is not ok if it is not one that our rules
 // see: of a zone, which others have set up for themselves, or malformed.
-func parseFlow(family byte, data []byte) (f Flow, ok bool) {
-	f.family = family
+func parseFlow(data []byte) (f Flow, ok bool) {
 	ok = true
 	var reply policy.Packet
 	for rest := data; len(rest) > 0; {
@@ -213,6 +206,10 @@ func parseFlow(family byte, data []byte) (f Flow, ok bool) {
 	}
 	if !ok || len(f.tuple) == 0 || len(f.id) == 0 || !reply.Src.IsValid() || !f.Src.IsValid() {
 		return f, false
+	}
+	f.family = unix.AF_INET6
+	if f.Src.Is4() {
+		f.family = unix.AF_INET
 	}
 	// Policy is asked after the destination was translated: what answers is what
 	// was asked.

@@ -17,8 +17,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/muslin-net/muslin/internal/prefixmap"
 )
 
 // desk is a speaker without a loop, sockets or a clock: what its peers say is
@@ -310,9 +308,8 @@ func ip32(v uint32) netip.Addr { return netip.AddrFrom4([4]byte(be32(v))) }
 
 // learned returns what changed of the routes that the daemon is told.
 func (d *desk) learned() (lines []string) {
-	pending := d.s.pending
-	d.s.pending = prefixmap.Map[struct{}]{}
-	for prefix := range pending.All() {
+	for d.s.pending.len() > 0 {
+		prefix := d.s.pending.take()
 		head, _ := d.s.rib.table.Get(prefix)
 		b, _ := outcome(prefix, head, nil)
 		now := ""

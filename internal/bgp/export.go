@@ -179,7 +179,7 @@ func (s *Speaker) touch(prefix netip.Prefix, c change) {
 	case selectionChanged:
 		s.changed = append(s.changed, prefix)
 		s.selections++
-		s.pending.Slot(prefix)
+		s.pending.add(prefix)
 		if len(s.monitors) > 0 {
 			s.noteSelected(prefix)
 		}
@@ -310,7 +310,7 @@ func (s *Speaker) exportRoute(g *group, prefix netip.Prefix, b *path) (*attrs, s
 		return nil, "there is no best path"
 	case !g.key.families[f]:
 		return nil, "the session does not carry the family"
-	case martian(prefix) != "":
+	case martian(prefix):
 		return nil, "the prefix is not routable"
 	}
 	src := s.rib.sources[b.peer]

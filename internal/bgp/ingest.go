@@ -41,7 +41,7 @@ func (s *Speaker) announce(c *conn, routes []pathRef, a *attrs) {
 		c.lastDecoded, c.lastInterned = a, s.rib.attrs.intern(a)
 	}
 	in := c.lastInterned
-	r := s.received(p, in)
+	r, set := s.received(p, in), s.judgeSet(p, in)
 	for _, ref := range routes {
 		if s.overLimit(c, ref) {
 			if c.dead {
@@ -51,7 +51,7 @@ func (s *Speaker) announce(c *conn, routes []pathRef, a *attrs) {
 		}
 		in.refs++
 		r.Prefix = ref.prefix
-		out, v := s.importRoute(p, r, in)
+		out, v := s.importRoute(p, r, in, &set)
 		s.touch(ref.prefix, s.rib.set(ref, p.slot, in, out, v.Refused))
 	}
 }
@@ -70,9 +70,9 @@ func (s *Speaker) rejudge(p *peer) {
 func (s *Speaker) reimport(p *peer, ref pathRef, q *path) {
 	in, stale := q.in, q.flags&pathStale != 0
 	in.refs++
-	r := s.received(p, in)
+	r, set := s.received(p, in), s.judgeSet(p, in)
 	r.Prefix = ref.prefix
-	out, v := s.importRoute(p, r, in)
+	out, v := s.importRoute(p, r, in, &set)
 	s.touch(ref.prefix, s.rib.set(ref, p.slot, in, out, v.Refused))
 	if stale {
 		s.touch(ref.prefix, s.rib.edit(ref, p.slot, s.markStale))

@@ -21,18 +21,25 @@ const (
 
 // judge refuses a received route that cannot be used, whatever policy says.
 // Such a route stays in Adj-RIB-In, so that it can be shown and judged again,
-// but never reaches the decision process.
-func (s *Speaker) judge(p *peer, prefix netip.Prefix, a *attrs) Verdict {
-	if why := martian(prefix); why != "" {
-		return Verdict{Refused: RefusedPrefix, Detail: why}
+// but never reaches the decision process. set is what judgeSet says of a.
+func judge(p *peer, prefix netip.Prefix, a *attrs, set *Verdict) Verdict {
+	switch nh := a.nextHop; {
+	case martian(prefix):
+		return Verdict{Refused: RefusedPrefix, Detail: fmt.Sprintf("prefix %s is not routable", prefix)}
+	case nh.Is4() != prefix.Addr().Is4() && !(nh.Is6() && p.cfg.ExtendedNextHop):
+		return Verdict{Refused: RefusedNextHop, Detail: fmt.Sprintf("next hop %s is of the other family", nh)}
 	}
+	return *set
+}
+
+// judgeSet is the part of judge that is the same for all prefixes which come with
+// a set of attributes.
+func (s *Speaker) judgeSet(p *peer, a *attrs) Verdict {
 	refuse := func(r Refusal, format string, args ...any) Verdict {
 		return Verdict{Refused: r, Detail: fmt.Sprintf(format, args...)}
 	}
 	nh := a.nextHop
 	switch {
-	case familyOf(nh) != familyOf(prefix.Addr()) && !(nh.Is6() && p.cfg.ExtendedNextHop):
-		return refuse(RefusedNextHop, "next hop %s is of the other family", nh)
 	case nh.IsUnspecified() || nh.IsMulticast() || nh.IsLoopback() && !p.cfg.Addr.Addr().IsLoopback() ||
 		nh.IsLinkLocalUnicast() || nh.Is4In6() || nh.Is4() && nh.As4()[0] >= 240 || nh.Is4() && nh.As4()[0] == 0:
 		return refuse(RefusedNextHop, "next hop %s is not a usable address", nh)
@@ -53,26 +60,25 @@ func (s *Speaker) judge(p *peer, prefix netip.Prefix, a *attrs) Verdict {
 	return Verdict{}
 }
 
-// martian says why a prefix can be nobody's route; empty if it can be one.
-func martian(prefix netip.Prefix) string {
+// martian tells whether a prefix can be nobody's route.
+func martian(prefix netip.Prefix) bool {
 	a := prefix.Addr()
 	if prefix.Bits() == 0 {
-		return ""
+		return false
 	}
-	switch {
-	case a.IsMulticast(), a.IsLoopback(), a.IsLinkLocalUnicast(), a.Is4In6(),
-		a.Is4() && (a.As4()[0] >= 240 || a.As4()[0] == 0),
-		a.Is6() && a.IsUnspecified():
-		return fmt.Sprintf("prefix %s is not routable", prefix)
+	if a.Is4() {
+		b := a.As4()
+		return b[0] == 0 || b[0] == 127 || b[0] >= 224 || b[0] == 169 && b[1] == 254
 	}
-	return ""
+	return a.IsMulticast() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.Is4In6() || a.IsUnspecified()
 }
 
-// importRoute judges and filters a received route. r is the route of in. It
+// importRoute judges and filters a received route. r is the route of in, and set
+// what judgeSet says of that. It
 // returns the accepted set with a reference for the caller, or nil; and the
 // verdict.
-func (s *Speaker) importRoute(p *peer, r *Route, in *attrs) (*attrs, Verdict) {
-	v := s.judge(p, r.Prefix, in)
+func (s *Speaker) importRoute(p *peer, r *Route, in *attrs, set *Verdict) (*attrs, Verdict) {
+	v := judge(p, r.Prefix, in, set)
 	if v.Refused == Accepted && p.cfg.Import != nil {
 		v = p.cfg.Import(r)
 	}

@@ -10,8 +10,6 @@ import (
 	"net/netip"
 	"sync"
 	"time"
-
-	"github.com/muslin-net/muslin/internal/prefixmap"
 )
 
 // Options are what a Speaker is built from. The zero value works: it logs to
@@ -75,14 +73,13 @@ type Speaker struct {
 	own        map[netip.Addr]bool     // addresses that cannot be a next hop of others
 	interfaces map[netip.Prefix]string // of what is originated, where there is one
 	groups     map[groupKey]*group
-	scratch    Route                   // of exportRoute
-	changed    []netip.Prefix          // whose selection changed since the last flush
-	paths      []netip.Prefix          // of which only paths beside the selection did
-	room       path                    // scratch of what reads the table
-	ranked     []*path                 // scratch of desired
-	pending    prefixmap.Map[struct{}] // not yet handed out by NextBest
-	handed     netip.Prefix            // where NextBest goes on
-	answered   time.Time               // NextBest was last looked after
+	scratch    Route          // of exportRoute
+	changed    []netip.Prefix // whose selection changed since the last flush
+	paths      []netip.Prefix // of which only paths beside the selection did
+	room       path           // scratch of what reads the table
+	ranked     []*path        // scratch of desired
+	pending    prefixQueue    // not yet handed out by NextBest
+	answered   time.Time      // NextBest was last looked after
 	waiting    []chan<- []Best
 	monitors   []*Monitor
 	selections uint64 // how often the selection of a prefix has changed
@@ -304,7 +301,7 @@ func (s *Speaker) NextBest(ctx context.Context) ([]Best, error) {
 			select {
 			case b := <-ch:
 				for _, x := range b {
-					s.pending.Slot(x.Prefix)
+					s.pending.add(x.Prefix)
 				}
 			default:
 			}
@@ -320,7 +317,7 @@ func (s *Speaker) NextBest(ctx context.Context) ([]Best, error) {
 func (s *Speaker) Repeat() {
 	s.post(func() {
 		for prefix := range s.rib.table.All() {
-			s.pending.Slot(prefix)
+			s.pending.add(prefix)
 		}
 	})
 }
@@ -339,7 +336,7 @@ func (s *Speaker) answerBest() {
 		return // the loop comes here again after that input
 	}
 	s.answered = time.Now()
-	for len(s.waiting) > 0 && s.pending.Len() > 0 {
+	for len(s.waiting) > 0 && s.pending.len() > 0 {
 		s.waiting[0] <- s.nextBest()
 		s.waiting = s.waiting[1:]
 	}
@@ -350,26 +347,15 @@ func (s *Speaker) answerBest() {
 	}
 }
 
-// nextBest takes a page of pending changes, in order and round and round, so
+// nextBest takes a page of pending changes, in the order in which they came, so
 // that what changes all the time keeps nothing else waiting.
 func (s *Speaker) nextBest() []Best {
-	n := min(s.pending.Len(), maxBest)
-	out := make([]Best, 0, n)
+	n := min(s.pending.len(), maxBest)
+	out := make([]Best, n)
 	hops := make([]netip.Addr, 0, n) // nearly all have one
-	for len(out) == 0 {
-		for prefix := range following[struct{}](&s.pending, netip.Prefix{}, s.handed) {
-			var b Best
-			b, hops = outcome(prefix, s.rib.table.read(prefix, &s.room), hops)
-			out = append(out, b)
-			if len(out) == n {
-				break
-			}
-		}
-		s.handed = netip.Prefix{} // from the beginning, if there was nothing behind
+	for i := range out {
+		prefix := s.pending.take()
+		out[i], hops = outcome(prefix, s.rib.table.read(prefix, &s.room), hops)
 	}
-	for _, b := range out {
-		s.pending.Delete(b.Prefix)
-	}
-	s.handed = out[len(out)-1].Prefix
 	return out
 }

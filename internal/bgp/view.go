@@ -192,9 +192,9 @@ func (s *Speaker) info(prefix netip.Prefix, q *path, view RouteView) RouteInfo {
 
 // whyRefused is the refusal of a path, in words that only who asks needs.
 func (s *Speaker) whyRefused(p *peer, prefix netip.Prefix, q *path) (Refusal, string) {
-	r := s.received(p, q.in)
+	r, set := s.received(p, q.in), s.judgeSet(p, q.in)
 	r.Prefix = prefix
-	out, v := s.importRoute(p, r, q.in)
+	out, v := s.importRoute(p, r, q.in, &set)
 	s.rib.attrs.release(out)
 	return v.Refused, v.Detail
 }

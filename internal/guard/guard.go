@@ -41,8 +41,16 @@ type Guard struct {
 	prefixes bart.Table[*owners]   // blocks, and what else is bound by prefix
 	hosts    bart.Table[*owners]   // addresses of endpoints outside the blocks of their nodes
 	nodes    map[netip.Addr]string // addresses of nodes: next hops, and infrastructure
+	servers  bart.Table[string]    // the same as prefixes: hardly any route is one, and a trie says so at once
 	ids      map[netip.Addr]string // BGP identifiers of nodes
 	sets     map[string]*owners    // equal sets are one
+
+	// Routes come in runs with one next hop, and of neighbouring addresses.
+	lastHop   netip.Addr
+	lastNode  string // whose it is
+	lastRun   netip.Prefix
+	lastAlike bool    // no address in lastRun is bound in another way, or a server's
+	lastBound *owners // how, then
 }
 
 // owners is a set of nodes. Equal ones share one value, which never changes.
@@ -102,12 +110,14 @@ func (g *Guard) intern(b Binding) *owners {
 // Bind sets to whom a prefix is bound; an empty binding unbinds it. It returns
 // what may be judged otherwise now: the prefix, or nothing.
 func (g *Guard) Bind(p netip.Prefix, b Binding) []netip.Prefix {
+	g.lastRun = netip.Prefix{}
 	return set(&g.prefixes, p, g.intern(b))
 }
 
 // BindHost says which nodes have an endpoint with an address. It is kept only
 // if one of them does not own the block around it already.
 func (g *Guard) BindHost(a netip.Addr, nodes []string) []netip.Prefix {
+	g.lastRun = netip.Prefix{}
 	p := netip.PrefixFrom(a, a.BitLen())
 	var o *owners
 	if around, ok := g.prefixes.LookupPrefix(p); len(nodes) > 0 && !(ok && containsAll(around.owned, nodes)) {
@@ -169,7 +179,11 @@ func (g *Guard) SetNodes(nodes []Node) (moved []netip.Addr) {
 	for a := range seen {
 		moved = append(moved, a)
 	}
-	g.nodes, g.ids = byAddr, byID
+	g.nodes, g.ids, g.servers = byAddr, byID, bart.Table[string]{}
+	g.lastHop, g.lastNode, g.lastRun = netip.Addr{}, "", netip.Prefix{}
+	for a, name := range byAddr {
+		g.servers.Insert(netip.PrefixFrom(a, a.BitLen()), name)
+	}
 	return moved
 }
 
@@ -204,13 +218,18 @@ const (
 
 // Judge says whether a route may be used, and if not why.
 func (g *Guard) Judge(r Route, from Peer) (Class, string) {
-	single := r.Prefix.IsSingleIP()
-	if single {
-		if name := g.nodes[r.Prefix.Addr()]; name == g.self && name != "" || name != "" && !from.Trusted {
+	var o *owners
+	switch single := r.Prefix.IsSingleIP(); {
+	case single && g.alike(r.Prefix.Addr()):
+		o = g.lastBound
+	case single:
+		if name, ok := g.servers.Get(r.Prefix); ok && (name == g.self || !from.Trusted) {
 			return Infrastructure, "it is the address of node " + name
 		}
+		fallthrough
+	default:
+		o = g.bound(r.Prefix, single)
 	}
-	o := g.bound(r.Prefix, single)
 	author := g.author(r, from)
 	switch {
 	case o != nil && o.self && (author == "" || from.Trusted || !contains(o.nodes, author)):
@@ -245,13 +264,39 @@ func (g *Guard) author(r Route, from Peer) string {
 	if r.NextHop.IsLinkLocalUnicast() {
 		return from.Node // the neighbour itself: nobody forwards link-local packets
 	}
-	hop := g.nodes[r.NextHop]
+	if r.NextHop != g.lastHop {
+		g.lastHop, g.lastNode = r.NextHop, g.nodes[r.NextHop]
+	}
+	hop := g.lastNode
 	if from.Reflects && r.Originator.IsValid() && (hop == "" || hop == from.Node) {
 		if who := g.ids[r.Originator]; who != "" {
 			return who
 		}
 	}
 	return hop
+}
+
+// alike tells whether an address and its neighbours are all bound alike, as
+// lastBound says: nothing is bound inside of their prefix, and no server is there.
+func (g *Guard) alike(a netip.Addr) bool {
+	if g.lastRun.Contains(a) {
+		return g.lastAlike
+	}
+	const neighbours = 8 // bits
+	p, _ := a.Prefix(a.BitLen() - neighbours)
+	g.lastRun, g.lastAlike = p, !g.servers.OverlapsPrefix(p) && !inside(&g.hosts, p) && !inside(&g.prefixes, p)
+	g.lastBound, _ = g.prefixes.LookupPrefix(p)
+	return g.lastAlike
+}
+
+// inside tells whether there is anything in a prefix beside itself.
+func inside(t *bart.Table[*owners], p netip.Prefix) bool {
+	for q := range t.Subnets(p) {
+		if q != p {
+			return true
+		}
+	}
+	return false
 }
 
 // bound is the binding of a prefix: of an address its endpoint's, else that of
