@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // configName checks the name of a configuration that is the cluster's or a
@@ -60,6 +61,9 @@ func (f *faults) bgpConfiguration(r *BGPConfiguration) {
 	f.workloadPeering("spec.localWorkloadPeeringIPV4", s.LocalWorkloadPeeringIPV4)
 	f.workloadPeering("spec.localWorkloadPeeringIPV6", s.LocalWorkloadPeeringIPV6)
 	f.notNegative(s.NodeMeshMaxRestartTime, "spec.nodeMeshMaxRestartTime")
+	if d := s.NodeMeshMaxRestartTime; d != nil && d.Duration > maxRestartTime {
+		f.add("spec.nodeMeshMaxRestartTime", "%s: want at most %s, which is all that BGP can say (RFC 4724 section 3)", d.Duration, maxRestartTime)
+	}
 	for i, pattern := range s.IgnoredInterfaces {
 		if pattern == "*" || pattern == "" {
 			f.add("spec.ignoredInterfaces["+strconv.Itoa(i)+"]", "%q would ignore every interface", pattern)
@@ -75,6 +79,13 @@ func (f *faults) clusterOnly(spec reflect.Value, names ...string) {
 		}
 	}
 }
+
+const (
+	// maxRestartTime is the restart time of 12 bits, in seconds (RFC 4724 section 3).
+	maxRestartTime = 4095 * time.Second
+	// maxKeepalive is a third of the hold time of 16 bits (RFC 4271 section 4.2).
+	maxKeepalive = 65535 / 3 * time.Second
+)
 
 // workloadPeering refuses what cannot be a node's address for its workloads; that
 // it is an address at all is checked elsewhere.
@@ -131,6 +142,9 @@ func (f *faults) bgpPeer(s *BGPPeerSpec) {
 	}
 	f.notNegative(s.MaxRestartTime, "spec.maxRestartTime")
 	f.notNegative(s.KeepaliveTime, "spec.keepaliveTime")
+	if d := s.KeepaliveTime; d != nil && d.Duration > 0 && (d.Duration < time.Second || d.Duration > maxKeepalive) {
+		f.add("spec.keepaliveTime", "%s: want 1s–%s; the hold time is three times that, and BGP counts seconds", d.Duration, maxKeepalive)
+	}
 	if s.Password != nil && s.Password.SecretKeyRef == nil {
 		f.add("spec.password.secretKeyRef", "required")
 	}
