@@ -141,7 +141,7 @@ func attach(ctx context.Context, a Attachment) (out Attached, err error) {
 	}
 	// Neither side of a new pair is up yet: no packet of the workload can come
 	// in before the host has stopped believing it.
-	if _, err := apply(hostSettings, a.Host); err != nil {
+	if _, err := apply(hostSettings, a.Host, nil); err != nil {
 		return out, err
 	}
 	if err := inside(ns, func() error { return a.innerSettings() }); err != nil {
@@ -223,7 +223,7 @@ func (a *Attachment) innerSettings() error {
 	if !hasIPv6() {
 		return errors.New("addresses: this kernel has no IPv6")
 	}
-	_, err := apply(containerSettings, a.Inner)
+	_, err := apply(containerSettings, a.Inner, nil)
 	return err
 }
 

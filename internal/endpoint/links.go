@@ -8,11 +8,9 @@ import (
 	"iter"
 	"log/slog"
 	"maps"
-	"net"
 	"net/netip"
 	"slices"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -105,6 +103,8 @@ type Links struct {
 	wire *wire
 	want map[string]Config
 	last map[string]Status
+
+	survey *survey // what to compare with; nil to look at each interface
 }
 
 // Open returns a Links that wants nothing yet.
@@ -230,6 +230,7 @@ func (l *Links) Sync(name string) Status {
 
 // Resync is Sync for all, and returns how many things were written.
 func (l *Links) Resync() (writes int) {
+	defer l.Survey()()
 	for _, name := range slices.Sorted(maps.Keys(l.want)) {
 		writes += l.Sync(name).Writes
 	}
@@ -246,21 +247,21 @@ func (l *Links) sync(name string, c Config) Status {
 	if err := Check(name, l.opts.Prefixes, l.opts.Reserved); err != nil {
 		return Status{Err: err}
 	}
-	link, err := l.wire.handle.LinkByName(name)
+	k, addrs, neigh, err := l.look(name)
 	if err != nil {
 		if gone(err) {
 			return Status{}
 		}
 		return Status{Err: err}
 	}
-	s := l.configure(link, c)
+	s := l.configure(&k, addrs, neigh, c)
 	if s.Err == nil {
 		return s
 	}
 	// Whatever failed because the interface went away, or was replaced, is not
 	// an error: the kernel's notification brings us back.
-	again, err := l.wire.handle.LinkByName(name)
-	if gone(err) || err == nil && again.Attrs().Index != s.Index {
+	again, err := l.wire.link(name)
+	if gone(err) || err == nil && again.index != s.Index {
 		return Status{Writes: s.Writes}
 	}
 	return s
@@ -268,41 +269,30 @@ func (l *Links) sync(name string, c Config) Status {
 
 // configure does one interface. Kernel settings come first: an address that is
 // added before accept_dad is off would wait for a second before it answers.
-func (l *Links) configure(link netlink.Link, c Config) Status {
-	at := link.Attrs()
-	s := Status{Index: at.Index, State: Down}
-	if at.Flags&net.FlagLoopback != 0 || at.MasterIndex != 0 {
+func (l *Links) configure(k *link, addrs []address, neigh []neighbour, c Config) Status {
+	s := Status{Index: k.index, State: Down}
+	if k.flags&unix.IFF_LOOPBACK != 0 || k.master != 0 {
 		s.Err = fmt.Errorf("%w: a loopback or an enslaved interface cannot be routed to", ErrRefused)
 		return s
 	}
-	if up(at) {
+	if k.up() {
 		s.State = Ready
 	}
-	n, err1 := apply(hostSettings, at.Name)
+	n, err1 := apply(hostSettings, k.name, k)
 	s.Writes += n
-	n, err2 := l.addresses(at.Index, c.Host)
+	n, err2 := l.addresses(k.index, addrs, c.Host)
 	s.Writes += n
-	n, err3 := l.statics(at.Index, c)
+	n, err3 := l.statics(k.index, neigh, c)
 	s.Writes += n
 	s.Err = errors.Join(err1, err2, err3)
 	return s
-}
-
-// up tells whether packets can pass: administratively up, and not known to be
-// without a carrier.
-func up(at *netlink.LinkAttrs) bool {
-	return at.Flags&net.FlagUp != 0 && (at.OperState == netlink.OperUp || at.OperState == netlink.OperUnknown)
 }
 
 // addresses adds the gateway addresses, and more, where they are missing, and
 // takes away those of ours that are wanted no more. The kernel's
 // own link-local address is the IPv6 one if the interface has the MAC
 // ee:ee:ee:ee:ee:ee; that serves as well, once it is usable.
-func (l *Links) addresses(index int, more []netip.Addr) (writes int, err error) {
-	have, err := l.wire.addrs(index)
-	if err != nil {
-		return 0, err
-	}
+func (l *Links) addresses(index int, have []address, more []netip.Addr) (writes int, err error) {
 	var errs []error
 	v6 := hasIPv6()
 	wanted := []netip.Prefix{gateway4, gateway6}
@@ -342,11 +332,7 @@ func (l *Links) addresses(index int, more []netip.Addr) (writes int, err error) 
 // statics makes the neighbour entries of ours equal to what they should
 // be. A permanent entry with the right content serves whoever made it; an
 // entry that is not ours and not in the way is left alone.
-func (l *Links) statics(index int, c Config) (writes int, err error) {
-	have, err := l.wire.neighbours(index)
-	if err != nil {
-		return 0, err
-	}
+func (l *Links) statics(index int, have []neighbour, c Config) (writes int, err error) {
 	want := map[netip.Addr]bool{}
 	if c.HasMAC {
 		v6 := hasIPv6()

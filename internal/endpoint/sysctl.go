@@ -20,33 +20,36 @@ const sysctlRoot = "/proc/sys/net"
 // setting is one value of one interface. IF stands for its name.
 type setting struct {
 	path, value string
+	conf        int // its place in link.conf4 or conf6, counted from 1; 0 if it is not there
 	// optional is set for what need not exist or work on every kernel.
 	optional bool
 }
+
+func (s *setting) v6() bool { return strings.HasPrefix(s.path, "ipv6/") }
 
 // hostSettings are in the order in which they are applied: what keeps the host
 // from believing the workload comes first, and forwarding last.
 var hostSettings = []setting{
 	// A workload must not give the host a route or a prefix.
-	{path: "ipv6/conf/IF/accept_ra", value: "0"},
-	{path: "ipv6/conf/IF/accept_redirects", value: "0"},
-	{path: "ipv4/conf/IF/accept_redirects", value: "0"},
+	{path: "ipv6/conf/IF/accept_ra", value: "0", conf: 4},
+	{path: "ipv6/conf/IF/accept_redirects", value: "0", conf: 5},
+	{path: "ipv4/conf/IF/accept_redirects", value: "0", conf: 4},
 	// 127.0.0.0/8 of the host stays out of reach. There is nothing to be
 	// answered on behalf of others: the gateway is the interface's own address.
-	{path: "ipv4/conf/IF/route_localnet", value: "0"},
-	{path: "ipv4/conf/IF/proxy_arp", value: "0"},
-	{path: "ipv6/conf/IF/proxy_ndp", value: "0"},
+	{path: "ipv4/conf/IF/route_localnet", value: "0", conf: 26},
+	{path: "ipv4/conf/IF/proxy_arp", value: "0", conf: 3},
+	{path: "ipv6/conf/IF/proxy_ndp", value: "0", conf: 23},
 	{path: "ipv4/neigh/IF/proxy_delay", value: "0", optional: true},
 	// Nobody else can have the gateway's address on a link of two ends, and a
 	// workload that claimed it in time could otherwise disable it.
-	{path: "ipv6/conf/IF/accept_dad", value: "0"},
-	{path: "ipv6/conf/IF/disable_ipv6", value: "0"},
+	{path: "ipv6/conf/IF/accept_dad", value: "0", conf: 28},
+	{path: "ipv6/conf/IF/disable_ipv6", value: "0", conf: 27},
 	// The strict reverse-path check is a rule of the packet filter, for both
 	// families alike. The kernel's own is IPv4 only, counts nothing, and would
 	// drop what allowSpoofedSourcePrefixes allows.
-	{path: "ipv4/conf/IF/rp_filter", value: "0"},
-	{path: "ipv4/conf/IF/forwarding", value: "1"},
-	{path: "ipv6/conf/IF/forwarding", value: "1"},
+	{path: "ipv4/conf/IF/rp_filter", value: "0", conf: 8},
+	{path: "ipv4/conf/IF/forwarding", value: "1", conf: 1},
+	{path: "ipv6/conf/IF/forwarding", value: "1", conf: 1},
 }
 
 // containerSettings are for the workload's side. The address is ours alone, so
@@ -59,14 +62,21 @@ var containerSettings = []setting{
 }
 
 // apply writes the settings that differ and returns how many it wrote. The
-// name has been checked by ValidName. It goes on after a failure and joins
-// what failed. Settings of IPv6 do not count where the kernel has none.
-func apply(list []setting, name string) (writes int, err error) {
+// name has been checked by ValidName. have is what is known of the interface, nil
+// if nothing is. It goes on after a failure and joins what failed. Settings of
+// IPv6 do not count where the kernel has none.
+func apply(list []setting, name string, have *link) (writes int, err error) {
 	var errs []error
 	v6 := hasIPv6()
-	for _, s := range list {
-		if strings.HasPrefix(s.path, "ipv6/") && !v6 {
+	for i := range list {
+		s := &list[i]
+		if s.v6() && !v6 {
 			continue
+		}
+		if have != nil {
+			if value, ok := have.setting(s); ok && value == s.value {
+				continue
+			}
 		}
 		wrote, err := writeSysctl(strings.Replace(s.path, "/IF/", "/"+name+"/", 1), s.value)
 		if wrote {

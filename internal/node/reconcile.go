@@ -228,14 +228,21 @@ func (l *loop) applyLinks(ch policy.Changes) error {
 	return errors.Join(append(errs, l.syncLinks(slices.Values(names)))...)
 }
 
+// few is up to how many interfaces are looked at one by one.
+const few = 4
+
 // syncLinks compares interfaces with the kernel. An interface that is refused
 // is the endpoint's problem and shown as such; it keeps nobody from being live.
 func (l *loop) syncLinks(names iter.Seq[string]) error {
 	if l.links == nil {
 		return nil
 	}
+	list := slices.Collect(names)
+	if len(list) > few {
+		defer l.links.Survey()()
+	}
 	var errs []error
-	for name := range names {
+	for _, name := range list {
 		before := l.links.Status(name).State
 		s := l.links.Sync(name)
 		l.originDirty = l.originDirty || s.State != before
