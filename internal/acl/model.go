@@ -250,15 +250,16 @@ func (s *set) memberElems(out []elem, m policy.Member, owner string) []elem {
 	return append(out, elem{key: string(k), owner: owner})
 }
 
-// content returns all elements of a set that is not static.
-func (s *set) content(view policy.View) []elem {
+// content returns all elements of a set that is not static. Those of a set of
+// members are in room, as far as that has room.
+func (s *set) content(view policy.View, room []elem) []elem {
 	switch {
 	case s.list != "":
 		return s.listElems()
 	case s.id == "":
 		return s.elems
 	}
-	var out []elem
+	out := room[:0]
 	owner := s.owner()
 	for m := range view.Members(s.id) {
 		out = s.memberElems(out, m, owner)

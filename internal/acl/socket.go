@@ -61,10 +61,11 @@ func (s *socket) grow(n int) {
 	}
 }
 
-func (s *socket) send(b []byte) error {
+// send sends the parts as one datagram, which spares a copy of large ones.
+func (s *socket) send(parts ...[]byte) error {
 	var err error
 	werr := s.raw.Write(func(fd uintptr) bool {
-		err = unix.Sendto(int(fd), b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		_, err = unix.SendmsgBuffers(int(fd), parts, nil, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}, 0)
 		return err != unix.EAGAIN
 	})
 	return errors.Join(werr, err)
@@ -143,42 +144,49 @@ var errUnknown = errors.New("nftables transaction: outcome unknown")
 // transact sends the messages as one transaction and waits for the outcome.
 // It returns refusals if the kernel refused it.
 func (s *socket) transact(m *msgs) error {
-	var all msgs
-	all.header("", unix.NFNL_MSG_BATCH_BEGIN, 0, 0, unix.NFNL_SUBSYS_NFTABLES)
-	all.end()
-	all.data = append(make(buf, 0, len(m.data)+2*hdrLen), all.data...)
-	all.append(m)
-	all.header("", unix.NFNL_MSG_BATCH_END, 0, 0, unix.NFNL_SUBSYS_NFTABLES)
-	all.end()
-	first := s.seq + 1
-	s.seq += uint32(len(all.starts))
-	for i, at := range all.starts {
-		binary.NativeEndian.PutUint32(all.data[at+8:], first+uint32(i))
+	if len(m.starts) == 0 {
+		return nil
 	}
+	var begin, end msgs
+	begin.header("", unix.NFNL_MSG_BATCH_BEGIN, 0, 0, unix.NFNL_SUBSYS_NFTABLES)
+	begin.end()
+	end.header("", unix.NFNL_MSG_BATCH_END, 0, 0, unix.NFNL_SUBSYS_NFTABLES)
+	end.end()
+	first, n := s.seq+1, len(m.starts)
+	s.seq += uint32(n) + 2
+	number := func(b []byte, i int) { binary.NativeEndian.PutUint32(b[8:], first+uint32(i)) }
+	number(begin.data, 0)
+	for i, at := range m.starts {
+		number(m.data[at:], 1+i)
+	}
+	number(end.data, 1+n)
 	// Only the last object is acknowledged: the answers to those before it,
 	// which come only if they fail, arrive earlier.
-	last := len(all.starts) - 2
-	at := all.starts[last]
-	flags := binary.NativeEndian.Uint16(all.data[at+6:])
-	binary.NativeEndian.PutUint16(all.data[at+6:], flags|unix.NLM_F_ACK)
+	last := m.data[m.starts[n-1]:]
+	binary.NativeEndian.PutUint16(last[6:], binary.NativeEndian.Uint16(last[6:])|unix.NLM_F_ACK)
 
-	s.grow(len(all.data))
+	bytes := len(begin.data) + len(m.data) + len(end.data)
+	s.grow(bytes)
 	s.conn.SetDeadline(time.Now().Add(answerTimeout))
-	if err := s.send(all.data); err != nil {
-		return fmt.Errorf("send nftables transaction of %d bytes: %w", len(all.data), err)
+	if err := s.send(begin.data, m.data, end.data); err != nil {
+		return fmt.Errorf("send nftables transaction of %d bytes: %w", bytes, err)
 	}
 	var refused refusals
 	for done := false; !done; {
 		err := s.receive(func(typ, _ uint16, seq, _ uint32, data []byte) error {
 			i := int(int32(seq - first))
-			if typ != unix.NLMSG_ERROR || i < 0 || i >= len(all.starts) {
+			if typ != unix.NLMSG_ERROR || i < 0 || i >= n+2 {
 				return nil // of an earlier request
 			}
 			if errno := errnoOf(data); errno != 0 {
-				refused = append(refused, refusal{all.owners[i], errno})
+				owner := ""
+				if 1 <= i && i <= n {
+					owner = m.owners[i-1]
+				}
+				refused = append(refused, refusal{owner, errno})
 			}
 			// An answer to the first message speaks for the whole batch.
-			done = done || i == 0 || i == last
+			done = done || i == 0 || i == n
 			return nil
 		})
 		if err != nil {

@@ -471,7 +471,7 @@ func (g *stager) settleSets(view policy.View, ch *policy.Changes) {
 func (s *set) before(view policy.View, ch *policy.Changes) (out []elem) {
 	sc := ch.Sets[s.id]
 	if s.id == "" || sc == nil {
-		return s.content(view)
+		return s.content(view, nil)
 	}
 	added := make(map[policy.Member]bool, len(sc.Added))
 	for _, m := range sc.Added {

@@ -28,7 +28,7 @@ func text(r *renderer, view policy.View) string {
 	parts := map[string][]elem{}
 	for _, s := range w.sets {
 		if s.in != "" {
-			parts[s.in] = append(parts[s.in], s.content(view)...)
+			parts[s.in] = append(parts[s.in], s.content(view, nil)...)
 		}
 	}
 	for _, s := range w.sets {

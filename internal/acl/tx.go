@@ -3,6 +3,8 @@
 package acl
 
 import (
+	"sync"
+
 	"github.com/muslin-net/muslin/internal/policy"
 	"golang.org/x/sys/unix"
 )
@@ -86,7 +88,7 @@ func setElems(m *msgs, typ uint16, es []setElem) {
 func incremental(c *change, view policy.View) *msgs {
 	var t tx
 	for _, s := range c.newSets {
-		t.newSet(s, s.content(view))
+		t.newSet(s, s.content(view, nil))
 	}
 	for _, ch := range c.chains {
 		if c.isNew[ch.name] {
@@ -121,6 +123,7 @@ type whole struct {
 	chains []*chain
 	sets   []*set
 	elems  map[string][]elem // of static sets, by name
+	room   []elem            // for content
 }
 
 // entire stages everything into a new state and collects the whole table.
@@ -140,12 +143,16 @@ func entire(r *renderer, view policy.View, have map[string]*actualSet) (*state, 
 	return st, w
 }
 
-// content returns the elements a set should have.
+// content returns the elements a set should have, until it is called again.
 func (w *whole) content(s *set, view policy.View) []elem {
 	if s.static && s.elems == nil {
 		return w.elems[s.name]
 	}
-	return s.content(view)
+	es := s.content(view, w.room)
+	if cap(es) > cap(w.room) && s.id != "" {
+		w.room = es
+	}
+	return es
 }
 
 // create makes the transaction that builds the table where there is none.
@@ -158,6 +165,20 @@ func (w *whole) create(view policy.View, replace bool) *msgs {
 		t.table.delTable()
 	}
 	t.table.addTable()
+	// Rules and elements are half of it each, and go to different sections.
+	var chains sync.WaitGroup
+	chains.Go(func() {
+		bytes := 0
+		for _, c := range w.chains {
+			for _, r := range c.rules {
+				bytes += hdrLen + ruleFrame + len(c.name) + len(r.exprs) + len(r.comment)
+			}
+		}
+		t.rules.data = make(buf, 0, bytes)
+		for _, c := range w.chains {
+			t.newChain(c)
+		}
+	})
 	for _, s := range w.sets {
 		es := w.content(s, view)
 		if !s.static {
@@ -168,11 +189,13 @@ func (w *whole) create(view policy.View, replace bool) *msgs {
 		t.sets.addSet(s, t.setID)
 		t.elements.elems(unix.NFT_MSG_NEWSETELEM, s.name, es)
 	}
-	for _, c := range w.chains {
-		t.newChain(c)
-	}
+	chains.Wait()
 	return t.all()
 }
+
+// ruleFrame is what a rule's message has beside names, expressions and comment,
+// at most.
+const ruleFrame = 48
 
 // repair makes the transaction that turns what is there into what should be;
 // it is empty if nothing differs. ok is false if that takes more than a
