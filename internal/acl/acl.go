@@ -79,6 +79,7 @@ type Table struct {
 	ahead  chan *actual    // what ReadAhead reads, until it is taken
 	after  <-chan struct{} // closed when a commit may be made; nil for at once
 
+	sure  uint32           // the generation at which the whole was found to be right; 0 if it was not since the last commit
 	state *state           // nil before the first Resync, and when track was lost
 	bad   map[string]error // quarantined objects, by owner
 	stats Stats
@@ -278,7 +279,7 @@ func (t *Table) blame(r refusals) bool {
 
 // resync is one attempt with the present quarantine.
 func (t *Table) resync(view policy.View) error {
-	m, st, err := t.compare(view)
+	m, st, gen, err := t.compare(view)
 	if err != nil {
 		return err
 	}
@@ -286,30 +287,44 @@ func (t *Table) resync(view policy.View) error {
 		if err := t.commit(m); err != nil {
 			return err
 		}
+	} else {
+		t.sure = gen
 	}
 	t.state = st
 	return nil
 }
 
-// compare returns the transaction that makes the kernel equal to the view.
-func (t *Table) compare(view policy.View) (*msgs, *state, error) {
+// Unchanged tells whether another Resync would find nothing, as long as the view
+// is what it was: the whole has been compared and was right, and nobody has
+// committed anything since.
+func (t *Table) Unchanged() bool {
+	if t.state == nil || t.sure == 0 || len(t.bad) > 0 {
+		return false
+	}
+	gen, err := t.sock.generation()
+	return err == nil && gen == t.sure
+}
+
+// compare returns the transaction that makes the kernel equal to the view, and
+// the generation that it is for.
+func (t *Table) compare(view policy.View) (*msgs, *state, uint32, error) {
 	a, err := t.read()
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, 0, err
 	}
 	if a.owner != 0 && a.owner != t.port.Load() {
-		return nil, nil, fmt.Errorf("table inet %s belongs to another process (netlink port %d): stop it, or remove the table", TableName, a.owner)
+		return nil, nil, 0, fmt.Errorf("table inet %s belongs to another process (netlink port %d): stop it, or remove the table", TableName, a.owner)
 	}
 	st, w := entire(t.renderer(), view, a.sets)
 	if !a.exists {
-		return w.create(view, false), st, nil
+		return w.create(view, false), st, a.gen, nil
 	}
 	m, ok := w.repair(a, view)
 	if !ok {
 		t.opts.Log.Warn("nftables table has objects of ours with other definitions, replacing it", "table", TableName)
-		return w.create(view, true), st, nil
+		return w.create(view, true), st, a.gen, nil
 	}
-	return m, st, nil
+	return m, st, a.gen, nil
 }
 
 // CommitAfter lets Apply and Resync work out what to write at once, and commit
@@ -320,6 +335,7 @@ func (t *Table) commit(m *msgs) error {
 	if t.after != nil {
 		<-t.after
 	}
+	t.sure = 0
 	if t.refuse != nil {
 		if err := t.refuse(m); err != nil {
 			t.stats.Failed++
@@ -350,7 +366,7 @@ func (t *Table) commit(m *msgs) error {
 // without saying why. It closes all that the transaction is about, and lets
 // them in again by halves.
 func (t *Table) bisect(view policy.View, cause error) error {
-	m, _, err := t.compare(view)
+	m, _, _, err := t.compare(view)
 	if err != nil {
 		return err
 	}

@@ -71,3 +71,38 @@ func TestCommitAfter(t *testing.T) {
 	tab.CommitAfter(nil)
 	quiet(t, tab, v)
 }
+
+// TestUnchanged: only what was compared as a whole, and what nobody has
+// committed anything to since, is certain to be right.
+func TestUnchanged(t *testing.T) {
+	inNetns(t)
+	v := smallView()
+	tab := openTable(t)
+	want := func(when string, unchanged bool) {
+		t.Helper()
+		if got := tab.Unchanged(); got != unchanged {
+			t.Errorf("%s: unchanged is %v", when, got)
+		}
+	}
+	want("before the first comparison", false)
+	must(t, tab.Resync(v))
+	want("after a commit", false)
+	must(t, tab.Resync(v))
+	want("after a comparison", true)
+	c := foreign(t)
+	c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "other"})
+	must(t, c.Flush())
+	want("after somebody's commit", false)
+	must(t, tab.Resync(v))
+	want("after another comparison", true)
+	for _, p := range v.policies {
+		q := *p
+		q.Ingress = nil
+		v.policy(&q)
+	}
+	must(t, tab.Apply(v, v.flush()))
+	want("after a change", false)
+	must(t, tab.Resync(v))
+	must(t, tab.SetOptions(Options{Prefixes: []string{"cali", "tap"}}))
+	want("after other options", false)
+}

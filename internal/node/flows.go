@@ -15,10 +15,15 @@ import (
 	"github.com/muslin-net/muslin/internal/policy"
 )
 
-// flowPause is between two reviews of the flows that are established: it bounds
-// what reviews cost while policy changes all the time, and how long a flow that
-// is denied goes on.
-const flowPause = 250 * time.Millisecond
+const (
+	// flowPause is between two reviews of the flows that are established, at
+	// most: it bounds how long a flow that is denied goes on, and how long one
+	// that is allowed again does not.
+	flowPause = 250 * time.Millisecond
+	// flowRest is how many times as long as a review the pause after it is, up to
+	// that: it bounds what reviews cost while policy changes all the time.
+	flowRest = 4
+)
 
 // established is what the loop keeps for the review of established flows.
 type established struct {
@@ -67,6 +72,7 @@ func (d *Daemon) reviewFlows(ctx context.Context) error {
 			second = true
 		}
 		again = time.After(flowPause)
+		began := time.Now()
 		err := d.reviewOnce(ctx, flows)
 		switch {
 		case ctx.Err() != nil:
@@ -83,7 +89,7 @@ func (d *Daemon) reviewFlows(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(flowPause):
+		case <-time.After(min(flowPause, flowRest*time.Since(began))):
 		}
 	}
 }

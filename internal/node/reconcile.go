@@ -261,6 +261,10 @@ func (l *loop) applyACL(ch policy.Changes) error {
 	if l.resyncACL || !ch.Empty() {
 		defer l.established.changed(ch)
 	}
+	if l.resyncACL && ch.Empty() && l.d.acl.Unchanged() {
+		l.resyncACL, l.aclSuspect = false, false
+		return nil
+	}
 	if l.resyncACL {
 		suspect := l.aclSuspect
 		l.resyncACL, l.aclSuspect = false, false
