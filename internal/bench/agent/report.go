@@ -60,6 +60,7 @@ func rows() (list []row) {
 	add("  anonymous / private / program file", "", func(r *result) string { return parts(r.Idle) })
 	add("memory after a start (VmRSS)", "60 MB", func(r *result) string { return total(&r.Started) })
 	add("memory while policy changes (VmRSS)", "60 MB", func(r *result) string { return total(&r.Busy) })
+	add("  anonymous / private / program file", "", func(r *result) string { return parts(&r.Busy) })
 	add("memory after all rounds (VmRSS)", "60 MB", func(r *result) string { return total(&r.Worked) })
 	add("  anonymous / private / program file", "", func(r *result) string { return parts(&r.Worked) })
 	add("  most, while starting (VmHWM)", "", func(r *result) string { return megabytes(r.Started.Peak) })
