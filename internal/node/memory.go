@@ -37,11 +37,14 @@ const (
 	memorySlack = 12 << 20
 	// givePause bounds what a process costs that needs more than that.
 	givePause = 3 * time.Second
+	// busyPause is the same while the loop never rests: changes then wait for a
+	// collection now and then, one of some hundred.
+	busyPause = 10 * time.Second
 )
 
 // economise gives back memory that is not needed any more: what the start used,
-// when it is over, and then, in a lull, what a burst of changes or a full
-// comparison with the kernel has left behind. A start reads everything from the
+// when it is over, and then, in a lull or at long intervals, what changes or a
+// full comparison with the kernel have left behind. A start reads everything from the
 // datastore and from the kernel and allocates many times what stays of it, so
 // until then the collector runs as Go's authors chose. GOGC and GOMEMLIMIT win
 // if the operator has set them.
@@ -61,7 +64,7 @@ func (d *Daemon) economise(ctx context.Context) error {
 	for pause(ctx, lull) {
 		now := d.loop.turns.Load()
 		busy := now != turns
-		if turns = now; busy || time.Since(last) < givePause {
+		if turns = now; time.Since(last) < givePause || busy && (floor == 0 || time.Since(last) < busyPause) {
 			continue
 		}
 		size, err := resident()
