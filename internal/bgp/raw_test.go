@@ -61,6 +61,7 @@ func (r *rawPeer) read() (typ uint8, body []byte) {
 	for {
 		typ, body, err := readMessage(r.br, make([]byte, maxMessage))
 		if err != nil {
+			r.t.Logf("%s reads: %v", r.addr, err)
 			return 0, nil
 		}
 		if typ != msgKeepalive {

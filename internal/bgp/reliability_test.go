@@ -224,13 +224,14 @@ func TestB09_Churn(t *testing.T) {
 	for range rounds {
 		r.write(cat(up, six, down, gone))
 	}
-	r.write(cat(up, six))
-	eventually(t, "the last word at the far end", func() bool { return far.fibSize() == len(prefixes)+1 })
+	r.write(cat(up, six, announce("10.60.0.0/24", s.well("10.60.0.0/24"))))
+	n.waitHops("10.60.0.0/24", "10.0.0.9") // all before it has been taken in
+	eventually(t, "the last word at the far end", func() bool { return far.fibSize() == len(prefixes)+2 })
 	n.waitHops("fd50::/64", "fd99::9")
 	n.mu.Lock()
 	events := n.events
 	n.mu.Unlock()
-	if most := 2 * rounds * (len(prefixes) + 1); events > most || n.fibSize() != len(prefixes)+1 {
+	if most := 2 * rounds * (len(prefixes) + 1); events > most || n.fibSize() != len(prefixes)+2 {
 		t.Errorf("%d changes were told of %d, %d routes", events, most, n.fibSize())
 	}
 	for _, p := range n.Peers() {

@@ -51,17 +51,30 @@ func unknowns(list [][]byte) []byte {
 // await reads UPDATEs until one says something of the prefix.
 func (r *rawPeer) await(prefix string) (list [][]byte, withdrawn bool) {
 	r.t.Helper()
-	for {
+	said := r.awaitAll(prefix)[prefix]
+	return said, said == nil
+}
+
+// awaitAll reads UPDATEs until something is said of each of the prefixes, in
+// whatever order; the attributes of one that is withdrawn are nil.
+func (r *rawPeer) awaitAll(prefixes ...string) map[string][][]byte {
+	r.t.Helper()
+	said := map[string][][]byte{}
+	for len(said) < len(prefixes) {
 		typ, body := r.read()
 		if typ == 0 {
-			r.t.Fatalf("nothing is said of %s", prefix)
+			r.t.Fatalf("something is said of %d of %v", len(said), prefixes)
 		}
-		if typ == msgUpdate {
-			if list, withdrawn = heard(r.t, body, prefix); list != nil || withdrawn {
-				return list, withdrawn
+		if typ != msgUpdate {
+			continue
+		}
+		for _, p := range prefixes {
+			if list, withdrawn := heard(r.t, body, p); list != nil || withdrawn {
+				said[p] = list
 			}
 		}
 	}
+	return said
 }
 
 // twoRaw starts a speaker between a raw eBGP peer and a raw iBGP peer.
@@ -100,10 +113,9 @@ func TestB02_RFC4271_9_UnknownAttributes(t *testing.T) {
 	}
 	says := func(want []byte) {
 		t.Helper()
-		for _, p := range []string{"10.50.0.0/24", "fd50::/64"} {
-			list, gone := in.await(p)
-			if got := unknowns(list); gone || !bytes.Equal(got, want) {
-				t.Fatalf("%s: withdrawn %v, unknown attributes\n%x, want\n%x", p, gone, got, want)
+		for p, list := range in.awaitAll("10.50.0.0/24", "fd50::/64") {
+			if got := unknowns(list); list == nil || !bytes.Equal(got, want) {
+				t.Fatalf("%s: %d attributes, unknown ones\n%x, want\n%x", p, len(list), got, want)
 			}
 		}
 	}
