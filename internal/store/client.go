@@ -42,6 +42,8 @@ type Client struct {
 	making     sync.Mutex
 	etcdConfig clientv3.Config
 	etcd       *clientv3.Client // use client()
+	try        *attempt         // that is under way
+	abandon    context.CancelFunc
 	closed     bool
 
 	mu       sync.Mutex
@@ -101,10 +103,11 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Client, error) {
 		c.dial = dialDirect
 	}
 	c.etcdConfig = c.clientConfig(cfg)
+	c.etcdConfig.Context, c.abandon = context.WithCancel(context.Background())
 	if cfg.Username == "" {
 		// Needs no network. With a user name the library asks for a token
 		// first, so that is left to the first request.
-		if _, err := c.client(); err != nil {
+		if _, err := c.client(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -144,21 +147,49 @@ func (c *Client) secure() bool {
 	return strings.HasPrefix(c.endpoints[0], "https:") || strings.HasPrefix(c.endpoints[0], "unixs:")
 }
 
-// client returns the library's client, made on first use.
-func (c *Client) client() (*clientv3.Client, error) {
+// attempt is a connection in the making, for all who wait for it.
+type attempt struct {
+	done chan struct{}
+	err  error // set before done is closed
+}
+
+// client returns the library's client, made on first use. With a user name the
+// library asks etcd for a token first, and for as long as it likes: who cannot
+// wait so long goes without.
+func (c *Client) client(ctx context.Context) (*clientv3.Client, error) {
+	for {
+		c.making.Lock()
+		made, closed, try := c.etcd, c.closed, c.try
+		if made == nil && !closed && try == nil {
+			try = &attempt{done: make(chan struct{})}
+			c.try = try
+			go c.connect(try)
+		}
+		c.making.Unlock()
+		switch {
+		case closed:
+			return nil, errClosed
+		case made != nil:
+			return made, nil
+		}
+		select {
+		case <-try.done:
+			if try.err != nil {
+				return nil, c.wrap("connect to", "etcd", try.err)
+			}
+		case <-ctx.Done():
+			return nil, c.wrap("connect to", "etcd", ctx.Err())
+		}
+	}
+}
+
+// connect makes the library's client. Close ends it.
+func (c *Client) connect(try *attempt) {
+	made, err := clientv3.New(c.etcdConfig)
 	c.making.Lock()
 	defer c.making.Unlock()
-	if c.closed {
-		return nil, errClosed
-	}
-	if c.etcd == nil {
-		made, err := clientv3.New(c.etcdConfig)
-		if err != nil {
-			return nil, c.wrap("connect to", "etcd", err)
-		}
-		c.etcd = made
-	}
-	return c.etcd, nil
+	c.etcd, c.try, try.err = made, nil, err
+	close(try.done)
 }
 
 var errClosed = errors.New("the datastore client is closed")
@@ -166,8 +197,15 @@ var errClosed = errors.New("the datastore client is closed")
 // Close ends all requests and watches.
 func (c *Client) Close() error {
 	c.making.Lock()
-	made := c.etcd
 	c.closed = true
+	try := c.try
+	c.making.Unlock()
+	c.abandon()
+	if try != nil {
+		<-try.done
+	}
+	c.making.Lock()
+	made := c.etcd
 	c.making.Unlock()
 	if made == nil {
 		return nil
@@ -300,7 +338,7 @@ func (c *Client) Revision(ctx context.Context) (int64, error) {
 func (c *Client) header(ctx context.Context) (*pb.ResponseHeader, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	etcd, err := c.client()
+	etcd, err := c.client(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -315,7 +353,7 @@ func (c *Client) header(ctx context.Context) (*pb.ResponseHeader, error) {
 func (c *Client) Get(ctx context.Context, key string) (KV, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	etcd, err := c.client()
+	etcd, err := c.client(ctx)
 	if err != nil {
 		return KV{}, err
 	}
@@ -397,7 +435,7 @@ func (c *Client) pages(ctx context.Context, prefix string, rev int64, each func(
 func (c *Client) page(ctx context.Context, key string, opts []clientv3.OpOption) (*clientv3.GetResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	etcd, err := c.client()
+	etcd, err := c.client(ctx)
 	if err != nil {
 		return nil, err
 	}

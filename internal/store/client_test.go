@@ -6,9 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/muslin-net/muslin/internal/secret"
 )
 
 func TestCompareAndSwap(t *testing.T) {
@@ -97,5 +101,33 @@ func TestCompareAndSwapCounts(t *testing.T) {
 	wg.Wait()
 	if kv := must[KV](t)(c.Get(ctx, "/n")); string(kv.Value) != "80" {
 		t.Errorf("counted %s, want 80", kv.Value)
+	}
+}
+
+// TestConnectEndsWithContext: who has a user name waits for a token, and only as
+// long as he can; and nobody waits for a client that is closed.
+func TestConnectEndsWithContext(t *testing.T) {
+	c, err := Open(t.Context(), Config{
+		Endpoints: []string{"unix:///nowhere/etcd"}, Username: "u", Password: secret.New("p"), Timeout: time.Hour,
+	}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		err := c.Ping(ctx)
+		cancel()
+		if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "/nowhere/etcd: connect: no such file") {
+			t.Errorf("ping: %v", err)
+		}
+	}
+	waits := make(chan error)
+	go func() { waits <- c.Ping(context.Background()) }()
+	c.Close()
+	if err := <-waits; err == nil {
+		t.Error("a closed client answers")
+	}
+	if err := c.Ping(t.Context()); !errors.Is(err, errClosed) {
+		t.Errorf("after Close: %v", err)
 	}
 }

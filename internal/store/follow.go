@@ -68,7 +68,7 @@ func (w *watcher) follow(ctx context.Context) error {
 		return err
 	}
 	s := &stream{w: w, cancel: cancel, exact: v.progressInOrder(), answers: v.answersProgress(), began: time.Now()}
-	etcd, err := w.c.client()
+	etcd, err := w.c.client(ctx)
 	if err != nil {
 		return err
 	}

@@ -90,7 +90,7 @@ func (c *Client) commit(ctx context.Context, ops []Op) (int64, error) {
 		}
 		look = append(look, clientv3.OpGet(op.Key, clientv3.WithKeysOnly()))
 	}
-	etcd, err := c.client()
+	etcd, err := c.client(ctx)
 	if err != nil {
 		return 0, err
 	}

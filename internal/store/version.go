@@ -55,7 +55,7 @@ func (v serverVersion) answersProgress() bool { return v.atLeast(serverVersion{3
 func (c *Client) version(ctx context.Context) (serverVersion, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	etcd, err := c.client()
+	etcd, err := c.client(ctx)
 	if err != nil {
 		return serverVersion{}, err
 	}
