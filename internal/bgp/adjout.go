@@ -29,6 +29,9 @@ type sentPath struct {
 // get returns nil for what was not announced.
 func (t *adjOut) get(ref pathRef) *attrs {
 	if !t.addPath[familyOf(ref.prefix.Addr())] {
+		if t.one.Len() == 0 { // as towards whoever is told nothing of what is learned
+			return nil
+		}
 		a, _ := t.one.Get(ref.prefix)
 		return a
 	}

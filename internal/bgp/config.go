@@ -152,6 +152,10 @@ func (s *Speaker) apply(c Config) {
 		known[p.Addr.Addr()] = true
 		want[p.Addr] = p
 	}
+	if old.ControlPlaneOnly != c.ControlPlaneOnly {
+		s.pending = prefixQueue{}
+		s.repeat()
+	}
 	ownChanged := !maps.Equal(own, s.own)
 	s.own = own
 	s.known.set(known)

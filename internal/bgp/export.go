@@ -179,7 +179,9 @@ func (s *Speaker) touch(prefix netip.Prefix, c change) {
 	case selectionChanged:
 		s.changed = append(s.changed, prefix)
 		s.selections++
-		s.pending.add(prefix)
+		if !s.cfg.ControlPlaneOnly {
+			s.pending.add(prefix)
+		}
 		if len(s.monitors) > 0 {
 			s.noteSelected(prefix)
 		}

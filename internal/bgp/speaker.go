@@ -314,12 +314,15 @@ func (s *Speaker) NextBest(ctx context.Context) ([]Best, error) {
 
 // Repeat has NextBest name every prefix again, for a daemon that deals with
 // them in another way from now on.
-func (s *Speaker) Repeat() {
-	s.post(func() {
-		for prefix := range s.rib.table.All() {
-			s.pending.add(prefix)
-		}
-	})
+func (s *Speaker) Repeat() { s.post(s.repeat) }
+
+func (s *Speaker) repeat() {
+	if s.cfg.ControlPlaneOnly {
+		return
+	}
+	for prefix := range s.rib.table.All() {
+		s.pending.add(prefix)
+	}
 }
 
 // maxBest bounds what NextBest returns at a time.

@@ -38,6 +38,9 @@ type Config struct {
 	// that are clients; IPv4, invalid for none.
 	ClusterID netip.Addr
 	Peers     []PeerConfig
+	// ControlPlaneOnly says that this node forwards nothing by what it learns:
+	// NextBest names nothing.
+	ControlPlaneOnly bool
 }
 
 // PeerConfig is one neighbour. Addr and LocalAddr are of one family; the

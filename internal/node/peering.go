@@ -80,6 +80,7 @@ func peering(in peeringInput) (cfg bgp.Config, watch []watched, problems []probl
 	cfg.Listen = in.listen(cfg.NextHop4, cfg.NextHop6, port)
 	cfg.RestartTime = in.restartTime()
 	cfg.ClusterID = self.cluster
+	cfg.ControlPlaneOnly = controlPlaneOnly(in.nodes[in.self])
 
 	in.nodeAt = in.byAddress()
 	var mesh v3.ConfigurationSettings

@@ -466,9 +466,10 @@ func (l *loop) applyBGP() error {
 		l.speakerConfig = cfg
 		l.d.bgpLog.least.Set(bgpSeverity(l.model.bgp["default"], l.model.bgp["node."+l.d.cfg.Node]))
 		l.exportTo(stations(l.model.bgp["default"], l.model.bgp["node."+l.d.cfg.Node]))
-		if only := controlPlaneOnly(l.model.nodes[l.d.cfg.Node]); only != l.controlPlaneOnly {
-			l.controlPlaneOnly = only
-			l.d.speaker.Repeat()
+		if l.controlPlaneOnly = cfg.ControlPlaneOnly; l.controlPlaneOnly {
+			l.attempt("routes", func() error {
+				return errors.Join(l.routes.Replace(sourceBGP, nil), l.programRoutes())
+			})
 		}
 		if out := outOfKernel(l.model.pools, l.model.bgp["default"], l.settings.clusterRoutes); !slices.Equal(out, l.outOfKernel) {
 			l.outOfKernel = out
