@@ -195,6 +195,10 @@ type Peer struct {
 	Reflects bool
 	// Trusted lifts the binding of prefixes to nodes for what it sends.
 	Trusted bool
+	// Workload are the addresses of the workload of this node that it is; none
+	// for others. A workload is the least of those who speak: what is bound to
+	// nodes is never behind it, and its own addresses are the only next hops.
+	Workload []netip.Addr
 }
 
 // Route is what is judged.
@@ -234,8 +238,12 @@ func (g *Guard) Judge(r Route, from Peer) (Class, string) {
 	switch {
 	case o != nil && o.self && (author == "" || from.Trusted || !contains(o.nodes, author)):
 		return Local, "it is served by this node"
+	case len(from.Workload) > 0 && !slices.Contains(from.Workload, r.NextHop):
+		return Unknown, "the next hop is not an address of the workload that announces it"
 	case from.Trusted:
 		return Accepted, ""
+	case len(from.Workload) > 0 && o != nil && len(o.owned) > 0:
+		return Unbound, o.to + ", not to a workload"
 	case author == "" && from.Node != "":
 		return Unknown, "the next hop is not the address of a node"
 	case author == "":

@@ -47,6 +47,7 @@ func TestB17_Judge(t *testing.T) {
 	tor := Peer{}
 	b := Peer{Node: "b"}
 	rr := Peer{Node: "rr", Reflects: true}
+	wl := Peer{Workload: []netip.Addr{adr("10.65.0.5"), adr("fd65::5")}}
 	for _, c := range []struct {
 		name         string
 		from         Peer
@@ -91,6 +92,16 @@ func TestB17_Judge(t *testing.T) {
 		{"router: a server's address", tor, "10.0.0.3/32", "fd00::3/128", "10.0.0.254", "fd00::fe", "", Infrastructure, "node c"},
 		{"router that reflects: a node's block", tor, "10.65.0.64/26", "fd65::40/122", "10.0.0.2", "fd00::2", "10.0.0.2", Accepted, ""},
 		{"router that reflects: another's block", tor, "10.65.0.128/26", "fd65::80/122", "10.0.0.2", "fd00::2", "10.0.0.2", Unbound, "bound to c"},
+
+		{"workload: a network behind it", wl, "203.0.113.0/24", "2001:db8:1::/48", "10.65.0.5", "fd65::5", "", Accepted, ""},
+		{"workload: with another's next hop", wl, "203.0.113.0/24", "2001:db8:1::/48", "10.0.0.2", "fd00::2", "", Unknown, "next hop"},
+		{"workload: another node's block", wl, "10.65.0.64/26", "fd65::40/122", "10.65.0.5", "fd65::5", "", Unbound, "bound to b"},
+		{"workload: an address in it", wl, "10.65.0.65/32", "fd65::41/128", "10.65.0.5", "fd65::5", "", Unbound, "bound to b"},
+		{"workload: an endpoint outside every block", wl, "172.30.0.9/32", "fd30::9/128", "10.65.0.5", "fd65::5", "", Unbound, "bound to b"},
+		{"workload: our block", wl, "10.65.0.0/26", "fd65::/122", "10.65.0.5", "fd65::5", "", Local, ""},
+		{"workload: a service's address", wl, "10.96.0.10/32", "fd96::a/128", "10.65.0.5", "fd65::5", "", Accepted, ""},
+		{"workload: a server's address", wl, "10.0.0.3/32", "fd00::3/128", "10.65.0.5", "fd65::5", "", Infrastructure, "node c"},
+		{"workload, trusted: another node's block", Peer{Workload: wl.Workload, Trusted: true}, "10.65.0.64/26", "fd65::40/122", "10.65.0.5", "fd65::5", "", Accepted, ""},
 
 		{"trusted: the default route", Peer{Node: "b", Trusted: true}, "0.0.0.0/0", "::/0", "10.0.0.2", "fd00::2", "", Accepted, ""},
 		{"trusted: our block all the same not", Peer{Node: "b", Trusted: true}, "10.65.0.0/26", "fd65::/122", "10.0.0.2", "fd00::2", "", Local, ""},

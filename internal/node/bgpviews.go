@@ -94,6 +94,8 @@ func (l *loop) whyKernel(w bgp.Why) string {
 		return "no route: the routing table is not open yet"
 	case w.Paths[i].Peer.IsValid() && l.controlPlaneOnly:
 		return "no route: program-routes is Disabled on this Node"
+	case w.Paths[i].Peer.IsValid() && liesIn(l.outOfKernel, w.Prefix):
+		return "no route: programClusterRoutes keeps those of its pool out"
 	}
 	for _, p := range l.routes.Problems() {
 		if p.Prefix == w.Prefix {

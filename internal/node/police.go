@@ -75,6 +75,7 @@ func (in *peeringInput) policeSession(c *bgp.PeerConfig, by *v3.BGPPeer, set v3.
 			s.Filters = append(s.Filters, in.filters[name]) // nil if there is none: Session knows
 		}
 		from.Trusted = set.Trusted || from.Trusted && !set.Untrusted
+		from.Workload = in.workloadOf(by, c.Addr.Addr())
 		c.NextHopMode = nextHopMode(by, set, s.EBGP)
 		c.Rewrite = bgp.Rewrite{
 			ASOverride: set.ASOverride, RemovePrivateAS: set.RemovePrivateAS, Prepend: set.Prepend,

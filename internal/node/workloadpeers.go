@@ -49,6 +49,21 @@ func (in *peeringInput) selected(p *v3.BGPPeer) ([]workload, error) {
 	return in.workloads(s), nil
 }
 
+// workloadOf are the addresses of the workload that a BGPPeer selects and that
+// has one address; none if it is no such peer.
+func (in *peeringInput) workloadOf(p *v3.BGPPeer, one netip.Addr) []netip.Addr {
+	if p.Spec.LocalWorkloadSelector == "" {
+		return nil
+	}
+	list, _ := in.selected(p) // without an error: there is a session
+	for _, w := range list {
+		if slices.Contains(w.addrs, one) {
+			return w.addrs
+		}
+	}
+	return []netip.Addr{one}
+}
+
 // byWorkload adds the sessions with the workloads that a BGPPeer selects, one
 // for each of their addresses.
 func (in *peeringInput) byWorkload(name string, p *v3.BGPPeer, self nodeAddr, add func(bgp.PeerConfig, *v3.BGPPeer)) (problems []problem) {
