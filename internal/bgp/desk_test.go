@@ -292,6 +292,9 @@ func (a *attrs) text() string {
 	if a.hasOriginator {
 		fmt.Fprintf(&b, " originator %s", ip32(a.originator))
 	}
+	if a.hasOTC {
+		fmt.Fprintf(&b, " only-to-customer %d", a.otc)
+	}
 	for _, u := range a.unknown {
 		fmt.Fprintf(&b, " attribute %d %x", u.typ, u.value)
 	}

@@ -24,7 +24,7 @@ var updateStories = flag.Bool("update", false, "write what the stories in testda
 //	peer NAME as=N addr=ADDR [id=ADDR] [client] [add-path=N] [add-path-receive] [local-as=N]
 //	    [next-hop-auto] [next-hop-self] [next-hop-keep] [third-party=PREFIX] [allow-local-as=N]
 //	    [as-override] [remove-private-as] [prepend=N] [default-route] [graceful-shutdown] [no-rewrite]
-//	    [pass-unknown] [needs-policy] [shutdown=TEXT] [no-shutdown]; and of its OPEN: [two-octet]
+//	    [role=provider|customer|peer] [pass-unknown] [needs-policy] [shutdown=TEXT] [no-shutdown]; and of its OPEN: [two-octet]
 //	    [restart-time=N] [kept=FAMILY,FAMILY] [restarts]
 //	up NAME..., down NAME...
 //	change NAME OPTION...
@@ -186,6 +186,8 @@ func (o options) apply(pc *PeerConfig) {
 			pc.Rewrite.DefaultRoute = true
 		case "graceful-shutdown":
 			pc.Rewrite.GracefulShutdown = true
+		case "role": // ours
+			pc.Role = map[string]Role{"provider": RoleProvider, "customer": RoleCustomer, "peer": RolePeer}[o[k]]
 		case "pass-unknown":
 			pc.PassUnknown = true
 		case "needs-policy": // as internal/filter has it for a strict session
