@@ -34,6 +34,9 @@ type PeerSettings struct {
 	Shutdown         *string        // shutdown: no session, and the reason that the peer is told (RFC 9003)
 	ExtendedNextHop  *bool          // extended-next-hop: IPv4 routes with IPv6 next hops (RFC 8950)
 	AddPath          *uint8         // add-path: how many paths per prefix are sent, 0 for the best alone (RFC 7911)
+	ListenRange      []netip.Prefix // listen-range: sessions from anybody in these networks
+	ListenAS         [][2]uint32    // listen-as: AS numbers that they may have, first and last of each row
+	ListenLimit      int            // listen-limit: how many at a time, 0 for the default
 	Role             string         // role: what this node is to the peer (RFC 9234)
 	RoleStrict       bool           // role-strict: the peer must say what it is
 	Timers           Timers
@@ -132,6 +135,42 @@ var peerAnnotations = slices.Concat(bfdAnnotations(func(s *PeerSettings) *BFD { 
 		}
 		paths := uint8(n)
 		s.AddPath = &paths
+		return nil
+	}},
+	{"listen-range", func(s *PeerSettings, v string) error {
+		for text := range strings.SplitSeq(v, ",") {
+			p, err := ParseNetwork(strings.TrimSpace(text))
+			if err != nil {
+				return err
+			}
+			if p.Addr().IsMulticast() || p.Addr().IsLinkLocalUnicast() {
+				return fmt.Errorf("%q: nobody connects from there", p)
+			}
+			s.ListenRange = append(s.ListenRange, p)
+		}
+		return nil
+	}},
+	{"listen-as", func(s *PeerSettings, v string) error {
+		for text := range strings.SplitSeq(v, ",") {
+			first, last, row := strings.Cut(strings.TrimSpace(text), "-")
+			if !row {
+				last = first
+			}
+			a, err1 := ParseASNumber(first)
+			b, err2 := ParseASNumber(last)
+			if err1 != nil || err2 != nil || a == 0 || b < a || b == 1<<32-1 {
+				return fmt.Errorf("%q: want AS numbers and rows of them, such as 64999,65000-65099", text)
+			}
+			s.ListenAS = append(s.ListenAS, [2]uint32{uint32(a), uint32(b)})
+		}
+		return nil
+	}},
+	{"listen-limit", func(s *PeerSettings, v string) error {
+		n, err := strconv.ParseUint(v, 10, 15)
+		if err != nil || n == 0 {
+			return fmt.Errorf("%q: want 1–32767", v)
+		}
+		s.ListenLimit = int(n)
 		return nil
 	}},
 	{"role", func(s *PeerSettings, v string) error {

@@ -39,6 +39,7 @@ func TestAnnotations(t *testing.T) {
 		{"BGPPeer", "shutdown", map[string]string{"": "Shutdown:0x", "new fibre": "Shutdown:0x"}, []string{"a\nb", strings.Repeat("x", 256)}},
 		{"BGPPeer", "add-path", map[string]string{"0": "AddPath:0x", "255": "AddPath:0x"}, []string{"", "256", "all"}},
 		{"BGPPeer", "next-hop", map[string]string{"ThirdParty": "ThirdParty:true"}, []string{"Self", ""}},
+		{"BGPPeer", "listen-limit", nil, []string{"", "0", "32768"}},
 		{"BGPPeer", "role", map[string]string{"Customer": "Role:Customer", "RouteServerClient": "Role:RouteServerClient"}, []string{"", "customer", "None"}},
 		{"BGPPeer", "role-strict", map[string]string{"Disabled": ""}, []string{"yes", "Enabled"}}, // without a role
 		{"BGPPeer", "origin-guard", map[string]string{"Enabled": "Untrusted:true", "Disabled": "Trusted:true"}, []string{"Off"}},

@@ -70,8 +70,8 @@ func validate(info KindInfo, r Resource) *faults {
 		_, errs := r.Settings()
 		f.annotations(errs)
 	case *BGPPeer:
-		f.bgpPeer(&r.Spec)
-		_, errs := r.Settings()
+		set, errs := r.Settings()
+		f.bgpPeer(&r.Spec, set)
 		f.annotations(errs)
 	case *BGPFilter:
 		f.bgpFilter(&r.Spec)

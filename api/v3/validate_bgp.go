@@ -106,7 +106,7 @@ func (f *faults) notNegative(d *Duration, path string) {
 	}
 }
 
-func (f *faults) bgpPeer(s *BGPPeerSpec) {
+func (f *faults) bgpPeer(s *BGPPeerSpec, set PeerSettings) {
 	if s.Node != "" && s.NodeSelector != "" {
 		f.add("spec.nodeSelector", "not together with spec.node: remove one")
 	}
@@ -117,6 +117,13 @@ func (f *faults) bgpPeer(s *BGPPeerSpec) {
 		}
 	}
 	switch {
+	case len(set.ListenRange) > 0 && remotes > 0:
+		f.add("spec.peerIP", "neither this nor a selector together with muslin/listen-range")
+	case len(set.ListenRange) > 0 && s.ASNumber == 0 && len(set.ListenAS) == 0:
+		f.add("spec.asNumber", "required: the AS number of who connects, or several in muslin/listen-as")
+	case len(set.ListenRange) > 0:
+	case len(set.ListenAS) > 0 || set.ListenLimit > 0:
+		f.add("metadata.annotations", "muslin/listen-as and muslin/listen-limit need muslin/listen-range")
 	case remotes != 1:
 		f.add("spec.peerIP", "give exactly one of peerIP, peerSelector and localWorkloadSelector")
 	case s.PeerSelector != "" && s.ASNumber != 0:

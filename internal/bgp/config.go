@@ -100,6 +100,11 @@ func (s *Speaker) SetConfig(c Config) error {
 		peers = append(peers, p)
 	}
 	c.Peers = peers
+	c.Ranges = slices.DeleteFunc(slices.Clone(c.Ranges), func(r RangeConfig) bool {
+		err := r.Validate()
+		errs = append(errs, err)
+		return err != nil
+	})
 	s.post(func() { s.apply(c) })
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("BGP configuration: %w", err)
@@ -158,7 +163,11 @@ func (s *Speaker) apply(c Config) {
 	}
 	ownChanged := !maps.Equal(own, s.own)
 	s.own = own
-	s.known.set(known)
+	var ranges []netip.Prefix
+	for _, r := range c.Ranges {
+		ranges = append(ranges, r.Prefixes...)
+	}
+	s.known.set(known, ranges)
 
 	for addr, l := range s.listeners {
 		if !slices.Contains(c.Listen, addr) {
@@ -175,7 +184,7 @@ func (s *Speaker) apply(c Config) {
 		l.ask(s.passwordsFor(addr))
 	}
 	for addr, p := range s.peers {
-		if _, ok := want[addr]; !ok {
+		if _, ok := want[addr]; !ok && !p.dynamic {
 			s.removePeer(p)
 		}
 	}
@@ -187,6 +196,7 @@ func (s *Speaker) apply(c Config) {
 		}
 		s.changePeer(p, pc, resetAll, ownChanged || old.ASN != c.ASN || old.ClusterID != c.ClusterID)
 	}
+	s.applyRanges(resetAll, ownChanged || old.ASN != c.ASN || old.ClusterID != c.ClusterID)
 	s.releaseEOR()
 	s.checkConverged()
 }
@@ -197,10 +207,23 @@ func (s *Speaker) passwordsFor(addr netip.AddrPort) passwords {
 	for _, p := range s.cfg.Peers {
 		a := p.Addr.Addr().WithZone("")
 		if !p.Password.IsZero() && a.Is4() == addr.Addr().Is4() {
-			out[a] = p.Password
+			out[hostPrefix(a)] = p.Password
+		}
+	}
+	for _, r := range s.cfg.Ranges {
+		for _, p := range r.Prefixes {
+			if !r.Peer.Password.IsZero() && p.Addr().Is4() == addr.Addr().Is4() {
+				out[p] = r.Peer.Password
+			}
 		}
 	}
 	return out
+}
+
+// hostPrefix is an address as a network.
+func hostPrefix(a netip.Addr) netip.Prefix {
+	a = a.WithZone("")
+	return netip.PrefixFrom(a, a.BitLen())
 }
 
 // localAS is the AS number we use towards a peer.
@@ -212,7 +235,7 @@ func (s *Speaker) localAS(pc PeerConfig) uint32 {
 }
 
 // addPeer makes a peer, gives it a number, and starts connecting.
-func (s *Speaker) addPeer(pc PeerConfig) {
+func (s *Speaker) addPeer(pc PeerConfig) *peer {
 	slot := -1
 	for i, src := range s.rib.sources {
 		if !src.used {
@@ -231,6 +254,7 @@ func (s *Speaker) addPeer(pc PeerConfig) {
 	s.applyShutdown(p)
 	p.connect()
 	p.show(nil)
+	return p
 }
 
 // removePeer ends everything of a peer: Cease, "peer de-configured" (RFC 4486).

@@ -16,9 +16,10 @@ import (
 type PeerDetail struct {
 	EBGP    bool   `json:"ebgp"`
 	Passive bool   `json:"passive,omitempty"`
-	Local   string `json:"local,omitempty"`  // our end of the connection
-	Remote  string `json:"remote,omitempty"` // the other
-	Role    string `json:"role,omitempty"`   // ours (RFC 9234)
+	Dynamic bool   `json:"dynamic,omitempty"` // it connected from a listen range
+	Local   string `json:"local,omitempty"`   // our end of the connection
+	Remote  string `json:"remote,omitempty"`  // the other
+	Role    string `json:"role,omitempty"`    // ours (RFC 9234)
 	// Capabilities are those of the OPENs, in words.
 	Capabilities Capabilities `json:"capabilities,omitzero"`
 
@@ -96,7 +97,7 @@ func (p *peer) detail() PeerDetail {
 	src := p.s.rib.sources[p.slot]
 	d := PeerDetail{
 		Errors: p.errors,
-		EBGP:   p.ebgp, Role: p.role().String(), Passive: p.cfg.Passive, Sent: p.history.sent, Got: p.history.got,
+		EBGP:   p.ebgp, Role: p.role().String(), Passive: p.cfg.Passive, Dynamic: p.dynamic, Sent: p.history.sent, Got: p.history.got,
 		Family:    map[string]FamilyStatus{},
 		RetryLeft: p.retry.left(),
 	}

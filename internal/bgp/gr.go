@@ -122,6 +122,7 @@ func (s *Speaker) sweepAll(p *peer) {
 	for f := range numFamilies {
 		s.sweep(p, f)
 	}
+	s.forgetLater(p)
 }
 
 // endOfRIB handles the marker.
@@ -138,7 +139,7 @@ func (s *Speaker) endOfRIB(p *peer, f family) {
 // toldAll reports whether a peer has sent its table.
 func (p *peer) toldAll() bool {
 	if p.est == nil {
-		return false
+		return p.dynamic // nobody waits for one who may be anybody
 	}
 	if !p.est.open.gr && time.Since(p.est.since) >= settleTime {
 		return true

@@ -371,6 +371,18 @@ var togethers = []together{
 		check: (*interop).thirdParty,
 	},
 	{
+		name: "listen range: the other connects from one",
+		cfg: func(c *Config, x *interop) {
+			p := c.Peers[0]
+			network, _ := x.addr.Prefix(24)
+			c.Peers, c.Ranges = nil, []RangeConfig{{Prefixes: []netip.Prefix{network}, ASNs: [][2]uint32{{p.ASN, p.ASN}}, Peer: PeerConfig{Name: "range"}}}
+		},
+		check: func(x *interop) {
+			within(x.t, 3*slow, "it has connected", func() bool { p := x.n.peer(x.addr); return p.Dynamic && p.State == "Established" })
+			x.exchanged()
+		},
+	},
+	{
 		name: roles,
 		set:  func(s *setting) { s.as, s.role = 65002, RoleProvider },
 		cfg: func(c *Config, _ *interop) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -34,20 +35,24 @@ func (l *listener) close() {
 
 // knownPeers is the set of addresses that may connect.
 type knownPeers struct {
-	mu    sync.RWMutex
-	addrs map[netip.Addr]bool
+	mu     sync.RWMutex
+	addrs  map[netip.Addr]bool
+	ranges []netip.Prefix
+
+	refused int       // connections, since
+	told    time.Time // they were spoken of
 }
 
 func (k *knownPeers) has(a netip.Addr) bool {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	return k.addrs[a]
+	return k.addrs[a] || slices.ContainsFunc(k.ranges, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-func (k *knownPeers) set(addrs map[netip.Addr]bool) {
+func (k *knownPeers) set(addrs map[netip.Addr]bool, ranges []netip.Prefix) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.addrs = addrs
+	k.addrs, k.ranges = addrs, ranges
 }
 
 // defaultListen listens on TCP. Go sets SO_REUSEADDR, so that a restarted
@@ -146,7 +151,7 @@ func (s *Speaker) accept(nl net.Listener) {
 		}
 		from := addrPortOf(nc.RemoteAddr())
 		if !s.known.has(from.Addr()) {
-			_ = nc.Close()
+			s.strange(nc, "it is no neighbour")
 			continue
 		}
 		select {

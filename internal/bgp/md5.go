@@ -26,9 +26,14 @@ import (
 // MaxPassword is the kernel's limit, in octets.
 const MaxPassword = unix.TCP_MD5SIG_MAXKEYLEN
 
-// setMD5 sets the password for an address on a socket.
-func setMD5(fd int, from netip.Addr, password secret.Text) error {
+// setMD5 sets the password for an address, or for a network, on a socket. Of several
+// networks the kernel takes the longest prefix.
+func setMD5(fd int, of netip.Prefix, password secret.Text) error {
 	var sig unix.TCPMD5Sig
+	from, opt := of.Addr(), unix.TCP_MD5SIG
+	if !of.IsSingleIP() {
+		opt, sig.Flags, sig.Prefixlen = unix.TCP_MD5SIG_EXT, unix.TCP_MD5SIG_FLAG_PREFIX, uint8(of.Bits())
+	}
 	sig.Keylen = uint16(copy(sig.Key[:], password.Reveal()))
 	if from.Is4() {
 		sa := (*unix.RawSockaddrInet4)(unsafe.Pointer(&sig.Addr))
@@ -37,14 +42,14 @@ func setMD5(fd int, from netip.Addr, password secret.Text) error {
 		sa := (*unix.RawSockaddrInet6)(unsafe.Pointer(&sig.Addr))
 		sa.Family, sa.Addr = unix.AF_INET6, from.As16()
 	}
-	if err := unix.SetsockoptTCPMD5Sig(fd, unix.IPPROTO_TCP, unix.TCP_MD5SIG, &sig); err != nil {
-		return fmt.Errorf("password for %s: %w", from, err)
+	if err := unix.SetsockoptTCPMD5Sig(fd, unix.IPPROTO_TCP, opt, &sig); err != nil {
+		return fmt.Errorf("password for %s: %w", of, err)
 	}
 	return nil
 }
 
 // passwords are those that a listening socket asks for.
-type passwords map[netip.Addr]secret.Text
+type passwords map[netip.Prefix]secret.Text
 
 // set puts them on a socket that does not listen yet.
 func (w passwords) set(raw syscall.RawConn) error {

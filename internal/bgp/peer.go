@@ -20,6 +20,7 @@ type peer struct {
 	slot    uint16 // in rib.sources
 	localAS uint32
 	ebgp    bool
+	dynamic bool // of a listen range (ranges.go)
 
 	conns   []*conn // alive, in any state from OpenSent on
 	est     *conn   // the Established one
@@ -132,6 +133,7 @@ func (s *Speaker) receiveOpen(c *conn, m message) {
 		return
 	}
 	if m.note == nil {
+		s.adopt(p, c, m.open.asn)
 		m.note = m.open.accept(p.cfg.ASN, p.localAS, s.cfg.RouterID)
 	}
 	if m.note == nil {
@@ -261,6 +263,7 @@ func (s *Speaker) fire(c *conn, ev event, n *notification, cause error) action {
 			p.lose(broken, act&actDown != 0 && time.Since(c.since) > stableAfter)
 		}
 		p.connectLater()
+		s.forgetLater(p)
 	}
 	p.show(cause)
 	return act
@@ -452,7 +455,15 @@ func (s *Speaker) incoming(nc net.Conn) {
 			p = q
 		}
 	}
-	if p == nil || p.idle != "" {
+	if p == nil {
+		var err error
+		if p, err = s.dynamic(from); err != nil {
+			s.strange(nc, err.Error())
+			return
+		}
+	}
+	defer s.forgetLater(p) // if nothing comes of it
+	if p.idle != "" {
 		_ = nc.Close()
 		return
 	}
@@ -482,7 +493,7 @@ func (s *Speaker) incoming(nc net.Conn) {
 // start gives a fresh TCP connection its reader, writer and state machine.
 func (s *Speaker) start(p *peer, nc net.Conn, dialled bool) {
 	c := &conn{
-		p: p, dialled: dialled, state: Active, nc: nc, s: s, ebgp: p.ebgp,
+		p: p, dialled: dialled, state: Active, nc: nc, s: s, ebgp: p.ebgp, localAS: p.localAS,
 		wake: make(chan struct{}, 1), readDone: make(chan struct{}),
 		sendHold: s.opt.OpenTimeout, takePaths: p.cfg.AddPathReceive,
 	}

@@ -41,6 +41,7 @@ type conn struct {
 	busy      atomic.Bool  // the reader waits for the loop: the peer is alive
 	in, out   messageCounts
 	readDone  chan struct{}
+	localAS   uint32
 
 	mu        sync.Mutex // guards the rest
 	queue     []chunk
@@ -123,7 +124,8 @@ func (c *conn) read() {
 			m.open, m.note = decodeOpen(body)
 			m.raw = appendHeader(nil, msgOpen, body)
 			if m.open != nil {
-				dec.as4 = m.open.as4 // we always offer it
+				dec.ebgp = m.open.asn != c.localAS // the loop refuses one that is not allowed
+				dec.as4 = m.open.as4               // we always offer it
 				if c.takePaths {
 					dec.addPath = m.open.addPathSend
 				}

@@ -106,7 +106,7 @@ func dialTCP(ctx context.Context, pc PeerConfig, ttl int) (net.Conn, error) {
 			if pc.Password.IsZero() {
 				return nil
 			}
-			return setMD5(fd, pc.Addr.Addr(), pc.Password)
+			return setMD5(fd, hostPrefix(pc.Addr.Addr()), pc.Password)
 		})
 	}
 	return d.DialContext(ctx, "tcp", pc.Addr.String())

@@ -38,6 +38,7 @@ type Config struct {
 	// that are clients; IPv4, invalid for none.
 	ClusterID netip.Addr
 	Peers     []PeerConfig
+	Ranges    []RangeConfig
 	// ControlPlaneOnly says that this node forwards nothing by what it learns:
 	// NextBest names nothing.
 	ControlPlaneOnly bool

@@ -49,7 +49,11 @@ func (a *app) bgpPeersCommand() *cobra.Command {
 				if s.Stale > 0 {
 					stale = fmt.Sprintf(" (%d stale)", s.Stale)
 				}
-				rows = append(rows, []string{s.Name, s.Addr.Addr().String(), strconv.FormatUint(uint64(s.ASN), 10), s.State, since,
+				name := s.Name
+				if s.Dynamic {
+					name += " (dynamic)"
+				}
+				rows = append(rows, []string{name, s.Addr.Addr().String(), strconv.FormatUint(uint64(s.ASN), 10), s.State, since,
 					strconv.Itoa(s.Received) + stale, strconv.Itoa(s.Accepted), strconv.Itoa(s.Advertised), pathState(s.BFD), dash(s.LastError)})
 			}
 			return writeTable(a.Out, []string{"PEER", "ADDRESS", "AS", "STATE", "FOR", "RECEIVED", "ACCEPTED", "ADVERTISED", "BFD", "LAST ERROR"}, rows)

@@ -25,6 +25,9 @@ type Session struct {
 	// Strict says that an eBGP session without rules for a direction carries
 	// nothing in it (RFC 8212).
 	Strict bool
+	// Dynamic says so of a session of whatever kind: who is on the other end is not
+	// known beforehand.
+	Dynamic bool
 	// Tags are communities added to everything that is sent.
 	Tags []v3.AnyCommunity
 }
@@ -39,7 +42,7 @@ func (s Session) Import() (bgp.Policy, string, []error) {
 	if len(errs) > 0 {
 		return refuseAll(errs), id.sum(), errs
 	}
-	strict := s.Strict && s.EBGP
+	strict := s.strict()
 	return func(r *bgp.Route) bgp.Verdict {
 		rules := lists.of(r)
 		if v, ok := first(rules, r); ok {
@@ -61,7 +64,7 @@ func (s Session) Export() (bgp.Policy, string, []error) {
 	if len(errs) > 0 {
 		return refuseAll(errs), id.sum(), errs
 	}
-	strict, tagged := s.Strict && s.EBGP, tagger(s.Tags)
+	strict, tagged := s.strict(), tagger(s.Tags)
 	return func(r *bgp.Route) bgp.Verdict {
 		rules := lists.of(r)
 		v, ok := first(rules, r)
@@ -79,7 +82,9 @@ func (s Session) Export() (bgp.Policy, string, []error) {
 	}, id.sum(), nil
 }
 
-var noPolicy = bgp.Verdict{Refused: bgp.RefusedNoPolicy, Detail: "no filter of this eBGP session has rules for it (RFC 8212)"}
+func (s Session) strict() bool { return s.Strict && s.EBGP || s.Dynamic }
+
+var noPolicy = bgp.Verdict{Refused: bgp.RefusedNoPolicy, Detail: "no filter of the session has rules for it (RFC 8212)"}
 
 func refuseAll(errs []error) bgp.Policy {
 	v := bgp.Verdict{Refused: bgp.RefusedFilter, Detail: errs[0].Error()}
@@ -98,7 +103,7 @@ func (l *lists) of(r *bgp.Route) []rule {
 
 // compile compiles the lists of one direction.
 func (s Session) compile(id *identity, name4, name6 string, take func(*v3.BGPFilterSpec) [2][]v3.BGPFilterRule) (l lists, errs []error) {
-	id.add(s.EBGP, s.Strict)
+	id.add(s.EBGP, s.Strict, s.Dynamic)
 	for i, f := range s.Filters {
 		if f == nil {
 			id.add("missing", i)

@@ -131,6 +131,8 @@ func peering(in peeringInput) (cfg bgp.Config, watch []watched, problems []probl
 		watch, problems = append(watch, w...), append(problems, more...)
 	}
 	problems = append(problems, in.explicit(self, port, add)...)
+	cfg.Ranges, more = in.ranges(self, police)
+	problems = append(problems, more...)
 	cfg.Listen = append(cfg.Listen, in.listenForWorkloads(byAddr, cfg.Listen, port)...)
 	meshed := in.meshEnabled() && !self.cluster.IsValid()
 	var password secret.Text

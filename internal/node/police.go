@@ -70,6 +70,7 @@ func (in *peeringInput) policeSession(c *bgp.PeerConfig, by *v3.BGPPeer, set v3.
 		if set.PassUnknown != nil {
 			c.PassUnknown = *set.PassUnknown
 		}
+		s.Dynamic = len(set.ListenRange) > 0
 		s.Strict, s.Tags = si.cluster.EBGPRequiresPolicy, set.Communities
 		for _, name := range by.Spec.Filters {
 			s.Filters = append(s.Filters, in.filters[name]) // nil if there is none: Session knows
