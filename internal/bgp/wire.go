@@ -58,6 +58,7 @@ const (
 	ceaseMaxPrefixes  = 1
 	ceaseShutdown     = 2
 	ceaseDeconfigured = 3
+	ceaseReset        = 4
 	ceaseConfigChange = 6
 	ceaseCollision    = 7
 	ceaseBFDDown      = 10 // RFC 9384

@@ -18,7 +18,7 @@ import (
 )
 
 func (a *app) bgpCommand() *cobra.Command {
-	return groupCommand("bgp", "Show BGP sessions and routes", a.bgpPeersCommand(), a.bgpPeerCommand(), a.bgpRoutesCommand(), a.bgpWhyCommand(), a.bgpWatchCommand())
+	return groupCommand("bgp", "Show BGP sessions and routes, reset sessions", a.bgpPeersCommand(), a.bgpPeerCommand(), a.bgpRoutesCommand(), a.bgpWhyCommand(), a.bgpWatchCommand(), a.bgpResetCommand())
 }
 
 func (a *app) bgpPeersCommand() *cobra.Command {

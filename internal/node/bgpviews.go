@@ -105,6 +105,27 @@ func (l *loop) whyKernel(w bgp.Why) string {
 	return "installed"
 }
 
+// postBGPReset resets the sessions with a neighbour.
+func (d *Daemon) postBGPReset(r *http.Request) (any, error) {
+	var ask api.BGPReset
+	if err := json.NewDecoder(r.Body).Decode(&ask); err != nil {
+		return nil, fmt.Errorf("request: %w", err)
+	}
+	how, known := map[string]bgp.Reset{"": bgp.ResetHard, "in": bgp.ResetIn, "out": bgp.ResetOut}[ask.Soft]
+	if !known {
+		return nil, fmt.Errorf("soft %q: want in, out, or nothing", ask.Soft)
+	}
+	addr, err := d.peerAddr(ask.Peer)
+	if err != nil {
+		return nil, err
+	}
+	n := d.speaker.Reset(addr, how, ask.Message)
+	if n == 0 {
+		return nil, fmt.Errorf("there is no session with %s now", ask.Peer)
+	}
+	return api.BGPResetDone{Sessions: n}, nil
+}
+
 // watchBGP streams what changes, a JSON object a line, until the caller goes.
 func (d *Daemon) watchBGP(w http.ResponseWriter, r *http.Request) {
 	fail := func(err error) {

@@ -64,6 +64,7 @@ func (d *Daemon) serve(ctx context.Context, l net.Listener) error {
 	handle("GET /v1/bgp/peers", d.getPeers)
 	handle("GET /v1/bgp/routes", d.getBGPRoutes)
 	handle("GET /v1/bgp/why", d.getBGPWhy)
+	handle("POST /v1/bgp/reset", d.postBGPReset)
 	mux.HandleFunc("GET /v1/bgp/watch", d.watchBGP)
 	handle("GET /v1/routes", d.getRoutes)
 	handle("GET /v1/explain", d.getExplain)

@@ -163,6 +163,18 @@ type BGPRoutes struct {
 	Routes []BGPRoute     `json:"routes,omitempty"`
 }
 
+// BGPReset asks for a reset of the sessions with a neighbour: POST /v1/bgp/reset.
+type BGPReset struct {
+	Peer    string `json:"peer"`              // name or address
+	Soft    string `json:"soft,omitempty"`    // in or out; empty: the session ends and comes back
+	Message string `json:"message,omitempty"` // for the other end (RFC 9003)
+}
+
+// BGPResetDone is the answer: how many sessions that were.
+type BGPResetDone struct {
+	Sessions int `json:"sessions"`
+}
+
 // BGPWhy is the answer of GET /v1/bgp/why?prefix=: the longest prefix that
 // matches, and shorter ones until one has a best path.
 type BGPWhy struct {
