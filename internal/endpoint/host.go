@@ -3,12 +3,14 @@
 package endpoint
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -140,14 +142,16 @@ func HasAddr(ip netip.Addr) bool {
 
 // AllAddrs returns the addresses of this host's interfaces.
 func AllAddrs() (map[netip.Addr]bool, error) {
-	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
-	if err != nil {
-		return nil, err
+	r := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
+	r.AddData(nl.NewIfAddrmsg(unix.AF_UNSPEC))
+	msgs, err := r.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWADDR)
+	if err != nil && !errors.Is(err, nl.ErrDumpInterrupted) { // what changed meanwhile is notified
+		return nil, fmt.Errorf("list addresses: %w", err)
 	}
-	out := make(map[netip.Addr]bool, len(addrs))
-	for _, a := range addrs {
-		if have, ok := netip.AddrFromSlice(a.IP); ok {
-			out[have.Unmap()] = true
+	out := make(map[netip.Addr]bool, len(msgs))
+	for _, b := range msgs {
+		if a, ok := parseAddr(b); ok {
+			out[a.prefix.Addr()] = true
 		}
 	}
 	return out, nil

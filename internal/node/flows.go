@@ -15,15 +15,10 @@ import (
 	"github.com/muslin-net/muslin/internal/policy"
 )
 
-const (
-	// flowPause is between two reviews of the flows that are established, at
-	// most: it bounds how long a flow that is denied goes on, and how long one
-	// that is allowed again does not.
-	flowPause = 250 * time.Millisecond
-	// flowRest is how many times as long as a review the pause after it is, up to
-	// that: it bounds what reviews cost while policy changes all the time.
-	flowRest = 4
-)
+// flowPause is between two reviews of the flows that are established: it bounds
+// what reviews cost while policy changes all the time, and how long a flow that
+// is denied goes on.
+const flowPause = 250 * time.Millisecond
 
 // established is what the loop keeps for the review of established flows.
 type established struct {
@@ -72,7 +67,6 @@ func (d *Daemon) reviewFlows(ctx context.Context) error {
 			second = true
 		}
 		again = time.After(flowPause)
-		began := time.Now()
 		err := d.reviewOnce(ctx, flows)
 		switch {
 		case ctx.Err() != nil:
@@ -89,7 +83,7 @@ func (d *Daemon) reviewFlows(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(min(flowPause, flowRest*time.Since(began))):
+		case <-time.After(flowPause):
 		}
 	}
 }

@@ -194,9 +194,10 @@ func (r *rig) write(ctx context.Context, object v3.Resource, puts *proc.Samples)
 	return began, err
 }
 
-// policyChanges opens and closes one flow by writing one policy, again and
-// again. With an open flow nothing answers the packets, so that each of them
-// is judged anew.
+// policyChanges opens and closes a flow by writing one policy, again and again.
+// Nothing answers the packets, so that each of them is judged anew. Each round
+// has a flow of its own: one that was cut because policy denied it goes on when
+// the established flows are reviewed next, which is not what is measured here.
 func (r *rig) policyChanges(ctx context.Context, o options, s scene, rounds int, out *result) error {
 	to, err := startReceiver(r.target, openPort)
 	if err != nil {
@@ -207,7 +208,7 @@ func (r *rig) policyChanges(ctx context.Context, o options, s scene, rounds int,
 	if err != nil {
 		return err
 	}
-	defer from.close()
+	defer func() { from.close() }()
 	count, err := r.count(ctx)
 	if err != nil {
 		return err
@@ -218,6 +219,12 @@ func (r *rig) policyChanges(ctx context.Context, o options, s scene, rounds int,
 		return fmt.Errorf("before the first change: %w", err)
 	}
 	for i := range rounds {
+		from.close()
+		next, err := r.open(o, to, 1)
+		if err != nil {
+			return err
+		}
+		from = next
 		to.arm()
 		pause()
 		began, err := r.write(ctx, s.policy(0, openPort), &puts)
