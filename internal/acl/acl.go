@@ -177,7 +177,8 @@ func (t *Table) Problems() []Problem {
 func (t *Table) renderer() *renderer { return &renderer{opts: t.opts, bad: t.bad} }
 
 // Apply puts the change in force in one transaction, whose size depends on
-// the change only; with nothing to change it writes nothing. If the kernel
+// the change only; with nothing to change it writes nothing. New interval sets
+// are made in one before it. If the kernel
 // refuses it, the previous ruleset stays in force while the objects to blame
 // are found; they are then closed and listed by Problems, and the rest is
 // applied. An error means that the previous ruleset is in force, and that the
@@ -193,11 +194,18 @@ func (t *Table) Apply(view policy.View, ch policy.Changes) error {
 	if c.lost {
 		return t.Resync(view)
 	}
-	m := incremental(c, view)
+	before, m := incremental(c, view)
 	if len(m.starts) == 0 {
 		return nil
 	}
-	if err := t.commit(m); err != nil {
+	var err error
+	if len(before.starts) > 0 {
+		err = t.commit(before)
+	}
+	if err == nil {
+		err = t.commit(m)
+	}
+	if err != nil {
 		t.opts.Log.Warn("nftables change refused, comparing the whole table", "err", err)
 		t.state = nil
 		return t.Resync(view)

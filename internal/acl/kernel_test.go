@@ -4,6 +4,7 @@ package acl
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -636,4 +637,39 @@ func TestGroups(t *testing.T) {
 			t.Errorf("%v: groups of %v rules, want %s", x.rules, got, x.want)
 		}
 	}
+}
+
+// TestIntervalSetsComeFirst has a policy take up a set with networks: the set
+// and its elements are committed before the rule that looks them up, because the
+// kernel publishes them after the rules of one transaction. A set of hosts needs
+// no such thing.
+func TestIntervalSetsComeFirst(t *testing.T) {
+	inNetns(t)
+	v := smallView()
+	tab := openTable(t)
+	must(t, tab.Apply(v, v.flush()))
+	var kinds []map[uint16]int // of messages, by transaction
+	tab.refuse = func(m *msgs) error {
+		k := map[uint16]int{}
+		for _, at := range m.starts {
+			k[binary.NativeEndian.Uint16(m.data[at+4:])&0xff]++
+		}
+		kinds = append(kinds, k)
+		return nil
+	}
+	use := func(id policy.SetID, members ...policy.Member) {
+		kinds = nil
+		v.set(id, policy.SetNets, members...)
+		v.policy(gnp("default.web", []policy.Rule{with(policy.Deny, func(r *policy.Rule) { r.Src.Sets = []policy.SetID{id} })}, nil))
+		must(t, tab.Apply(v, v.flush()))
+	}
+	use("wider", netMembers("10.0.0.0/8", "fd00::/8")...)
+	if len(kinds) < 2 || kinds[0][unix.NFT_MSG_NEWSET] != 2 || kinds[0][unix.NFT_MSG_NEWSETELEM] == 0 || kinds[0][unix.NFT_MSG_NEWRULE] != 0 || kinds[1][unix.NFT_MSG_NEWRULE] == 0 {
+		t.Errorf("transactions with networks: %v", kinds)
+	}
+	use("other", netMembers("10.0.0.1/32", "fd00::1/128")...)
+	if len(kinds) == 0 || kinds[0][unix.NFT_MSG_NEWRULE] == 0 {
+		t.Errorf("transactions with hosts: %v", kinds)
+	}
+	quiet(t, tab, v)
 }

@@ -83,12 +83,22 @@ func setElems(m *msgs, typ uint16, es []setElem) {
 }
 
 // incremental makes the transaction for a change to a table that is as the
-// state said before. Parts that nobody uses any more stay until it is in force
-// (leftovers): a packet that is among the old rules then finds them whole.
-func incremental(c *change, view policy.View) *msgs {
-	var t tx
+// state said before, and one that goes before it. Parts that nobody uses any
+// more stay until it is in force (leftovers): a packet that is among the old
+// rules then finds them whole.
+//
+// What a new interval set holds is published after the rules of its transaction
+// (the kernel swaps the tree in when the generation has changed already): a
+// denial that looks it up would match nothing for a moment. So such sets are
+// there, filled, before anybody refers to them.
+func incremental(c *change, view policy.View) (before, m *msgs) {
+	var first, t tx
 	for _, s := range c.newSets {
-		t.newSet(s, s.content(view, nil))
+		into := &t
+		if s.typ.flags&unix.NFT_SET_INTERVAL != 0 {
+			into = &first
+		}
+		into.newSet(s, s.content(view, nil))
 	}
 	for _, ch := range c.chains {
 		if c.isNew[ch.name] {
@@ -108,7 +118,7 @@ func incremental(c *change, view policy.View) *msgs {
 	for _, n := range c.goneChains {
 		t.dropChain(n)
 	}
-	return t.all()
+	return first.all(), t.all()
 }
 
 // leftovers makes the transaction that ends a change.
