@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/muslin-net/muslin/internal/policy"
 	"golang.org/x/sys/unix"
@@ -83,6 +84,7 @@ type Table struct {
 	state *state           // nil before the first Resync, and when track was lost
 	bad   map[string]error // quarantined objects, by owner
 	stats Stats
+	last  time.Time // when the last transaction was committed
 
 	refuse func(m *msgs) error // tests make transactions fail
 }
@@ -339,11 +341,21 @@ func (t *Table) compare(view policy.View) (*msgs, *state, uint32, error) {
 // it no sooner than ready is closed. nil takes that back.
 func (t *Table) CommitAfter(ready <-chan struct{}) { t.after = ready }
 
+// grace is between two transactions. The kernel keeps the rules of two
+// generations: a packet that is among those of one while two more come would
+// read parts of the third, and slip through between a denial that has gone and
+// one that is not there for it yet.
+const grace = time.Millisecond
+
 func (t *Table) commit(m *msgs) error {
 	if t.after != nil {
 		<-t.after
 	}
 	t.sure = 0
+	if wait := grace - time.Since(t.last); wait > 0 {
+		time.Sleep(wait)
+	}
+	defer func() { t.last = time.Now() }()
 	if t.refuse != nil {
 		if err := t.refuse(m); err != nil {
 			t.stats.Failed++

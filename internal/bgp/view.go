@@ -112,54 +112,115 @@ type RouteInfo struct {
 	PathID    uint32     // path identifier (RFC 7911), received or sent; 0 without ADD-PATH
 }
 
-// Routes returns the routes that match, in order of the prefixes. It is a
-// snapshot, taken while the engine waits.
-func (s *Speaker) Routes(f RouteFilter) []RouteInfo {
-	var out []RouteInfo
-	s.ask(func() {
-		s.visit(f, func(r RouteInfo) bool {
-			out = append(out, r)
-			return f.Limit == 0 || len(out) < f.Limit
+// Routes returns the routes that match, in order of the prefixes; those that are
+// advertised, peer by peer. The engine goes on meanwhile (walk.go).
+func (s *Speaker) Routes(f RouteFilter) (out []RouteInfo) {
+	more := func() bool { return f.Limit == 0 || len(out) < f.Limit }
+	if f.View != ViewAdvertised {
+		s.eachReceived(f, more, func(prefix netip.Prefix, q *path) {
+			if more() {
+				out = append(out, s.info(prefix, q, f.View))
+			}
 		})
+		return out
+	}
+	s.eachAdvertised(f, more, func(p *peer, ref pathRef) {
+		if r, ok := s.advertised(p, ref); ok && more() {
+			out = append(out, r)
+		}
 	})
 	return out
 }
 
 // Count returns how many routes of each family match; Limit is ignored.
 func (s *Speaker) Count(f RouteFilter) (ipv4, ipv6 int) {
-	s.ask(func() {
-		s.visit(f, func(r RouteInfo) bool {
-			if r.Prefix.Addr().Is4() {
-				ipv4++
-			} else {
-				ipv6++
-			}
-			return true
-		})
-	})
+	count := func(prefix netip.Prefix) {
+		if prefix.Addr().Is4() {
+			ipv4++
+		} else {
+			ipv6++
+		}
+	}
+	always := func() bool { return true }
+	if f.View == ViewAdvertised {
+		s.eachAdvertised(f, always, func(_ *peer, ref pathRef) { count(ref.prefix) })
+	} else {
+		s.eachReceived(f, always, func(prefix netip.Prefix, _ *path) { count(prefix) })
+	}
 	return ipv4, ipv6
 }
 
-// visit calls yield with each match until it returns false.
-func (s *Speaker) visit(f RouteFilter, yield func(RouteInfo) bool) {
-	if f.View == ViewAdvertised {
-		s.visitAdvertised(f, yield)
-		return
+// viewPage is how many prefixes are looked at in one turn of the loop, if time
+// allows.
+const viewPage = 8192
+
+// eachReceived calls each, in the loop, with the paths that match, as long as
+// there are to be more.
+func (s *Speaker) eachReceived(f RouteFilter, more func() bool, each func(netip.Prefix, *path)) {
+	c := f.start()
+	for !c.done && more() {
+		ok := s.ask(func() {
+			page(&s.rib.table, &c, viewPage, func(prefix netip.Prefix, head *path) {
+				for q := head; q != nil; q = q.next {
+					if f.selects(q, s.rib.sources[q.peer]) {
+						each(prefix, q)
+					}
+				}
+			})
+		})
+		if !ok {
+			return
+		}
 	}
-	all := s.rib.table.All()
+}
+
+func (f *RouteFilter) start() cursor {
 	if f.Prefix.IsValid() {
-		all = s.rib.table.Within(f.Prefix.Masked())
+		return cursor{within: f.Prefix.Masked()}
 	}
-	for prefix, head := range all {
-		for q := head; q != nil; q = q.next {
-			src := s.rib.sources[q.peer]
-			if f.Peer.IsValid() && f.Peer != src.addr ||
-				f.View == ViewAccepted && q.out == nil ||
-				f.View == ViewRejected && (q.out != nil || q.peer == 0) ||
-				f.View == ViewBest && q.flags&pathMulti == 0 {
-				continue
+	return cursor{}
+}
+
+// selects tells whether a path is in a view that is not of what is advertised.
+func (f *RouteFilter) selects(q *path, src *source) bool {
+	return (!f.Peer.IsValid() || f.Peer == src.addr) &&
+		(f.View != ViewAccepted || q.out != nil) &&
+		(f.View != ViewRejected || q.out == nil && q.peer != 0) &&
+		(f.View != ViewBest || q.flags&pathMulti != 0)
+}
+
+// eachAdvertised calls each, in the loop, with what each peer was told. A peer
+// whose session ends meanwhile was told nothing.
+func (s *Speaker) eachAdvertised(f RouteFilter, more func() bool, each func(*peer, pathRef)) {
+	var peers []netip.AddrPort
+	s.ask(func() {
+		for addr, p := range s.peers {
+			if p.group != nil && (!f.Peer.IsValid() || addr.Addr() == f.Peer) {
+				peers = append(peers, addr)
 			}
-			if !yield(s.info(prefix, q, f.View)) {
+		}
+	})
+	slices.SortFunc(peers, netip.AddrPort.Compare)
+	for _, addr := range peers {
+		one, many := f.start(), f.start()
+		for !(one.done && many.done) && more() {
+			ok := s.ask(func() {
+				p := s.peers[addr]
+				if p == nil || p.group == nil {
+					one.done, many.done = true, true
+					return
+				}
+				if !one.done {
+					page(&p.group.out.one, &one, viewPage, func(prefix netip.Prefix, _ *attrs) { each(p, pathRef{prefix: prefix}) })
+					return
+				}
+				page(&p.group.out.many, &many, viewPage, func(prefix netip.Prefix, list []sentPath) {
+					for _, sent := range list {
+						each(p, pathRef{prefix, sent.id})
+					}
+				})
+			})
+			if !ok {
 				return
 			}
 		}
@@ -199,47 +260,26 @@ func (s *Speaker) whyRefused(p *peer, prefix netip.Prefix, q *path) (Refusal, st
 	return v.Refused, v.Detail
 }
 
-func (s *Speaker) visitAdvertised(f RouteFilter, yield func(RouteInfo) bool) {
-	var peers []*peer
-	for _, p := range s.peers {
-		if p.group != nil && (!f.Peer.IsValid() || p.cfg.Addr.Addr() == f.Peer) {
-			peers = append(peers, p)
+// advertised is what a peer was told of a prefix, as outsiders see it.
+func (s *Speaker) advertised(p *peer, ref pathRef) (RouteInfo, bool) {
+	head, _ := s.rib.table.Get(ref.prefix)
+	b := best(head)
+	if ref.prefix.Bits() == 0 && p.cfg.Rewrite.DefaultRoute {
+		b = defaultPath
+	}
+	for q := head; q != nil && ref.id != 0; q = q.next {
+		if s.rib.ids.of(q) == ref.id {
+			b = q
 		}
 	}
-	slices.SortFunc(peers, func(a, b *peer) int { return a.cfg.Addr.Compare(b.cfg.Addr) })
-	for _, p := range peers {
-		var refs []pathRef
-		for ref := range p.group.out.all() {
-			if !f.Prefix.IsValid() || f.Prefix.Bits() <= ref.prefix.Bits() && f.Prefix.Contains(ref.prefix.Addr()) {
-				refs = append(refs, ref)
-			}
-		}
-		slices.SortFunc(refs, func(a, b pathRef) int {
-			return cmp.Or(a.prefix.Compare(b.prefix), cmp.Compare(a.id, b.id))
-		})
-		for _, ref := range refs {
-			head, _ := s.rib.table.Get(ref.prefix)
-			b := best(head)
-			if ref.prefix.Bits() == 0 && p.cfg.Rewrite.DefaultRoute {
-				b = defaultPath
-			}
-			for q := head; q != nil && ref.id != 0; q = q.next {
-				if s.rib.ids.of(q) == ref.id {
-					b = q
-				}
-			}
-			if b == nil {
-				continue
-			}
-			r := RouteInfo{
-				Route:    s.routeOf(ref.prefix, b, p.group.out.get(ref)),
-				PeerName: p.cfg.Name, Accepted: true,
-				Best: b.flags&pathBest != 0, Multipath: b.flags&pathMulti != 0,
-				SentTo: p.cfg.Addr.Addr(), PathID: ref.id,
-			}
-			if !yield(r) {
-				return
-			}
-		}
+	a := p.group.out.get(ref)
+	if b == nil || a == nil {
+		return RouteInfo{}, false
 	}
+	return RouteInfo{
+		Route:    s.routeOf(ref.prefix, b, a),
+		PeerName: p.cfg.Name, Accepted: true,
+		Best: b.flags&pathBest != 0, Multipath: b.flags&pathMulti != 0,
+		SentTo: p.cfg.Addr.Addr(), PathID: ref.id,
+	}, true
 }
