@@ -155,8 +155,8 @@ func TestManyElements(t *testing.T) {
 	v.ch.Sets["set0"] = &policy.SetChange{Added: []policy.Member{m}}
 	before := tab.Stats()
 	must(t, tab.Apply(v, v.flush()))
-	if n := tab.Stats().Commits - before.Commits; n != 2 {
-		t.Errorf("%d commits, want one for the change and one to remove the elements from the hash table", n)
+	if n := tab.Stats().Commits - before.Commits; n != 3 {
+		t.Errorf("%d commits, want one for the interval sets, one for the change and one to remove the elements from the hash table", n)
 	}
 	quiet(t, tab, v)
 }
