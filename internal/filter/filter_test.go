@@ -330,6 +330,8 @@ func TestRFC8212_Strict(t *testing.T) {
 		{"strict, iBGP", Session{Strict: true}, true, true, true, true},
 		{"strict, eBGP", Session{Strict: true, EBGP: true}, false, false, false, false},
 		{"strict, eBGP, with some rules", Session{Strict: true, EBGP: true, Filters: []*v3.BGPFilter{f}}, true, false, false, true},
+		{"dynamic, iBGP", Session{Dynamic: true}, false, false, false, false},
+		{"dynamic, eBGP, with some rules", Session{Dynamic: true, EBGP: true, Filters: []*v3.BGPFilter{f}}, true, false, false, true},
 	} {
 		c.s.Fabric = fabric(t)
 		in, out := mustImport(t, c.s), mustExport(t, c.s)

@@ -449,6 +449,56 @@ func TestRecovery(t *testing.T) {
 	}
 }
 
+// TestFreshBlockIsNotTaken lets a node run out of blocks while another holds an
+// empty one: it is taken when it has been held without use for long enough, and
+// not from a node that has just claimed it and is about to use it.
+func TestFreshBlockIsNotTaken(t *testing.T) {
+	ctx := context.Background()
+	kv := newKV()
+	a, clk := newAllocator(kv)
+	cidr := netip.MustParsePrefix("10.0.0.0/30")
+	if err := a.ClaimAffinity(ctx, "host:m", cidr); err != nil {
+		t.Fatal(err)
+	}
+	r := Request{Num4: 1, Handle: "h", Node: "n", Pools: []*v3.IPPool{pool("p", "10.0.0.0/30", 30)}, Use: UseWorkload}
+	for _, age := range []time.Duration{0, reclaimAge} {
+		clk.t = clk.t.Add(age)
+		if got, err := a.AutoAssign(ctx, r); !errors.Is(err, ErrPoolExhausted) {
+			t.Fatalf("held for %v: %v %v", age, got, err)
+		}
+		if by := load(t, kv).blocks[cidr.String()].Affinity; by != "host:m" {
+			t.Fatalf("held for %v: the block went to %s", age, by)
+		}
+	}
+	clk.t = clk.t.Add(time.Second)
+	if got, err := a.AutoAssign(ctx, r); err != nil || len(got.IPv4) != 1 {
+		t.Fatal(got, err)
+	}
+	load(t, kv).check(t, true)
+}
+
+// TestClaimDefeatsRelease has a block claimed again between the look of a
+// release, which found it empty, and its deletion: the deletion fails.
+func TestClaimDefeatsRelease(t *testing.T) {
+	ctx := context.Background()
+	kv := newKV()
+	a, _ := newAllocator(kv)
+	cidr := netip.MustParsePrefix("10.0.0.0/30")
+	key, _ := AffinityKey("host:n", cidr)
+	if err := a.ClaimAffinity(ctx, "host:n", cidr); err != nil {
+		t.Fatal(err)
+	}
+	kv.put(key, `{"state":"pendingDeletion"}`)
+	seen := kv.data[BlockKey(cidr)].Revision
+	if err := a.ClaimAffinity(ctx, "host:n", cidr); err != nil {
+		t.Fatal(err)
+	}
+	if err := kv.Delete(ctx, BlockKey(cidr), seen); !errors.Is(err, ErrConflict) {
+		t.Errorf("a confirmed affinity lost its block: %v", err)
+	}
+	load(t, kv).check(t, true)
+}
+
 func TestUnknownMembersSurviveEveryCall(t *testing.T) {
 	ctx := context.Background()
 	kv := newKV()
