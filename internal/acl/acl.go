@@ -248,8 +248,8 @@ func (t *Table) retries(ch *policy.Changes) bool {
 }
 
 // Resync compares the whole view with the kernel, by content, and writes the
-// difference in one transaction; with none it writes nothing. What failed
-// before is tried again.
+// difference in one transaction, after one with new interval sets; with none it
+// writes nothing. What failed before is tried again.
 func (t *Table) Resync(view policy.View) error {
 	clear(t.bad)
 	t.state = nil
@@ -289,15 +289,18 @@ func (t *Table) blame(r refusals) bool {
 
 // resync is one attempt with the present quarantine.
 func (t *Table) resync(view policy.View) error {
-	m, st, gen, err := t.compare(view)
+	before, m, st, gen, err := t.compare(view)
 	if err != nil {
 		return err
 	}
-	if len(m.starts) > 0 {
-		if err := t.commit(m); err != nil {
-			return err
+	for _, m := range []*msgs{before, m} {
+		if len(m.starts) > 0 {
+			if err := t.commit(m); err != nil {
+				return err
+			}
 		}
-	} else {
+	}
+	if len(before.starts)+len(m.starts) == 0 {
 		t.sure = gen
 	}
 	t.state = st
@@ -315,26 +318,26 @@ func (t *Table) Unchanged() bool {
 	return err == nil && gen == t.sure
 }
 
-// compare returns the transaction that makes the kernel equal to the view, and
-// the generation that it is for.
-func (t *Table) compare(view policy.View) (*msgs, *state, uint32, error) {
+// compare returns the transactions that make the kernel equal to the view, of
+// which the first may be empty, and the generation that they are for.
+func (t *Table) compare(view policy.View) (before, m *msgs, st *state, gen uint32, err error) {
 	a, err := t.read()
 	if err != nil {
-		return nil, nil, 0, err
+		return nil, nil, nil, 0, err
 	}
 	if a.owner != 0 && a.owner != t.port.Load() {
-		return nil, nil, 0, fmt.Errorf("table inet %s belongs to another process (netlink port %d): stop it, or remove the table", TableName, a.owner)
+		return nil, nil, nil, 0, fmt.Errorf("table inet %s belongs to another process (netlink port %d): stop it, or remove the table", TableName, a.owner)
 	}
 	st, w := entire(t.renderer(), view, a.sets)
 	if !a.exists {
-		return w.create(view, false), st, a.gen, nil
+		return &msgs{}, w.create(view, false), st, a.gen, nil
 	}
-	m, ok := w.repair(a, view)
+	before, m, ok := w.repair(a, view)
 	if !ok {
 		t.opts.Log.Warn("nftables table has objects of ours with other definitions, replacing it", "table", TableName)
-		return w.create(view, true), st, a.gen, nil
+		return &msgs{}, w.create(view, true), st, a.gen, nil
 	}
-	return m, st, a.gen, nil
+	return before, m, st, a.gen, nil
 }
 
 // CommitAfter lets Apply and Resync work out what to write at once, and commit
@@ -386,12 +389,12 @@ func (t *Table) commit(m *msgs) error {
 // without saying why. It closes all that the transaction is about, and lets
 // them in again by halves.
 func (t *Table) bisect(view policy.View, cause error) error {
-	m, _, _, err := t.compare(view)
+	before, m, _, _, err := t.compare(view)
 	if err != nil {
 		return err
 	}
 	suspects := map[string]bool{}
-	for _, o := range m.owners {
+	for _, o := range slices.Concat(before.owners, m.owners) {
 		if o != "" && t.bad[o] == nil {
 			suspects[o] = true
 		}

@@ -671,5 +671,13 @@ func TestIntervalSetsComeFirst(t *testing.T) {
 	if len(kinds) == 0 || kinds[0][unix.NFT_MSG_NEWRULE] == 0 {
 		t.Errorf("transactions with hosts: %v", kinds)
 	}
+	// So it is when the whole is compared, as at a restart.
+	kinds = nil
+	v.set("wider", policy.SetNets, netMembers("10.0.0.0/8", "fd00::/8")...)
+	v.policy(gnp("default.web", []policy.Rule{with(policy.Deny, func(r *policy.Rule) { r.Src.Sets = []policy.SetID{"wider"} })}, nil))
+	must(t, tab.Resync(v))
+	if len(kinds) != 2 || kinds[0][unix.NFT_MSG_NEWSET] != 2 || kinds[0][unix.NFT_MSG_NEWRULE] != 0 || kinds[1][unix.NFT_MSG_NEWRULE] == 0 {
+		t.Errorf("transactions of a comparison: %v", kinds)
+	}
 	quiet(t, tab, v)
 }

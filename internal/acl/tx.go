@@ -87,15 +87,12 @@ func setElems(m *msgs, typ uint16, es []setElem) {
 // more stay until it is in force (leftovers): a packet that is among the old
 // rules then finds them whole.
 //
-// What a new interval set holds is published after the rules of its transaction
-// (the kernel swaps the tree in when the generation has changed already): a
-// denial that looks it up would match nothing for a moment. So such sets are
-// there, filled, before anybody refers to them.
+// See early for what goes before.
 func incremental(c *change, view policy.View) (before, m *msgs) {
 	var first, t tx
 	for _, s := range c.newSets {
 		into := &t
-		if s.typ.flags&unix.NFT_SET_INTERVAL != 0 {
+		if s.early() {
 			into = &first
 		}
 		into.newSet(s, s.content(view, nil))
@@ -120,6 +117,12 @@ func incremental(c *change, view policy.View) (before, m *msgs) {
 	}
 	return first.all(), t.all()
 }
+
+// early tells whether a set that is new must be there before the rules that look
+// it up. What an interval set holds is published after the rules of its
+// transaction (the kernel swaps the tree in when the generation has changed
+// already): a denial that looks it up would match nothing for a moment.
+func (s *set) early() bool { return s.in == "" && s.typ.flags&unix.NFT_SET_INTERVAL != 0 }
 
 // leftovers makes the transaction that ends a change.
 func leftovers(c *change) *msgs {
@@ -207,13 +210,14 @@ func (w *whole) create(view policy.View, replace bool) *msgs {
 // at most.
 const ruleFrame = 48
 
-// repair makes the transaction that turns what is there into what should be;
-// it is empty if nothing differs. ok is false if that takes more than a
-// transaction may do to a table that stays: then it must be replaced.
-func (w *whole) repair(a *actual, view policy.View) (m *msgs, ok bool) {
-	var t tx
+// repair makes the transaction that turns what is there into what should be, and
+// one that goes before it, as incremental does; both are empty if nothing
+// differs. ok is false if that takes more than a transaction may do to a table
+// that stays: then it must be replaced.
+func (w *whole) repair(a *actual, view policy.View) (before, m *msgs, ok bool) {
+	var first, t tx
 	if a.foreign {
-		return nil, false
+		return nil, nil, false
 	}
 	if a.flags != 0 {
 		t.table.addTable() // dormant: wake it
@@ -224,11 +228,15 @@ func (w *whole) repair(a *actual, view policy.View) (m *msgs, ok bool) {
 		es := w.content(s, view)
 		have := a.sets[name]
 		if have == nil {
-			t.newSet(s, es)
+			into := &t
+			if s.early() {
+				into = &first
+			}
+			into.newSet(s, es)
 			continue
 		}
 		if s.in == "" && !have.is(s.typ) {
-			return nil, false
+			return nil, nil, false
 		}
 		wanted[name] = true
 		into := &t.members
@@ -254,7 +262,7 @@ func (w *whole) repair(a *actual, view policy.View) (m *msgs, ok bool) {
 		case have == nil:
 			t.newChain(c)
 		case !have.is(c):
-			return nil, false
+			return nil, nil, false
 		default:
 			if have.policy != nfAccept && c.hook != nil {
 				t.chains.addChain(c)
@@ -269,5 +277,5 @@ func (w *whole) repair(a *actual, view policy.View) (m *msgs, ok bool) {
 			t.dropChain(n)
 		}
 	}
-	return t.all(), true
+	return first.all(), t.all(), true
 }
