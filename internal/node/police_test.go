@@ -207,6 +207,16 @@ kind: BGPPeer
 metadata: {name: far6}
 spec: {nodeSelector: rack == 'one', peerIP: "2001:db8::1", asNumber: 64999, reachableBy: "fd00::fe"}
 `
+	mixed := `---
+kind: BGPPeer
+metadata: {name: mixed}
+spec: {node: a, peerIP: 192.0.2.9, asNumber: 64999, reachableBy: 10.0.0.254}
+`
+	in := input(t, "a", threeNodes+mixed)
+	in.peers["mixed"].Spec.ReachableBy = "fd00::fe" // as something else than our commands may store it
+	if got := in.reachable(); len(got) != 0 {
+		t.Errorf("a gateway of the other family: %v", got)
+	}
 	for self, want := range map[string]string{"a": "192.0.2.1/32 10.0.0.254 2001:db8::1/128 fd00::fe", "b": ""} {
 		var got []string
 		in := input(t, self, docs)

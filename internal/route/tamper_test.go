@@ -438,6 +438,20 @@ func TestT08_ForeignRouteInTheWay(t *testing.T) {
 				}
 				return nil
 			})
+
+			// One that serves a type of service alone is in no place of ours.
+			if first.Dst.IP.To4() == nil {
+				return // IPv6 has none
+			}
+			const beside = "10.66.0.9/32"
+			first.Dst, first.Tos = ipnet(pfx(beside)), 0x10
+			h.must(h.nl.RouteAdd(first))
+			h.resync()
+			h.must(h.tab.Update("local", []Route{linkRoute(beside, "w1")}, nil))
+			h.apply()
+			if ours := beside + " dev w1 metric 1024"; !slices.Contains(h.kernel(true), ours) {
+				t.Errorf("kernel has %v, not %s", h.kernel(true), ours)
+			}
 		})
 	}
 }
