@@ -299,7 +299,7 @@ func (a *actualSet) take(data []byte) {
 }
 
 // takeElem reads one element. Anything on it that we never put there, such as
-// a timeout or another verdict than goto, makes its target differ.
+// a timeout or another verdict than jump, makes its target differ.
 func (a *actualSet) takeElem(data []byte) {
 	var p place
 	var target, note string
@@ -332,7 +332,7 @@ func (a *actualSet) takeElem(data []byte) {
 	a.elems[p] = elemValue(target, note)
 }
 
-// verdictText is the chain of a goto, or what shows that it is none.
+// verdictText is the chain of a jump, or what shows that it is none.
 func verdictText(data []byte) string {
 	var code int32
 	var chain string
@@ -345,7 +345,7 @@ func verdictText(data []byte) string {
 		}
 		return true
 	})
-	if code != nftGoto {
+	if code != nftJump {
 		return fmt.Sprintf("verdict %d %s", code, chain)
 	}
 	return chain

@@ -311,6 +311,28 @@ func TestSpeakers(t *testing.T) {
 	r.expect(false, lab.TCP, "a", "host", 80)
 }
 
+// TestEmptyChainIsClosed takes the rules of an endpoint's chains away, as they
+// are not there for packets of before the commit that makes a chain.
+func TestEmptyChainIsClosed(t *testing.T) {
+	r := newRig(t)
+	e := r.allowAllEffective()
+	r.endpoint("a", e)
+	r.endpoint("b", e)
+	r.apply()
+	for _, d := range directions {
+		for _, v := range []int{4, 6} {
+			r.expect(true, lab.UDP, "a", "b", 80, v)
+		}
+		var m msgs
+		m.flushChain("", effectiveChain(e.ID, d))
+		must(t, r.tab.sock.transact(&m))
+		for _, v := range []int{4, 6} {
+			r.expect(false, lab.UDP, "a", "b", 80, v)
+		}
+		must(t, r.tab.Resync(r.v))
+	}
+}
+
 // TestI1_UnknownInterface takes an endpoint away under an established flow.
 func TestI1_UnknownInterface(t *testing.T) {
 	r := newRig(t)

@@ -108,6 +108,10 @@ func (r *renderer) staticChains() []*chain {
 	// element by element, whenever a rule with a verdict or an element of such
 	// a map changes. Leading from effective policies, which endpoints share,
 	// and not from interfaces makes that short, and spares it the endpoints.
+	// It leads there by a jump. A packet that is under way while a commit takes
+	// effect may find the elements of after it, and of a chain that is new only
+	// what it was before: nothing. It comes back to the drop here; after a goto,
+	// the base chain would accept it.
 	forward := func(name, set string, key expr.MetaKey) *chain {
 		c := &chain{name: name}
 		c.add(r.rule().dispatch(key, set).done("by effective policy in @" + setPolicy))

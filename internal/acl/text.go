@@ -113,7 +113,7 @@ func elemTexts(s *set, es []elem) []string {
 		}
 		if e.target != "" {
 			if s.typ == setVmap {
-				t += " : goto " + e.target
+				t += " : jump " + e.target
 			} else {
 				t += " : " + cstr([]byte(e.target[:16])) + " . " + e.target[16:]
 			}

@@ -271,7 +271,7 @@ func (m *msgs) elems(typ uint16, set string, es []elem) {
 			if e.target != "" && typ == unix.NFT_MSG_NEWSETELEM {
 				d := m.data.begin(unix.NFTA_SET_ELEM_DATA)
 				if verdicts {
-					m.data.verdict(nftGoto, e.target)
+					m.data.verdict(nftJump, e.target)
 				} else {
 					m.data.attr(unix.NFTA_DATA_VALUE, []byte(e.target))
 				}
