@@ -156,7 +156,9 @@ func TestFabricCarriesTheWorkloadsOwnPacket(t *testing.T) {
 	}
 
 	// Whatever else is on the cable belongs to the servers: sessions over TCP,
-	// and neighbour discovery.
+	// neighbour discovery, and the reports of multicast listeners, which come some
+	// time after a link is up (RFC 3810) and whose ICMPv6 is behind an option.
+	listeners := netip.MustParseAddr("ff02::16")
 	server := func(p netip.Addr) bool {
 		return c.Nodes[0].V4.Masked().Contains(p) || c.Nodes[0].V6.Masked().Contains(p)
 	}
@@ -167,7 +169,8 @@ func TestFabricCarriesTheWorkloadsOwnPacket(t *testing.T) {
 	for _, f := range rest {
 		own := slices.Contains(a.Addrs, f.Src) && slices.Contains(b.Addrs, f.Dst) || slices.Contains(b.Addrs, f.Src) && slices.Contains(a.Addrs, f.Dst)
 		session := server(f.Src) && server(f.Dst) && f.Proto == lab.ProtoTCP
-		if !own && !session {
+		report := f.Src.IsLinkLocalUnicast() && f.Dst == listeners
+		if !own && !session && !report {
 			t.Errorf("on the fabric link: %v", f)
 		}
 	}
