@@ -318,7 +318,7 @@ func suggestKind(word string) string {
 	for _, k := range kinds {
 		names = append(names, k.Kind, k.Kind+listKind)
 	}
-	if best := nearest(word, names); best != "" {
+	if best := Nearest(word, names); best != "" {
 		return fmt.Sprintf(", did you mean %q?", best)
 	}
 	return "; want one of " + kindNames()

@@ -202,7 +202,7 @@ func suggest(name string, typ reflect.Type) string {
 			}
 		}
 	}
-	if best := nearest(name, names); best != "" {
+	if best := Nearest(name, names); best != "" {
 		return fmt.Sprintf(", did you mean %q?", best)
 	}
 	if len(deeper) > 0 {
@@ -214,9 +214,9 @@ func suggest(name string, typ reflect.Type) string {
 	return ""
 }
 
-// nearest returns the candidate that differs least from the word, or "" if all
+// Nearest returns the candidate that differs least from the word, or "" if all
 // differ by more than a third of their letters. Case does not count much.
-func nearest(word string, candidates []string) string {
+func Nearest(word string, candidates []string) string {
 	if len(word) > 100 {
 		return ""
 	}

@@ -32,6 +32,11 @@ var never = []struct {
 		[][]string{etcd, kernel, process},
 		"the engine knows peers and prefixes only: thousands of its peers run in one test, and it never waits for the kernel or the datastore",
 	},
+	{
+		[]string{"internal/fabric"},
+		[][]string{etcd, kernel, process, {"net/http"}},
+		"a design is computed from its file and nothing else: the same file gives the same design, wherever that is",
+	},
 }
 
 // only: what just these packages import themselves.
@@ -78,7 +83,7 @@ var ranks = [][]string{
 	{"selector", "internal/prefixmap", "internal/secret"},
 	{"api/v3"},
 	{"internal/policy", "internal/ipam", "internal/bgp", "internal/guard", "internal/bfd", "internal/lock"},
-	{"internal/filter", "internal/store", "internal/acl", "internal/route", "internal/endpoint", "internal/bfdd"},
+	{"internal/filter", "internal/fabric", "internal/store", "internal/acl", "internal/route", "internal/endpoint", "internal/bfdd"},
 	{"internal/node/api"},
 	{"internal/node"},
 	{"internal/lab"},

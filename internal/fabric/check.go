@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fabric
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strings"
+)
+
+// Limits of the address plan: see plan.go.
+const (
+	maxSpines = 63
+	maxPlanes = 16
+	maxRacks  = 10_000
+)
+
+var deviceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+const wantName = "want small letters, digits and - inside, 63 at most"
+
+// check looks for what cannot be designed: what could be and is bad, the rules
+// tell of the design.
+func (f *Fabric) check(e *faults) {
+	s := &f.Spec
+	if !deviceName.MatchString(f.Metadata.Name) {
+		e.add("metadata.name", wantName, "%q", clip(f.Metadata.Name))
+	}
+	if s.Model == "" {
+		e.add("spec.model", "want one of "+strings.Join(s.Model.words(), ", "), "missing")
+		return
+	}
+	between := func(field string, n, from, to int, what string) {
+		if n < from || n > to {
+			e.add(field, fmt.Sprintf("want %d to %d %s", from, to, what), "%d", n)
+		}
+	}
+	between("spec.racks.count", s.Racks.Count, 1, maxRacks, "racks")
+	between("spec.racks.tors", s.Racks.ToRs, 1, 2, "ToRs in a rack")
+	if s.Racks.List == nil || s.Servers.PerRack != 0 {
+		between("spec.servers.perRack", s.Servers.PerRack, 1, 4096, "servers")
+	}
+	between("spec.endpoints.perServer", s.Endpoints.PerServer, 1, 65536, "endpoints on a server")
+	between("spec.endpoints.growth.percentPerYear", s.Endpoints.Growth.PercentPerYear, 0, 1000, "percent")
+	between("spec.endpoints.growth.years", s.Endpoints.Growth.Years, 0, 10, "years")
+	if s.Spine.Kind == L2 {
+		between("spec.spine.count", s.Spine.Count, 1, maxPlanes, "planes")
+	} else {
+		between("spec.spine.count", s.Spine.Count, 1, maxSpines, "spines")
+	}
+	between("spec.plan.serversPerRack", s.Plan.ServersPerRack, f.mostServers(), 4096, "servers, those of the fullest rack at least")
+	between("spec.plan.endpointsPerServer", s.Plan.EndpointsPerServer, s.Endpoints.PerServer, 1<<20, "endpoints, those of a server now at least")
+	for field, n := range map[string]int{"spec.plan.serversPerRack": s.Plan.ServersPerRack, "spec.plan.endpointsPerServer": s.Plan.EndpointsPerServer} {
+		if n != powerOfTwo(n) {
+			e.add(field, fmt.Sprintf("want a power of two, such as %d, so that a block is a prefix", powerOfTwo(n)), "%d", n)
+		}
+	}
+	f.checkRacks(e)
+	f.checkModel(e)
+	f.checkBorders(e)
+	if len(e.list) == 0 {
+		f.checkPools(e)
+		f.checkAS(e)
+		f.checkAnycast(e)
+	}
+}
+
+func (f *Fabric) checkRacks(e *faults) {
+	seen := map[string]int{}
+	for i := range f.Spec.Racks.List {
+		at := fmt.Sprintf("spec.racks[%d]", i)
+		r := f.rack(i)
+		if !deviceName.MatchString(r.Name) {
+			e.add(at+".name", wantName, "%q", clip(r.Name))
+		}
+		if first, twice := seen[r.Name]; twice {
+			e.add(at+".name", fmt.Sprintf("spec.racks[%d] has it; names are unique", first), "%q", r.Name)
+		}
+		seen[r.Name] = i
+		if r.Servers < 1 || r.Servers > 4096 {
+			e.add(at+".servers", "want 1 to 4096 servers here or in spec.servers.perRack", "%d", r.Servers)
+		}
+		if r.ToRs > 2 {
+			e.add(at+".tors", "want 1 or 2 ToRs", "%d", r.ToRs)
+		}
+	}
+}
+
+// checkModel refuses what the model does not have, rather than to ignore it.
+func (f *Fabric) checkModel(e *faults) {
+	s := &f.Spec
+	only := func(field string, given bool, models ...Model) {
+		var names []string
+		for _, m := range models {
+			if m == s.Model {
+				given = false
+			}
+			names = append(names, string(m))
+		}
+		if given {
+			e.add(field, "only "+strings.Join(names, " and ")+" has it; leave it out", "the model is %s", s.Model)
+		}
+	}
+	only("spec.inRack", s.InRack != InRack{}, ASPerRack)
+	only("spec.routeReflectors", s.Reflectors != Reflectors{}, Ethernet)
+	only("spec.downwardDefault", s.Downward != Downward{}, DownwardDefault)
+	only("spec.tors.as", s.ToRs.AS != "", ASPerServer)
+	only("spec.tors.isl", s.ToRs.ISL, ASPerRack)
+	only("spec.servers.uplinks", s.Servers.Uplinks != "", ASPerRack, ASPerServer, DownwardDefault)
+	if s.Model == Ethernet && s.Spine.Kind == L3 {
+		e.add("spec.spine.kind", "want l2: an Ethernet fabric has planes", "l3")
+	}
+	if s.Model == ASPerServer && s.ToRs.AS == Shared && s.Spine.Kind == L3 {
+		e.add("spec.tors.as", "want unique, or spine.kind: l2, whose planes keep the ToRs' AS in one piece", "shared")
+	}
+	if s.Spine.Kind == L2 && s.Spine.AS != "" {
+		e.add("spec.spine.as", "the planes of an l2 spine are switches and have no AS number: leave it out", "%s", s.Spine.AS)
+	}
+	if s.Model == ASPerRack && s.Servers.Uplinks != OnSegment {
+		e.add("spec.servers.uplinks", "want segment: the routers of a rack are one AS, and reach each other without another", "%s", s.Servers.Uplinks)
+	}
+	if s.Servers.Uplinks == OnSegment && s.InRack.Sessions == RackMesh && s.InRack.Reflector != "" {
+		e.add("spec.inRack.reflector", "a mesh has none: leave it out, or say sessions: reflector", "%s", s.InRack.Reflector)
+	}
+	if s.Model == DownwardDefault {
+		f.checkDownward(e)
+	}
+}
+
+func (f *Fabric) checkDownward(e *faults) {
+	d := &f.Spec.Downward
+	if f.Spec.Spine.Kind == L2 && (d.Origin == FromSpine || d.Fallback == InterSpine) {
+		e.add("spec.downwardDefault", "want origin: tor and fallback: none: planes are switches and announce nothing", "the spine is l2")
+	}
+	if d.Fallback == DualToR && f.Spec.Racks.ToRs != 2 {
+		e.add("spec.downwardDefault.fallback", "say spec.racks.tors: 2, or want inter-spine or border", "dual-tor with %d ToR", f.Spec.Racks.ToRs)
+	}
+	if d.Fallback != BorderRoute && d.Origin != FromBorder {
+		return
+	}
+	for _, b := range f.Spec.Borders {
+		if b.Default {
+			return
+		}
+	}
+	e.add("spec.downwardDefault", "add a border with default: true to spec.border", "no border announces a default route")
+}
+
+func (f *Fabric) checkBorders(e *faults) {
+	if len(f.Spec.Borders) > 16 {
+		e.add("spec.border", "want 16 at most", "%d borders", len(f.Spec.Borders))
+	}
+	seen := map[string]bool{}
+	for i, b := range f.Spec.Borders {
+		at := fmt.Sprintf("spec.border[%d]", i)
+		if !deviceName.MatchString(b.Name) || seen[b.Name] {
+			e.add(at+".name", wantName+", and each once", "%q", clip(b.Name))
+		}
+		seen[b.Name] = true
+		if b.AS == 0 {
+			e.add(at+".as", "want the AS number of this router", "missing")
+		}
+	}
+}
+
+// checkPools refuses pools that overlap or are too small for the plan.
+func (f *Fabric) checkPools(e *faults) {
+	type pool struct {
+		field string
+		cidr  netip.Prefix
+	}
+	p := &f.Spec.Pools
+	var all []pool
+	for i, c := range p.Endpoints {
+		all = append(all, pool{fmt.Sprintf("spec.pools.endpoints[%d].cidr", i), c.CIDR})
+	}
+	for i, c := range p.Loopbacks {
+		all = append(all, pool{fmt.Sprintf("spec.pools.loopbacks[%d]", i), c})
+	}
+	for i, c := range p.Links {
+		all = append(all, pool{fmt.Sprintf("spec.pools.links[%d]", i), c})
+	}
+	for i, a := range all {
+		if !a.cidr.IsValid() || a.cidr.Addr().Is4In6() {
+			e.add(a.field, "want a prefix such as 10.64.0.0/14 or fd64::/48", "no prefix")
+			continue
+		}
+		if a.cidr != a.cidr.Masked() {
+			e.add(a.field, "want "+a.cidr.Masked().String(), "%s has bits behind its length", a.cidr)
+		}
+		if strings.HasPrefix(a.field, "spec.pools.endpoints") && !f.has(familyOf(a.cidr.Addr())) {
+			e.add(a.field, fmt.Sprintf("add %s to spec.families, or take the pool out", familyOf(a.cidr.Addr())), "%s is of a family that is not routed", a.cidr)
+		}
+		for _, b := range all[:i] {
+			if b.cidr.IsValid() && a.cidr.Overlaps(b.cidr) {
+				e.add(a.field, "give each pool addresses of its own", "%s overlaps %s of %s", a.cidr, b.cidr, b.field)
+			}
+		}
+	}
+	if len(e.list) > 0 {
+		return
+	}
+	f.checkSizes(e)
+}
+
+func (f *Fabric) checkAnycast(e *faults) {
+	for i, a := range f.Spec.Anycast {
+		at := fmt.Sprintf("spec.anycast[%d]", i)
+		if !a.IP.IsValid() || !f.has(familyOf(a.IP)) {
+			e.add(at+".ip", "want an address of a family that is routed", "%s", a.IP)
+		}
+		if len(a.Servers) == 0 {
+			e.add(at+".servers", "name the servers that have it, such as r0/s3", "none")
+		}
+		for j, name := range a.Servers {
+			if _, _, ok := f.serverNamed(name); !ok {
+				e.add(fmt.Sprintf("%s.servers[%d]", at, j), "want rack/server, such as "+f.rack(0).Name+"/s0", "%q is no server", clip(name))
+			}
+		}
+	}
+}
+
+// serverNamed finds a server by rack and number, written r1/s3.
+func (f *Fabric) serverNamed(name string) (rack, server int, ok bool) {
+	r, s, _ := strings.Cut(name, "/s")
+	for i := range f.Spec.Racks.Count {
+		if f.rack(i).Name != r {
+			continue
+		}
+		if n, err := fmt.Sscanf(s, "%d", &server); n != 1 || err != nil || fmt.Sprint(server) != s {
+			return 0, 0, false
+		}
+		return i, server, server < f.rack(i).Servers
+	}
+	return 0, 0, false
+}
+
+// check looks for what makes a design that was written by hand unreadable:
+// names that lead nowhere. What leads somewhere and is bad, the rules tell.
+func (g *Design) check(e *faults) {
+	named := func(at string, name string, seen map[string]bool) {
+		if name == "" || seen[name] {
+			e.add(at+".name", "want a name, and each once", "%q", clip(name))
+		}
+		seen[name] = true
+	}
+	known := func(at, name string, seen map[string]bool, what string) {
+		if name != "" && !seen[name] {
+			e.add(at, "name one of "+what, "%q is not there", clip(name))
+		}
+	}
+	filters, profiles, segments, devices, platforms := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for i := range g.Platforms {
+		named(fmt.Sprintf("platforms[%d]", i), g.Platforms[i].Name, platforms)
+	}
+	for i := range g.Filters {
+		named(fmt.Sprintf("filters[%d]", i), g.Filters[i].Name, filters)
+	}
+	for i := range g.Segments {
+		named(fmt.Sprintf("segments[%d]", i), g.Segments[i].Name, segments)
+	}
+	for i := range g.Profiles {
+		at, p := fmt.Sprintf("profiles[%d]", i), &g.Profiles[i]
+		named(at, p.Name, profiles)
+		known(at+".import", p.Import, filters, "filters")
+		known(at+".export", p.Export, filters, "filters")
+	}
+	for i := range g.Devices {
+		at, d := fmt.Sprintf("devices[%d]", i), &g.Devices[i]
+		if !deviceName.MatchString(d.Name) || devices[d.Name] {
+			e.add(at+".name", wantName+", and each once", "%q", clip(d.Name))
+		}
+		devices[d.Name] = true
+		known(at+".platform", d.Platform, platforms, "platforms")
+	}
+	for i := range g.Devices {
+		at, d := fmt.Sprintf("devices[%d]", i), &g.Devices[i]
+		known(at+".host", d.Host, devices, "devices")
+		for j, x := range d.Interfaces {
+			here := fmt.Sprintf("%s.interfaces[%d]", at, j)
+			if x.Name == "" || !segments[x.Segment] {
+				e.add(here, "want a name, and a segment of segments", "name %q, segment %q", clip(x.Name), clip(x.Segment))
+			}
+		}
+		for j, x := range d.Sessions {
+			here := fmt.Sprintf("%s.sessions[%d]", at, j)
+			known(here+".segment", x.Segment, segments, "segments")
+			if !devices[x.Peer] || !profiles[x.Profile] {
+				e.add(here, "want a peer of devices, and a profile of profiles", "peer %q, profile %q", clip(x.Peer), clip(x.Profile))
+			}
+		}
+		for j, o := range d.Originate {
+			if room := o.Prefix.Bits(); !o.Prefix.IsValid() || o.Count < 1 || room < 40 && o.Count > 1<<room {
+				e.add(fmt.Sprintf("%s.originate[%d]", at, j), "want a prefix and a count from 1", "%s, %d", o.Prefix, o.Count)
+			}
+		}
+	}
+	for i, m := range g.Meshes {
+		at := fmt.Sprintf("meshes[%d]", i)
+		if m.Name == "" || !segments[m.Segment] || !profiles[m.Profile] {
+			e.add(at, "want a name, a segment of segments and a profile of profiles", "name %q, segment %q, profile %q", clip(m.Name), clip(m.Segment), clip(m.Profile))
+		}
+		for j, name := range m.Members {
+			known(fmt.Sprintf("%s.members[%d]", at, j), name, devices, "devices")
+		}
+	}
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fabric
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+const podA = `apiVersion: fabric/v1
+kind: Fabric
+metadata: {name: pod-a}
+spec:
+  model: as-per-rack
+  spine:
+    kind: l3
+    count: 4
+  racks: {count: 32, tors: 1}
+  servers:
+    perRack: 40
+  endpoints:
+    perServer: 100
+    growth: {percentPerYear: 40, years: 2}
+  anycast: [{ip: 10.99.0.1, servers: [r1/s3, r7/s3]}]
+  pools:
+    endpoints: [{cidr: 10.128.0.0/10, external: nat}]
+    loopbacks: 172.31.0.0/16
+    links: 172.20.0.0/14
+    as: {start: 4200000000, style: 4byte}
+  bgp:
+    timers: {hold: 9s}
+    bfd: {segment: 100ms, planes: 100ms, links: off}
+    roles: auto
+  border:
+  - {name: b1, as: 64999, default: true}
+  switches:
+    tor: {catalog: trident3/cumulus-v4-lpm-heavy, ram: 4GiB}
+    spine: {hostTable: 16k, hostRoutesIn: lpm}
+`
+
+func TestParse(t *testing.T) {
+	doc, err := Parse([]byte(podA))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := doc.Fabric.Spec
+	if s.Racks.Count != 32 || s.Switches.Spine.HostTable != 16384 || s.Switches.ToR.RAM != 4<<30 || s.BGP.BFD.Links != NoDuration {
+		t.Errorf("read %+v", s)
+	}
+	if s.InRack.Reflector != OnToR || s.Spine.AS != Shared || s.Plan != (Plan{64, 256}) || !reflect.DeepEqual(s.Families, []Family{IPv4}) {
+		t.Errorf("filled in %+v", s)
+	}
+}
+
+// The four fields without which there is no fabric are enough.
+func TestParseLeast(t *testing.T) {
+	for _, model := range Model("").words() {
+		text := "apiVersion: fabric/v1\nkind: Fabric\nmetadata: {name: a}\nspec: {model: " + model +
+			", racks: {count: 250}, servers: {perRack: 40}, endpoints: {perServer: 200}}"
+		for _, more := range []string{"", "\n  ,families: [ipv4, ipv6]", "\n  ,families: [ipv6]"} {
+			if _, err := Parse([]byte(strings.TrimSuffix(text, "}") + more + "}")); err != nil {
+				t.Errorf("%s%s: %v", model, more, err)
+			}
+		}
+	}
+}
+
+func TestParseFaults(t *testing.T) {
+	for _, c := range []struct{ old, new, want string }{
+		{"  model: as-per-rack", "  modle: as-per-rack", `line 5: spec.modle: unknown field: did you mean "model"?`},
+		{"model: as-per-rack", "model: as-per-rak", `line 5: spec.model: "as-per-rak": did you mean as-per-rack? Possible are`},
+		{"  model: as-per-rack\n", "", `line 4: spec.model: missing: want one of as-per-rack, as-per-server,`},
+		{"count: 4\n", "count: four\n", `line 8: spec.spine.count: "four": want a whole number, 0 or more`},
+		{"count: 4\n", "count: 4\n    count: 5\n", `line 9: spec.spine.count: given twice: it stands in line 8 already`},
+		{"count: 4\n", "count: 99\n", `line 8: spec.spine.count: 99: want 1 to 63 spines`},
+		{"kind: Fabric\n", "kind: Fabrik\n", `line 2: kind: "Fabrik": did you mean Fabric?`},
+		{"kind: Fabric\n", "", `kind: missing: begin with`},
+		{"fabric/v1", "fabric/v2", `line 1: apiVersion: "fabric/v2": want fabric/v1`},
+		{"racks: {count: 32, tors: 1}", "racks: {count: 32, tors: 3}", `line 9: spec.racks.tors: 3: want 1 to 2 ToRs in a rack`},
+		{"racks: {count: 32, tors: 1}", "racks: 32", `line 9: spec.racks: members (name: value) are wanted, not "32": known members are count, tors`},
+		{"racks: {count: 32, tors: 1}", "racks: [{name: a}, {name: b}, {name: a}]", `line 9: spec.racks[2].name: "a": spec.racks[0] has it; names are unique`},
+		{"perRack: 40", "perRack: 0", `line 11: spec.servers.perRack: 0: want 1 to 4096 servers`},
+		{"hold: 9s", "hold: 9", `line 22: spec.bgp.timers.hold: "9": want a time up to a day such as 100ms or 9s, or off`},
+		{"172.20.0.0/14", "10.130.0.0/16", `line 19: spec.pools.links[0]: 10.130.0.0/16 overlaps 10.128.0.0/10 of spec.pools.endpoints[0].cidr: give each pool`},
+		{"172.20.0.0/14", "172.20.0.0/18", `line 19: spec.pools.links[0]: FAB-ADR-003: 172.20.0.0/18 holds 8,192 addresses of links inside racks, the plan needs 16,384: want a /17 or more`},
+		{"10.128.0.0/10", "10.128.0.0/18", `line 17: spec.pools.endpoints[0].cidr: FAB-ADR-003: 10.128.0.0/18 holds 16,384 endpoint addresses in whole racks, the plan needs 524,288: want a /13 or more`},
+		{"172.31.0.0/16", "172.31.0.1/16", `line 18: spec.pools.loopbacks[0]: 172.31.0.1/16 has bits behind its length: want 172.31.0.0/16`},
+		{"start: 4200000000", "start: 3356", `line 20: spec.pools.as.start: 3356: private numbers of 4byte are 4200000000 to 4294967294 (RFC 6996)`},
+		{"r7/s3", "r7/s40", `line 15: spec.anycast[0].servers[1]: "r7/s40" is no server: want rack/server, such as r0/s0`},
+		{"as: 64999", "as: 0", `line 26: spec.border[0].as: missing: want the AS number of this router`},
+		{"ram: 4GiB", "ram: 4 gigs", `line 28: spec.switches.tor.ram: "4 gigs": want an amount of memory such as 4GiB`},
+		{"model: as-per-rack", "model: ethernet", `line 7: spec.spine.kind: l3: want l2: an Ethernet fabric has planes`},
+		{"roles: auto", "roles: &a auto\n    maxPrefix: *a", `line 25: spec.bgp.maxPrefix: an alias: write the value out`},
+		{"  bgp:", "\tbgp:", `line 21: not YAML: found character that cannot start any token: check the indentation`},
+		{"spec:", "---\nspec:", `a second document: put each fabric into a file of its own`},
+	} {
+		if !strings.Contains(podA, c.old) {
+			t.Fatalf("no %q in the file", c.old)
+		}
+		_, err := Parse([]byte(strings.Replace(podA, c.old, c.new, 1)))
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q for %q:\n got %v\nwant %s", c.new, c.old, err, c.want)
+		}
+	}
+}
+
+// TestPrivateASNumbers: what the private ranges hold, to the last number
+// (RFC 6996 section 5), is what a plan can use.
+func TestPrivateASNumbers(t *testing.T) {
+	plan := func(racks, servers int, as string) error {
+		f := &Fabric{Metadata: Metadata{"a"}, Spec: Spec{Model: ASPerServer, Racks: Racks{Count: racks}}}
+		f.Spec.Servers.PerRack, f.Spec.Endpoints.PerServer = servers, 1
+		f.Spec.Pools.AS.Style = ASStyle(as)
+		f.fill()
+		e := &faults{}
+		f.checkAS(e)
+		return e.err()
+	}
+	// One spine AS, and for each rack one ToR and its servers: 1 + 2·511 = 1,023.
+	if err := plan(2, 510, "2byte"); err != nil {
+		t.Error(err)
+	}
+	if err := plan(2, 511, "2byte"); err == nil || !strings.Contains(err.Error(), "needs 1,025 AS numbers, 64512 to 65534 are 1,023: want style: 4byte, which has 94,967,295") {
+		t.Error(err)
+	}
+	if n := uint32(last4-first4) + 1; n != 94_967_295 {
+		t.Error(n)
+	}
+	if err := plan(10_000, 4096, "4byte"); err != nil {
+		t.Error(err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(podA))
+	f.Add([]byte("kind: FabricDesign\napiVersion: fabric/v1\nmetadata: {name: a}\ndevices: [{name: a, role: tor, as: 65001, routerId: 10.0.0.1, sessions: [{peer: a, profile: x}]}]"))
+	f.Add([]byte("kind: FabricDesign\napiVersion: fabric/v1\n\"\": [{a: b}]"))
+	f.Add([]byte("kind: Fabric\nspec: {racks: [{name: a, tors: 2}], bgp: {timers: {hold: off}}}"))
+	f.Fuzz(func(t *testing.T, input []byte) {
+		doc, err := Parse(input)
+		if err != nil {
+			return
+		}
+		// What was read can be written, and reads the same.
+		var v any = doc.Design
+		if doc.Fabric != nil {
+			v = doc.Fabric
+		}
+		text, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Parse(text)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		if doc.Fabric != nil {
+			again.Fabric.lines = doc.Fabric.lines
+		} else {
+			again.Design.lines = doc.Design.lines
+		}
+		if !reflect.DeepEqual(doc, again) {
+			t.Errorf("%+v is written and read as %+v", doc, again)
+		}
+	})
+}

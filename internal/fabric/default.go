@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fabric
+
+import (
+	"math"
+	"math/bits"
+	"net/netip"
+	"time"
+)
+
+// Where addresses come from if the file does not say.
+var (
+	defaultEndpoints = map[Family]string{IPv4: "10.64.0.0/10", IPv6: "fd00:64::/48"}
+	defaultLoopbacks = map[Family]string{IPv4: "172.31.0.0/16", IPv6: "fd00:31::/64"}
+	defaultLinks     = map[Family]string{IPv4: "172.20.0.0/14", IPv6: "fd00:20::/64"}
+)
+
+// Where private AS numbers begin (RFC 6996).
+const (
+	first2, last2 = 64512, 65534
+	first4, last4 = 4200000000, 4294967294
+)
+
+// orElse sets what the file leaves out.
+func orElse[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// fill sets everything that the file leaves out and that the model has. What
+// it sets depends on the model and on other fields, but never on the number of
+// racks, so that a fabric does not change its numbers when it grows.
+func (f *Fabric) fill() {
+	s := &f.Spec
+	orElse(&s.Racks.ToRs, 1)
+	orElse(&s.Spine.Count, 2)
+	if s.Model == Ethernet {
+		orElse(&s.Spine.Kind, L2)
+		orElse(&s.Reflectors.Placement, PerPlane)
+		if s.Reflectors.Placement != NoReflectors {
+			orElse(&s.Reflectors.PerPlane, 2)
+			orElse(&s.Reflectors.Hosts, Dedicated)
+		}
+	} else {
+		orElse(&s.Spine.Kind, L3)
+		if s.Model == ASPerRack {
+			orElse(&s.Servers.Uplinks, OnSegment)
+			orElse(&s.InRack.Sessions, RackReflector)
+			if s.InRack.Sessions == RackReflector {
+				orElse(&s.InRack.Reflector, OnToR)
+			}
+		}
+		orElse(&s.Servers.Uplinks, Routed)
+	}
+	if s.Spine.Kind == L3 {
+		orElse(&s.Spine.AS, Shared)
+	}
+	switch {
+	case s.Model == ASPerServer:
+		orElse(&s.ToRs.AS, Unique)
+	case s.Model == DownwardDefault && s.Spine.Kind == L3:
+		orElse(&s.Downward.Origin, FromSpine)
+		orElse(&s.Downward.Fallback, InterSpine)
+	case s.Model == DownwardDefault:
+		orElse(&s.Downward.Origin, FromToR)
+		orElse(&s.Downward.Fallback, NoFallback)
+	}
+	orElse(&s.Endpoints.Announce, OneByOne)
+	f.fillPools()
+	orElse(&s.Plan.ServersPerRack, max(64, powerOfTwo(f.mostServers())))
+	orElse(&s.Plan.EndpointsPerServer, max(64, powerOfTwo(s.Endpoints.grown(s.Endpoints.PerServer))))
+	f.fillBGP()
+	orElse(&s.Switches.ToR.Software, FRR)
+	orElse(&s.Switches.Spine.Software, FRR)
+}
+
+func (f *Fabric) fillPools() {
+	s := &f.Spec
+	if len(s.Families) == 0 {
+		for _, family := range []Family{IPv4, IPv6} {
+			if len(s.Pools.Endpoints) == 0 && family == IPv4 || f.hasPool(family) {
+				s.Families = append(s.Families, family)
+			}
+		}
+	}
+	for _, family := range s.Families {
+		if !f.hasPool(family) {
+			s.Pools.Endpoints = append(s.Pools.Endpoints, EndpointPool{CIDR: netip.MustParsePrefix(defaultEndpoints[family])})
+		}
+		if _, ok := ofFamily(s.Pools.Links, family); !ok {
+			s.Pools.Links = append(s.Pools.Links, netip.MustParsePrefix(defaultLinks[family]))
+		}
+	}
+	for i := range s.Pools.Endpoints {
+		orElse(&s.Pools.Endpoints[i].External, NAT)
+	}
+	// Router IDs are IPv4 addresses even where no IPv4 is routed.
+	for _, family := range []Family{IPv4, IPv6} {
+		if _, ok := ofFamily(s.Pools.Loopbacks, family); !ok && (family == IPv4 || f.has(family)) {
+			s.Pools.Loopbacks = append(s.Pools.Loopbacks, netip.MustParsePrefix(defaultLoopbacks[family]))
+		}
+	}
+	// Two octets are enough for one or three AS numbers, and read better.
+	few := s.Model == Ethernet || s.Model == DownwardDefault
+	if few || s.Pools.AS.Start >= first2 && s.Pools.AS.Start <= last2 {
+		orElse(&s.Pools.AS.Style, TwoByte)
+	}
+	orElse(&s.Pools.AS.Style, FourByte)
+	if s.Pools.AS.Style == TwoByte {
+		orElse(&s.Pools.AS.Start, first2)
+	}
+	orElse(&s.Pools.AS.Start, first4)
+}
+
+func (f *Fabric) fillBGP() {
+	b := &f.Spec.BGP
+	orElse(&b.Timers.Hold, Duration(9*time.Second))
+	// Behind a switch a dead link has no carrier to tell of it.
+	orElse(&b.BFD.Segment, Duration(100*time.Millisecond))
+	orElse(&b.BFD.Planes, Duration(100*time.Millisecond))
+	orElse(&b.BFD.Links, NoDuration)
+	orElse(&b.GracefulRestart.VRouter, Duration(120*time.Second))
+	orElse(&b.GracefulRestart.RR, Duration(120*time.Second))
+	orElse(&b.Roles, Auto)
+	orElse(&b.Authentication, NoAuthentication)
+	orElse(&b.MaxPrefix, MaxPrefixWarning)
+}
+
+// has tells whether the fabric routes a family.
+func (f *Fabric) has(family Family) bool {
+	for _, x := range f.Spec.Families {
+		if x == family {
+			return true
+		}
+	}
+	return false
+}
+
+// hasPool tells whether the file gives endpoint addresses of a family.
+func (f *Fabric) hasPool(family Family) bool {
+	for _, p := range f.Spec.Pools.Endpoints {
+		if familyOf(p.CIDR.Addr()) == family {
+			return true
+		}
+	}
+	return false
+}
+
+// mostServers is the number of servers in the fullest rack.
+func (f *Fabric) mostServers() int {
+	most := f.Spec.Servers.PerRack
+	for _, r := range f.Spec.Racks.List {
+		most = max(most, r.Servers)
+	}
+	return most
+}
+
+// grown is what n will be when the growth is over.
+func (e *Endpoints) grown(n int) int { return e.Growth.of(n) }
+
+// of applies the growth to a number.
+func (g Growth) of(n int) int {
+	return int(math.Ceil(float64(n) * math.Pow(1+float64(g.PercentPerYear)/100, float64(g.Years))))
+}
+
+func powerOfTwo(n int) int { return 1 << bits.Len(uint(max(n, 1)-1)) }
+
+func familyOf(a netip.Addr) Family {
+	if a.Is4() {
+		return IPv4
+	}
+	return IPv6
+}
+
+func ofFamily(list []netip.Prefix, family Family) (netip.Prefix, bool) {
+	for _, p := range list {
+		if familyOf(p.Addr()) == family {
+			return p, true
+		}
+	}
+	return netip.Prefix{}, false
+}

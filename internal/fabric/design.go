@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fabric
+
+import "net/netip"
+
+// Design is a fabric worked out: each device with its interfaces, addresses,
+// sessions and originations. It refers by name, never by pointer, so that a
+// person can write one.
+type Design struct {
+	APIVersion string         `json:"apiVersion"`
+	Kind       string         `json:"kind"`
+	Metadata   Metadata       `json:"metadata"`
+	Model      Model          `json:"model,omitempty"` // empty: written by hand, after no model
+	Families   []Family       `json:"families"`
+	Pools      []EndpointPool `json:"pools,omitempty"`
+	Growth     Growth         `json:"growth,omitzero"`
+	Advanced   []Advanced     `json:"advanced,omitempty"` // acknowledged settings
+	Platforms  []Platform     `json:"platforms,omitempty"`
+	Filters    []Filter       `json:"filters,omitempty"`
+	Profiles   []Profile      `json:"profiles"`
+	Segments   []Segment      `json:"segments"`
+	Meshes     []Mesh         `json:"meshes,omitempty"`
+	Devices    []Device       `json:"devices"`
+
+	lines lines // where in the file the fields are; empty unless it was parsed
+}
+
+// Role is what a device is for.
+type Role string
+
+// The roles.
+const (
+	RoleServer    Role = "server"
+	RoleToR       Role = "tor"
+	RoleSpine     Role = "spine"
+	RoleReflector Role = "reflector"
+	RoleBorder    Role = "border"
+	RoleMachine   Role = "machine" // bare metal or an appliance
+)
+
+func (Role) words() []string {
+	return []string{string(RoleServer), string(RoleToR), string(RoleSpine), string(RoleReflector), string(RoleBorder), string(RoleMachine)}
+}
+
+// Device is a router. Ethernet switches that do not route are not devices but
+// part of a Segment.
+type Device struct {
+	Name     string     `json:"name"`
+	Role     Role       `json:"role"`
+	Rack     string     `json:"rack,omitempty"`
+	Software Software   `json:"software"`
+	Platform string     `json:"platform,omitempty"` // name of a Platform
+	AS       uint32     `json:"as"`
+	RouterID netip.Addr `json:"routerId"`
+	// ClusterID of a reflector (RFC 4456); the router's ID if it is not given.
+	ClusterID netip.Addr `json:"clusterId,omitzero"`
+	// Host is the device that it runs on, if it has no interface of its own
+	// and is reached by way of that one.
+	Host string `json:"host,omitempty"`
+	// Multipath is how many equal paths are used at once; 0 and 1 are one.
+	Multipath int `json:"multipath,omitempty"`
+	// MultipathRelax: paths are equal if only the AS numbers in them differ.
+	MultipathRelax bool        `json:"multipathRelax,omitempty"`
+	Interfaces     []Interface `json:"interfaces,omitempty"`
+	Sessions       []Session   `json:"sessions,omitempty"`
+	Originate      []Origin    `json:"originate,omitempty"`
+	// Discard are routes whose packets are dropped where nothing more
+	// specific is known.
+	Discard []netip.Prefix `json:"discard,omitempty"`
+	VRouter *VRouter       `json:"vrouter,omitempty"`
+}
+
+// VRouter is how a server treats its endpoints.
+type VRouter struct {
+	// PreferLocal: an endpoint here goes before a route to it learned by BGP.
+	PreferLocal bool `json:"preferLocal"`
+	// LocalGateway: 169.254.1.1 is an address of the endpoints' interfaces,
+	// rather than one that proxy ARP answers for.
+	LocalGateway bool `json:"localGateway"`
+	// IgnoreLinkDown: the kernel uses no route of a port without carrier.
+	IgnoreLinkDown bool `json:"ignoreLinkDown"`
+}
+
+// Interface attaches a device to a Segment.
+type Interface struct {
+	Name      string         `json:"name"`
+	Segment   string         `json:"segment"`
+	Addresses []netip.Prefix `json:"addresses,omitempty"` // with the subnet's length; none if unnumbered
+}
+
+// SegmentKind is what kind of Ethernet a Segment is.
+type SegmentKind string
+
+// The kinds of Segment.
+const (
+	Link        SegmentKind = "link"  // a cable with two ends: carrier tells of a failure
+	RackSegment SegmentKind = "rack"  // a bridge in the ToR, and the cables to the servers
+	Plane       SegmentKind = "plane" // an isolated Ethernet fabric
+)
+
+func (SegmentKind) words() []string {
+	return []string{string(Link), string(RackSegment), string(Plane)}
+}
+
+// Segment is one Ethernet, and one subnet of each family unless it is
+// unnumbered.
+type Segment struct {
+	Name    string         `json:"name"`
+	Kind    SegmentKind    `json:"kind"`
+	Subnets []netip.Prefix `json:"subnets,omitempty"`
+	// Switch is the device or switch that carries it and fails with it: the
+	// ToR of a rack's segment, the spine switch of a plane. None for a cable.
+	Switch string `json:"switch,omitempty"`
+	MTU    int    `json:"mtu,omitempty"`
+}
+
+// Session is one end of a BGP adjacency. With addresses of both families it
+// is one TCP connection for each, which carries the routes of its family;
+// without an address, one over link-local addresses that carries both (RFC
+// 8950).
+type Session struct {
+	Peer    string       `json:"peer"`
+	Segment string       `json:"segment,omitempty"` // empty: between loopbacks
+	PeerAS  uint32       `json:"peerAS"`
+	Address []netip.Addr `json:"address,omitempty"` // of the peer
+	Profile string       `json:"profile"`
+}
+
+// Mesh is sessions between any two of its members, over one Segment. Each
+// member expects the other's own AS number.
+type Mesh struct {
+	Name    string   `json:"name"`
+	Segment string   `json:"segment"`
+	Profile string   `json:"profile"`
+	Members []string `json:"members"`
+}
+
+// Profile is the settings of one end of a session.
+type Profile struct {
+	Name string `json:"name"`
+	// Role by RFC 9234 of this end.
+	Role PeerRole `json:"role,omitempty"`
+	// ReflectorClient: the peer is a client of this reflector (RFC 4456).
+	ReflectorClient bool        `json:"reflectorClient,omitempty"`
+	NextHopSelf     NextHopSelf `json:"nextHopSelf,omitempty"`
+	// LocalPref of what is received, unless 0.
+	LocalPref       uint32          `json:"localPref,omitempty"`
+	AllowOwnAS      int             `json:"allowOwnAS,omitempty"` // allowas-in
+	ASOverride      bool            `json:"asOverride,omitempty"`
+	RemovePrivateAS bool            `json:"removePrivateAS,omitempty"`
+	Default         DefaultRoute    `json:"default,omitempty"`
+	Import          string          `json:"import,omitempty"` // name of a Filter; empty: everything
+	Export          string          `json:"export,omitempty"`
+	AddPath         AddPath         `json:"addPath,omitempty"`
+	BFD             Duration        `json:"bfd,omitempty"` // between packets; three may be lost
+	Hold            Duration        `json:"hold,omitempty"`
+	GracefulRestart Duration        `json:"gracefulRestart,omitempty"`
+	MaxPrefix       int             `json:"maxPrefix,omitempty"`
+	MaxPrefixAction MaxPrefixAction `json:"maxPrefixAction,omitempty"`
+	Authentication  Authentication  `json:"authentication,omitempty"`
+}
+
+// PeerRole is a role of RFC 9234 section 3.
+type PeerRole string
+
+// The roles that fabrics use.
+const (
+	Provider PeerRole = "provider"
+	Customer PeerRole = "customer"
+	PeerPeer PeerRole = "peer"
+)
+
+func (PeerRole) words() []string { return []string{"provider", "customer", "peer"} }
+
+// NextHopSelf is for which routes the next hop is set on an iBGP session. On
+// an eBGP session it is set anyway, unless it lies in the subnet of the session
+// (RFC 4271 section 5.1.3), in which case NextHopSelfAll sets it still.
+type NextHopSelf string
+
+// The settings of next-hop-self.
+const (
+	NextHopSelfNone NextHopSelf = ""
+	NextHopSelfEBGP NextHopSelf = "ebgp" // for routes that came by eBGP
+	NextHopSelfAll  NextHopSelf = "all"
+)
+
+func (NextHopSelf) words() []string { return []string{"ebgp", "all"} }
+
+// DefaultRoute is whether a default route is made for the peer.
+type DefaultRoute string
+
+// The ways to make a default route.
+const (
+	NoDefault     DefaultRoute = ""
+	AlwaysDefault DefaultRoute = "always" // whether this device has one or not
+)
+
+func (DefaultRoute) words() []string { return []string{"always"} }
+
+// AddPath is whether several paths of a prefix are exchanged (RFC 7911).
+type AddPath string
+
+// The directions of ADD-PATH.
+const (
+	AddPathNone    AddPath = ""
+	AddPathSend    AddPath = "send"
+	AddPathReceive AddPath = "receive"
+	AddPathBoth    AddPath = "both"
+)
+
+func (AddPath) words() []string { return []string{"send", "receive", "both"} }
+
+// Filter decides which prefixes pass. The first rule that matches counts;
+// what none matches is denied.
+type Filter struct {
+	Name  string       `json:"name"`
+	Rules []FilterRule `json:"rules"`
+}
+
+// FilterRule matches the prefixes inside Within whose length is between Min
+// and Max.
+type FilterRule struct {
+	Permit bool         `json:"permit"`
+	Within netip.Prefix `json:"within"`
+	Min    int          `json:"min"`
+	Max    int          `json:"max"`
+}
+
+// OriginKind is why a prefix is announced.
+type OriginKind string
+
+// The kinds of Origin.
+const (
+	OriginEndpoints OriginKind = "endpoints"
+	OriginBlock     OriginKind = "block"     // one prefix for all endpoints of a server
+	OriginRack      OriginKind = "rack"      // one for all endpoints of a rack, made by the ToR while it has one of them
+	OriginAnycast   OriginKind = "anycast"   // one that other devices announce too
+	OriginLoopback  OriginKind = "loopback"  // the device itself
+	OriginSubnet    OriginKind = "subnet"    // a rack's segment
+	OriginDefault   OriginKind = "default"   // the default route, of a border
+	OriginMoved     OriginKind = "exception" // an endpoint outside of its block or rack
+)
+
+func (OriginKind) words() []string {
+	return []string{string(OriginEndpoints), string(OriginBlock), string(OriginRack), string(OriginAnycast),
+		string(OriginLoopback), string(OriginSubnet), string(OriginDefault), string(OriginMoved)}
+}
+
+// Origin is Count consecutive prefixes of one length, of which Prefix is the
+// first. Whatever happens to one of them in BGP happens to all.
+type Origin struct {
+	Kind   OriginKind   `json:"kind"`
+	Prefix netip.Prefix `json:"prefix"`
+	Count  int          `json:"count"`
+	// Endpoints that a block stands for.
+	Endpoints int `json:"endpoints,omitempty"`
+}
+
+// Platform is what a switch can hold. What is 0 is not known, and not checked.
+type Platform struct {
+	Name         string `json:"name"`
+	RAM          Bytes  `json:"ram,omitempty"`
+	MAC          Count  `json:"mac,omitempty"`
+	HostTable    Count  `json:"hostTable,omitempty"`
+	LPMTable     Count  `json:"lpmTable,omitempty"`
+	HostRoutesIn Table  `json:"hostRoutesIn,omitempty"`
+	Peers        Count  `json:"peers,omitempty"`
+	ECMP         Count  `json:"ecmp,omitempty"`
+	Source       string `json:"source,omitempty"`
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fabric
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+	"net/netip"
+)
+
+// The plan gives each thing its address and AS number by its place: rack,
+// number in the rack, spine. Nothing depends on how many others there are, so
+// that a fabric that grows keeps what it has.
+//
+//	loopbacks  64 spines, 64 borders, 128 reflectors, then for each rack 2
+//	           ToRs, 2 reflectors, 4 spare and the planned servers
+//	links      the lower half: for each rack 8 addresses a planned server, for
+//	           segments or ports, uplinks and the link between ToRs;
+//	           the upper half: 16 planes in the first half of it, then the
+//	           links between spines and those to borders. An Ethernet fabric
+//	           has nothing but planes: each is a 16th of the pool
+//	endpoints  for each rack the planned servers, each with the planned
+//	           endpoints: powers of two, so that both are prefixes
+const (
+	spineLoopbacks     = 0
+	borderLoopbacks    = 64
+	reflectorLoopbacks = 128
+	rackLoopbacks      = 256
+	rackOverhead       = 8 // loopbacks of a rack that are not servers'
+	planeReserved      = 64
+	slots              = 64 // of links from one device to spines
+)
+
+// addr is the n-th address of a pool.
+func addr(pool netip.Prefix, n int) netip.Addr {
+	b := pool.Addr().As16()
+	low := binary.BigEndian.Uint64(b[8:])
+	binary.BigEndian.PutUint64(b[8:], low+uint64(n))
+	a := netip.AddrFrom16(b)
+	if pool.Addr().Is4() {
+		return a.Unmap()
+	}
+	return a
+}
+
+// size is how many addresses a pool has, and never more than anything needs.
+func size(pool netip.Prefix) int {
+	return 1 << min(pool.Addr().BitLen()-pool.Bits(), 40)
+}
+
+// subnet is the prefix of size addresses, a power of two, that begins at the
+// n-th address of a pool.
+func subnet(pool netip.Prefix, n, size int) netip.Prefix {
+	return netip.PrefixFrom(addr(pool, n), pool.Addr().BitLen()-bits.Len(uint(size-1)))
+}
+
+// rackLinks is how many addresses of the links a rack has.
+func (f *Fabric) rackLinks() int { return 8 * f.Spec.Plan.ServersPerRack }
+
+// rackEndpoints is how many endpoint addresses a rack has.
+func (f *Fabric) rackEndpoints() int {
+	return f.Spec.Plan.ServersPerRack * f.Spec.Plan.EndpointsPerServer
+}
+
+// planeSize is how many addresses a plane's subnet has.
+func (f *Fabric) planeSize(pool netip.Prefix) int {
+	if f.Spec.Model == Ethernet {
+		return size(pool) / 16
+	}
+	return size(pool) / 64
+}
+
+// planeMembers is how many addresses of a plane's subnet are in use.
+func (f *Fabric) planeMembers() int {
+	if f.Spec.Model == Ethernet {
+		return planeReserved + f.Spec.Racks.Count*f.Spec.Plan.ServersPerRack
+	}
+	return planeReserved + 2*f.Spec.Racks.Count
+}
+
+// checkSizes holds the pools against the plan (rule FAB-ADR-003).
+func (f *Fabric) checkSizes(e *faults) {
+	p := &f.Spec.Pools
+	racks := f.Spec.Racks.Count
+	small := func(field string, pool netip.Prefix, has, need int, what string) {
+		if has >= need {
+			return
+		}
+		e.add(field, fmt.Sprintf("want a /%d or more", pool.Bits()-bits.Len(uint((need-1)/max(has, 1)))),
+			"FAB-ADR-003: %s holds %s %s, the plan needs %s", pool, number(has), what, number(need))
+	}
+	for _, family := range f.Spec.Families {
+		var held int
+		last := 0
+		for i, c := range p.Endpoints {
+			if familyOf(c.CIDR.Addr()) == family {
+				held += size(c.CIDR) / f.rackEndpoints()
+				last = i
+			}
+		}
+		small(fmt.Sprintf("spec.pools.endpoints[%d].cidr", last), p.Endpoints[last].CIDR, held*f.rackEndpoints(), racks*f.rackEndpoints(), "endpoint addresses in whole racks")
+	}
+	for i, pool := range p.Loopbacks {
+		small(fmt.Sprintf("spec.pools.loopbacks[%d]", i), pool, size(pool), rackLoopbacks+racks*(f.Spec.Plan.ServersPerRack+rackOverhead), "loopbacks")
+	}
+	for i, pool := range p.Links {
+		field := fmt.Sprintf("spec.pools.links[%d]", i)
+		if f.Spec.Model != Ethernet {
+			small(field, pool, size(pool)/2, racks*f.rackLinks(), "addresses of links inside racks")
+			// Links between spines and to borders: the last quarter.
+			small(field, pool, size(pool)/4, 4*slots*slots, "addresses of links between spines and to borders")
+		}
+		if f.Spec.Spine.Kind == L2 {
+			small(field, pool, f.planeSize(pool), f.planeMembers(), "addresses in a plane")
+		}
+	}
+}
+
+// number writes a number with commas between thousands.
+func number(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}

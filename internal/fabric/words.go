@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fabric
+
+// The words of the file. Each type lists its own for the decoder, the first
+// being what a mistyped one is compared with.
+
+// Model is one of the ways to lay AS numbers over a data centre.
+type Model string
+
+// The models.
+const (
+	ASPerRack       Model = "as-per-rack"
+	ASPerServer     Model = "as-per-server"
+	DownwardDefault Model = "downward-default"
+	Ethernet        Model = "ethernet"
+)
+
+func (Model) words() []string {
+	return []string{string(ASPerRack), string(ASPerServer), string(DownwardDefault), string(Ethernet)}
+}
+
+// Family is an address family.
+type Family string
+
+// The families.
+const (
+	IPv4 Family = "ipv4"
+	IPv6 Family = "ipv6"
+)
+
+func (Family) words() []string { return []string{"ipv4", "ipv6"} }
+
+// SpineKind tells routers from Ethernet switches.
+type SpineKind string
+
+// The kinds of spine.
+const (
+	L2 SpineKind = "l2"
+	L3 SpineKind = "l3"
+)
+
+func (SpineKind) words() []string { return []string{"l2", "l3"} }
+
+// Share tells whether devices have one AS number together or one each.
+type Share string
+
+// The ways to have AS numbers.
+const (
+	Shared Share = "shared"
+	Unique Share = "unique"
+)
+
+func (Share) words() []string { return []string{"shared", "unique"} }
+
+// Uplink is how servers are attached to their ToR.
+type Uplink string
+
+// The ways to attach servers.
+const (
+	OnSegment  Uplink = "segment"    // one subnet for the rack
+	Routed     Uplink = "routed"     // a subnet for each port
+	Unnumbered Uplink = "unnumbered" // link-local addresses only (RFC 8950)
+)
+
+func (Uplink) words() []string { return []string{"segment", "routed", "unnumbered"} }
+
+// Announce is how endpoints become routes.
+type Announce string
+
+// The ways to announce endpoints.
+const (
+	OneByOne    Announce = "one-by-one"
+	ServerBlock Announce = "server-block" // each server announces its block
+	RackBlock   Announce = "rack-block"   // and each ToR that of its rack
+)
+
+func (Announce) words() []string { return []string{"one-by-one", "server-block", "rack-block"} }
+
+// External is what happens to a pool's addresses at the border.
+type External string
+
+// The ways out.
+const (
+	NAT       External = "nat"
+	Advertise External = "advertise"
+)
+
+func (External) words() []string { return []string{"nat", "advertise"} }
+
+// ASStyle is the length of AS numbers.
+type ASStyle string
+
+// The private ranges of RFC 6996.
+const (
+	TwoByte  ASStyle = "2byte"
+	FourByte ASStyle = "4byte"
+)
+
+func (ASStyle) words() []string { return []string{"2byte", "4byte"} }
+
+// Switch is a setting that can be left to the design.
+type Switch string
+
+// The settings of a Switch.
+const (
+	Auto Switch = "auto"
+	On   Switch = "on"
+	Off  Switch = "off"
+)
+
+func (Switch) words() []string { return []string{"auto", "on", "off"} }
+
+// Authentication of sessions.
+type Authentication string
+
+// The ways to authenticate: not at all, RFC 2385, RFC 5925.
+const (
+	NoAuthentication Authentication = "none"
+	MD5              Authentication = "md5"
+	TCPAO            Authentication = "tcp-ao"
+)
+
+func (Authentication) words() []string { return []string{"none", "md5", "tcp-ao"} }
+
+// MaxPrefixAction is what happens at a session's limit of prefixes.
+type MaxPrefixAction string
+
+// What can happen.
+const (
+	MaxPrefixWarning MaxPrefixAction = "warning"
+	MaxPrefixRestart MaxPrefixAction = "restart"
+	MaxPrefixOff     MaxPrefixAction = "off"
+)
+
+func (MaxPrefixAction) words() []string { return []string{"warning", "restart", "off"} }
+
+// InRackSessions is who peers with whom inside a rack that is one AS.
+type InRackSessions string
+
+// The ways to peer inside a rack.
+const (
+	RackReflector InRackSessions = "reflector"
+	RackMesh      InRackSessions = "mesh"
+)
+
+func (InRackSessions) words() []string { return []string{"reflector", "mesh"} }
+
+// ReflectorPlace is what reflects inside a rack.
+type ReflectorPlace string
+
+// The places of a rack's reflector.
+const (
+	OnToR      ReflectorPlace = "tor"
+	OnServer   ReflectorPlace = "server"
+	Standalone ReflectorPlace = "standalone"
+)
+
+func (ReflectorPlace) words() []string { return []string{"tor", "server", "standalone"} }
+
+// Placement is which planes a reflector of an Ethernet fabric serves.
+type Placement string
+
+// The placements; NoReflectors is a full mesh.
+const (
+	PerPlane     Placement = "per-plane"
+	AllPlanes    Placement = "all-planes"
+	NoReflectors Placement = "none"
+)
+
+func (Placement) words() []string { return []string{"per-plane", "all-planes", "none"} }
+
+// Hosts is what reflectors of an Ethernet fabric run on.
+type Hosts string
+
+// The hosts of reflectors.
+const (
+	Dedicated Hosts = "dedicated"
+	OnServers Hosts = "servers"
+)
+
+func (Hosts) words() []string { return []string{"dedicated", "servers"} }
+
+// DefaultFrom is who makes the default route of Downward Default.
+type DefaultFrom string
+
+// The origins of the default route.
+const (
+	FromSpine  DefaultFrom = "spine"
+	FromToR    DefaultFrom = "tor"
+	FromBorder DefaultFrom = "border"
+)
+
+func (DefaultFrom) words() []string { return []string{"spine", "tor", "border"} }
+
+// Fallback is the way for packets that reach a spine which has lost its link
+// to their rack.
+type Fallback string
+
+// The fallbacks.
+const (
+	NoFallback  Fallback = "none"
+	InterSpine  Fallback = "inter-spine"
+	BorderRoute Fallback = "border"
+	DualToR     Fallback = "dual-tor"
+)
+
+func (Fallback) words() []string { return []string{"none", "inter-spine", "border", "dual-tor"} }
+
+// Software is what speaks BGP on a device.
+type Software string
+
+// The programs, and the operating systems of switches that only get a file.
+const (
+	Muslin Software = "muslin"
+	FRR    Software = "frr"
+	BIRD   Software = "bird"
+	GoBGP  Software = "gobgp"
+)
+
+func (Software) words() []string { return []string{"muslin", "frr", "bird", "gobgp"} }
+
+// Table is a table of switching silicon.
+type Table string
+
+// The tables: exact match of whole addresses, and longest prefix match.
+const (
+	HostTable Table = "host"
+	LPMTable  Table = "lpm"
+)
+
+func (Table) words() []string { return []string{"host", "lpm"} }
