@@ -317,6 +317,7 @@ func (a *attrs) appendKey(b []byte) []byte {
 		nh := a.nextHop.As16()
 		b = append(b, byte(familyOf(a.nextHop))+1)
 		b = append(b, nh[:]...)
+		b = append(b, a.nextHop.Zone()...)
 	}
 	return b
 }

@@ -46,6 +46,19 @@ func (p PeerConfig) Validate() error {
 	if p.ASN == 0 || p.ASN == asTrans || p.ASN == 1<<32-1 {
 		bad("ASN %d is reserved", p.ASN)
 	}
+	for _, a := range []netip.Addr{p.Addr.Addr(), p.LocalAddr} {
+		if (a.Zone() != "") != isLinkLocal(a) {
+			bad("%s: a link-local address, and no other, has its interface as zone", a)
+		}
+	}
+	if p.linkLocal() && (!isLinkLocal(p.LocalAddr) || p.LocalAddr.Zone() != p.Addr.Addr().Zone()) {
+		bad("Addr is link-local: LocalAddr must be ours on the same interface")
+	}
+	for _, a := range p.ASNs {
+		if a[0] == 0 || a[1] < a[0] || a[1] == 1<<32-1 {
+			bad("ASNs: %d to %d", a[0], a[1])
+		}
+	}
 	if p.LocalAddr.IsValid() && p.LocalAddr.Is4() != p.Addr.Addr().Is4() {
 		bad("LocalAddr %s is of the other family", p.LocalAddr)
 	}
@@ -118,8 +131,11 @@ func (s *Speaker) families() familySet {
 }
 
 // familiesFor are those offered to a peer: IPv4 also to one that takes it with
-// our IPv6 next hop.
+// our IPv6 next hop, which between link-local addresses is there always.
 func (s *Speaker) familiesFor(pc PeerConfig) familySet {
+	if pc.linkLocal() {
+		return familySet{v4: pc.ExtendedNextHop, v6: true}
+	}
 	fs := s.families()
 	fs[v4] = fs[v4] || fs[v6] && pc.ExtendedNextHop
 	return fs
@@ -146,12 +162,12 @@ func (s *Speaker) apply(c Config) {
 		}
 	}
 	for _, l := range c.Listen {
-		if !l.Addr().IsUnspecified() {
+		if !l.Addr().IsUnspecified() && !isLinkLocal(l.Addr()) {
 			own[l.Addr()] = true
 		}
 	}
 	for _, p := range c.Peers {
-		if p.LocalAddr.IsValid() {
+		if p.LocalAddr.IsValid() && !p.linkLocal() {
 			own[p.LocalAddr] = true
 		}
 		known[p.Addr.Addr()] = true
@@ -205,8 +221,8 @@ func (s *Speaker) apply(c Config) {
 func (s *Speaker) passwordsFor(addr netip.AddrPort) passwords {
 	out := passwords{}
 	for _, p := range s.cfg.Peers {
-		a := p.Addr.Addr().WithZone("")
-		if !p.Password.IsZero() && a.Is4() == addr.Addr().Is4() {
+		a := p.Addr.Addr()
+		if !p.Password.IsZero() && a.Is4() == addr.Addr().Is4() && (a.Zone() == addr.Addr().Zone() || addr.Addr().IsUnspecified()) {
 			out[hostPrefix(a)] = p.Password
 		}
 	}
@@ -284,6 +300,9 @@ func (s *Speaker) stopPeer(p *peer, sub uint8, why string) {
 // changePeer applies a new configuration to an existing peer.
 func (s *Speaker) changePeer(p *peer, pc PeerConfig, reset, rejudge bool) {
 	old := p.cfg
+	if pc.allows(old.ASN) {
+		pc.ASN = old.ASN // as its OPEN said
+	}
 	p.cfg = pc
 	reset = reset || old.ASN != pc.ASN || p.localAS != s.localAS(pc) || old.LocalAddr != pc.LocalAddr ||
 		old.HoldTime != pc.HoldTime || old.Keepalive != pc.Keepalive || old.SendHold != pc.SendHold || old.TTLSecurity != pc.TTLSecurity ||

@@ -75,6 +75,9 @@ func (s *Speaker) groupKeyOf(p *peer) groupKey {
 	if k.ext = p.cfg.ExtendedNextHop && p.est.open.extNextHop; k.ext && p.cfg.Addr.Addr().Is6() {
 		k.nh4 = netip.Addr{} // what carries the session carries the packets
 	}
+	if p.cfg.linkLocal() {
+		k.nh6 = p.cfg.LocalAddr.WithZone("")
+	}
 	if k.addPath = p.est.sendPaths; k.addPath != (familySet{}) {
 		k.limit = p.cfg.AddPathSend
 	}
@@ -502,6 +505,9 @@ func (s *Speaker) outgoing(g *group, f family, a *attrs, src *source, own bool) 
 
 // keeps tells whether a learned next hop is passed on as it is.
 func (g *group) keeps(f family, nextHop netip.Addr, src *source) bool {
+	if isLinkLocal(nextHop) {
+		return false
+	}
 	switch g.key.mode {
 	case NextHopSelf:
 		return false

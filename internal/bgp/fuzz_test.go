@@ -80,7 +80,7 @@ func FuzzMessage(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		br, buf := bufio.NewReader(bytes.NewReader(b)), make([]byte, maxMessage)
 		both := familySet{true, true}
-		decs := []*decoder{{as4: true}, {as4: false}, {as4: true, ebgp: true, keepUnknown: true}, {as4: true, addPath: both}}
+		decs := []*decoder{{as4: true}, {as4: false}, {as4: true, ebgp: true, keepUnknown: true}, {as4: true, addPath: both}, {as4: true, neighbour: netip.MustParseAddr("fe80::1%eth0")}}
 		for {
 			typ, body, err := readMessage(br, buf)
 			if err != nil {

@@ -66,10 +66,13 @@ func defaultListen(ctx context.Context, addr netip.AddrPort, ask passwords) (net
 		if err := prepareListener(addr.Addr().Is6(), raw); err != nil {
 			return err
 		}
+		if err := onSocket(raw, func(fd int) error { return bindToZone(fd, addr.Addr()) }); err != nil {
+			return err
+		}
 		return ask.set(raw)
 	}}
 	lc.SetMultipathTCP(false) // it knows none of these options
-	return lc.Listen(ctx, network, addr.String())
+	return lc.Listen(ctx, network, netip.AddrPortFrom(addr.Addr().WithZone(""), addr.Port()).String())
 }
 
 // listen starts accepting on addr.
@@ -149,8 +152,7 @@ func (s *Speaker) accept(nl net.Listener) {
 			_ = nl.Close()
 			return
 		}
-		from := addrPortOf(nc.RemoteAddr())
-		if !s.known.has(from.Addr()) {
+		if from, _ := endsOf(nc); !s.known.has(from) {
 			s.strange(nc, "it is no neighbour")
 			continue
 		}

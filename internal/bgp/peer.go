@@ -21,6 +21,7 @@ type peer struct {
 	localAS uint32
 	ebgp    bool
 	dynamic bool // of a listen range (ranges.go)
+	saidAS  bool // cfg.ASN is what its OPEN said, of PeerConfig.ASNs
 
 	conns   []*conn // alive, in any state from OpenSent on
 	est     *conn   // the Established one
@@ -133,7 +134,9 @@ func (s *Speaker) receiveOpen(c *conn, m message) {
 		return
 	}
 	if m.note == nil {
-		s.adopt(p, c, m.open.asn)
+		m.note = s.adopt(p, c, m.open.asn)
+	}
+	if m.note == nil {
 		m.note = m.open.accept(p.cfg.ASN, p.localAS, s.cfg.RouterID)
 	}
 	if m.note == nil {
@@ -445,7 +448,7 @@ func (s *Speaker) postOr(fn, instead func()) {
 // incoming takes an accepted connection to its peer. One that cannot belong to
 // any is closed without a word.
 func (s *Speaker) incoming(nc net.Conn) {
-	from, to := addrPortOf(nc.RemoteAddr()).Addr(), addrPortOf(nc.LocalAddr()).Addr()
+	from, to := endsOf(nc)
 	var p *peer
 	for _, q := range s.peers {
 		if q.cfg.Addr.Addr() != from || q.cfg.LocalAddr.IsValid() && q.cfg.LocalAddr != to {
@@ -495,7 +498,7 @@ func (s *Speaker) start(p *peer, nc net.Conn, dialled bool) {
 	c := &conn{
 		p: p, dialled: dialled, state: Active, nc: nc, s: s, ebgp: p.ebgp, localAS: p.localAS,
 		wake: make(chan struct{}, 1), readDone: make(chan struct{}),
-		sendHold: s.opt.OpenTimeout, takePaths: p.cfg.AddPathReceive,
+		sendHold: s.opt.OpenTimeout, takePaths: p.cfg.AddPathReceive, neighbour: p.cfg.neighbour(),
 	}
 	if dialled {
 		c.state = Connect

@@ -41,8 +41,10 @@ func (s *Speaker) judgeSet(p *peer, a *attrs) Verdict {
 	nh := a.nextHop
 	switch {
 	case nh.IsUnspecified() || nh.IsMulticast() || nh.IsLoopback() && !p.cfg.Addr.Addr().IsLoopback() ||
-		nh.IsLinkLocalUnicast() || nh.Is4In6() || nh.Is4() && nh.As4()[0] >= 240 || nh.Is4() && nh.As4()[0] == 0:
+		nh.Is4() && nh.IsLinkLocalUnicast() || nh.Is4In6() || nh.Is4() && nh.As4()[0] >= 240 || nh.Is4() && nh.As4()[0] == 0:
 		return refuse(RefusedNextHop, "next hop %s is not a usable address", nh)
+	case isLinkLocal(nh) && nh != p.cfg.neighbour():
+		return refuse(RefusedNextHop, "next hop %s is link-local, and not the peer's own", nh)
 	case s.own[nh]:
 		return refuse(RefusedNextHop, "next hop %s is this node", nh)
 	case p.ebgp && a.firstAS() != p.cfg.ASN:

@@ -22,8 +22,8 @@ type RangeConfig struct {
 	// ASNs are the AS numbers that a peer may have, as first and last of a row.
 	ASNs  [][2]uint32
 	Limit int // how many peers there may be at a time; 0 means DefaultRangeLimit
-	// Peer is what all of them have in common. Addr, ASN, LocalAddr and Passive
-	// are set for each.
+	// Peer is what all of them have in common. Addr, ASN, ASNs, LocalAddr and
+	// Passive are set for each.
 	Peer PeerConfig
 }
 
@@ -44,11 +44,6 @@ func (r RangeConfig) Validate() error {
 			bad("Prefixes: %s is no network to connect from", p)
 		}
 	}
-	for _, a := range r.ASNs {
-		if a[0] == 0 || a[1] < a[0] || a[1] == 1<<32-1 {
-			bad("ASNs: %d to %d", a[0], a[1])
-		}
-	}
 	if len(errs) == 0 {
 		if err := r.peer(r.Prefixes[0].Addr().Next(), r.ASNs[0][0]).Validate(); err != nil {
 			errs = append(errs, err)
@@ -60,12 +55,13 @@ func (r RangeConfig) Validate() error {
 // peer is the configuration of one that connected.
 func (r RangeConfig) peer(a netip.Addr, asn uint32) PeerConfig {
 	pc := r.Peer
-	pc.Addr, pc.ASN, pc.LocalAddr, pc.Passive = netip.AddrPortFrom(a, 0), asn, netip.Addr{}, true
+	pc.Addr, pc.ASN, pc.ASNs, pc.LocalAddr, pc.Passive = netip.AddrPortFrom(a, 0), asn, r.ASNs, netip.Addr{}, true
 	return pc
 }
 
-func (r RangeConfig) allows(asn uint32) bool {
-	return slices.ContainsFunc(r.ASNs, func(row [2]uint32) bool { return row[0] <= asn && asn <= row[1] })
+// allows tells whether the peer may have an AS number that its OPEN decides on.
+func (p PeerConfig) allows(asn uint32) bool {
+	return slices.ContainsFunc(p.ASNs, func(row [2]uint32) bool { return row[0] <= asn && asn <= row[1] })
 }
 
 // rangeOf is the range that an address belongs to, nil if there is none.
@@ -113,18 +109,34 @@ func (s *Speaker) dynamic(from netip.Addr) (*peer, error) {
 	return p, nil
 }
 
-// adopt takes over the AS number of a dynamic peer's OPEN, if the range allows it
-// and nothing else of the peer stands against it.
-func (s *Speaker) adopt(p *peer, c *conn, asn uint32) {
-	r := s.rangeOf(p.cfg.Addr.Addr())
-	if !p.dynamic || asn == p.cfg.ASN || r == nil || !r.allows(asn) || len(p.conns) > 1 {
-		return // accept refuses another one
+// adopt takes over the AS number of the OPEN of a peer that may have several, if
+// it is one of them and nothing else of the peer stands against it.
+func (s *Speaker) adopt(p *peer, c *conn, asn uint32) *notification {
+	switch {
+	case len(p.cfg.ASNs) == 0 || asn == p.cfg.ASN && p.saidAS:
+		return nil
+	case !p.cfg.allows(asn):
+		return &notification{code: codeOpen, sub: subPeerAS, reason: fmt.Sprintf("peer says AS %d, which it may not have", asn)}
+	case asn == p.cfg.ASN:
+		p.saidAS = true
+		return nil
+	case slices.ContainsFunc(p.conns, func(o *conn) bool { return o.open != nil }):
+		return nil // another connection has said otherwise, and accept refuses this one
 	}
 	s.sweepAll(p) // routes of another AS
-	p.cfg.ASN = asn
+	p.cfg.ASN, p.saidAS = asn, true
 	p.ebgp = p.localAS != asn
 	c.ebgp = p.ebgp
 	s.rib.sources[p.slot].ebgp = p.ebgp
+	return nil
+}
+
+// saidASN is the AS number of a peer, 0 while only its OPEN can say which.
+func (p *peer) saidASN() uint32 {
+	if len(p.cfg.ASNs) > 0 && !p.saidAS {
+		return 0
+	}
+	return p.cfg.ASN
 }
 
 // forgetLater removes a dynamic peer when it has no connection and no routes. It may be
@@ -153,7 +165,7 @@ func (s *Speaker) applyRanges(reset, rejudge bool) {
 		}
 		a := p.cfg.Addr.Addr()
 		r := s.rangeOf(a)
-		if r == nil || configured[a] || !r.allows(p.cfg.ASN) {
+		if r == nil || configured[a] || !r.peer(a, p.cfg.ASN).allows(p.cfg.ASN) {
 			s.removePeer(p)
 			continue
 		}

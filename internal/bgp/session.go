@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -36,6 +37,7 @@ type conn struct {
 	s         *Speaker
 	ebgp      bool
 	takePaths bool         // we offer to receive ADD-PATH
+	neighbour netip.Addr   // PeerConfig.neighbour
 	keepAll   atomic.Bool  // PeerConfig.PassUnknown
 	lastRecv  atomic.Int64 // nanoseconds since s.epoch
 	busy      atomic.Bool  // the reader waits for the loop: the peer is alive
@@ -89,7 +91,7 @@ func (c *conn) read() {
 	defer close(c.readDone)
 	br := bufio.NewReaderSize(c.nc, readBuffer)
 	buf := make([]byte, maxMessage)
-	dec := decoder{ebgp: c.ebgp}
+	dec := decoder{ebgp: c.ebgp, neighbour: c.neighbour}
 	var batch []message
 	routes := 0 // in the batch
 	hand := func(err error) bool {

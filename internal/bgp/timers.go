@@ -58,7 +58,7 @@ func (s *Speaker) negotiate(c *conn) {
 	p := c.p
 	c.hold = min(p.cfg.hold(), c.open.hold)
 	for f := range numFamilies {
-		c.families[f] = s.familiesFor(p.cfg)[f] && c.open.families[f] && (f == v6 || s.cfg.NextHop4.IsValid() || c.open.extNextHop)
+		c.families[f] = s.familiesFor(p.cfg)[f] && c.open.families[f] && (f == v6 || s.families()[v4] && !p.cfg.linkLocal() || c.open.extNextHop)
 		c.sendPaths[f] = p.cfg.AddPathSend > 0 && c.families[f] && c.open.addPathReceive[f]
 	}
 	c.send(chunk{keepaliveMessage(), 1})

@@ -89,12 +89,15 @@ func (s *Speaker) dialPeer(ctx context.Context, pc PeerConfig) (net.Conn, error)
 func dialTCP(ctx context.Context, pc PeerConfig, ttl int) (net.Conn, error) {
 	d := net.Dialer{KeepAlive: -1}
 	if pc.LocalAddr.IsValid() {
-		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(pc.LocalAddr, 0))
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(pc.LocalAddr.WithZone(""), 0))
 	}
 	d.SetMultipathTCP(false)
 	is6 := pc.Addr.Addr().Is6()
 	d.Control = func(_, _ string, raw syscall.RawConn) error {
 		return onSocket(raw, func(fd int) error {
+			if err := bindToZone(fd, pc.Addr.Addr()); err != nil {
+				return err
+			}
 			if err := sendTTL(fd, is6, ttl); err != nil {
 				return err
 			}
@@ -109,7 +112,7 @@ func dialTCP(ctx context.Context, pc PeerConfig, ttl int) (net.Conn, error) {
 			return setMD5(fd, hostPrefix(pc.Addr.Addr()), pc.Password)
 		})
 	}
-	return d.DialContext(ctx, "tcp", pc.Addr.String())
+	return d.DialContext(ctx, "tcp", netip.AddrPortFrom(pc.Addr.Addr().WithZone(""), pc.Addr.Port()).String())
 }
 
 // prepareListener has a listening socket answer with the greatest TTL and

@@ -45,14 +45,16 @@ type Config struct {
 }
 
 // PeerConfig is one neighbour. Addr and LocalAddr are of one family; the
-// session carries every family that both ends offer.
+// session carries every family that both ends offer. If Addr is link-local,
+// LocalAddr is ours on the same interface, both with it as their zone, and our next hop.
 type PeerConfig struct {
 	Name      string // for people: mesh node name or BGPPeer name
 	Addr      netip.AddrPort
 	LocalAddr netip.Addr // source address; invalid means the kernel's choice
 	ASN       uint32
-	LocalASN  uint32 // 0 means Config.ASN
-	Passive   bool   // never connect, only accept
+	ASNs      [][2]uint32 // others that it may have, first and last of each row: its OPEN says which
+	LocalASN  uint32      // 0 means Config.ASN
+	Passive   bool        // never connect, only accept
 	// HoldTime is what we offer, 3 s at least or TimerOff; 0 means
 	// DefaultHoldTime. The smaller offer of the two ends holds.
 	HoldTime  time.Duration
@@ -204,7 +206,7 @@ const (
 type PeerStatus struct {
 	Name            string         `json:"name"`
 	Addr            netip.AddrPort `json:"address"`
-	ASN             uint32         `json:"asNumber"`
+	ASN             uint32         `json:"asNumber"` // 0: the peer has not said which of several
 	LocalASN        uint32         `json:"localASNumber"`
 	State           string         `json:"state"`
 	Since           time.Time      `json:"since"`

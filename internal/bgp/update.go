@@ -29,8 +29,9 @@ type update struct {
 // for concurrent use.
 type decoder struct {
 	as4, ebgp   bool
-	keepUnknown bool      // PeerConfig.PassUnknown
-	addPath     familySet // families whose NLRI carries path identifiers
+	keepUnknown bool       // PeerConfig.PassUnknown
+	addPath     familySet  // families whose NLRI carries path identifiers
+	neighbour   netip.Addr // PeerConfig.neighbour
 
 	last      []byte // attribute bytes, MP attributes left out, and next hop
 	lastAttrs *attrs
@@ -205,7 +206,7 @@ func (d *decoder) unreachable(v []byte, u *update) (f family, known, ok bool) {
 }
 
 // reachable adds the routes of MP_REACH_NLRI to u.mpReach and returns the next
-// hop: the global one where a link-local follows (RFC 2545 section 3).
+// hop.
 func (d *decoder) reachable(v []byte, u *update) (nh netip.Addr, known, ok bool) {
 	f, known := familyFrom(binary.BigEndian.Uint16(v), v[2])
 	if !known {
@@ -217,7 +218,7 @@ func (d *decoder) reachable(v []byte, u *update) (nh netip.Addr, known, ok bool)
 	}
 	// One of the other family leaves no doubt about where NLRI is: GoBGP announces
 	// IPv4 like that over IPv6, unasked. It is for judge to refuse it.
-	nh, _ = netip.AddrFromSlice(v[4 : 4+min(l, 16)])
+	nh = nextHopFrom(v[4:4+l], d.neighbour)
 	u.mpReach, ok = d.appendNLRI(u.mpReach, v[4+l+1:], f) // one reserved octet between
 	return nh, true, ok
 }

@@ -39,7 +39,7 @@ func (p *peer) trouble() string {
 func (p *peer) status() PeerStatus {
 	src := p.s.rib.sources[p.slot]
 	st := PeerStatus{
-		Name: p.cfg.Name, Addr: p.cfg.Addr, ASN: p.cfg.ASN, LocalASN: p.localAS,
+		Name: p.cfg.Name, Addr: p.cfg.Addr, ASN: p.saidASN(), LocalASN: p.localAS,
 		State: p.state.String(), Since: p.since, LastError: p.trouble(),
 		Received:  src.received[v4] + src.received[v6],
 		Accepted:  src.accepted[v4] + src.accepted[v6],

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bgp
+
+import (
+	"net"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// Sessions between link-local addresses: with the router at the other end of an
+// interface that needs no address of its own ("unnumbered"). The engine is told
+// where that router is, and which address is ours there. What follows:
+//
+//   - An address counts together with its interface, the zone. Sockets are bound
+//     to it, so that its number need not be known and may change.
+//   - Our next hop is our link-local address, alone, in 16 octets. What others send
+//     is read in each form: alone, behind a global address (RFC 2545 section 3),
+//     behind the unspecified address, and twice.
+//   - A link-local next hop must be the neighbour's own address, and goes to
+//     nobody else: it means nothing on another link.
+//   - IPv4 has no other next hop than an IPv6 one (RFC 8950).
+
+// linkLocal tells whether a session runs between link-local addresses.
+func (p PeerConfig) linkLocal() bool { return isLinkLocal(p.Addr.Addr()) }
+
+func isLinkLocal(a netip.Addr) bool { return a.Is6() && a.IsLinkLocalUnicast() }
+
+// neighbour is the link-local address of the peer, with its zone; invalid if the session
+// has others.
+func (p PeerConfig) neighbour() netip.Addr {
+	if !p.linkLocal() {
+		return netip.Addr{}
+	}
+	return p.Addr.Addr()
+}
+
+// nextHopFrom reads the next hop of MP_REACH_NLRI: a global address, one with a
+// link-local one behind it (RFC 2545 section 3), or link-local ones alone.
+// neighbour is valid on a session between link-local addresses: there its own
+// address is the next hop where it is among them.
+func nextHopFrom(v []byte, neighbour netip.Addr) netip.Addr {
+	nh, _ := netip.AddrFromSlice(v[:min(len(v), 16)])
+	if !neighbour.IsValid() {
+		return nh
+	}
+	if len(v) == 32 && netip.AddrFrom16([16]byte(v[16:])).WithZone(neighbour.Zone()) == neighbour {
+		return neighbour
+	}
+	if isLinkLocal(nh) {
+		nh = nh.WithZone(neighbour.Zone())
+	}
+	return nh
+}
+
+// bindToZone binds a socket to the interface that is an address's zone, if it has one,
+// in whatever network namespace the socket is.
+func bindToZone(fd int, a netip.Addr) error {
+	if a.Zone() == "" {
+		return nil
+	}
+	return unix.BindToDevice(fd, a.Zone())
+}
+
+// deviceOf is the interface that a connection is bound to, empty if it is bound
+// to none. The kernel binds one between link-local addresses.
+func deviceOf(nc net.Conn) (name string) {
+	_ = control(nc, func(fd int) (err error) {
+		name, err = unix.GetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE)
+		return err
+	})
+	return name
+}
+
+// endsOf are the addresses of a connection's ends, IPv4 unmapped, link-local
+// ones with their zone. The standard library's zones are not used: it remembers
+// names of interfaces, also when they are gone.
+func endsOf(nc net.Conn) (remote, local netip.Addr) {
+	remote, local = addrPortOf(nc.RemoteAddr()).Addr(), addrPortOf(nc.LocalAddr()).Addr()
+	if isLinkLocal(remote) {
+		device := deviceOf(nc)
+		remote, local = remote.WithZone(device), local.WithZone(device)
+	}
+	return remote, local
+}
