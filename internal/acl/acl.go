@@ -84,7 +84,8 @@ type Table struct {
 	state *state           // nil before the first Resync, and when track was lost
 	bad   map[string]error // quarantined objects, by owner
 	stats Stats
-	last  time.Time // when the last transaction was committed
+	kept  map[hitsOf]Hits // what chains that are gone had counted
+	last  time.Time       // when the last transaction was committed
 
 	refuse func(m *msgs) error // tests make transactions fail
 }
@@ -200,6 +201,7 @@ func (t *Table) Apply(view policy.View, ch policy.Changes) error {
 	if len(m.starts) == 0 {
 		return nil
 	}
+	t.keepHits(c, &ch)
 	var err error
 	if len(before.starts) > 0 {
 		err = t.commit(before)

@@ -44,6 +44,7 @@ type exprKind struct {
 	data    []uint16 // holds nft_data
 	drop    uint16   // makes sense inside a transaction only
 	verdict bool     // holds a verdict
+	moves   bool     // changes with the traffic
 }
 
 var exprKinds = map[string]*exprKind{
@@ -54,6 +55,7 @@ var exprKinds = map[string]*exprKind{
 	"lookup":    {zero: []uint16{unix.NFTA_LOOKUP_FLAGS}, drop: unix.NFTA_LOOKUP_SET_ID},
 	"payload":   {zero: []uint16{unix.NFTA_PAYLOAD_CSUM_FLAGS}},
 	"log":       {zero: []uint16{unix.NFTA_LOG_FLAGS}},
+	"counter":   {moves: true},
 }
 
 var (
@@ -64,8 +66,11 @@ var (
 // canonAttrs appends attributes in the order of their types; those of equal
 // type stay in the order they come in.
 func canonAttrs(out, data []byte, k *exprKind) []byte {
-	if k == nil {
+	switch {
+	case k == nil:
 		k = plainKind
+	case k.moves:
+		return out
 	}
 	for next := 0; next >= 0; {
 		typ := next

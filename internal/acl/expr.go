@@ -43,6 +43,7 @@ type rule struct {
 	comment string
 	text    string // nft-like, when it was asked for
 	sum     sum
+	from    origin
 }
 
 // sum identifies the content of a rule: its normalised expressions and comment.
@@ -147,6 +148,12 @@ func (r *rb) drop() *rb         { r.verdict(nfDrop, ""); return r.say("drop") }
 func (r *rb) ret() *rb          { r.verdict(nftReturn, ""); return r.say("return") }
 func (r *rb) jump(c string) *rb { r.verdict(nftJump, c); return r.say("jump %s", c) }
 func (r *rb) goTo(c string) *rb { r.verdict(nftGoto, c); return r.say("goto %s", c) }
+
+// counter counts the packets that get so far.
+func (r *rb) counter() *rb {
+	r.expr("counter", func(*buf) {})
+	return r.say("counter")
+}
 
 // prefixed matches interfaces whose name starts with the prefix. key is
 // MetaKeyIIFNAME or MetaKeyOIFNAME.

@@ -27,6 +27,7 @@ type group struct {
 	rules    int
 	nth      int       // among the groups of the policy with this in common
 	services []service // empty if the rule stands alone
+	indexes  []int     // of the rules, in order
 }
 
 // service is a protocol and a destination port that a rule of a group matches.
@@ -62,7 +63,7 @@ func groups(rules []policy.Rule) (out []group) {
 		}
 		services := servicesOf(ru)
 		if services == nil {
-			out = append(out, group{rule: *ru, first: ru, rules: 1})
+			out = append(out, group{rule: *ru, first: ru, rules: 1, indexes: []int{ru.Index}})
 			continue
 		}
 		common := *ru
@@ -76,6 +77,7 @@ func groups(rules []policy.Rule) (out []group) {
 			nth[key]++
 		}
 		out[n].rules++
+		out[n].indexes = append(out[n].indexes, ru.Index)
 		for _, s := range services {
 			if m := (member{n, s.proto, s.port}); !seen[m] {
 				seen[m] = true

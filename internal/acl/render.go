@@ -96,12 +96,14 @@ func (r *renderer) rules(c *chain, p *policy.Policy, d policy.Direction, next st
 		for i := range gs {
 			g := &gs[i]
 			note := displayName(p) + " " + dirWord(d)
+			at := len(c.rules)
 			switch {
 			case len(g.services) == 0, !inPlace && g.rules == 1:
 				r.policyRule(c, g.first, nil, next, comment(fmt.Sprintf("%s %d", note, g.first.Index)))
 			default:
 				r.policyRule(c, &g.rule, r.services(p, d, g, inPlace), next, comment(note))
 			}
+			c.standFor(at, origin{policy: p, dir: d, text: g.places()})
 		}
 		for _, s := range c.sets[setsBefore:] {
 			closed = closed || r.bad[s.owner()] != nil
@@ -109,7 +111,8 @@ func (r *renderer) rules(c *chain, p *policy.Policy, d policy.Direction, next st
 	}
 	if closed {
 		c.rules, c.sets = c.rules[:rulesBefore], c.sets[:setsBefore]
-		c.add(r.rule().drop().done(comment(displayName(p) + " quarantined")))
+		c.add(r.rule().counter().drop().done(comment(displayName(p) + " quarantined")))
+		c.standFor(rulesBefore, origin{policy: p, dir: d, text: "quarantined"})
 	}
 }
 
@@ -142,6 +145,7 @@ func (r *renderer) policyRule(c *chain, ru *policy.Rule, services *set, next, no
 						}
 						r.end(c, b, source, &ru.Src, f, from)
 						r.end(c, b, destination, &ru.Dst, f, to)
+						b.counter()
 						r.action(b, ru.Action, next)
 						c.add(b.done(note))
 					}

@@ -42,6 +42,7 @@ type effState struct {
 
 type chainState struct {
 	sums []sum
+	from []origin // of each rule
 	sets []string
 	pol  polDir // what renders it: a direction of a policy,
 	eff  string // or an effective policy
@@ -88,8 +89,9 @@ type change struct {
 	memberAdd  []setElem
 	elemDel    []setElem
 	elemAdd    []setElem
-	entryDel   []setElem // of effective policies that left
-	lost       bool      // the hint contradicts the state
+	entryDel   []setElem              // of effective policies that left
+	lost       bool                   // the hint contradicts the state
+	was        map[string]*chainState // chains that are rewritten or gone
 }
 
 // everything is the change from nothing to the whole view.
@@ -124,7 +126,7 @@ type stager struct {
 // stage brings the state to what the view wants, looking only where the hint
 // points, and returns the difference.
 func (s *state) stage(r *renderer, view policy.View, ch *policy.Changes) *change {
-	g := &stager{state: s, r: r, out: &change{isNew: map[string]bool{}},
+	g := &stager{state: s, r: r, out: &change{isNew: map[string]bool{}, was: map[string]*chainState{}},
 		pol: map[polDir]bool{}, eff: map[string]bool{}, touch: map[string]bool{}}
 	r.wide = func(id policy.SetID, f *family) bool { return s.isWide(view, id, f) }
 	g.widen(ch)
@@ -350,7 +352,7 @@ func (g *stager) forget(k policy.Key) {
 }
 
 func (g *stager) put(c *chain) *chainState {
-	st := &chainState{sums: c.sums()}
+	st := &chainState{sums: c.sums(), from: c.origins()}
 	for _, s := range c.sets {
 		if slices.Contains(st.sets, s.name) {
 			continue
@@ -382,6 +384,8 @@ func (g *stager) put(c *chain) *chainState {
 		g.out.isNew[c.name] = true
 	} else if slices.Equal(old.sums, st.sums) {
 		return st
+	} else {
+		g.out.was[c.name] = old
 	}
 	g.out.chains = append(g.out.chains, c)
 	return st
@@ -394,6 +398,7 @@ func (g *stager) remove(name string) {
 	}
 	g.unref(st)
 	delete(g.chains, name)
+	g.out.was[name] = st
 	g.out.goneChains = append(g.out.goneChains, name)
 }
 

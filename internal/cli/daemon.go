@@ -21,6 +21,7 @@ func (a *app) serverCommands() []*cobra.Command {
 		a.aclCommand(),
 		a.statusCommand(),
 		a.endpointCommand(),
+		a.policyCommand(),
 		a.bgpCommand(),
 		a.bfdCommand(),
 		a.routeCommand(),

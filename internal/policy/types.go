@@ -29,6 +29,19 @@ const (
 	Log
 )
 
+// String is the action as the model has it.
+func (a Action) String() string {
+	switch a {
+	case Allow:
+		return "Allow"
+	case Pass:
+		return "Pass"
+	case Log:
+		return "Log"
+	}
+	return "Deny"
+}
+
 // Key identifies an object by its place in the datastore. Name is the key's
 // name, not the displayed one. Namespace is empty for cluster-scoped kinds. Of a
 // Policy, Kind is NetworkPolicy, GlobalNetworkPolicy or Profile.
