@@ -456,12 +456,12 @@ func TestT13_Quarantine(t *testing.T) {
 		c := foreign(t)
 		rs, err := c.GetRules(inet, &nftables.Chain{Table: inet, Name: policyChain(bad.Key, policy.Ingress)})
 		must(t, err)
-		if len(rs) != 1 || len(rs[0].Exprs) != 1 || rs[0].Exprs[0].(*expr.Verdict).Kind != expr.VerdictDrop {
+		if len(rs) != 1 || len(rs[0].Exprs) != 2 || rs[0].Exprs[1].(*expr.Verdict).Kind != expr.VerdictDrop { // after the counter
 			t.Fatalf("the policy that uses the set is not closed: %v", rs)
 		}
 		rs, err = c.GetRules(inet, &nftables.Chain{Table: inet, Name: policyChain(good.Key, policy.Ingress)})
 		must(t, err)
-		if len(rs) != 1 || rs[0].Exprs[0].(*expr.Verdict).Kind != expr.VerdictAccept {
+		if len(rs) != 1 || rs[0].Exprs[1].(*expr.Verdict).Kind != expr.VerdictAccept {
 			t.Fatalf("the other policy is not in force: %v", rs)
 		}
 	}
