@@ -49,12 +49,15 @@ func (f *Fabric) check(e *faults) {
 	} else {
 		between("spec.spine.count", s.Spine.Count, 1, maxSpines, "spines")
 	}
-	between("spec.plan.serversPerRack", s.Plan.ServersPerRack, f.mostServers(), 4096, "servers, those of the fullest rack at least")
+	between("spec.plan.serversPerRack", s.Plan.ServersPerRack, max(16, f.mostServers()), 4096, "servers, those of the fullest rack and 16 at least")
 	between("spec.plan.endpointsPerServer", s.Plan.EndpointsPerServer, s.Endpoints.PerServer, 1<<20, "endpoints, those of a server now at least")
 	for field, n := range map[string]int{"spec.plan.serversPerRack": s.Plan.ServersPerRack, "spec.plan.endpointsPerServer": s.Plan.EndpointsPerServer} {
 		if n != powerOfTwo(n) {
 			e.add(field, fmt.Sprintf("want a power of two, such as %d, so that a block is a prefix", powerOfTwo(n)), "%d", n)
 		}
+	}
+	if s.Reflectors.PerPlane != 0 {
+		between("spec.routeReflectors.perPlane", s.Reflectors.PerPlane, 1, 8, "reflectors")
 	}
 	f.checkRacks(e)
 	f.checkModel(e)
@@ -122,6 +125,9 @@ func (f *Fabric) checkModel(e *faults) {
 	}
 	if s.Servers.Uplinks == OnSegment && s.InRack.Sessions == RackMesh && s.InRack.Reflector != "" {
 		e.add("spec.inRack.reflector", "a mesh has none: leave it out, or say sessions: reflector", "%s", s.InRack.Reflector)
+	}
+	if s.InRack.Reflector != "" && s.InRack.Reflector != OnToR && f.dualToRs() {
+		e.add("spec.inRack.reflector", "want tor: a reflector on two segments tells its clients of one way only", "%s, with two ToRs in a rack", s.InRack.Reflector)
 	}
 	if s.Model == DownwardDefault {
 		f.checkDownward(e)
@@ -279,7 +285,7 @@ func (g *Design) check(e *faults) {
 		known(at+".host", d.Host, devices, "devices")
 		for j, x := range d.Interfaces {
 			here := fmt.Sprintf("%s.interfaces[%d]", at, j)
-			if x.Name == "" || !segments[x.Segment] {
+			if x.Name == "" || !segments[x.Segment] && x.Name != "lo" {
 				e.add(here, "want a name, and a segment of segments", "name %q, segment %q", clip(x.Name), clip(x.Segment))
 			}
 		}

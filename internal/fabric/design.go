@@ -82,10 +82,11 @@ type VRouter struct {
 	IgnoreLinkDown bool `json:"ignoreLinkDown"`
 }
 
-// Interface attaches a device to a Segment.
+// Interface attaches a device to a Segment. The loopback, lo, is on none, and
+// has the addresses that the device is known by.
 type Interface struct {
 	Name      string         `json:"name"`
-	Segment   string         `json:"segment"`
+	Segment   string         `json:"segment,omitempty"`
 	Addresses []netip.Prefix `json:"addresses,omitempty"` // with the subnet's length; none if unnumbered
 }
 
@@ -127,14 +128,26 @@ type Session struct {
 	Profile string       `json:"profile"`
 }
 
-// Mesh is sessions between any two of its members, over one Segment. Each
-// member expects the other's own AS number.
+// Mesh is sessions over one Segment between any two of its members that Kind
+// means. Each member expects the other's own AS number.
 type Mesh struct {
 	Name    string   `json:"name"`
+	Kind    MeshKind `json:"kind"`
 	Segment string   `json:"segment"`
 	Profile string   `json:"profile"`
 	Members []string `json:"members"`
 }
+
+// MeshKind is which pairs of a Mesh's members have a session.
+type MeshKind string
+
+// The kinds of Mesh.
+const (
+	MeshIBGP MeshKind = "ibgp" // those with the same AS number
+	MeshEBGP MeshKind = "ebgp" // those with different ones
+)
+
+func (MeshKind) words() []string { return []string{"ibgp", "ebgp"} }
 
 // Profile is the settings of one end of a session.
 type Profile struct {
@@ -218,13 +231,13 @@ type Filter struct {
 	Rules []FilterRule `json:"rules"`
 }
 
-// FilterRule matches the prefixes inside Within whose length is between Min
-// and Max.
+// FilterRule matches the prefixes inside Within whose length is between Min and
+// Max. Without Max, any length from Min on; without both, Within itself.
 type FilterRule struct {
 	Permit bool         `json:"permit"`
 	Within netip.Prefix `json:"within"`
-	Min    int          `json:"min"`
-	Max    int          `json:"max"`
+	Min    int          `json:"min,omitempty"`
+	Max    int          `json:"max,omitempty"`
 }
 
 // OriginKind is why a prefix is announced.
@@ -234,7 +247,7 @@ type OriginKind string
 const (
 	OriginEndpoints OriginKind = "endpoints"
 	OriginBlock     OriginKind = "block"     // one prefix for all endpoints of a server
-	OriginRack      OriginKind = "rack"      // one for all endpoints of a rack, made by the ToR while it has one of them
+	OriginRack      OriginKind = "rack"      // one for all endpoints of a rack, made by the ToR while it has one of them, instead of them
 	OriginAnycast   OriginKind = "anycast"   // one that other devices announce too
 	OriginLoopback  OriginKind = "loopback"  // the device itself
 	OriginSubnet    OriginKind = "subnet"    // a rack's segment

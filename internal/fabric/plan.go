@@ -15,8 +15,8 @@ import (
 //
 //	loopbacks  64 spines, 64 borders, 128 reflectors, then for each rack 2
 //	           ToRs, 2 reflectors, 4 spare and the planned servers
-//	links      the lower half: for each rack 8 addresses a planned server, for
-//	           segments or ports, uplinks and the link between ToRs;
+//	links      the lower half: for each rack 8 addresses a planned server and
+//	           512 at least, for segments or ports, and for uplinks;
 //	           the upper half: 16 planes in the first half of it, then the
 //	           links between spines and those to borders. An Ethernet fabric
 //	           has nothing but planes: each is a 16th of the pool
@@ -55,8 +55,9 @@ func subnet(pool netip.Prefix, n, size int) netip.Prefix {
 	return netip.PrefixFrom(addr(pool, n), pool.Addr().BitLen()-bits.Len(uint(size-1)))
 }
 
-// rackLinks is how many addresses of the links a rack has.
-func (f *Fabric) rackLinks() int { return 8 * f.Spec.Plan.ServersPerRack }
+// rackLinks is how many addresses of the links a rack has: a half for servers,
+// a half for uplinks.
+func (f *Fabric) rackLinks() int { return max(8*f.Spec.Plan.ServersPerRack, 4*2*slots) }
 
 // rackEndpoints is how many endpoint addresses a rack has.
 func (f *Fabric) rackEndpoints() int {
@@ -124,4 +125,60 @@ func number(n int) string {
 		s = s[:i] + "," + s[i:]
 	}
 	return s
+}
+
+// segmentOf is where in a rack's part of the links the segment of a ToR is.
+func (f *Fabric) segmentOf(rack, tor int) int {
+	return rack*f.rackLinks() + tor*2*f.Spec.Plan.ServersPerRack
+}
+
+// portOf is where the port of a ToR to a server is.
+func (f *Fabric) portOf(rack, tor, server int) int {
+	return f.segmentOf(rack, tor) + 2*server
+}
+
+// uplinkOf is where the link of a ToR to a spine is. The last slot of the first
+// ToR is the link to the second.
+func (f *Fabric) uplinkOf(rack, tor, spine int) int {
+	return rack*f.rackLinks() + f.rackLinks()/2 + 2*(tor*slots+spine)
+}
+
+const islSlot = slots - 1
+
+// planeOf is where a plane's subnet is.
+func (f *Fabric) planeOf(pool netip.Prefix, plane int) int {
+	if f.Spec.Model == Ethernet {
+		return plane * f.planeSize(pool)
+	}
+	return size(pool)/2 + plane*f.planeSize(pool)
+}
+
+// Hosts of a plane's subnet: borders from 1, reflectors from 17, then ToRs or
+// servers.
+const (
+	planeBorders    = 1
+	planeReflectors = 17
+)
+
+// betweenSpines and toBorder are where the links at the top are.
+func betweenSpines(pool netip.Prefix, i, j int) int { return size(pool)*3/4 + 2*(slots*i+j) }
+
+func toBorder(pool netip.Prefix, border, spine int) int {
+	return size(pool)*3/4 + 2*slots*slots + 2*(slots*border+spine)
+}
+
+// endpointsOf is the block of a server's endpoints. Pools of the family are
+// used up one after the other, in whole racks.
+func (f *Fabric) endpointsOf(family Family, rack, server int) netip.Prefix {
+	for _, p := range f.Spec.Pools.Endpoints {
+		if familyOf(p.CIDR.Addr()) != family {
+			continue
+		}
+		if held := size(p.CIDR) / f.rackEndpoints(); rack >= held {
+			rack -= held
+			continue
+		}
+		return subnet(p.CIDR, rack*f.rackEndpoints()+server*f.Spec.Plan.EndpointsPerServer, f.Spec.Plan.EndpointsPerServer)
+	}
+	return netip.Prefix{} // not reached: checkSizes has refused the file
 }

@@ -50,3 +50,13 @@ func (f *Fabric) rack(i int) Rack {
 	}
 	return r
 }
+
+// dualToRs tells whether a rack has two ToRs.
+func (f *Fabric) dualToRs() bool {
+	for i := range f.Spec.Racks.List {
+		if f.rack(i).ToRs == 2 {
+			return true
+		}
+	}
+	return f.Spec.Racks.ToRs == 2
+}

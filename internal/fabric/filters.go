@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fabric
+
+import "net/netip"
+
+// The filters of designs, by name.
+const (
+	onlyEndpoints = "endpoints"  // from servers: what lies in the pools
+	onlyDefault   = "default"    // the default route
+	noDefault     = "no-default" // everything else
+	onlyDown      = "down"       // what servers are told with AS override: default route and anycast
+)
+
+// filters makes all of them; those that no profile names are left out in the end.
+func (b *builder) filters() {
+	s := &b.f.Spec
+	servers, down := Filter{Name: onlyEndpoints}, Filter{Name: onlyDown}
+	def, other := Filter{Name: onlyDefault}, Filter{Name: noDefault}
+	for _, family := range s.Families {
+		d := defaultOf(family)
+		bits := d.Addr().BitLen()
+		def.Rules = append(def.Rules, FilterRule{Permit: true, Within: d})
+		down.Rules = append(down.Rules, FilterRule{Permit: true, Within: d})
+		other.Rules = append(other.Rules, FilterRule{Permit: true, Within: d, Min: 1})
+		for _, p := range s.Pools.Endpoints {
+			if familyOf(p.CIDR.Addr()) != family {
+				continue
+			}
+			block := b.f.endpointsOf(family, 0, 0).Bits()
+			if s.Endpoints.Announce == OneByOne {
+				block = bits
+			}
+			servers.Rules = append(servers.Rules, FilterRule{Permit: true, Within: p.CIDR, Min: block})
+		}
+		loopbacks, _ := ofFamily(s.Pools.Loopbacks, family)
+		servers.Rules = append(servers.Rules, FilterRule{Permit: true, Within: loopbacks, Min: bits})
+	}
+	for _, a := range s.Anycast {
+		one := FilterRule{Permit: true, Within: netip.PrefixFrom(a.IP, a.IP.BitLen())}
+		for _, x := range []*Filter{&servers, &down} {
+			x.Rules = append(x.Rules, one)
+		}
+	}
+	b.out.Filters = []Filter{servers, def, other, down}
+}
+
+// Permits tells what a filter decides about a prefix.
+func (x *Filter) Permits(p netip.Prefix) bool {
+	for _, r := range x.Rules {
+		if r.matches(p) {
+			return r.Permit
+		}
+	}
+	return false
+}
+
+// matches tells whether a rule speaks of a prefix. Without Max, Min alone means
+// all that is at least as long; without both, Within itself is meant.
+func (r FilterRule) matches(p netip.Prefix) bool {
+	most := r.Max
+	switch {
+	case r.Max == 0 && r.Min == 0:
+		most = r.Within.Bits()
+	case r.Max == 0:
+		most = r.Within.Addr().BitLen()
+	}
+	return r.Within.Contains(p.Addr()) && p.Bits() >= max(r.Min, r.Within.Bits()) && p.Bits() <= most
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fabric
+
+import "net/netip"
+
+// Index finds what a Design names. It is made once for all questions about a
+// design, which must not change meanwhile.
+type Index struct {
+	*Design
+	devices   map[string]*Device
+	profiles  map[string]*Profile
+	filters   map[string]*Filter
+	segments  map[string]*Segment
+	platforms map[string]*Platform
+	on        map[string][]Attached // by segment
+	meshes    map[string][]*Mesh    // by member
+	perAS     map[*Mesh]map[uint32]int
+	ends      map[end]*Session
+}
+
+// end is what tells one end of a session from all others.
+type end struct{ device, peer, segment string }
+
+// Attached is a device on a segment.
+type Attached struct {
+	Device    *Device
+	Interface *Interface
+}
+
+// Index makes the index of a design.
+func (g *Design) Index() *Index {
+	x := &Index{Design: g, devices: map[string]*Device{}, profiles: map[string]*Profile{}, filters: map[string]*Filter{},
+		segments: map[string]*Segment{}, platforms: map[string]*Platform{}, on: map[string][]Attached{},
+		meshes: map[string][]*Mesh{}, perAS: map[*Mesh]map[uint32]int{}, ends: map[end]*Session{}}
+	for i := range g.Profiles {
+		x.profiles[g.Profiles[i].Name] = &g.Profiles[i]
+	}
+	for i := range g.Filters {
+		x.filters[g.Filters[i].Name] = &g.Filters[i]
+	}
+	for i := range g.Segments {
+		x.segments[g.Segments[i].Name] = &g.Segments[i]
+	}
+	for i := range g.Platforms {
+		x.platforms[g.Platforms[i].Name] = &g.Platforms[i]
+	}
+	for i := range g.Devices {
+		d := &g.Devices[i]
+		x.devices[d.Name] = d
+		for j := range d.Sessions {
+			s := &d.Sessions[j]
+			x.ends[end{d.Name, s.Peer, s.Segment}] = s
+		}
+		for j := range d.Interfaces {
+			if s := d.Interfaces[j].Segment; s != "" {
+				x.on[s] = append(x.on[s], Attached{d, &d.Interfaces[j]})
+			}
+		}
+	}
+	for i := range g.Meshes {
+		m := &g.Meshes[i]
+		x.perAS[m] = map[uint32]int{}
+		for _, name := range m.Members {
+			x.meshes[name] = append(x.meshes[name], m)
+			x.perAS[m][x.devices[name].AS]++
+		}
+	}
+	return x
+}
+
+// Device, Profile, Filter, Segment and Platform find one by its name, and
+// return nil for a name that is not there.
+func (x *Index) Device(name string) *Device     { return x.devices[name] }
+func (x *Index) Profile(name string) *Profile   { return x.profiles[name] }
+func (x *Index) Filter(name string) *Filter     { return x.filters[name] }
+func (x *Index) Segment(name string) *Segment   { return x.segments[name] }
+func (x *Index) Platform(name string) *Platform { return x.platforms[name] }
+
+// On lists who is on a segment, in the order of devices.
+func (x *Index) On(segment string) []Attached { return x.on[segment] }
+
+// MeshesOf lists the meshes that a device is a member of.
+func (x *Index) MeshesOf(d *Device) []*Mesh { return x.meshes[d.Name] }
+
+// MeshPeers is with how many other members a member has a session.
+func (x *Index) MeshPeers(m *Mesh, d *Device) int {
+	same := x.perAS[m][d.AS]
+	if m.Kind == MeshIBGP {
+		return same - 1
+	}
+	return len(m.Members) - same
+}
+
+// Peers counts the adjacencies of a device, those of its meshes included. With
+// two families, an adjacency that has addresses is two connections.
+func (x *Index) Peers(d *Device) int {
+	n := len(d.Sessions)
+	for _, m := range x.meshes[d.Name] {
+		n += x.MeshPeers(m, d)
+	}
+	return n
+}
+
+// End finds the other end of a session, or nil if the peer has none.
+func (x *Index) End(d *Device, s *Session) *Session {
+	return x.ends[end{s.Peer, d.Name, s.Segment}]
+}
+
+// Interface is the port of a device on a segment, or nil.
+func (d *Device) Interface(segment string) *Interface {
+	for i := range d.Interfaces {
+		if d.Interfaces[i].Segment == segment && segment != "" {
+			return &d.Interfaces[i]
+		}
+	}
+	return nil
+}
+
+// Loopback is the device's own address of a family; invalid if it has none.
+func (d *Device) Loopback(family Family) netip.Addr {
+	for i := range d.Interfaces {
+		if d.Interfaces[i].Name != "lo" {
+			continue
+		}
+		for _, a := range d.Interfaces[i].Addresses {
+			if familyOf(a.Addr()) == family {
+				return a.Addr()
+			}
+		}
+	}
+	return netip.Addr{}
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fabric
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// asPerServer: every server is an AS, and so is every ToR, or all ToRs
+// together. Every session is eBGP, but for ToRs that share an AS, which planes
+// keep in one piece.
+func (b *builder) asPerServer() {
+	s := &b.f.Spec
+	tor, server := Profile{}, Profile{}
+	if b.roles() {
+		tor.Role, server.Role = Provider, Customer
+	}
+	b.serverProfiles(tor, server)
+	b.servers(func(tor, server port) { session(tor, server, torServer, serverTor) })
+	b.rackBlocks()
+	switch {
+	case s.Spine.Kind == L2 && s.ToRs.AS == Shared:
+		b.onPlanes(MeshIBGP, Profile{NextHopSelf: NextHopSelfEBGP}, Profile{})
+	case s.Spine.Kind == L2:
+		b.onPlanes(MeshEBGP, Profile{}, Profile{})
+	default:
+		b.underSpines(Profile{}, Profile{})
+		b.aboveSpines(Profile{}, Profile{})
+	}
+}
+
+// downwardDefault: servers share an AS, ToRs share another and spines a third.
+// Everything is told upwards, and downwards nothing but the default route; that
+// routers of one AS would refuse each other's routes does not matter then.
+func (b *builder) downwardDefault() {
+	s := &b.f.Spec
+	down, tor := onlyDefault, Profile{}
+	if s.Downward.ASOverride {
+		down, tor.ASOverride = onlyDown, true
+	}
+	tor.Export = down
+	if s.Downward.Origin == FromToR {
+		tor.Default = AlwaysDefault
+	}
+	b.serverProfiles(tor, Profile{Import: down})
+	b.servers(func(tor, server port) { session(tor, server, torServer, serverTor) })
+	b.rackBlocks()
+	if s.Spine.Kind == L2 {
+		// No router is above the ToRs: each has all routes from the others.
+		b.onPlanes(MeshIBGP, Profile{NextHopSelf: NextHopSelfEBGP, Import: noDefault, Export: noDefault}, Profile{})
+		// But a border may tell of the way out.
+		for i := range b.out.Profiles {
+			if p := &b.out.Profiles[i]; p.Name == torBorder {
+				p.Import, p.Export = "", noDefault
+			}
+		}
+		return
+	}
+	// A ToR hands on the default route that it has, and has none when its
+	// uplinks are gone. It tells no spine of one: it would send there what
+	// another spine cannot place, and get it back.
+	spine := Profile{Import: noDefault, Export: down, ASOverride: s.Downward.ASOverride}
+	if s.Downward.Origin == FromSpine {
+		spine.Default = AlwaysDefault
+	}
+	b.underSpines(Profile{Import: down, Export: noDefault}, spine)
+	b.aboveSpines(Profile{Export: noDefault}, Profile{})
+	if s.Downward.Fallback == InterSpine {
+		b.acrossSpines()
+	}
+}
+
+// acrossSpines links every spine with every other, for packets that reach a
+// spine whose link to their rack is gone.
+func (b *builder) acrossSpines() {
+	b.profile(Profile{Name: spineSpine, NextHopSelf: NextHopSelfEBGP, Import: noDefault, Export: noDefault}, b.f.Spec.BGP.BFD.Links)
+	for j, y := range b.spines {
+		for i, x := range b.spines[:j] {
+			p, q := b.link(x, y, fmt.Sprintf("spine%d", j), fmt.Sprintf("spine%d", i),
+				func(pool netip.Prefix) int { return betweenSpines(pool, i, j) })
+			session(p, q, spineSpine, spineSpine)
+		}
+	}
+}
+
+// ethernet: ToRs and spines are switches, and only servers route. A server has
+// a port on each plane, and announces its endpoints on each with its address
+// there.
+func (b *builder) ethernet() {
+	s := &b.f.Spec
+	bfd := s.BGP.BFD.Planes
+	both := AddPathNone
+	if s.Reflectors.AddPath {
+		both = AddPathBoth
+	}
+	vrouter, rr := s.BGP.GracefulRestart.VRouter, s.BGP.GracefulRestart.RR
+	b.profile(Profile{Name: serverServer, GracefulRestart: vrouter}, bfd)
+	b.profile(Profile{Name: "client", GracefulRestart: vrouter, AddPath: both}, bfd)
+	b.profile(Profile{Name: "reflector-client", ReflectorClient: true, GracefulRestart: rr, AddPath: both}, bfd)
+	b.profile(Profile{Name: "reflector-reflector", GracefulRestart: rr, AddPath: both}, bfd)
+	b.profile(Profile{Name: "to-border"}, bfd)
+	b.profile(Profile{Name: "border"}, bfd)
+	reflectors := b.planeReflectors()
+	for p := range s.Spine.Count {
+		plane := b.plane(p)
+		var servers, borders, here []port
+		for i, d := range b.borders {
+			borders = append(borders, attach(d, plane.Name, plane, planeBorders+i))
+		}
+		for i, d := range reflectors[p] {
+			host := planeReflectors + i
+			here = append(here, attach(d, plane.Name, plane, host))
+		}
+		for r, rack := range b.racks {
+			for i, d := range rack.servers {
+				servers = append(servers, attach(d, fmt.Sprintf("eth%d", p), plane, planeReserved+r*s.Plan.ServersPerRack+i))
+			}
+		}
+		for i, rr := range here {
+			for _, c := range servers {
+				session(rr, c, "reflector-client", "client")
+			}
+			for _, other := range here[:i] {
+				session(rr, other, "reflector-reflector", "reflector-reflector")
+			}
+			for _, x := range borders {
+				session(rr, x, "to-border", "border")
+			}
+		}
+		if len(here) > 0 {
+			continue
+		}
+		mesh := Mesh{Name: plane.Name, Kind: MeshIBGP, Segment: plane.Name, Profile: serverServer}
+		for _, c := range servers {
+			mesh.Members = append(mesh.Members, c.on.Name)
+			for _, x := range borders {
+				session(c, x, "to-border", "border")
+			}
+		}
+		b.out.Meshes = append(b.out.Meshes, mesh)
+	}
+}
+
+// planeReflectors makes the reflectors, and tells which serve a plane: a group
+// for each, or one group that serves all. On servers, they are spread over the
+// racks, and attached to the plane themselves.
+func (b *builder) planeReflectors() [][]*Device {
+	s := &b.f.Spec
+	planes := make([][]*Device, s.Spine.Count)
+	make1 := func(name string, n int) *Device {
+		d := b.device(name, RoleReflector, b.as.start, reflectorLoopbacks+n)
+		d.Software = Muslin
+		if s.Reflectors.Hosts == OnServers {
+			d.Host = b.racks[n%len(b.racks)].servers[0].Name
+		}
+		b.reflectors = append(b.reflectors, d)
+		return d
+	}
+	switch s.Reflectors.Placement {
+	case PerPlane:
+		for p := range planes {
+			for i := range s.Reflectors.PerPlane {
+				planes[p] = append(planes[p], make1(fmt.Sprintf("plane%d-rr%d", p, i), p*s.Reflectors.PerPlane+i))
+			}
+		}
+	case AllPlanes:
+		var all []*Device
+		for i := range s.Reflectors.PerPlane {
+			all = append(all, make1(fmt.Sprintf("rr%d", i), i))
+		}
+		for p := range planes {
+			planes[p] = all
+		}
+	}
+	return planes
+}
