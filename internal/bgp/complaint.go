@@ -12,14 +12,13 @@ type Errors struct {
 	Last      *Failure `json:"lastTreatedAsWithdrawal,omitempty"`
 }
 
-// complaint keeps a peer that sends nothing but malformed UPDATEs from filling
-// the log.
+// complaint keeps a peer that sends nothing but nonsense from filling the log.
 type complaint struct {
 	last   time.Time
 	silent uint64 // since then
 }
 
-// complainEvery is how often the log is told of a malformed UPDATE of a peer.
+// complainEvery is how often the log is told of what is wrong with a peer.
 const complainEvery = 10 * time.Second
 
 // note counts the errors of an UPDATE, and logs what was treated as withdrawal.
@@ -28,13 +27,18 @@ func (p *peer) note(u *update) {
 	if !u.treated {
 		return
 	}
-	now := time.Now()
 	p.errors.Withdrawn++
-	p.errors.Last = &Failure{now, u.problem}
+	p.errors.Last = &Failure{time.Now(), u.problem}
+	p.complainOf("malformed UPDATE treated as withdrawal", "problem", u.problem)
+}
+
+// complainOf logs what a peer did wrong without ending its session.
+func (p *peer) complainOf(what string, more ...any) {
+	now := time.Now()
 	if now.Sub(p.complain.last) < complainEvery {
 		p.complain.silent++
 		return
 	}
-	p.s.log.Warn("malformed UPDATE treated as withdrawal", "peer", p.cfg.Name, "address", p.cfg.Addr, "problem", u.problem, "unlogged", p.complain.silent)
+	p.s.log.Warn(what, append([]any{"peer", p.cfg.Name, "address", p.cfg.Addr, "unlogged", p.complain.silent}, more...)...)
 	p.complain = complaint{last: now}
 }

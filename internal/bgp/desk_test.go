@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -38,6 +37,7 @@ type deskPeer struct {
 	c    *conn
 	dec  decoder // of what it sends
 	told map[pathRef]*attrs
+	due  map[pathRef]bool // of told, what was not told again since BoRR
 }
 
 // noConn is a connection that nothing is written to.
@@ -118,7 +118,7 @@ func (d *desk) up(p *deskPeer) {
 	q.conns = append(q.conns, p.c)
 	d.s.negotiate(p.c)
 	p.c.queue, p.c.queued = nil, 0
-	p.told = map[pathRef]*attrs{}
+	p.told, p.due = map[pathRef]*attrs{}, map[pathRef]bool{}
 	p.dec = decoder{as4: open.as4, ebgp: q.ebgp}
 	if p.c.takePaths {
 		p.dec.addPath = open.addPathSend
@@ -159,6 +159,8 @@ func (d *desk) sends(p *deskPeer, b []byte) {
 		m.note = p.dec.decode(b[headerLen:], m.update)
 	case msgNotification:
 		m.note = decodeNotification(b[headerLen:])
+	case msgRefresh:
+		m.refresh = decodeRefresh(b[headerLen:])
 	default:
 		d.t.Fatalf("message type %d", m.typ)
 	}
@@ -223,8 +225,7 @@ func (d *desk) read(p *deskPeer, stream []byte) (lines []string) {
 		case msgKeepalive:
 			continue
 		case msgRefresh:
-			f, _ := familyFrom(binary.BigEndian.Uint16(body), body[3])
-			lines = append(lines, "ROUTE-REFRESH "+f.String())
+			lines = append(lines, p.refreshed(decodeRefresh(body)))
 			continue
 		}
 		var u update
@@ -232,15 +233,15 @@ func (d *desk) read(p *deskPeer, stream []byte) (lines []string) {
 			d.t.Fatalf("to %s: our own UPDATE is refused: %v %q %d", p.name, n, u.problem, u.dropped)
 		}
 		for _, ref := range u.withdrawn {
-			delete(p.told, ref)
+			p.hears(ref, nil)
 			lines = append(lines, d.refText(p, ref)+" withdrawn")
 		}
 		for _, ref := range u.reach {
-			p.told[ref] = u.attrs
+			p.hears(ref, u.attrs)
 			lines = append(lines, d.refText(p, ref)+" "+u.attrs.text())
 		}
 		for _, ref := range u.mpReach {
-			p.told[ref] = u.mpAttrs
+			p.hears(ref, u.mpAttrs)
 			lines = append(lines, d.refText(p, ref)+" "+u.mpAttrs.text())
 		}
 		for f := range numFamilies {
@@ -249,6 +250,35 @@ func (d *desk) read(p *deskPeer, stream []byte) (lines []string) {
 			}
 		}
 	}
+}
+
+func (p *deskPeer) hears(ref pathRef, a *attrs) {
+	delete(p.due, ref)
+	if a == nil {
+		delete(p.told, ref)
+	} else {
+		p.told[ref] = a
+	}
+}
+
+// refreshed does as RFC 7313 section 4 says of a receiver.
+func (p *deskPeer) refreshed(m refresh) string {
+	f, _ := familyFrom(m.afi, m.safi)
+	switch m.subtype {
+	case refreshBegin:
+		for ref := range p.told {
+			if familyOf(ref.prefix.Addr()) == f {
+				p.due[ref] = true
+			}
+		}
+	case refreshEnd:
+		for ref := range p.due {
+			if familyOf(ref.prefix.Addr()) == f {
+				p.hears(ref, nil)
+			}
+		}
+	}
+	return [...]string{"ROUTE-REFRESH ", "BoRR ", "EoRR "}[m.subtype] + f.String()
 }
 
 func (d *desk) refText(p *deskPeer, ref pathRef) string {

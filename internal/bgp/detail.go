@@ -71,6 +71,8 @@ type FamilyStatus struct {
 	Rejected         int  `json:"rejected"`
 	Advertised       int  `json:"advertised"`
 	Stale            int  `json:"stale,omitempty"`
+	Repeating        bool `json:"repeating,omitempty"` // the peer repeats its table (RFC 7313)
+	Due              int  `json:"due,omitempty"`       // routes that it has not repeated yet
 	EndOfRIBReceived bool `json:"endOfRIBReceived"`
 	EndOfRIBSent     bool `json:"endOfRIBSent"`
 }
@@ -121,7 +123,7 @@ func (p *peer) detail() PeerDetail {
 	for f := range numFamilies {
 		st := FamilyStatus{
 			Received: src.received[f], Accepted: src.accepted[f], Rejected: src.received[f] - src.accepted[f],
-			Stale: src.stale[f], EndOfRIBReceived: p.gotEOR[f],
+			Stale: src.stale[f], Repeating: p.refreshing[f], Due: src.due[f], EndOfRIBReceived: p.gotEOR[f],
 		}
 		if c != nil {
 			st.Negotiated = c.families[f]

@@ -84,6 +84,7 @@ func exportTwin(t *testing.T, rng *rand.Rand) {
 			pc.AddPathSend = []int{100, 100, 2}[i]
 		}
 		p := d.add(fmt.Sprint("p", i), pc, addr)
+		p.open.enhanced = i%4 != 0
 		d.up(p)
 	}
 	prefixes := []netip.Prefix{
@@ -138,6 +139,9 @@ func exportTwin(t *testing.T, rng *rand.Rand) {
 				cfg.ClusterID = netip.Addr{}
 			}
 			d.configure(cfg)
+		case k == 37 && p.c != nil:
+			what = p.name + " asks again" // and removes what it is not told (RFC 7313)
+			d.sends(p, refreshMessage(familyOf(prefix.Addr()), refreshRequest))
 		case k == 36:
 			what = "originate"
 			d.originate(Origination{Prefix: prefix, LocalPref: 7})

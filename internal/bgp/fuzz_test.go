@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -83,6 +84,10 @@ func FuzzMessage(f *testing.F) {
 		decs := []*decoder{{as4: true}, {as4: false}, {as4: true, ebgp: true, keepUnknown: true}, {as4: true, addPath: both}, {as4: true, neighbour: netip.MustParseAddr("fe80::1%eth0")}}
 		for {
 			typ, body, err := readMessage(br, buf)
+			var n *notification
+			if errors.As(err, &n) {
+				_ = wrongRefresh(br, buf, n).marshal()
+			}
 			if err != nil {
 				return
 			}
@@ -93,6 +98,8 @@ func FuzzMessage(f *testing.F) {
 				_, _ = decodeOpen(body)
 			case msgNotification:
 				_ = decodeNotification(body).Error()
+			case msgRefresh:
+				_ = decodeRefresh(body)
 			case msgUpdate:
 				for _, d := range decs {
 					_ = d.decode(body, new(update))
@@ -143,6 +150,8 @@ func FuzzOpen(f *testing.F) {
 				}
 			case c.code == 2:
 				want.refresh = true
+			case c.code == 70:
+				want.enhanced = true
 			case c.code == 65 && len(v) == 4:
 				want.as4, want.asn = true, binary.BigEndian.Uint32(v)
 			case c.code == 69 && len(v) > 0 && len(v)%4 == 0:
@@ -156,7 +165,7 @@ func FuzzOpen(f *testing.F) {
 		if !multiprotocol {
 			want.families[v4] = true
 		}
-		got := openMessage{asn: m.asn, hold: m.hold, id: m.id, families: m.families, as4: m.as4, refresh: m.refresh,
+		got := openMessage{asn: m.asn, hold: m.hold, id: m.id, families: m.families, as4: m.as4, refresh: m.refresh, enhanced: m.enhanced,
 			addPathSend: m.addPathSend, addPathReceive: m.addPathReceive}
 		if got != want {
 			t.Fatalf("%+v, want %+v", got, want)

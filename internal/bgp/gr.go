@@ -49,12 +49,6 @@ func (p *peer) staleTime(o *openMessage) time.Duration {
 	return o.grTime
 }
 
-// markStale is for rib.edit.
-func (s *Speaker) markStale(p *path) bool {
-	p.flags |= pathStale
-	return true
-}
-
 // retain decides what happens to the routes of a session that ended.
 func (s *Speaker) retain(p *peer, c *conn, keep bool) {
 	p.retained = familySet{}
@@ -68,7 +62,7 @@ func (s *Speaker) retain(p *peer, c *conn, keep bool) {
 			// End-of-RIB drops what the first one left.
 			s.touch(ref.prefix, s.rib.edit(ref, p.slot, func(q *path) bool {
 				gone := q.flags&pathStale != 0
-				q.flags |= pathStale
+				q.flags = q.flags&^pathDue | pathStale
 				return !gone
 			}))
 		} else {
@@ -110,8 +104,13 @@ func (s *Speaker) sweep(p *peer, f family) {
 	if s.rib.sources[p.slot].stale[f] == 0 {
 		return
 	}
+	s.removeMarked(p, f, pathStale)
+}
+
+// removeMarked removes the routes of one family that have a flag.
+func (s *Speaker) removeMarked(p *peer, f family, flag uint8) {
 	for _, ref := range s.rib.of(p.slot, func(prefix netip.Prefix, q *path) bool {
-		return q.flags&pathStale != 0 && familyOf(prefix.Addr()) == f
+		return q.flags&flag != 0 && familyOf(prefix.Addr()) == f
 	}) {
 		s.touch(ref.prefix, s.rib.remove(ref, p.slot))
 	}

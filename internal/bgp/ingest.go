@@ -68,14 +68,14 @@ func (s *Speaker) rejudge(p *peer) {
 // reimport judges and filters one path again. The list of paths stays as it
 // is: a caller may be walking it.
 func (s *Speaker) reimport(p *peer, ref pathRef, q *path) {
-	in, stale := q.in, q.flags&pathStale != 0
+	in, kept := q.in, q.flags&(pathStale|pathDue)
 	in.refs++
 	r, set := s.received(p, in), s.judgeSet(p, in)
 	r.Prefix = ref.prefix
 	out, v := s.importRoute(p, r, in, &set)
 	s.touch(ref.prefix, s.rib.set(ref, p.slot, in, out, v.Refused))
-	if stale {
-		s.touch(ref.prefix, s.rib.edit(ref, p.slot, s.markStale))
+	if kept != 0 { // the peer has said nothing
+		s.touch(ref.prefix, s.rib.edit(ref, p.slot, func(q *path) bool { q.flags |= kept; return true }))
 	}
 }
 
@@ -97,8 +97,8 @@ func (s *Speaker) push(p *peer, chunks []chunk, delta []pathRef) {
 const dirtyBatch = 8192
 
 // pump moves what a peer is owed into its queue, as far as that has room: the
-// table dump, then what changed since, then a requested refresh, then
-// End-of-RIB.
+// table dump, then what changed since, then End-of-RIB, then a requested
+// refresh.
 func (s *Speaker) pump(p *peer) {
 	c := p.est
 	if c == nil {
@@ -122,20 +122,6 @@ func (s *Speaker) pump(p *peer) {
 		}
 		c.send(pack.finish()...)
 	}
-	if p.refresh != (familySet{}) {
-		fs := p.refresh
-		p.refresh = familySet{}
-		p.backlog = append(p.backlog, p.group.table(fs)...)
-		for f := range numFamilies {
-			if fs[f] && !p.oweEOR[f] && c.open.gr {
-				// Nothing is owed after a refresh, but RFC 2918 implementations
-				// take the marker as "that was all", and it does no harm.
-				p.backlog = append(p.backlog, chunk{endOfRIBMessage(f), 1})
-			}
-		}
-		s.pump(p)
-		return
-	}
 	if p.oweEOR != (familySet{}) && s.mayEndRIB(p) {
 		for f := range numFamilies {
 			if p.oweEOR[f] {
@@ -143,5 +129,9 @@ func (s *Speaker) pump(p *peer) {
 			}
 		}
 		p.oweEOR = familySet{}
+	}
+	if p.refresh != (familySet{}) {
+		s.answerRefresh(p)
+		s.pump(p)
 	}
 }

@@ -27,6 +27,7 @@ type setting struct {
 	addPath      bool // both ways
 	role         Role // the daemon's
 	limit        int  // of prefixes in each family
+	markers      bool // enhanced route refresh (RFC 7313), where it is not on anyway
 	hold         int  // seconds
 	extNextHop   bool // IPv4 routes with IPv6 next hops
 	less         bool // without 198.51.100.0/24
@@ -348,7 +349,11 @@ exit`)
 	},
 }
 
-const noRoles = "it has no roles"
+const (
+	noRoles   = "it has no roles"
+	noMarkers = "it has no enhanced route refresh"
+	noRefresh = "it ignores every ROUTE-REFRESH, and logs that the family was not negotiated"
+)
 
 // familyWord is how a client calls the address family of a prefix.
 func familyWord(prefix, word4, word6 string) string {
@@ -371,6 +376,8 @@ var daemonGoBGP = daemon{
 	lacks: map[string]string{
 		roles:         noRoles,
 		roleMismatch:  noRoles,
+		markersTheirs: noMarkers,
+		markersOurs:   noMarkers,
 		refreshTheirs: "a soft reset works on the routes it has kept, it asks for none",
 		bfd:           "it has no BFD",
 	},
@@ -420,7 +427,9 @@ exec /usr/sbin/bgpd -d -v -f DIR/bgpd.conf`},
 	refresh: func(ours string) [][]string { return [][]string{{"neighbor", ours, "refresh"}} },
 	lacks: map[string]string{
 		restartTheirs: "it announces no family that it could keep forwarding",
-		refreshOurs:   "it counts the request, and does not repeat what has not changed",
+		refreshOurs:   noRefresh,
+		markersTheirs: noRefresh,
+		markersOurs:   noRefresh,
 		extNextHop:    "it does not have it",
 		bfd:           "it has no BFD",
 	},
@@ -441,6 +450,7 @@ exec /usr/sbin/bgpd -d -v -f DIR/bgpd.conf`},
 			w.when(main && s.role != 0, " announce policy %s enforce", s.role)
 			w.when(main && s.addPath, " announce add-path recv yes\n announce add-path send all")
 			w.when(main && s.limit > 0, " max-prefix %d", s.limit)
+			w.when(main && s.markers, " announce enhanced refresh yes")
 			w.add("}")
 		}
 		session(s.theirs, s.ours, 64512, true)

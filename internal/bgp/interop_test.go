@@ -55,6 +55,8 @@ const (
 	refreshOurs   = "route refresh (RFC 2918): muslin asks"
 	limitTheirs   = "limit of prefixes: the other's"
 	refreshTheirs = "route refresh (RFC 2918): the other asks"
+	markersTheirs = "enhanced route refresh (RFC 7313): the other sends the markers"
+	markersOurs   = "enhanced route refresh (RFC 7313): muslin sends the markers"
 	restartTheirs = "graceful restart (RFC 4724): of the other"
 	bfd           = "BFD (RFC 5880)"
 	extNextHop    = "IPv4 with IPv6 next hops (RFC 8950), over IPv6"
@@ -259,8 +261,8 @@ var togethers = []together{
 			before := x.n.peer(x.addr).Messages.Received["update"]
 			x.n.ask(func() {
 				for _, p := range x.n.Speaker.peers {
-					p.est.send(chunk{refreshMessage(v4), 1})
-					p.est.send(chunk{refreshMessage(v6), 1})
+					p.est.send(chunk{refreshMessage(v4, refreshRequest), 1})
+					p.est.send(chunk{refreshMessage(v6, refreshRequest), 1})
 				}
 			})
 			eventually(x.t, "both families come again", func() bool { return x.n.peer(x.addr).Messages.Received["update"] >= before+2 })
@@ -279,6 +281,63 @@ var togethers = []together{
 				m := x.n.peer(x.addr).Messages
 				return m.Received["route-refresh"] >= 2 && m.Sent["update"] >= sent+2
 			})
+			x.exchanged()
+		},
+	},
+	{
+		name: markersTheirs,
+		set:  func(s *setting) { s.markers = true },
+		check: func(x *interop) {
+			x.exchanged()
+			kept4, kept6 := always(x.n, "192.0.2.0/24"), always(x.n, own6)
+			// As if it had said so once, and its withdrawal had been lost.
+			never := []string{"203.0.113.0/24", "2001:db8:2::/48"}
+			x.n.ask(func() {
+				for _, p := range x.n.Speaker.peers {
+					for _, prefix := range never {
+						a := &attrs{nextHop: netip.MustParseAddr("10.99.0.2"), localPref: 100, hasLocalPref: true}
+						if f := netip.MustParsePrefix(prefix); f.Addr().Is6() {
+							a.nextHop = netip.MustParseAddr("fd99::2")
+						}
+						x.n.announce(p.est, []pathRef{{prefix: netip.MustParsePrefix(prefix)}}, a)
+					}
+				}
+			})
+			x.n.waitHops(never[0], "10.99.0.2")
+			x.n.waitHops(never[1], "fd99::2")
+			x.n.Reset(x.addr, ResetIn, "")
+			eventually(x.t, "both markers of both families", func() bool { return x.n.peer(x.addr).Messages.Received["route-refresh"] >= 4 })
+			x.n.waitHops(never[0], "")
+			x.n.waitHops(never[1], "")
+			if !kept4() || !kept6() {
+				x.t.Error("a route was gone for a moment")
+			}
+			x.exchanged()
+		},
+	},
+	{
+		name: markersOurs,
+		set:  func(s *setting) { s.markers = true },
+		check: func(x *interop) {
+			x.n.originate("10.1.9.0/26", "fd00:1:9::/122")
+			x.exchanged()
+			x.r.wait("10.1.9.0/26", "10.99.0.1")
+			x.r.wait("fd00:1:9::/122", "fd99::1")
+			// As if a withdrawal had been lost.
+			x.n.ask(func() {
+				for _, p := range x.n.Speaker.peers {
+					for _, prefix := range []string{"10.1.9.0/26", "fd00:1:9::/122"} {
+						p.group.out.put(pathRef{prefix: netip.MustParsePrefix(prefix)}, nil)
+					}
+					p.group.dumpValid = [familySetSize]bool{}
+				}
+			})
+			for _, words := range x.r.refresh(x.r.set.ours) {
+				x.r.ask(words...)
+			}
+			eventually(x.t, "both markers of both families", func() bool { return x.n.peer(x.addr).Messages.Sent["route-refresh"] >= 4 })
+			x.r.lost("10.1.9.0/26")
+			x.r.lost("fd00:1:9::/122")
 			x.exchanged()
 		},
 	},

@@ -78,23 +78,8 @@ func (s *Speaker) refill(c *conn) {
 					s.refill(p.est)
 				}
 			})
-			c.send(chunk{refreshMessage(f), 1})
+			c.send(chunk{refreshMessage(f, refreshRequest), 1})
 		}
 		p.over[f] = false
 	}
-}
-
-// askAgain asks a peer to repeat all that it has sent. One that cannot
-// (RFC 2918) has it changed with the next session.
-func (p *peer) askAgain() {
-	for f := range numFamilies {
-		if c := p.est; c != nil && c.open.refresh && c.families[f] {
-			c.send(chunk{refreshMessage(f), 1})
-		}
-	}
-}
-
-// refreshMessage is a ROUTE-REFRESH (RFC 2918 section 3).
-func refreshMessage(f family) []byte {
-	return appendHeader(nil, msgRefresh, []byte{0, byte(f) + 1, 0, 1})
 }

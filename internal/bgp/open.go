@@ -85,7 +85,7 @@ type openParams struct {
 }
 
 // marshal encodes the OPEN: multiprotocol (RFC 4760), route refresh
-// (RFC 2918), four-octet AS (RFC 6793), graceful restart (RFC 4724), ADD-PATH
+// (RFC 2918) and its enhancement (RFC 7313), four-octet AS (RFC 6793), graceful restart (RFC 4724), ADD-PATH
 // (RFC 7911), extended next hop encoding (RFC 8950), role (RFC 9234).
 func (p openParams) marshal() ([]byte, error) {
 	var caps []wire.ParameterCapabilityInterface
@@ -96,7 +96,7 @@ func (p openParams) marshal() ([]byte, error) {
 			tuples = append(tuples, wire.NewCapGracefulRestartTuple(f.wire(), p.forwarding))
 		}
 	}
-	caps = append(caps, wire.NewCapRouteRefresh(), wire.NewCapFourOctetASNumber(p.asn))
+	caps = append(caps, wire.NewCapRouteRefresh(), wire.NewCapEnhancedRouteRefresh(), wire.NewCapFourOctetASNumber(p.asn))
 	if secs := min(int(p.restartTime/time.Second), 4095); secs > 0 {
 		caps = append(caps, wire.NewCapGracefulRestart(p.restarting, false, uint16(secs), tuples))
 	}
@@ -142,6 +142,7 @@ type openMessage struct {
 	families familySet
 	as4      bool
 	refresh  bool
+	enhanced bool // route refresh has markers (RFC 7313)
 
 	gr           bool
 	grRestarting bool // R bit
@@ -252,6 +253,8 @@ func (m *openMessage) capabilities(b []byte, multiprotocol *bool) bool {
 			m.as4, m.asn = true, c.CapValue
 		case *wire.CapRouteRefresh:
 			m.refresh = true
+		case *wire.CapEnhancedRouteRefresh:
+			m.enhanced = true
 		case *wire.CapGracefulRestart:
 			m.gr = true
 			m.grRestarting = c.Flags&0x8 != 0

@@ -143,8 +143,8 @@ func TestB06_RFC4271_6_1_Framing(t *testing.T) {
 		{"UPDATE of 22", header(0xff, 22, 2), 2},
 		{"OPEN of 28", header(0xff, 28, 1), 2},
 		{"NOTIFICATION of 20", header(0xff, 20, 3), 2},
-		{"ROUTE-REFRESH of 22", header(0xff, 22, 5), 2},
-		{"ROUTE-REFRESH of 24", header(0xff, 24, 5), 2},
+		{"ROUTE-REFRESH of 22", append(header(0xff, 22, 5), 0, 1, 1), 2},
+		{"ROUTE-REFRESH of 24", append(header(0xff, 24, 5), 0, 1, 2, 1, 0), 2},
 		{"type 0", header(0xff, 19, 0), 3},
 		{"type 6", header(0xff, 19, 6), 3},
 		{"type 255", header(0xff, 19, 255), 3},
@@ -160,8 +160,12 @@ func TestB06_RFC4271_6_1_Framing(t *testing.T) {
 				}
 				start := time.Now()
 				r.write(c.msg)
-				if code, sub := r.readNote(); code != 1 || sub != c.sub {
-					t.Errorf("NOTIFICATION %d/%d, want 1/%d", code, sub, c.sub)
+				want := [2]uint8{codeHeader, c.sub}
+				if established && c.msg[18] == msgRefresh {
+					want = [2]uint8{codeRefresh, subRefreshLength} // RFC 7313 section 5
+				}
+				if code, sub := r.readNote(); code != want[0] || sub != want[1] {
+					t.Errorf("NOTIFICATION %d/%d, want %d", code, sub, want)
 				}
 				if d := time.Since(start); d > time.Second {
 					t.Errorf("after %v", d)

@@ -53,6 +53,10 @@ type peer struct {
 	hadUp    bool      // a session was Established since the process started
 	gotEOR   familySet // in this session
 
+	// Route refresh, receiving side (refresh.go).
+	refreshing   familySet // between BoRR and EoRR
+	refreshBound [numFamilies]timer
+
 	// Export.
 	group   *group
 	backlog []chunk // shared table dump, not yet queued
@@ -117,10 +121,7 @@ func (s *Speaker) receive(c *conn, m message) {
 		s.fire(c, evKeepalive, unexpected(c.state), nil)
 	case m.typ == msgRefresh:
 		if s.fire(c, evRefresh, unexpected(c.state), nil)&actUse != 0 {
-			if f, ok := familyFrom(m.afi, m.safi); ok && c.families[f] {
-				c.p.refresh[f] = true
-				s.pump(c.p)
-			}
+			s.refreshed(c, m.refresh)
 		}
 	}
 }
@@ -337,7 +338,10 @@ func (s *Speaker) down(c *conn, keep bool) {
 	p.backlog, p.dirty, p.refresh, p.oweEOR = nil, owed{}, familySet{}, familySet{}
 	p.settled.stop()
 	p.refilling.stop()
-	p.over = familySet{}
+	p.over, p.refreshing = familySet{}, familySet{}
+	for f := range numFamilies {
+		p.refreshBound[f].stop()
+	}
 	s.retain(p, c, keep)
 	s.releaseEOR()
 	s.checkConverged()

@@ -20,28 +20,27 @@ const (
 // Reset resets the Established sessions with an address, and returns how many there
 // are. The text is for ResetHard.
 func (s *Speaker) Reset(addr netip.Addr, how Reset, text string) (n int) {
-	s.ask(func() {
-		for _, p := range s.peers {
-			c := p.est
-			if p.cfg.Addr.Addr() != addr || c == nil {
-				continue
-			}
-			n++
-			switch how {
-			case ResetHard:
-				s.fire(c, evStop, &notification{code: codeCease, sub: ceaseReset, data: shutdownData(text), reason: "administrative reset"}, nil)
-			case ResetIn:
-				s.rejudge(p)
-				for f := range numFamilies {
-					if c.families[f] && c.open.refresh {
-						c.send(chunk{refreshMessage(f), 1})
-					}
-				}
-			case ResetOut:
-				p.refresh = c.families
-				s.pump(p)
-			}
+	s.ask(func() { n = s.reset(addr, how, text) })
+	return n
+}
+
+func (s *Speaker) reset(addr netip.Addr, how Reset, text string) (n int) {
+	for _, p := range s.peers {
+		c := p.est
+		if p.cfg.Addr.Addr() != addr || c == nil {
+			continue
 		}
-	})
+		n++
+		switch how {
+		case ResetHard:
+			s.fire(c, evStop, &notification{code: codeCease, sub: ceaseReset, data: shutdownData(text), reason: "administrative reset"}, nil)
+		case ResetIn:
+			s.rejudge(p)
+			p.askAgain()
+		case ResetOut:
+			p.refresh = c.families
+			s.pump(p)
+		}
+	}
 	return n
 }

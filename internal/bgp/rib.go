@@ -35,6 +35,7 @@ const (
 	pathStale uint8 = 1 << iota // kept over a restart of the peer (RFC 4724)
 	pathBest                    // the best path
 	pathMulti                   // the best path or equal to it
+	pathDue                     // to be said again, since BoRR (RFC 7313)
 )
 
 // source is what the decision process must know of a peer, and the counters
@@ -49,6 +50,7 @@ type source struct {
 	received [numFamilies]int
 	accepted [numFamilies]int
 	stale    [numFamilies]int
+	due      [numFamilies]int
 	refused  [numRefusals]int // by reason; Accepted counts the accepted
 }
 
@@ -61,6 +63,9 @@ func (s *source) count(p *path, f family, d int) {
 	}
 	if p.flags&pathStale != 0 {
 		s.stale[f] += d
+	}
+	if p.flags&pathDue != 0 {
+		s.due[f] += d
 	}
 }
 
@@ -153,6 +158,7 @@ func (r *rib) put(ref pathRef, peer uint16, in, out *attrs, why Refusal) (change
 			p.flags &^= pathStale
 			changed = pathsChanged
 		}
+		p.flags &^= pathDue
 	}
 	p.in, p.out, p.why = in, out, why
 	src.count(p, f, 1)
@@ -172,7 +178,7 @@ func (r *rib) remove(ref pathRef, peer uint16) change {
 }
 
 // edit calls fn with a path of peer, if there is such a one, and removes it
-// when fn returns false. fn may change the stale flag only.
+// when fn returns false. fn may change the flags that are marks only.
 func (r *rib) edit(ref pathRef, peer uint16, fn func(*path) (keep bool)) (changed change) {
 	f := familyOf(ref.prefix.Addr())
 	slot := r.table.entries.Ref(ref.prefix)
@@ -255,6 +261,29 @@ func (r *rib) of(peer uint16, want func(netip.Prefix, *path) bool) []pathRef {
 		}
 	}
 	return out
+}
+
+// markDue makes all paths of peer in one family due. That is of no interest to
+// anybody else.
+func (r *rib) markDue(peer uint16, f family) {
+	entries := r.table.entries.All4()
+	if f == v6 {
+		entries = r.table.entries.All6()
+	}
+	for prefix, e := range entries {
+		if e.shape&entryList == 0 {
+			if e.peer == peer {
+				r.table.entries.Ref(prefix).flags |= pathDue
+			}
+			continue
+		}
+		for p := r.table.lists[e.number]; p != nil; p = p.next {
+			if p.peer == peer {
+				p.flags |= pathDue
+			}
+		}
+	}
+	r.sources[peer].due[f] = r.sources[peer].received[f]
 }
 
 // find returns a path of a list.

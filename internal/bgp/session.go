@@ -58,13 +58,12 @@ type conn struct {
 
 // message is one decoded message.
 type message struct {
-	typ    uint8
-	open   *openMessage
-	raw    []byte // OPEN: the whole message
-	update *update
-	note   *notification // received NOTIFICATION (typ msgNotification), or what the message deserves
-	afi    uint16        // ROUTE-REFRESH
-	safi   uint8
+	typ     uint8
+	open    *openMessage
+	raw     []byte // OPEN: the whole message
+	update  *update
+	note    *notification // received NOTIFICATION (typ msgNotification), or what the message deserves
+	refresh refresh
 }
 
 // input is what reader and writer tell the loop.
@@ -93,6 +92,7 @@ func (c *conn) read() {
 	buf := make([]byte, maxMessage)
 	dec := decoder{ebgp: c.ebgp, neighbour: c.neighbour}
 	var batch []message
+	enhanced := false
 	routes := 0 // in the batch
 	hand := func(err error) bool {
 		c.busy.Store(true)
@@ -109,6 +109,9 @@ func (c *conn) read() {
 		typ, body, err := readMessage(br, buf)
 		var n *notification
 		if errors.As(err, &n) {
+			if enhanced {
+				n = wrongRefresh(br, buf, n)
+			}
 			batch = append(batch, message{note: n})
 			hand(nil)
 			c.discard(br)
@@ -128,6 +131,7 @@ func (c *conn) read() {
 			if m.open != nil {
 				dec.ebgp = m.open.asn != c.localAS // the loop refuses one that is not allowed
 				dec.as4 = m.open.as4               // we always offer it
+				enhanced = m.open.enhanced         // and this
 				if c.takePaths {
 					dec.addPath = m.open.addPathSend
 				}
@@ -140,7 +144,7 @@ func (c *conn) read() {
 		case msgNotification:
 			m.note = decodeNotification(body)
 		case msgRefresh:
-			m.afi, m.safi = uint16(body[0])<<8|uint16(body[1]), body[3]
+			m.refresh = decodeRefresh(body)
 		}
 		batch = append(batch, m)
 		if m.note != nil {

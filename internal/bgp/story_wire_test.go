@@ -18,6 +18,11 @@ import (
 //	NAME garbles PREFIX [without=TYPE] [with=FLAGS:TYPE:HEX,...]   an announcement, without or with attributes; FLAGS and HEX
 //	    are hexadecimal, and an attribute that is there is replaced by the first of its type
 //	NAME ends FAMILY...         End-of-RIB
+//	NAME asks-for FAMILY        ROUTE-REFRESH
+//	NAME begins FAMILY, NAME repeated FAMILY    BoRR, EoRR
+//	NAME forgets-to-repeat FAMILY   the time for EoRR is over
+//	NAME says-refresh FAMILY SUBTYPE
+//	ask NAME, tell NAME         a soft reset, in and out
 //	NAME notifies CODE SUBCODE [TEXT]
 //	NAME falls-silent           the hold timer expires
 //	NAME stops-reading          the send-hold timer expires
@@ -25,6 +30,8 @@ import (
 //	all-originated              the daemon has said all it originates
 //	next-hop ADDR cost=N|unreached
 //	state NAME
+
+var familyNamed = map[string]family{"ipv4": v4, "ipv6": v6}
 
 // open applies what a peer says in its next OPEN.
 func (o options) open(m *openMessage) {
@@ -35,6 +42,9 @@ func (o options) open(m *openMessage) {
 		m.gr, m.grTime, m.grFamilies = n > 0, time.Duration(n)*time.Second, familySet{true, true}
 	}
 	_, m.grRestarting = o["restarts"]
+	if _, ok := o["enhanced-refresh"]; ok {
+		m.enhanced = true
+	}
 	if v, ok := o["kept"]; ok {
 		m.grForward = familySet{strings.Contains(v, "ipv4"), strings.Contains(v, "ipv6")}
 	}
@@ -51,6 +61,11 @@ func (d *desk) wire(w []string, o options) bool {
 	case "next-hop":
 		cost, usable := o.num("cost")
 		d.s.setNextHops([]NextHop{{Addr: netip.MustParseAddr(w[1]), Usable: usable, Cost: cost, Why: "no route to it"}})
+		d.settle()
+		return true
+	case "ask", "tell":
+		how := map[string]Reset{"ask": ResetIn, "tell": ResetOut}[w[0]]
+		d.s.reset(d.peer(w[1]).cfg.Addr.Addr(), how, "")
 		d.settle()
 		return true
 	case "state":
@@ -75,8 +90,21 @@ func (d *desk) wire(w []string, o options) bool {
 		d.sends(p, announce(w[2], o.garbled(sender{ebgp: p.c.ebgp, as4: p.dec.as4}.well(w[2]), p)))
 	case "ends":
 		for _, f := range w[2:] {
-			d.sends(p, endOfRIBMessage(map[string]family{"ipv4": v4, "ipv6": v6}[f]))
+			d.sends(p, endOfRIBMessage(familyNamed[f]))
 		}
+	case "asks-for", "begins", "repeated", "says-refresh":
+		subtype := map[string]uint64{"begins": refreshBegin, "repeated": refreshEnd}[w[1]]
+		if len(w) > 3 {
+			subtype, _ = strconv.ParseUint(w[3], 10, 8)
+		}
+		d.sends(p, refreshMessage(familyNamed[w[2]], uint8(subtype)))
+	case "forgets-to-repeat":
+		f := familyNamed[w[2]]
+		q := d.s.peers[p.cfg.Addr]
+		if !q.refreshBound[f].armed() {
+			d.t.Fatalf("no time runs for %s", p.name)
+		}
+		d.s.endRefresh(q, f)
 	case "notifies":
 		code, _ := strconv.ParseUint(w[2], 10, 8)
 		sub, _ := strconv.ParseUint(w[3], 10, 8)

@@ -34,6 +34,7 @@ const (
 	codeFSM    = 5
 	codeCease  = 6
 
+	codeRefresh  = 7 // RFC 7313
 	codeSendHold = 8 // RFC 9687
 )
 
@@ -54,6 +55,8 @@ const (
 	subAttrList     = 1
 	subOptionalAttr = 9
 	subNetworkField = 10
+
+	subRefreshLength = 1
 
 	ceaseMaxPrefixes  = 1
 	ceaseShutdown     = 2
@@ -144,8 +147,7 @@ func checkHeader(h []byte) (typ uint8, length int, n *notification) {
 			reason: fmt.Sprintf("length %d is illegal for message type %d", length, typ)}
 	}
 	if typ == msgRefresh && length != 23 {
-		// RFC 7313 section 5 gives the length its own code; without the
-		// enhanced capability the frame rule applies.
+		// From peers with the enhanced capability: wrongRefresh.
 		return 0, 0, &notification{code: codeHeader, sub: subBadLength, data: append([]byte(nil), h[16:18]...),
 			reason: fmt.Sprintf("length %d is illegal for ROUTE-REFRESH", length)}
 	}

@@ -121,6 +121,11 @@ func (a *app) showPeer(p api.Peer) error {
 		}
 		line("Restart", "%s", text)
 	}
+	for _, name := range slices.Sorted(maps.Keys(p.Family)) {
+		if f := p.Family[name]; f.Repeating {
+			line("Refresh", "the peer repeats its routes of %s, %d are still due", name, f.Due)
+		}
+	}
 	for _, c := range p.Capabilities.Sent {
 		line("We offer", "%s", c)
 	}
