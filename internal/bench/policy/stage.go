@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/muslin-net/muslin/internal/lab"
+)
+
+// stage is a host and two of its workloads, each behind a cable of its own. All
+// neighbours are known, so that nothing is sent but what is measured.
+type stage struct {
+	family             int
+	host, from, to     *lab.Namespace
+	fd                 *os.File // of the host's namespace
+	conntrack          *netlink.Handle
+	fromHW, fromHostHW net.HardwareAddr
+}
+
+// Interfaces on the host: of the sender, of the receiver.
+const (
+	ifaceFrom = "califrom"
+	ifaceTo   = "calito"
+	inside    = "eth0"
+	port      = 9000 // what is allowed
+)
+
+// addresses of both workloads, in both families.
+var (
+	addrFrom = map[int]netip.Addr{4: netip.MustParseAddr("10.65.0.1"), 6: netip.MustParseAddr("fd65::1")}
+	addrTo   = map[int]netip.Addr{4: netip.MustParseAddr("10.65.0.2"), 6: netip.MustParseAddr("fd65::2")}
+	gateway  = map[int]netip.Addr{4: netip.MustParseAddr("169.254.1.1"), 6: netip.MustParseAddr("fe80::1")}
+	anywhere = map[int]netip.Prefix{4: netip.MustParsePrefix("0.0.0.0/0"), 6: netip.MustParsePrefix("::/0")}
+)
+
+var (
+	macFrom = net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	macTo   = net.HardwareAddr{2, 0, 0, 0, 0, 2}
+	macHost = net.HardwareAddr{0xee, 0xee, 0xee, 0xee, 0xee, 0xee}
+)
+
+func newStage(l *lab.Lab, name string, family int) (*stage, error) {
+	s := &stage{family: family}
+	for _, x := range []struct {
+		to   **lab.Namespace
+		name string
+	}{{&s.host, "h"}, {&s.from, "a"}, {&s.to, "b"}} {
+		ns, err := l.Namespace(name + x.name)
+		if err != nil {
+			return nil, err
+		}
+		*x.to = ns
+	}
+	for k, v := range map[string]string{"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"} {
+		if err := s.host.SetSysctl(k, v); err != nil {
+			return nil, err
+		}
+	}
+	err := errors.Join(
+		s.plug(s.from, ifaceFrom, macFrom, addrFrom), s.plug(s.to, ifaceTo, macTo, addrTo),
+		s.host.Do(func() (err error) {
+			if s.fd, err = os.Open("/proc/thread-self/ns/net"); err != nil {
+				return err
+			}
+			s.conntrack, err = netlink.NewHandle(unix.NETLINK_NETFILTER)
+			return err
+		}),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("stage %s: %w", name, err)
+	}
+	return s, nil
+}
+
+// plug connects a workload in both families.
+func (s *stage) plug(ns *lab.Namespace, iface string, mac net.HardwareAddr, addrs map[int]netip.Addr) error {
+	if err := lab.Veth(lab.End{NS: s.host, Name: iface, MAC: macHost}, lab.End{NS: ns, Name: inside, MAC: mac}); err != nil {
+		return err
+	}
+	for v, a := range addrs {
+		self := netip.PrefixFrom(a, a.BitLen())
+		err := errors.Join(
+			ns.AddAddr(inside, self), ns.AddNeighbour(inside, gateway[v], macHost),
+			ns.AddRoute(netip.PrefixFrom(gateway[v], a.BitLen()), netip.Addr{}, inside), ns.AddRoute(anywhere[v], gateway[v], inside),
+			s.host.AddNeighbour(iface, a, mac), s.host.AddRoute(self, netip.Addr{}, iface),
+		)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// target is where everything is sent.
+func (s *stage) target() netip.AddrPort { return netip.AddrPortFrom(addrTo[s.family], port) }
+
+// delivered is how many packets the receiver's interface has taken.
+func (s *stage) delivered() (uint64, error) {
+	h, err := s.to.Handle()
+	if err != nil {
+		return 0, err
+	}
+	l, err := h.LinkByName(inside)
+	if err != nil {
+		return 0, err
+	}
+	return l.Attrs().Statistics.RxPackets, nil
+}
+
+// forget removes all connections that the host tracks.
+func (s *stage) forget() error { return s.conntrack.ConntrackTableFlush(netlink.ConntrackTable) }
+
+func (s *stage) close() {
+	if s.fd != nil {
+		s.fd.Close()
+	}
+	if s.conntrack != nil {
+		s.conntrack.Close()
+	}
+}
