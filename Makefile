@@ -12,7 +12,7 @@ BENCH       ?= .
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-oracle race bench bench-agent bench-bgp fuzz lint clean
+.PHONY: help build demo test test-oracle race bench bench-agent bench-bgp bench-policy fuzz lint clean
 
 help: ## explain the targets
 	@echo 'muslin $(VERSION)'
@@ -43,6 +43,9 @@ bench-agent: build ## the agent under load: first packet, memory, cold start (ro
 
 bench-bgp: build ## the BGP speaker beside BIRD on the same work: routes in, reflected, in the kernel, restart (root)
 	$(GO) run ./internal/bench/bgp $(ARGS)
+
+bench-policy: ## packets and connects through 1 to 10,000 rules, beside chains like Felix's and no filter; changes at scale (root)
+	$(GO) run ./internal/bench/policy $(ARGS)
 
 fuzz: ## every fuzz target for FUZZTIME (30s) each
 	@GO='$(GO)' hack/fuzz $(FUZZTIME)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -190,37 +189,35 @@ func ones(b []byte) uint16 {
 }
 
 // connects opens TCP connections one after another, and returns how many per
-// second. They end with a reset, so that no port stays in use.
+// second. One thread is both ends, so that no queue grows between them; a
+// connection ends with a reset, so that no port stays in use.
 func (s *stage) connects(span time.Duration) (float64, error) {
 	server, err := socket(s.to, s.domain(), unix.SOCK_STREAM, 0)
 	if err != nil {
 		return 0, err
 	}
-	err = errors.Join(unix.SetsockoptInt(server, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.Bind(server, s.sockaddr(s.target())), unix.Listen(server, 1024))
+	defer unix.Close(server)
+	err = errors.Join(unix.SetsockoptInt(server, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.Bind(server, s.sockaddr(s.target())), unix.Listen(server, 16))
 	if err != nil {
-		unix.Close(server)
 		return 0, err
 	}
-	var serve sync.WaitGroup
-	serve.Go(func() {
-		_ = alone(1, func() error {
-			for {
-				fd, _, err := unix.Accept4(server, unix.SOCK_CLOEXEC)
-				if err != nil {
-					if err == unix.ECONNABORTED || err == unix.EINTR {
-						continue
-					}
-					return nil // it was shut down
-				}
-				unix.Close(fd)
-			}
-		})
-	})
-	defer func() {
-		_ = unix.Shutdown(server, unix.SHUT_RDWR)
-		serve.Wait()
-		unix.Close(server)
-	}()
+	connect := func() error {
+		fd, err := unix.Socket(s.domain(), unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_SYNCNT, 1) // fail after 3 s
+		if err := unix.Connect(fd, s.sockaddr(s.target())); err != nil {
+			return fmt.Errorf("connect: %w", err)
+		}
+		other, _, err := unix.Accept4(server, unix.SOCK_CLOEXEC)
+		if err != nil {
+			return fmt.Errorf("accept: %w", err)
+		}
+		_ = unix.SetsockoptLinger(other, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		return unix.Close(other)
+	}
 	n := 0
 	began := time.Now()
 	err = s.from.Do(func() error {
@@ -228,16 +225,8 @@ func (s *stage) connects(span time.Duration) (float64, error) {
 			return err
 		}
 		for time.Since(began) < span {
-			fd, err := unix.Socket(s.domain(), unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-			if err != nil {
+			if err := connect(); err != nil {
 				return err
-			}
-			_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: 2})
-			err = unix.Connect(fd, s.sockaddr(s.target()))
-			_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-			unix.Close(fd)
-			if err != nil {
-				return fmt.Errorf("connect: %w", err)
 			}
 			n++
 		}

@@ -8,21 +8,19 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
-
+	"github.com/muslin-net/muslin/internal/acl"
 	"github.com/muslin-net/muslin/internal/lab"
 )
 
 // stage is a host and two of its workloads, each behind a cable of its own. All
 // neighbours are known, so that nothing is sent but what is measured.
 type stage struct {
-	family             int
-	host, from, to     *lab.Namespace
-	fd                 *os.File // of the host's namespace
-	conntrack          *netlink.Handle
-	fromHW, fromHostHW net.HardwareAddr
+	family         int
+	host, from, to *lab.Namespace
+	fd             *os.File // of the host's namespace
+	flows          *acl.Flows
 }
 
 // Interfaces on the host: of the sender, of the receiver.
@@ -66,14 +64,13 @@ func newStage(l *lab.Lab, name string, family int) (*stage, error) {
 	}
 	err := errors.Join(
 		s.plug(s.from, ifaceFrom, macFrom, addrFrom), s.plug(s.to, ifaceTo, macTo, addrTo),
-		s.host.Do(func() (err error) {
-			if s.fd, err = os.Open("/proc/thread-self/ns/net"); err != nil {
-				return err
-			}
-			s.conntrack, err = netlink.NewHandle(unix.NETLINK_NETFILTER)
-			return err
-		}),
 	)
+	if err == nil {
+		s.fd, err = os.Open(s.host.Path())
+	}
+	if err == nil {
+		s.flows, err = acl.OpenFlows(int(s.fd.Fd()))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("stage %s: %w", name, err)
 	}
@@ -103,26 +100,39 @@ func (s *stage) plug(ns *lab.Namespace, iface string, mac net.HardwareAddr, addr
 func (s *stage) target() netip.AddrPort { return netip.AddrPortFrom(addrTo[s.family], port) }
 
 // delivered is how many packets the receiver's interface has taken.
-func (s *stage) delivered() (uint64, error) {
-	h, err := s.to.Handle()
-	if err != nil {
-		return 0, err
-	}
-	l, err := h.LinkByName(inside)
-	if err != nil {
-		return 0, err
-	}
-	return l.Attrs().Statistics.RxPackets, nil
+func (s *stage) delivered() (n uint64, err error) {
+	err = s.to.Do(func() error {
+		text, err := os.ReadFile("/proc/thread-self/net/dev")
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(string(text)) {
+			if name, counts, _ := strings.Cut(strings.TrimSpace(line), ":"); name == inside {
+				_, err = fmt.Sscan(counts, new(uint64), &n) // octets, packets
+				return err
+			}
+		}
+		return fmt.Errorf("/proc/net/dev: no %s", inside)
+	})
+	return n, err
 }
 
 // forget removes all connections that the host tracks.
-func (s *stage) forget() error { return s.conntrack.ConntrackTableFlush(netlink.ConntrackTable) }
+func (s *stage) forget() error {
+	_, err := s.flows.Review(func(flows []acl.Flow) error {
+		for i := range flows {
+			flows[i].Fate = acl.End
+		}
+		return nil
+	})
+	return err
+}
 
 func (s *stage) close() {
+	if s.flows != nil {
+		s.flows.Close()
+	}
 	if s.fd != nil {
 		s.fd.Close()
-	}
-	if s.conntrack != nil {
-		s.conntrack.Close()
 	}
 }
