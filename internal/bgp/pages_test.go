@@ -62,6 +62,15 @@ func TestRoutesInPages(t *testing.T) {
 	if v4, v6 := a.Count(RouteFilter{View: ViewAdvertised, Prefix: in}); v4 != 256 || v6 != 0 {
 		t.Errorf("%d and %d are advertised inside %v", v4, v6, in)
 	}
+	for _, prefix := range []string{"0.0.0.0/0", "10.0.1.0/24", "10.0.1.7/32", "fd00:1::/122", "::/0"} {
+		f := RouteFilter{Prefix: netip.MustParsePrefix(prefix), Exact: true}
+		want := map[string]int{"10.0.1.7/32": 1, "fd00:1::/122": 1}[prefix]
+		v4, v6 := b.Count(f)
+		f.View = ViewAdvertised
+		if told := a.Routes(f); v4+v6 != want || len(told) != want || want == 1 && told[0].Prefix != f.Prefix {
+			t.Errorf("exactly %s: %d, advertised %v; want %d", prefix, v4+v6, told, want)
+		}
+	}
 	if got := b.Routes(RouteFilter{Limit: 10}); len(got) != 10 {
 		t.Errorf("%d routes, want 10", len(got))
 	}

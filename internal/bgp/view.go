@@ -93,8 +93,10 @@ type RouteFilter struct {
 	// Peer restricts to one neighbour: for ViewAdvertised to what it is
 	// sent. Invalid means all; an advertised view of all names each peer.
 	Peer netip.Addr
-	// Prefix restricts to that prefix and what is inside it; invalid means all.
+	// Prefix restricts to that prefix and, unless Exact, what is inside it; invalid
+	// means all.
 	Prefix netip.Prefix
+	Exact  bool
 	// Limit is the greatest number returned; 0 means no limit.
 	Limit int
 }
@@ -160,7 +162,7 @@ func (s *Speaker) eachReceived(f RouteFilter, more func() bool, each func(netip.
 	c := f.start()
 	for !c.done && more() {
 		ok := s.ask(func() {
-			page(&s.rib.table, &c, viewPage, func(prefix netip.Prefix, head *path) {
+			viewed(f, &s.rib.table, &c, func(prefix netip.Prefix, head *path) {
 				for q := head; q != nil; q = q.next {
 					if f.selects(q, s.rib.sources[q.peer]) {
 						each(prefix, q)
@@ -179,6 +181,20 @@ func (f *RouteFilter) start() cursor {
 		return cursor{within: f.Prefix.Masked()}
 	}
 	return cursor{}
+}
+
+// viewed is the next page of a table, of the prefixes that a filter has.
+func viewed[V any](f RouteFilter, t ordered[V], c *cursor, visit func(netip.Prefix, V)) {
+	if !f.Exact || !f.Prefix.IsValid() {
+		page(t, c, viewPage, visit)
+		return
+	}
+	page(t, c, 1, func(prefix netip.Prefix, v V) { // it comes before what is inside it
+		if prefix == c.within {
+			visit(prefix, v)
+		}
+	})
+	c.done = true
 }
 
 // selects tells whether a path is in a view that is not of what is advertised.
@@ -211,10 +227,10 @@ func (s *Speaker) eachAdvertised(f RouteFilter, more func() bool, each func(*pee
 					return
 				}
 				if !one.done {
-					page(&p.group.out.one, &one, viewPage, func(prefix netip.Prefix, _ *attrs) { each(p, pathRef{prefix: prefix}) })
+					viewed(f, &p.group.out.one, &one, func(prefix netip.Prefix, _ *attrs) { each(p, pathRef{prefix: prefix}) })
 					return
 				}
-				page(&p.group.out.many, &many, viewPage, func(prefix netip.Prefix, list []sentPath) {
+				viewed(f, &p.group.out.many, &many, func(prefix netip.Prefix, list []sentPath) {
 					for _, sent := range list {
 						each(p, pathRef{prefix, sent.id})
 					}

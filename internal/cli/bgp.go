@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muslin-net/muslin/internal/bgp"
 	"github.com/muslin-net/muslin/internal/node/api"
 )
 
@@ -27,9 +28,9 @@ func (a *app) bgpPeersCommand() *cobra.Command {
 		Short: "Show the BGP sessions of this server",
 		Args:  args(cobra.NoArgs),
 	}
-	form := answerForm(cmd)
+	form := formFlag(cmd, wideForms)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := checkForm(*form, answerForms); err != nil {
+		if err := checkForm(*form, wideForms); err != nil {
 			return err
 		}
 		ctx, cancel := ask(cmd)
@@ -38,54 +39,78 @@ func (a *app) bgpPeersCommand() *cobra.Command {
 		if err := a.daemon().Get(ctx, "/v1/bgp/peers", nil, &p); err != nil {
 			return err
 		}
-		return a.show(*form, p, func() error {
-			var rows [][]string
-			for _, s := range p.Peers {
-				since := absent
-				if !s.Since.IsZero() {
-					since = span(time.Since(s.Since))
-				}
-				stale := ""
-				if s.Stale > 0 {
-					stale = fmt.Sprintf(" (%d stale)", s.Stale)
-				}
-				name := s.Name
-				if s.Dynamic {
-					name += " (dynamic)"
-				}
-				rows = append(rows, []string{name, s.Addr.Addr().String(), strconv.FormatUint(uint64(s.ASN), 10), s.State, since,
-					strconv.Itoa(s.Received) + stale, strconv.Itoa(s.Accepted), strconv.Itoa(s.Advertised), pathState(s.BFD), dash(s.LastError)})
-			}
-			return writeTable(a.Out, []string{"PEER", "ADDRESS", "AS", "STATE", "FOR", "RECEIVED", "ACCEPTED", "ADVERTISED", "BFD", "LAST ERROR"}, rows)
-		})
+		return a.show(*form, p, func() error { return a.showPeers(p.Peers, *form == formWide) })
 	}
 	return cmd
 }
 
+func (a *app) showPeers(peers []api.Peer, wide bool) error {
+	heads := []string{"PEER", "ADDRESS", "AS", "STATE", "FOR", "RECEIVED", "ACCEPTED", "ADVERTISED", "BFD"}
+	if wide {
+		heads = append(heads, "TYPE", "LOCAL AS", "ROUTER ID", "FAMILIES", "HOLD", "MESSAGES IN", "MESSAGES OUT", "TIMES UP")
+	}
+	var rows [][]string
+	for _, s := range peers {
+		since := absent
+		if !s.Since.IsZero() {
+			since = span(time.Since(s.Since))
+		}
+		stale := ""
+		if s.Stale > 0 {
+			stale = fmt.Sprintf(" (%d stale)", s.Stale)
+		}
+		name := s.Name
+		if s.Dynamic {
+			name += " (dynamic)"
+		}
+		row := []string{name, s.Addr.Addr().String(), fmt.Sprint(s.ASN), s.State, since,
+			strconv.Itoa(s.Received) + stale, strconv.Itoa(s.Accepted), strconv.Itoa(s.Advertised), pathState(s.BFD)}
+		if wide {
+			kind, hold := "iBGP", absent
+			if s.EBGP {
+				kind = "eBGP"
+			}
+			if s.State == bgp.Established.String() {
+				hold = (time.Duration(s.HoldTime) * time.Second).String()
+			}
+			row = append(row, kind, fmt.Sprint(s.LocalASN), dash(s.RouterID), dash(strings.Join(s.Families, ",")), hold,
+				fmt.Sprint(s.MessagesIn), fmt.Sprint(s.MessagesOut), fmt.Sprint(s.Established))
+		}
+		rows = append(rows, append(row, dash(s.LastError)))
+	}
+	return writeTable(a.Out, append(heads, "LAST ERROR"), rows)
+}
+
 func (a *app) bgpRoutesCommand() *cobra.Command {
-	var received, advertised, rejected, count bool
+	var received, advertised, rejected, count, longer bool
 	cmd := &cobra.Command{
-		Use:   "routes",
+		Use:   "routes [PREFIX]",
 		Short: "Show the BGP routes of this server",
 		Long: `Shows the best routes: those that this server originates (no peer) and those it learned.
 With --received or --advertised, the routes exchanged with a peer instead; with --rejected,
-those that peers sent and that are not used, with the reason.`,
+those that peers sent and that are not used, with the reason.
+
+With PREFIX only the routes to it, with --longer also those to what is within it. Which
+prefix an address is routed by is for muslin bgp why.`,
 		Example: `  muslin bgp routes
   muslin bgp routes --count
   muslin bgp routes --advertised --peer 10.0.0.2
   muslin bgp routes --rejected
-  muslin bgp routes --prefix 10.65.0.0/16`,
-		Args: args(cobra.NoArgs),
+  muslin bgp routes 10.65.0.0/26 -o wide
+  muslin bgp routes 10.65.0.0/16 --longer`,
+		Args:              args(cobra.MaximumNArgs(1)),
+		ValidArgsFunction: a.completePrefixes,
 	}
-	form := answerForm(cmd)
+	form := formFlag(cmd, wideForms)
 	query := a.routeQuery(cmd)
 	f := cmd.Flags()
 	f.BoolVar(&received, "received", false, "what peers sent, before selection")
 	f.BoolVar(&advertised, "advertised", false, "what is sent to peers")
 	f.BoolVar(&rejected, "rejected", false, "what peers sent and is not used, and why")
 	f.BoolVar(&count, "count", false, "only the number of routes")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := checkForm(*form, answerForms); err != nil {
+	f.BoolVar(&longer, "longer", false, "also what is within PREFIX")
+	cmd.RunE = func(cmd *cobra.Command, words []string) error {
+		if err := checkForm(*form, wideForms); err != nil {
 			return err
 		}
 		view := "best"
@@ -99,9 +124,19 @@ those that peers sent and that are not used, with the reason.`,
 		case rejected:
 			view = "rejected"
 		}
-		q, err := query(view)
+		prefix := ""
+		if len(words) > 0 {
+			prefix = words[0]
+		}
+		q, err := query(view, prefix)
 		if err != nil {
 			return err
+		}
+		switch {
+		case longer && prefix == "":
+			return usagef("--longer wants a PREFIX")
+		case prefix != "" && !longer:
+			q.Set("exact", "1")
 		}
 		if count {
 			q.Set("count", "1")
@@ -117,31 +152,31 @@ those that peers sent and that are not used, with the reason.`,
 				return a.showCounts(r)
 			}
 			if rejected {
-				return a.showRejected(r.Routes)
+				return a.showRejected(r.Routes, *form == formWide)
 			}
-			return a.showBGPRoutes(r.Routes)
+			return a.showBGPRoutes(r.Routes, *form == formWide)
 		})
 	}
 	return cmd
 }
 
-// routeQuery gives a command the flags that say which routes are meant, and
-// returns what makes a query of them.
-func (a *app) routeQuery(cmd *cobra.Command) func(view string) (url.Values, error) {
-	var peer, prefix string
-	f := cmd.Flags()
-	f.StringVar(&peer, "peer", "", "only this peer, by `address` or name")
-	f.StringVar(&prefix, "prefix", "", "only this `prefix` and what is within it")
+// routeQuery gives a command the flag that says whose routes are meant, and
+// returns what makes a query of it, of a view and of a prefix.
+func (a *app) routeQuery(cmd *cobra.Command) func(view, prefix string) (url.Values, error) {
+	var peer string
+	cmd.Flags().StringVar(&peer, "peer", "", "only this peer, by `address` or name")
 	_ = cmd.RegisterFlagCompletionFunc("peer", a.completePeers)
-	_ = cmd.RegisterFlagCompletionFunc("prefix", cobra.NoFileCompletions)
-	return func(view string) (url.Values, error) {
+	return func(view, prefix string) (url.Values, error) {
 		q := url.Values{"view": {view}}
 		if peer != "" {
 			q.Set("peer", peer)
 		}
 		if prefix != "" {
+			if _, err := netip.ParseAddr(prefix); err == nil {
+				return nil, usagef("%s: want ADDRESS/LENGTH; muslin bgp why %[1]s finds the prefix around an address", prefix)
+			}
 			if _, err := netip.ParsePrefix(prefix); err != nil {
-				return nil, usagef("--prefix %s: want ADDRESS/LENGTH", prefix)
+				return nil, usagef("%s: want ADDRESS/LENGTH", prefix)
 			}
 			q.Set("prefix", prefix)
 		}
@@ -158,12 +193,34 @@ func (a *app) showCounts(r api.BGPRoutes) error {
 	return writeTable(a.Out, []string{"FAMILY", "ROUTES"}, rows)
 }
 
-func (a *app) showRejected(routes []api.BGPRoute) error {
+func (a *app) showRejected(routes []api.BGPRoute, wide bool) error {
+	heads := []string{"PREFIX", "NEXTHOP", "PEER", "ASPATH"}
+	if wide {
+		heads = append(heads, wideHeads...)
+	}
 	var rows [][]string
 	for _, r := range routes {
-		rows = append(rows, []string{r.Prefix, dash(r.NextHop), r.Peer, dash(asPath(r.ASPath)), r.Refused, r.Reason})
+		row := []string{r.Prefix, dash(r.NextHop), r.Peer, dash(asPath(r.ASPath))}
+		if wide {
+			row = append(row, wideCells(r)...)
+		}
+		rows = append(rows, append(row, r.Refused, r.Reason))
 	}
-	return writeTable(a.Out, []string{"PREFIX", "NEXTHOP", "PEER", "ASPATH", "REFUSED", "REASON"}, rows)
+	return writeTable(a.Out, append(heads, "REFUSED", "REASON"), rows)
+}
+
+// wideHeads and wideCells are what -o wide adds to a route.
+var wideHeads = []string{"MED", "COMMUNITIES", "ONLY TO CUSTOMER"}
+
+func wideCells(r api.BGPRoute) []string {
+	med, otc := absent, absent
+	if r.MED > 0 {
+		med = fmt.Sprint(r.MED)
+	}
+	if r.OTC != nil {
+		otc = fmt.Sprint(*r.OTC)
+	}
+	return []string{med, dash(strings.Join(r.Communities, " ")), otc}
 }
 
 func asPath(path []uint32) string {
@@ -174,7 +231,11 @@ func asPath(path []uint32) string {
 	return strings.Join(out, " ")
 }
 
-func (a *app) showBGPRoutes(routes []api.BGPRoute) error {
+func (a *app) showBGPRoutes(routes []api.BGPRoute, wide bool) error {
+	heads := []string{"PREFIX", "NEXTHOP", "PEER", "LOCALPREF", "ASPATH", "ORIGIN"}
+	if wide {
+		heads = append(heads, wideHeads...)
+	}
 	var rows [][]string
 	for _, r := range routes {
 		flags := ""
@@ -192,7 +253,11 @@ func (a *app) showBGPRoutes(routes []api.BGPRoute) error {
 		if r.LocalPref > 0 {
 			pref = strconv.FormatUint(uint64(r.LocalPref), 10)
 		}
-		rows = append(rows, []string{r.Prefix, dash(r.NextHop), peer, pref, dash(asPath(r.ASPath)), dash(r.Origin), dash(flags)})
+		row := []string{r.Prefix, dash(r.NextHop), peer, pref, dash(asPath(r.ASPath)), dash(r.Origin)}
+		if wide {
+			row = append(row, wideCells(r)...)
+		}
+		rows = append(rows, append(row, dash(flags)))
 	}
-	return writeTable(a.Out, []string{"PREFIX", "NEXTHOP", "PEER", "LOCALPREF", "ASPATH", "ORIGIN", "FLAGS"}, rows)
+	return writeTable(a.Out, append(heads, "FLAGS"), rows)
 }

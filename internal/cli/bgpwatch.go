@@ -25,10 +25,11 @@ twice in a moment may be shown once. -o json gives an object a line.`,
   muslin bgp watch --received --peer host2 -o json`,
 		Args: args(cobra.NoArgs),
 	}
-	form := cmd.Flags().StringP("output", "o", formTable, "`form`: table, json")
 	forms := []string{formTable, formJSON}
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(forms, cobra.ShellCompDirectiveNoFileComp))
+	form := formFlag(cmd, forms)
 	query := a.routeQuery(cmd)
+	prefix := cmd.Flags().String("prefix", "", "only this `prefix` and what is within it")
+	_ = cmd.RegisterFlagCompletionFunc("prefix", a.completePrefixes)
 	cmd.Flags().BoolVar(&received, "received", false, "what peers send, before selection")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := checkForm(*form, forms); err != nil {
@@ -38,7 +39,7 @@ twice in a moment may be shown once. -o json gives an object a line.`,
 		if received {
 			view = "received"
 		}
-		q, err := query(view)
+		q, err := query(view, *prefix)
 		if err != nil {
 			return err
 		}

@@ -4,8 +4,10 @@ package cli
 
 import (
 	"context"
+	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -153,4 +155,30 @@ func (a *app) completePeers(*cobra.Command, []string, string) ([]string, cobra.S
 		}
 	}
 	return out, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completionRoutes is how many routes are looked at for completion: enough for
+// a rack, and no burden for whoever has more.
+const completionRoutes = 5000
+
+// completePrefixes completes a prefix from the best routes.
+func (a *app) completePrefixes(_ *cobra.Command, words []string, partial string) ([]string, cobra.ShellCompDirective) {
+	const none = cobra.ShellCompDirectiveNoFileComp
+	if len(words) > 0 {
+		return nil, none
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), completionTime)
+	defer cancel()
+	var got api.BGPRoutes
+	q := url.Values{"view": {"best"}, "limit": {strconv.Itoa(completionRoutes)}}
+	if a.daemon().Get(ctx, "/v1/bgp/routes", q, &got) != nil {
+		return nil, none
+	}
+	var out []string
+	for _, r := range got.Routes {
+		if strings.HasPrefix(r.Prefix, partial) {
+			out = append(out, r.Prefix)
+		}
+	}
+	return slices.Compact(out), none // equal paths follow each other
 }

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,15 +39,17 @@ func ask(cmd *cobra.Command) (context.Context, context.CancelFunc) {
 }
 
 // answerForm adds -o to a command that shows what the daemon answered.
-func answerForm(cmd *cobra.Command) *string {
-	form := cmd.Flags().StringP("output", "o", formTable, "`form`: table, json, yaml")
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(answerForms, cobra.ShellCompDirectiveNoFileComp))
+func answerForm(cmd *cobra.Command) *string { return formFlag(cmd, answerForms) }
+
+func formFlag(cmd *cobra.Command, forms []string) *string {
+	form := cmd.Flags().StringP("output", "o", formTable, "`form`: "+strings.Join(forms, ", "))
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(forms, cobra.ShellCompDirectiveNoFileComp))
 	return form
 }
 
 // show renders an answer: as it came, or with the function given.
 func (a *app) show(form string, answer any, table func() error) error {
-	if form == formTable {
+	if form == formTable || form == formWide {
 		return table()
 	}
 	return writeValue(a.Out, form, answer)

@@ -28,6 +28,7 @@ const (
 var (
 	getForms    = []string{formTable, formWide, formYAML, formJSON, formName}
 	answerForms = []string{formTable, formJSON, formYAML}
+	wideForms   = []string{formTable, formWide, formJSON, formYAML}
 )
 
 // checkForm refuses a form of -o that the command does not have.

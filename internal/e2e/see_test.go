@@ -68,6 +68,17 @@ protocol bgp b46 from server { local `+bird4+` as 65009; neighbor 10.0.0.1 as 64
 	says([]string{"bgp", "why", w.V6.String() + "/128"}, "from here: block ")
 	says([]string{"bgp", "why", "198.18.0.1"}, "kernel: no route: there is no best path", "peer tor: has not sent it; is not told: there is no best path")
 	says([]string{"bgp", "peer", "tor"}, "AS 65009 (eBGP)", "4-octet-as: 65009", "ipv6-unicast", "keepalive")
+	for _, p := range []string{birdNet4, birdNet6} {
+		around := "0.0.0.0/0"
+		if strings.Contains(p, ":") {
+			around = "::/0"
+		}
+		says([]string{"bgp", "routes", p, "-o", "wide"}, p, "65009", "COMMUNITIES")
+		says([]string{"bgp", "routes", around, "--longer"}, p)
+		if out, err := n1.Muslin(t.Context(), "bgp", "routes", around); err != nil || strings.Contains(out, p) {
+			t.Errorf("routes of %s alone: %v\n%s", around, err, out)
+		}
+	}
 	select {
 	case got := <-began:
 		if got != "version 3, type 4" {

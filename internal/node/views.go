@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
@@ -230,6 +231,12 @@ func (d *Daemon) getBGPRoutes(r *http.Request) (any, error) {
 	if s := q.Get("prefix"); s != "" {
 		if f.Prefix, err = v3.ParseNetwork(s); err != nil {
 			return nil, fmt.Errorf("prefix: %w", err)
+		}
+	}
+	f.Exact = q.Get("exact") != ""
+	if s := q.Get("limit"); s != "" {
+		if f.Limit, err = strconv.Atoi(s); err != nil || f.Limit < 0 {
+			return nil, fmt.Errorf("limit %q: want a number", s)
 		}
 	}
 	switch v := q.Get("view"); v {

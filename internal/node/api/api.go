@@ -139,7 +139,8 @@ type Route struct {
 	Text     string   `json:"text,omitempty"`
 }
 
-// BGPRoute is one path: GET /v1/bgp/routes?peer=&view=received|best|advertised&prefix=.
+// BGPRoute is one path: GET /v1/bgp/routes?peer=&view=received|accepted|best|advertised|rejected&prefix=&limit=.
+// What is inside of the prefix is included, unless there is &exact=1.
 type BGPRoute struct {
 	Prefix      string   `json:"prefix"`
 	NextHop     string   `json:"nextHop"`
