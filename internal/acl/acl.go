@@ -40,8 +40,13 @@ type Options struct {
 	// they may connect to SpeakerPort, and send from where a route leads to them.
 	Speakers    []string
 	SpeakerPort uint16
-	LogPrefix   string // of the rules that log; default "calico-packet"
-	NetNS       int    // file descriptor of the network namespace; 0 for that of the calling thread
+	// LogPrefix begins what rules that log write, default "calico-packet": %t is
+	// the tier of the policy, %k its kind in short, %n its name, %p the name after the
+	// namespace. LogLimit bounds each of these rules.
+	LogPrefix string
+	LogLimit  Rate
+	Denied    Rate // at which denied packets are logged, see DeniedLog
+	NetNS     int  // file descriptor of the network namespace; 0 for that of the calling thread
 
 	withoutRPF, withoutSources bool // tests take one layer away to try the other
 }

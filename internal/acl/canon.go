@@ -56,6 +56,7 @@ var exprKinds = map[string]*exprKind{
 	"payload":   {zero: []uint16{unix.NFTA_PAYLOAD_CSUM_FLAGS}},
 	"log":       {zero: []uint16{unix.NFTA_LOG_FLAGS}},
 	"counter":   {moves: true},
+	"limit":     {zero: []uint16{unix.NFTA_LIMIT_TYPE, unix.NFTA_LIMIT_FLAGS}, drop: unix.NFTA_LIMIT_PAD},
 }
 
 var (

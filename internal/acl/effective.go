@@ -50,7 +50,7 @@ func (r *renderer) effective(e *policy.Effective, d policy.Direction, lookup fun
 			r.rules(c, p, d, nthChain(e.ID, d, n+1))
 		}
 		if !t.DefaultPass {
-			c.add(r.rule().counter().drop().done(comment("end of tier " + t.Name)))
+			c.add(r.deny(r.rule().counter()).done(comment("end of tier " + t.Name)))
 			c.standFor(len(c.rules)-1, origin{dir: d, text: "end of tier " + t.Name})
 			if !passes {
 				return chains, uses // nothing gets beyond this tier
@@ -68,7 +68,7 @@ func (r *renderer) effective(e *policy.Effective, d policy.Direction, lookup fun
 		uses = append(uses, polDir{p.Key, d})
 		c.add(r.rule().jump(policyChain(p.Key, d)).done(comment(displayName(p))))
 	}
-	c.add(r.rule().counter().drop().done(noProfile))
+	c.add(r.deny(r.rule().counter()).done(noProfile))
 	c.standFor(len(c.rules)-1, origin{dir: d, text: noProfile})
 	return chains, uses
 }

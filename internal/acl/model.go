@@ -23,6 +23,8 @@ type chain struct {
 	hook    *hook  // nil for a chain that is only jumped to
 	rules   []*rule
 	sets    []*set // what its rules look up, beyond the static sets
+
+	logPrefix string // of the policy whose rules are being added
 }
 
 // hook is where a base chain sits. Its type is filter and its policy accept:

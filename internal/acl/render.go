@@ -89,6 +89,7 @@ func displayName(p *policy.Policy) string {
 // one that uses a quarantined set, is a drop.
 func (r *renderer) rules(c *chain, p *policy.Policy, d policy.Direction, next string) {
 	rulesBefore, setsBefore := len(c.rules), len(c.sets)
+	c.logPrefix = logPrefix(r.opts.LogPrefix, p)
 	closed := r.bad[policyOwner(p.Key)] != nil
 	if !closed {
 		gs := groups(rulesOf(p, d))
@@ -146,7 +147,7 @@ func (r *renderer) policyRule(c *chain, ru *policy.Rule, services *set, next, no
 						r.end(c, b, source, &ru.Src, f, from)
 						r.end(c, b, destination, &ru.Dst, f, to)
 						b.counter()
-						r.action(b, ru.Action, next)
+						r.action(c, b, ru.Action, next)
 						c.add(b.done(note))
 					}
 				}
@@ -194,12 +195,15 @@ func spell(list []netip.Prefix, room *int) (out [][]netip.Prefix) {
 	return out
 }
 
-func (r *renderer) action(b *rb, a policy.Action, next string) {
+func (r *renderer) action(c *chain, b *rb, a policy.Action, next string) {
 	switch a {
 	case policy.Allow:
 		b.accept()
 	case policy.Log:
-		b.log(r.opts.LogPrefix)
+		if r.opts.LogLimit.Packets > 0 {
+			b.limit(r.opts.LogLimit)
+		}
+		b.log(c.logPrefix)
 	case policy.Pass:
 		if next != "" {
 			b.goTo(next)
@@ -207,7 +211,7 @@ func (r *renderer) action(b *rb, a policy.Action, next string) {
 			b.ret()
 		}
 	default:
-		b.drop()
+		r.deny(b)
 	}
 }
 

@@ -146,6 +146,7 @@ func (r *renderer) staticChains() []*chain {
 		host.add(r.rule().accept().done("endpoint to host"))
 	}
 	chains = append(chains, egress, host)
+	chains = append(chains, r.denied()...)
 	return append(chains, r.antispoof()...)
 }
 

@@ -3,8 +3,10 @@
 package cli
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,7 +14,7 @@ import (
 )
 
 func (a *app) policyCommand() *cobra.Command {
-	return groupCommand("policy", "Show what policy does on this server", a.policyStatsCommand())
+	return groupCommand("policy", "Show what policy does on this server", a.policyStatsCommand(), a.policyDeniedCommand())
 }
 
 // statsForms are the forms of policy stats.
@@ -87,4 +89,62 @@ func (a *app) showPolicyStats(stats api.PolicyStats, wide bool) error {
 		add("", "", e.End, e.Direction, "Deny", e.Packets, e.Bytes)
 	}
 	return writeTable(a.Out, heads, rows)
+}
+
+func (a *app) policyDeniedCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "denied",
+		Short: "List the packets that policy denied of late, and which rule did",
+		Long: `Lists what policy denied of late, the last first, with the endpoints at both ends and the
+rule that denied it. These are samples: as many packets as the annotation
+muslin/denied-log of the FelixConfiguration allows, such as 10/second. Without it
+nothing is sampled.`,
+		Args: args(cobra.NoArgs),
+	}
+	form := answerForm(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := checkForm(*form, answerForms); err != nil {
+			return err
+		}
+		ctx, cancel := ask(cmd)
+		defer cancel()
+		var list api.DeniedList
+		if err := a.daemon().Get(ctx, "/v1/policy/denied", nil, &list); err != nil {
+			return err
+		}
+		return a.show(*form, list, func() error {
+			var rows [][]string
+			for _, d := range list.Flows {
+				rows = append(rows, []string{d.Last.Format(time.TimeOnly), named(d.From, d.Source), named(d.To, d.Destination), service(d), strconv.Itoa(d.Packets), d.Direction + ": " + d.By})
+			}
+			if err := writeTable(a.Out, []string{"LAST", "FROM", "TO", "SERVICE", "PACKETS", "DENIED BY"}, rows); err != nil || list.Logged {
+				return err
+			}
+			_, err := fmt.Fprintln(a.Out, "denied packets are not logged: annotate a FelixConfiguration with muslin/denied-log, such as 10/second")
+			return err
+		})
+	}
+	return cmd
+}
+
+// named is an end by the name of its endpoint and its address.
+func named(name, address string) string {
+	if name == "" {
+		return address
+	}
+	return name + " (" + address + ")"
+}
+
+// service is what a denied packet was for.
+func service(d api.Denied) string {
+	switch name := map[int]string{1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}[d.Protocol]; {
+	case name == "":
+		return strconv.Itoa(d.Protocol)
+	case d.Port > 0:
+		return name + "/" + strconv.Itoa(int(d.Port))
+	case d.Protocol == 1 || d.Protocol == 58:
+		return fmt.Sprintf("%s type %d", name, d.ICMPType)
+	default:
+		return name
+	}
 }

@@ -181,6 +181,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	g.Go(func() error { return d.followNextHops(ctx) })
 	g.Go(func() error { return d.acl.Watch(ctx, d.loop.aclChanged.notify) })
 	g.Go(func() error { return d.reviewFlows(ctx) })
+	g.Go(func() error { return d.followDenied(ctx) })
 	g.Go(func() error { return d.serve(ctx, socket) })
 	g.Go(func() error { return d.followDatastore(ctx) })
 	g.Go(func() error { return d.prepare(ctx) })

@@ -144,6 +144,7 @@ type loop struct {
 	established      established
 	reserved         map[netip.Addr]string // addresses of servers, and whose
 	repairs          map[string]int
+	denials          denials
 }
 
 func newLoop(d *Daemon) *loop {
@@ -160,6 +161,7 @@ func newLoop(d *Daemon) *loop {
 		held:        map[string]change{}, problems: map[string][]problem{}, failures: map[string]error{},
 		resyncACL: true, resyncRoutes: true, resyncLinks: true,
 		byEndpoint: map[policy.EndpointID][]route.Route{}, repairs: map[string]int{},
+		denials:     denials{changed: make(signal, 1)},
 		established: established{due: make(signal, 1), addrs: map[policy.EndpointID][]netip.Addr{}, gone: map[netip.Addr]bool{}},
 	}
 	return l

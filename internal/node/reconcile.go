@@ -80,6 +80,8 @@ func (l *loop) applySettings() error {
 // setACLOptions tells the packet filter what does not come from policy.
 func (l *loop) setACLOptions() error {
 	o := acl.Options{Prefixes: l.settings.prefixes, HostAction: acl.HostAccept, Speakers: l.speakers.interfaces(), SpeakerPort: l.speakers.port}
+	o.LogPrefix, o.LogLimit, o.Denied = l.settings.logPrefix, l.settings.logLimit, l.settings.denied
+	o.LogLimit.Burst = l.settings.logBurst
 	if l.settings.hostAction == "Drop" {
 		o.HostAction = acl.HostDrop
 	}
@@ -87,6 +89,8 @@ func (l *loop) setACLOptions() error {
 		return err
 	}
 	l.resyncACL, l.aclSuspect = true, false
+	l.denials.on.Store(o.Denied.Packets > 0)
+	l.denials.changed.notify()
 	return nil
 }
 

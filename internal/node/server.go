@@ -70,6 +70,7 @@ func (d *Daemon) serve(ctx context.Context, l net.Listener) error {
 	handle("GET /v1/explain", d.getExplain)
 	handle("GET /v1/acl", d.getACL)
 	handle("GET /v1/policy/stats", d.getPolicyStats)
+	handle("GET /v1/policy/denied", d.getPolicyDenied)
 	mux.HandleFunc("POST /v1/etcd", d.tunnel)
 	mux.Handle("GET /metrics", d.metrics())
 

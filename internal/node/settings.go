@@ -12,8 +12,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/acl"
 	"github.com/muslin-net/muslin/selector"
 )
 
@@ -27,6 +29,10 @@ type settings struct {
 	metric6       int
 	forwarding    bool
 	clusterRoutes string // of which pools Felix would program the routes
+	logPrefix     string // of rules that log
+	logLimit      acl.Rate
+	logBurst      uint32
+	denied        acl.Rate // at which denied packets are logged
 }
 
 func (s settings) equal(o settings) bool {
@@ -37,7 +43,7 @@ func (s settings) equal(o settings) bool {
 
 // setting is a parameter under its two names, and its value when nobody says.
 type setting struct {
-	field string // in FelixConfiguration.spec
+	field string // in FelixConfiguration.spec, or an annotation of ours
 	name  string // in the environment (FELIX_…), the file and annotations
 	value string
 }
@@ -55,6 +61,10 @@ var known = []setting{
 	{"ipv6NormalRoutePriority", "IPv6NormalRoutePriority", "1024"},
 	{"ipForwarding", "IPForwarding", "Enabled"},
 	{"programClusterRoutes", "ProgramClusterRoutes", "EnabledIPIPOnly"},
+	{"logPrefix", "LogPrefix", "calico-packet"},
+	{"logActionRateLimit", "LogActionRateLimit", ""},
+	{"logActionRateLimitBurst", "LogActionRateLimitBurst", "5"},
+	{v3.AnnotationPrefix + "denied-log", "DeniedLog", "Disabled"},
 }
 
 // felixSources are the places a setting may come from, apart from a flag.
@@ -150,8 +160,36 @@ func (s *settings) set(field, v string) error {
 		s.forwarding = v == "Enabled"
 	case "programClusterRoutes":
 		s.clusterRoutes, err = oneOf("Disabled", "EnabledIPIPOnly", "EnabledNoEncapOnly", "Enabled")
+	case "logPrefix":
+		if len(v) > 64 {
+			return fmt.Errorf("%q: want at most 64 characters", v)
+		}
+		s.logPrefix = v
+	case "logActionRateLimit":
+		s.logLimit, err = parseRate(v)
+	case "logActionRateLimitBurst":
+		var n int
+		n, err = number(0, 9999)
+		s.logBurst = uint32(n)
+	case v3.AnnotationPrefix + "denied-log":
+		s.denied, err = parseRate(v)
+		s.denied.Burst = s.denied.Packets
 	}
 	return err
+}
+
+// parseRate reads a rate as Felix does: 10/minute. Nothing, and Disabled, is none.
+func parseRate(v string) (acl.Rate, error) {
+	units := map[string]time.Duration{"second": time.Second, "minute": time.Minute, "hour": time.Hour, "day": 24 * time.Hour}
+	if v == "" || strings.EqualFold(v, "Disabled") {
+		return acl.Rate{}, nil
+	}
+	count, unit, _ := strings.Cut(v, "/")
+	n, err := strconv.ParseUint(count, 10, 32)
+	if err != nil || n < 1 || n > 9999 || units[unit] == 0 {
+		return acl.Rate{}, fmt.Errorf("%q: want 1–9999 in a unit of time, such as 10/second or 5/minute; units are second, minute, hour, day", v)
+	}
+	return acl.Rate{Packets: uint32(n), Unit: units[unit]}, nil
 }
 
 // spareUplinks drops prefixes that would make an uplink of this host a
@@ -189,6 +227,9 @@ type resource struct {
 func (r resource) value(k setting) (string, bool) {
 	if v := r.annotations["config.projectcalico.org/"+k.name]; v != "" {
 		return v, true
+	}
+	if strings.HasPrefix(k.field, v3.AnnotationPrefix) {
+		return r.annotations[k.field], r.annotations[k.field] != ""
 	}
 	switch v := r.spec[k.field].(type) {
 	case string:

@@ -8,10 +8,13 @@ import (
 )
 
 // Ruling is what compiled policy says of the first packet of a flow at one
-// endpoint. Rule is nil if none matched.
+// endpoint. Policy is that of the Rule; both are nil if none matched. Tier is set
+// if the end of a tier decided, and if a policy in it did.
 type Ruling struct {
 	Allowed bool
 	Rule    *Rule
+	Policy  *Policy
+	Tier    string
 }
 
 // KeepsEstablished tells whether a flow that was allowed before is to go on
@@ -28,6 +31,15 @@ func (x *Index) LocalAt(a netip.Addr) *Endpoint {
 	return x.locals[e.id]
 }
 
+// NameAt returns the endpoint of any node that has an address, as last flushed,
+// and false if none has it.
+func (x *Index) NameAt(a netip.Addr) (EndpointID, bool) {
+	if e := x.owner(a); e != nil {
+		return e.id, true
+	}
+	return EndpointID{}, false
+}
+
 // Judge reads compiled policy as the kernel does, in time proportional to the
 // rules that apply to the endpoint: for many packets, where Evaluate, which
 // reads the objects themselves, is the reference for few. The endpoint is one
@@ -42,16 +54,16 @@ tiers:
 			case r.Action == Pass:
 				continue tiers
 			default:
-				return Ruling{r.Action == Allow, r}
+				return Ruling{r.Action == Allow, r, pol, t.Name}
 			}
 		}
 		if !t.DefaultPass {
-			return Ruling{}
+			return Ruling{Tier: t.Name}
 		}
 	}
 	for _, pol := range e.Effective.Profiles {
 		if r := x.first(pol, d, p); r != nil && r.Action != Pass {
-			return Ruling{r.Action == Allow, r}
+			return Ruling{r.Action == Allow, r, pol, ""}
 		}
 	}
 	return Ruling{}

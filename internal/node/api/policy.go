@@ -2,6 +2,8 @@
 
 package api
 
+import "time"
+
 // PolicyStats is the answer of GET /v1/policy/stats: what the rules in force on
 // this server have decided.
 type PolicyStats struct {
@@ -31,4 +33,34 @@ type EndStats struct {
 	Direction string `json:"direction"`
 	Packets   uint64 `json:"packets"`
 	Bytes     uint64 `json:"bytes"`
+}
+
+// DeniedList is the answer of GET /v1/policy/denied.
+type DeniedList struct {
+	Logged bool     `json:"logged"` // whether denied packets are logged now
+	Flows  []Denied `json:"flows"`  // the last one first
+}
+
+// Denied is denied packets of one kind, of those that were sampled.
+type Denied struct {
+	Direction   string `json:"direction"`      // ingress, egress: which end denied
+	From        string `json:"from,omitempty"` // endpoint that has the source, NAMESPACE/NAME
+	To          string `json:"to,omitempty"`
+	Source      string `json:"source"`
+	Destination string `json:"destination"`
+	Protocol    int    `json:"protocol"`
+	Port        uint16 `json:"port,omitempty"` // of the destination
+	ICMPType    uint8  `json:"icmpType,omitempty"`
+	ICMPCode    uint8  `json:"icmpCode,omitempty"`
+	// By is the rule that denies it, or that none allows it.
+	By      string    `json:"by"`
+	Packets int       `json:"packets"` // sampled
+	First   time.Time `json:"first"`
+	Last    time.Time `json:"last"`
+}
+
+// Alike tells whether two differ at most in when and how often.
+func (d Denied) Alike(o Denied) bool {
+	d.Packets, d.First, d.Last = o.Packets, o.First, o.Last
+	return d == o
 }
