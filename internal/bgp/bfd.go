@@ -13,7 +13,8 @@ import "net/netip"
 // it depends on what the loss means. Where BFD shares fate with the control
 // plane on neither side (independent), the path is dead, and what was kept goes as well; else it
 // may be the restart itself that BFD saw, and the restart takes its course
-// (RFC 5882 sections 4.3.1 and 4.3.2).
+// (RFC 5882 sections 4.3.1 and 4.3.2). If it is we who restart, a neighbour whose path is
+// lost before it is heard is not waited for.
 func (s *Speaker) PathDown(peer netip.Addr, independent bool) {
 	s.post(func() {
 		for _, p := range s.peers {
@@ -33,6 +34,9 @@ func (s *Speaker) pathDown(p *peer, independent bool) {
 	case restarting:
 		s.log.Info("the routes of a restarting peer go: the path is down", "peer", p.cfg.Name, "address", p.cfg.Addr)
 		p.lastErr = "BFD: the path is down"
-		s.sweepAll(p)
+		s.sweepLate(p)
+	case independent:
+		p.silent = true
+		s.checkConverged()
 	}
 }

@@ -144,7 +144,7 @@ func (s *Speaker) familiesFor(pc PeerConfig) familySet {
 // apply runs in the loop.
 func (s *Speaker) apply(c Config) {
 	old, wasFamilies := s.cfg, s.families()
-	s.cfg = c
+	s.cfg, s.applying = c, true
 	if s.configured.IsZero() {
 		s.configured = time.Now()
 	}
@@ -213,6 +213,7 @@ func (s *Speaker) apply(c Config) {
 		s.changePeer(p, pc, resetAll, ownChanged || old.ASN != c.ASN || old.ClusterID != c.ClusterID)
 	}
 	s.applyRanges(resetAll, ownChanged || old.ASN != c.ASN || old.ClusterID != c.ClusterID)
+	s.applying = false
 	s.releaseEOR()
 	s.checkConverged()
 }
@@ -294,6 +295,7 @@ func (s *Speaker) stopPeer(p *peer, sub uint8, why string) {
 	p.retry.stop()
 	p.settled.stop()
 	s.sweepAll(p)
+	p.silent = false // it was we who ended it
 	p.show(nil)
 }
 

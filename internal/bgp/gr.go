@@ -70,8 +70,9 @@ func (s *Speaker) retain(p *peer, c *conn, keep bool) {
 		}
 	}
 	p.stale.stop()
-	if p.retained != (familySet{}) {
-		p.stale.set(s, wait, func() { s.sweepAll(p) })
+	p.silent = p.retained == (familySet{})
+	if !p.silent {
+		p.stale.set(s, wait, func() { s.sweepLate(p) })
 	}
 }
 
@@ -87,7 +88,7 @@ func (s *Speaker) resume(p *peer) {
 	if p.retained != (familySet{}) {
 		// The restart timer ends with the session's return; End-of-RIB may
 		// still never come, so the same time bounds the wait for it.
-		p.stale.set(s, max(p.staleTime(o), time.Second), func() { s.sweepAll(p) })
+		p.stale.set(s, max(p.staleTime(o), time.Second), func() { s.sweepLate(p) })
 	}
 	if !o.gr {
 		p.settled.set(s, settleTime, func() { s.checkConverged(); s.releaseEOR() })
@@ -124,6 +125,13 @@ func (s *Speaker) sweepAll(p *peer) {
 	s.forgetLater(p)
 }
 
+// sweepLate ends a restart of a peer that has not come back in time, or not said all.
+func (s *Speaker) sweepLate(p *peer) {
+	s.sweepAll(p)
+	p.silent = p.est == nil
+	s.checkConverged()
+}
+
 // endOfRIB handles the marker.
 func (s *Speaker) endOfRIB(p *peer, f family) {
 	p.gotEOR[f] = true
@@ -135,10 +143,13 @@ func (s *Speaker) endOfRIB(p *peer, f family) {
 	s.checkConverged()
 }
 
-// toldAll reports whether a peer has sent its table.
+// toldAll reports whether a peer has sent its table, or will not: nobody waits
+// for one who may be anybody, for one that is not to be talked to, nor for one
+// whose session has ended with its routes or whose path is lost. What our
+// predecessor learned from those is gone as it would be without a restart.
 func (p *peer) toldAll() bool {
 	if p.est == nil {
-		return p.dynamic // nobody waits for one who may be anybody
+		return p.dynamic || p.idle != "" || p.silent
 	}
 	if !p.est.open.gr && time.Since(p.est.since) >= settleTime {
 		return true
@@ -184,7 +195,7 @@ func (s *Speaker) releaseEOR() {
 // Here one that restarts itself is waited for as well:
 // its End-of-RIB does not wait for ours, and what it has not said yet is not gone.
 func (s *Speaker) checkConverged() {
-	if s.hasConv || s.configured.IsZero() {
+	if s.hasConv || s.configured.IsZero() || s.applying {
 		return
 	}
 	left := s.restartLeft()

@@ -3,6 +3,7 @@
 package bgp
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 )
@@ -84,4 +85,77 @@ func TestRFC5882_4_3_GracefulRestart(t *testing.T) {
 	eventually(t, "routes are stale", func() bool { return b.peer(addr).Stale > 0 })
 	b.PathDown(addr, true)
 	eventually(t, "routes went", func() bool { return b.fibSize() == 0 })
+}
+
+// We restart, and a neighbour is lost before it has said all: what our
+// predecessor learned from it is not kept for the rest of the restart time, nor
+// is what others hear of us. One whose path is not known to be dead is waited for.
+func TestRFC5882_4_3_LostWhileWeRestart(t *testing.T) {
+	t.Parallel()
+	us := freeAddr(t)
+	for _, c := range []struct {
+		name string
+		up   bool // the session was up again when the path was lost
+		lose func(n *node, peer netip.Addr)
+		ends bool
+	}{
+		{"path, session up", true, func(n *node, peer netip.Addr) { n.PathDown(peer, true) }, true},
+		{"path, session up, BFD part of the control plane", true, func(n *node, peer netip.Addr) { n.PathDown(peer, false) }, true},
+		{"path, not heard yet", false, func(n *node, peer netip.Addr) { n.PathDown(peer, true) }, true},
+		{"perhaps only its control plane", false, func(n *node, peer netip.Addr) { n.PathDown(peer, false) }, false},
+		{"another's path", false, func(n *node, _ netip.Addr) { n.PathDown(us, true) }, false},
+		{"shut down", false, func(n *node, peer netip.Addr) {
+			cfg := n.cfg
+			cfg.Peers[0].Shutdown = true
+			if err := n.SetConfig(cfg); err != nil {
+				t.Error(err)
+			}
+		}, true},
+		{"reset by us", true, func(n *node, peer netip.Addr) {
+			cfg := n.cfg
+			cfg.Peers[0].TTLSecurity = 1
+			if err := n.SetConfig(cfg); err != nil {
+				t.Error(err)
+			}
+		}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			us, them := freeAddr(t), freeAddr(t)
+			// The neighbour never sends End-of-RIB: it has not been told that it has named all.
+			other := nodeConfig(64512, them, peerTo(us, 64512))
+			other.Peers[0].Passive = true
+			if c.up {
+				startNode(t, other, Options{})
+			}
+			n := startNode(t, nodeConfig(64512, us, peerTo(them, 64512)), Options{Restarting: true})
+			n.OriginationsComplete()
+			if c.up {
+				n.waitUp(them)
+			}
+			select {
+			case <-n.Converged():
+				t.Fatal("converged without the neighbour's routes")
+			default:
+			}
+			c.lose(n, them)
+			if c.ends {
+				eventually(t, "converged", func() bool {
+					select {
+					case <-n.Converged():
+						return true
+					default:
+						return false
+					}
+				})
+				return
+			}
+			n.peer(them) // the loop has dealt with the loss
+			select {
+			case <-n.Converged():
+				t.Error("converged without the neighbour's routes")
+			default:
+			}
+		})
+	}
 }

@@ -51,6 +51,7 @@ type peer struct {
 	stale    timer
 	retained familySet
 	hadUp    bool      // a session was Established since the process started
+	silent   bool      // its session ended with its routes, or its path is lost: no table is to be expected
 	gotEOR   familySet // in this session
 
 	// Route refresh, receiving side (refresh.go).
@@ -319,7 +320,7 @@ func (s *Speaker) up(c *conn) {
 	p.transitions++
 	p.gotEOR = familySet{}
 	s.resume(p)
-	p.hadUp = true
+	p.hadUp, p.silent = true, false
 	p.dirty = owed{}
 	p.oweEOR = c.families
 	s.join(p)

@@ -84,6 +84,7 @@ type Speaker struct {
 	monitors   []*Monitor
 	selections uint64 // how often the selection of a prefix has changed
 	originated bool   // OriginationsComplete was called
+	applying   bool   // a configuration is half applied: who is waited for is not known
 	hasConv    bool   // the peers have converged
 	convTold   bool   // and the channel is closed
 	conv       timer  // bound of the wait for that
