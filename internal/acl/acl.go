@@ -186,11 +186,11 @@ func (t *Table) renderer() *renderer { return &renderer{opts: t.opts, bad: t.bad
 
 // Apply puts the change in force in one transaction, whose size depends on
 // the change only; with nothing to change it writes nothing. New interval sets
-// are made in one before it. If the kernel
-// refuses it, the previous ruleset stays in force while the objects to blame
-// are found; they are then closed and listed by Problems, and the rest is
-// applied. An error means that the previous ruleset is in force, and that the
-// next Apply or Resync starts from the whole view.
+// are made in one before it. If the kernel refuses it, the previous ruleset
+// stays in force while the objects to blame are found; they are then closed and
+// listed by Problems, and the rest is applied. An error means that the previous
+// ruleset is in force, and that the next Apply or Resync starts from the whole
+// view.
 func (t *Table) Apply(view policy.View, ch policy.Changes) error {
 	if t.state == nil || t.retries(&ch) {
 		return t.Resync(view)
@@ -203,27 +203,15 @@ func (t *Table) Apply(view policy.View, ch policy.Changes) error {
 		return t.Resync(view)
 	}
 	before, m := incremental(c, view)
-	if len(m.starts) == 0 {
-		return nil
-	}
 	t.keepHits(c, &ch)
-	var err error
-	if len(before.starts) > 0 {
-		err = t.commit(before)
-	}
-	if err == nil {
-		err = t.commit(m)
-	}
-	if err != nil {
+	if err := t.commit(before, m); err != nil {
 		t.opts.Log.Warn("nftables change refused, comparing the whole table", "err", err)
 		t.state = nil
 		return t.Resync(view)
 	}
-	if len(c.gone) > 0 {
-		if err := t.commit(leftovers(c)); err != nil {
-			t.state = nil
-			return err
-		}
+	if err := t.commit(leftovers(c)); err != nil {
+		t.state = nil
+		return err
 	}
 	return nil
 }
@@ -300,12 +288,8 @@ func (t *Table) resync(view policy.View) error {
 	if err != nil {
 		return err
 	}
-	for _, m := range []*msgs{before, m} {
-		if len(m.starts) > 0 {
-			if err := t.commit(m); err != nil {
-				return err
-			}
-		}
+	if err := t.commit(before, m); err != nil {
+		return err
 	}
 	if len(before.starts)+len(m.starts) == 0 {
 		t.sure = gen
@@ -357,7 +341,20 @@ func (t *Table) CommitAfter(ready <-chan struct{}) { t.after = ready }
 // one that is not there for it yet.
 const grace = time.Millisecond
 
-func (t *Table) commit(m *msgs) error {
+// commit puts transactions in force one after the other; an empty one is none.
+func (t *Table) commit(list ...*msgs) error {
+	for _, m := range list {
+		if len(m.starts) == 0 {
+			continue
+		}
+		if err := t.commitOne(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Table) commitOne(m *msgs) error {
 	if t.after != nil {
 		<-t.after
 	}

@@ -17,7 +17,7 @@ import (
 // gets an address next gets none of its flows. It is no error if the pair is
 // gone, as it is when the namespace has ended.
 func Detach(host string, addrs []netip.Addr) error {
-	return errors.Join(removePair(host), second(ForgetFlows(addrs)))
+	return errors.Join(removePair(host), second(forgetFlows(addrs)))
 }
 
 func second(_ int, err error) error { return err }
@@ -47,11 +47,11 @@ func removePair(host string) error {
 	return nil
 }
 
-// ForgetFlows deletes the connection-tracking entries in which one of the
+// forgetFlows deletes the connection-tracking entries in which one of the
 // addresses is an end, in either direction and on either side of a
 // translation, and returns how many there were. It acts on the network
 // namespace of the caller. A kernel without connection tracking has none.
-func ForgetFlows(addrs []netip.Addr) (deleted int, err error) {
+func forgetFlows(addrs []netip.Addr) (deleted int, err error) {
 	byFamily := map[netlink.InetFamily]flowsOf{}
 	for _, a := range addrs {
 		family := netlink.InetFamily(familyOf(a))

@@ -125,8 +125,9 @@ func (d *Daemon) reviewOnce(ctx context.Context, flows *acl.Flows) error {
 }
 
 // judgeFlows says what becomes of flows. Those of an address that an endpoint
-// has given up end; what its next owner has begun meanwhile begins anew. Those between others are nobody's here, and what
-// this host itself sends to a workload is not asked about (see acl).
+// has given up end; what its next owner has begun meanwhile begins anew. Those
+// between others are nobody's here, and what this host itself sends to a
+// workload is not asked about (see acl).
 func (l *loop) judgeFlows(flows []acl.Flow, gone, host map[netip.Addr]bool) {
 	x := l.model.index
 	denied := func(e *policy.Endpoint, d policy.Direction, f *acl.Flow) bool {

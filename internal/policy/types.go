@@ -99,7 +99,7 @@ type Match struct {
 }
 
 // Rule is a rule of the model with selectors resolved to sets and names to
-// numbers. It is not tied to a family: see Rule.ForFamily.
+// numbers. It is not tied to a family.
 type Rule struct {
 	Action    Action
 	IPVersion uint8 // 4, 6, or 0 for both
