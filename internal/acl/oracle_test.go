@@ -211,10 +211,25 @@ func (w *wires) collect(t fataler, shots []*shot) {
 		if i == 0xffffff {
 			return
 		}
-		if at := w.at[from.(*unix.SockaddrLinklayer).Ifindex]; i < len(shots) && !slices.Contains(shots[i].came, at) {
+		if i >= len(shots) || sender(w.buf[:n]) != shots[i].Src {
+			continue // an ICMP message that quotes it, such as the redirect for a packet to its own interface
+		}
+		if at := w.at[from.(*unix.SockaddrLinklayer).Ifindex]; !slices.Contains(shots[i].came, at) {
 			shots[i].came = append(shots[i].came, at)
 		}
 	}
+}
+
+// sender is the source address of a frame with an IP packet, the zero Addr of any other.
+func sender(frame []byte) netip.Addr {
+	const ether = 14
+	switch p := frame[min(ether, len(frame)):]; {
+	case len(p) >= 20 && p[0]>>4 == 4:
+		return netip.AddrFrom4([4]byte(p[12:16]))
+	case len(p) >= 40 && p[0]>>4 == 6:
+		return netip.AddrFrom16([16]byte(p[8:24]))
+	}
+	return netip.Addr{}
 }
 
 // TestQ02_KernelAgreesWithEvaluator puts random worlds in force, as the agent
