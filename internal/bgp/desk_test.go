@@ -342,7 +342,7 @@ func ip32(v uint32) netip.Addr { return netip.AddrFrom4([4]byte(be32(v))) }
 // learned returns what changed of the routes that the daemon is told.
 func (d *desk) learned() (lines []string) {
 	for d.s.pending.len() > 0 {
-		prefix := d.s.pending.take()
+		prefix, _ := d.s.pending.take()
 		head, _ := d.s.rib.table.Get(prefix)
 		b, _ := outcome(prefix, head, nil)
 		now := ""

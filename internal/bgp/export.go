@@ -183,7 +183,7 @@ func (s *Speaker) touch(prefix netip.Prefix, c change) {
 		s.changed = append(s.changed, prefix)
 		s.selections++
 		if !s.cfg.ControlPlaneOnly {
-			s.pending.add(prefix)
+			s.pending.add(prefix, s.rib.heard)
 		}
 		if len(s.monitors) > 0 {
 			s.noteSelected(prefix)

@@ -37,7 +37,12 @@ type hop struct {
 
 	// waiting are the prefixes with a path to it, while it is not known; beyond
 	// maxHopWaiting the whole table is looked at.
-	waiting []netip.Prefix
+	waiting []waitingPrefix
+}
+
+type waitingPrefix struct {
+	prefix netip.Prefix
+	since  tick
 }
 
 const maxHopWaiting = 1 << 16
@@ -103,9 +108,9 @@ func (a *attrs) cost() uint32 {
 }
 
 // await remembers that a path to prefix waits for what is said of its next hop.
-func (a *attrs) await(prefix netip.Prefix) {
+func (a *attrs) await(prefix netip.Prefix, since tick) {
 	if a != nil && a.hop != nil && !a.hop.known && len(a.hop.waiting) <= maxHopWaiting {
-		a.hop.waiting = append(a.hop.waiting, prefix)
+		a.hop.waiting = append(a.hop.waiting, waitingPrefix{prefix, since})
 	}
 }
 
@@ -154,9 +159,11 @@ func (s *Speaker) setNextHops(states []NextHop) {
 	}
 	for _, h := range moved {
 		if !all {
-			for _, prefix := range h.waiting {
-				s.touch(prefix, s.rib.redecide(prefix))
+			for _, w := range h.waiting {
+				s.rib.heard = w.since
+				s.touch(w.prefix, s.rib.redecide(w.prefix))
 			}
+			s.rib.heard = 0
 		}
 		h.moved, h.turned, h.waiting = false, false, nil
 	}

@@ -70,6 +70,8 @@ type peer struct {
 // handle processes what a reader or writer reported.
 func (s *Speaker) handle(in input) {
 	c := in.c
+	s.rib.heard = in.at
+	defer func() { s.rib.heard = 0 }()
 	if c.dead {
 		for _, m := range in.msgs {
 			s.recycle(m.update)

@@ -3,18 +3,26 @@
 package bgp
 
 import (
+	"math"
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
+	"unsafe"
 
 	"pgregory.net/rapid"
 )
+
+type waiting struct {
+	prefix netip.Prefix
+	since  tick
+}
 
 // TestPrefixQueue holds the queue against a slice.
 func TestPrefixQueue(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var q prefixQueue
-		var twin []netip.Prefix
+		var twin []waiting
 		for range rapid.IntRange(1, 30).Draw(t, "steps") {
 			switch rapid.IntRange(0, 2).Draw(t, "step") {
 			case 0:
@@ -27,11 +35,11 @@ func TestPrefixQueue(t *testing.T) {
 					if n%5 == 0 {
 						p = netip.PrefixFrom(p.Addr(), 8).Masked()
 					}
-					q.add(p)
-					twin = append(twin, p)
+					q.add(p, tick(len(twin)+1))
+					twin = append(twin, waiting{p, tick(len(twin) + 1)})
 					if i > 100 && i%500 > 20 { // drawing is slow
-						q.add(p)
-						twin = append(twin, p)
+						q.add(p, tick(len(twin)+1))
+						twin = append(twin, waiting{p, tick(len(twin) + 1)})
 					}
 				}
 			case 1:
@@ -39,20 +47,20 @@ func TestPrefixQueue(t *testing.T) {
 					if len(twin) == 0 {
 						break
 					}
-					if p := q.take(); p != twin[0] {
-						t.Fatalf("took %v, want %v", p, twin[0])
+					if p, since := q.take(); (waiting{p, since}) != twin[0] {
+						t.Fatalf("took %v since %v, want %v", p, since, twin[0])
 					}
 					twin = twin[1:]
 				}
 			case 2:
 				q.thin()
-				var once []netip.Prefix
+				var once []waiting
 				seen := map[netip.Prefix]bool{}
-				for _, p := range twin {
-					if !seen[p] {
-						once = append(once, p)
+				for _, w := range twin {
+					if !seen[w.prefix] {
+						once = append(once, w)
 					}
-					seen[p] = true
+					seen[w.prefix] = true
 				}
 				twin = once
 			}
@@ -60,12 +68,54 @@ func TestPrefixQueue(t *testing.T) {
 				t.Fatalf("%d in the queue, want %d", q.len(), len(twin))
 			}
 		}
-		var rest []netip.Prefix
+		var rest []waiting
 		for q.len() > 0 {
-			rest = append(rest, q.take())
+			p, since := q.take()
+			rest = append(rest, waiting{p, since})
 		}
 		if !slices.Equal(rest, twin) {
 			t.Fatal("the rest differs")
 		}
+	})
+}
+
+// A tick is good for half a day, wherever in time that begins.
+func TestTick(t *testing.T) {
+	if size := unsafe.Sizeof(packedPrefix{}); size != 24 {
+		t.Errorf("a packed prefix takes %d octets", size)
+	}
+	for _, start := range []time.Duration{0, time.Microsecond, time.Hour, 11 * time.Hour, 12 * time.Hour, 1000 * time.Hour, math.MaxUint32 * tickTime} {
+		for _, d := range []time.Duration{0, 50 * time.Microsecond, time.Second, 11 * time.Hour} {
+			from := tickAt(start)
+			if got := from.until(tickAt(start + d)); from == 0 || got < d-tickTime || got > d+tickTime {
+				t.Errorf("%v after %v: %v", d, start, got)
+			}
+		}
+	}
+}
+
+// What NextBest names was received since, unless no message led to it.
+func TestBestSince(t *testing.T) {
+	a, b := pair(t, 64512, 64512, nil)
+	b.waitUp(a.cfg.RouterID)
+	since := func(prefix string) (at time.Time, known bool) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		best, known := b.fib[netip.MustParsePrefix(prefix)]
+		return best.Since, known
+	}
+	for _, prefix := range []string{"10.1.0.0/24", "fd00:1::/64"} {
+		before := time.Now()
+		a.originate(prefix)
+		eventually(t, prefix, func() bool { _, known := since(prefix); return known })
+		if at, _ := since(prefix); at.Before(before.Add(-tickTime)) || at.After(time.Now()) {
+			t.Errorf("%s: since %v, announced at %v", prefix, at, before)
+		}
+	}
+	b.Repeat()
+	eventually(t, "it is said again, with no message", func() bool {
+		four, _ := since("10.1.0.0/24")
+		six, _ := since("fd00:1::/64")
+		return four.IsZero() && six.IsZero()
 	})
 }

@@ -78,6 +78,7 @@ type rib struct {
 	sources []*source
 	ids     pathIDs
 
+	heard   tick                  // when what is being handled came; 0: no message did
 	observe func(pathRef, uint16) // is told of every change of an Adj-RIB-In; nil: nobody watches
 
 	before, after []selected // scratch
@@ -125,7 +126,7 @@ func (r *rib) put(ref pathRef, peer uint16, in, out *attrs, why Refusal) (change
 	f := familyOf(ref.prefix.Addr())
 	src := r.sources[peer]
 	r.hops.take(out)
-	out.await(ref.prefix)
+	out.await(ref.prefix, r.heard)
 	r.table.sets = &r.attrs
 	slot, _ := r.table.entries.Slot(ref.prefix)
 	head := r.table.open(*slot, &r.room)

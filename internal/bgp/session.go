@@ -70,6 +70,7 @@ type message struct {
 type input struct {
 	c       *conn
 	msgs    []message
+	at      tick  // the first of msgs was received
 	err     error // the connection ended; a timeout means the send-hold timer
 	drained bool
 }
@@ -92,14 +93,14 @@ func (c *conn) read() {
 	buf := make([]byte, maxMessage)
 	dec := decoder{ebgp: c.ebgp, neighbour: c.neighbour}
 	var batch []message
-	enhanced := false
+	enhanced, first := false, tick(0)
 	routes := 0 // in the batch
 	hand := func(err error) bool {
 		c.busy.Store(true)
 		defer c.busy.Store(false)
 		select {
-		case c.s.inputs <- input{c: c, msgs: batch, err: err}:
-			batch, routes = nil, 0
+		case c.s.inputs <- input{c: c, msgs: batch, at: first, err: err}:
+			batch, routes, first = nil, 0, 0
 			return true
 		case <-c.s.done:
 			return false
@@ -121,7 +122,11 @@ func (c *conn) read() {
 			hand(err)
 			return
 		}
-		c.lastRecv.Store(int64(time.Since(c.s.epoch)))
+		now := time.Since(c.s.epoch)
+		c.lastRecv.Store(int64(now))
+		if len(batch) == 0 {
+			first = tickAt(now)
+		}
 		c.in[typ].Add(1)
 		m := message{typ: typ}
 		switch typ {

@@ -302,7 +302,7 @@ func (s *Speaker) NextBest(ctx context.Context) ([]Best, error) {
 			select {
 			case b := <-ch:
 				for _, x := range b {
-					s.pending.add(x.Prefix)
+					s.pending.add(x.Prefix, 0)
 				}
 			default:
 			}
@@ -322,7 +322,7 @@ func (s *Speaker) repeat() {
 		return
 	}
 	for prefix := range s.rib.table.All() {
-		s.pending.add(prefix)
+		s.pending.add(prefix, 0)
 	}
 }
 
@@ -357,9 +357,13 @@ func (s *Speaker) nextBest() []Best {
 	n := min(s.pending.len(), maxBest)
 	out := make([]Best, n)
 	hops := make([]netip.Addr, 0, n) // nearly all have one
+	now := time.Now()
 	for i := range out {
-		prefix := s.pending.take()
+		prefix, since := s.pending.take()
 		out[i], hops = outcome(prefix, s.rib.table.read(prefix, &s.room), hops)
+		if since != 0 {
+			out[i].Since = now.Add(-since.until(tickAt(now.Sub(s.epoch))))
+		}
 	}
 	return out
 }

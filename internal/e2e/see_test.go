@@ -68,6 +68,23 @@ protocol bgp b46 from server { local `+bird4+` as 65009; neighbor 10.0.0.1 as 64
 	says([]string{"bgp", "why", w.V6.String() + "/128"}, "from here: block ")
 	says([]string{"bgp", "why", "198.18.0.1"}, "kernel: no route: there is no best path", "peer tor: has not sent it; is not told: there is no best path")
 	says([]string{"bgp", "peer", "tor"}, "AS 65009 (eBGP)", "4-octet-as: 65009", "ipv6-unicast", "keepalive")
+	eventually(t, 20*time.Second, func() error { // both came through UPDATEs, and are in the kernel by now
+		const name = "muslin_bgp_update_to_kernel_seconds_"
+		counts := map[string]float64{}
+		for line := range strings.Lines(scrape(t, n1)) {
+			var v float64
+			if word, rest, _ := strings.Cut(line, " "); strings.HasPrefix(word, name) {
+				if _, err := fmt.Sscan(rest, &v); err != nil {
+					return err
+				}
+				counts[strings.TrimPrefix(word, name)] = v
+			}
+		}
+		if counts["count"] < 2 || counts["sum"] <= 0 || counts[`bucket{le="+Inf"}`] != counts["count"] || counts["sum"] > 20*counts["count"] {
+			return fmt.Errorf("UPDATE to kernel: %v", counts)
+		}
+		return nil
+	})
 	for _, p := range []string{birdNet4, birdNet6} {
 		around := "0.0.0.0/0"
 		if strings.Contains(p, ":") {

@@ -18,6 +18,16 @@ var (
 	descSelections   = prometheus.NewDesc("muslin_bgp_selection_changes_total", "How often the best paths of a prefix changed.", nil, nil)
 )
 
+// newUpdateToKernel is of routes, not of messages: a table of half a million counts
+// that often. What the kernel refused, and what a message did not cause, is not in it.
+func newUpdateToKernel() prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "muslin_bgp_update_to_kernel_seconds",
+		Help:    "Time from the receipt of an UPDATE until the kernel has acknowledged the route that it changed.",
+		Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10},
+	})
+}
+
 // collectBGP gathers what concerns sessions and their tables.
 func collectBGP(out chan<- prometheus.Metric, peers []bgp.PeerStatus, tables bgp.Tables) {
 	gauge := func(d *prometheus.Desc, v int, labels ...string) {

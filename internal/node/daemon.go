@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/muslin-net/muslin/internal/acl"
@@ -106,12 +107,14 @@ type Daemon struct {
 	ipam    *ipam.Allocator
 	acl     *acl.Table
 	speaker *bgp.Speaker
-	bgpLog  severity // of the speaker
-	bfd     *detector
-	secrets secrets
-	board   *board
-	loop    *loop
-	attach  keyed // serialises attach and detach by endpoint
+	// updateToKernel is how long what peers say takes to be in the kernel.
+	updateToKernel prometheus.Histogram
+	bgpLog         severity // of the speaker
+	bfd            *detector
+	secrets        secrets
+	board          *board
+	loop           *loop
+	attach         keyed // serialises attach and detach by endpoint
 }
 
 // Run is the daemon: it returns when ctx ends, leaving the data plane as it
@@ -138,7 +141,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	}
 	defer held.Release()
 
-	d := &Daemon{cfg: cfg, log: log, started: time.Now(), secrets: secrets{dir: cfg.SecretsDir}}
+	d := &Daemon{cfg: cfg, log: log, started: time.Now(), secrets: secrets{dir: cfg.SecretsDir}, updateToKernel: newUpdateToKernel()}
 	d.board = newBoard(api.Status{
 		Node: cfg.Node, PID: os.Getpid(), Version: cfg.Version, Started: d.started,
 		Missing:   []string{"first contact with the datastore"},

@@ -19,10 +19,10 @@ import (
 )
 
 // metrics serves the local API's /metrics. Values are gathered when they are
-// scraped; nothing is counted twice to be shown.
+// scraped, but for those of newUpdateToKernel; nothing is counted twice to be shown.
 func (d *Daemon) metrics() http.Handler {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), statusCollector{d})
+	reg.MustRegister(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), statusCollector{d}, d.updateToKernel)
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{})
 }
 

@@ -535,7 +535,16 @@ func (l *loop) learned(best []bgp.Best) {
 		if err := l.routes.Update(sourceBGP, add, remove); err != nil {
 			return err
 		}
-		return l.programRoutes()
+		if err := l.programRoutes(); err != nil {
+			return err
+		}
+		now := time.Now()
+		for _, b := range best {
+			if !b.Since.IsZero() {
+				l.d.updateToKernel.Observe(now.Sub(b.Since).Seconds())
+			}
+		}
+		return nil
 	})
 	l.finish()
 }
