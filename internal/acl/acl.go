@@ -16,7 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TableName is the name of our table, of family inet. No other is touched.
+// TableName is the name of our tables, one of each family in tables. No other is
+// touched.
 const TableName = "muslin"
 
 // HostAction is what happens to traffic from a workload to its host that the
@@ -85,12 +86,13 @@ type Table struct {
 	ahead  chan *actual    // what ReadAhead reads, until it is taken
 	after  <-chan struct{} // closed when a commit may be made; nil for at once
 
-	sure  uint32           // the generation at which the whole was found to be right; 0 if it was not since the last commit
-	state *state           // nil before the first Resync, and when track was lost
-	bad   map[string]error // quarantined objects, by owner
-	stats Stats
-	kept  map[hitsOf]Hits // what chains that are gone had counted
-	last  time.Time       // when the last transaction was committed
+	sure     uint32           // the generation at which the whole was found to be right; 0 if it was not since the last commit
+	noFrames bool             // the kernel cannot hook interfaces to come
+	state    *state           // nil before the first Resync, and when track was lost
+	bad      map[string]error // quarantined objects, by owner
+	stats    Stats
+	kept     map[hitsOf]Hits // what chains that are gone had counted
+	last     time.Time       // when the last transaction was committed
 
 	refuse func(m *msgs) error // tests make transactions fail
 }
@@ -130,6 +132,10 @@ func Open(opts Options) (*Table, error) {
 		t.Close()
 		return nil, err
 	}
+	if err := t.sock.probeFrames(); err != nil {
+		t.noFrames = true
+		t.opts.Log.Warn("frames of workloads that are neither IP nor ARP are left to the kernel", "err", err)
+	}
 	return t, nil
 }
 
@@ -139,15 +145,17 @@ func (t *Table) Close() error {
 	return errors.Join(t.sock.close(), t.events.close())
 }
 
-// Teardown removes the table: every workload is open afterwards.
+// Teardown removes the tables: every workload is open afterwards.
 func (t *Table) Teardown() error {
 	t.awaitAhead()
 	t.state = nil
 	var m msgs
-	m.addTable() // so that the next message finds one
-	m.delTable()
+	for _, table := range tables {
+		m.addTable(table) // so that the next message finds one
+		m.delTable(table)
+	}
 	if err := t.commit(&m); err != nil {
-		return fmt.Errorf("remove table inet %s: %w", TableName, err)
+		return fmt.Errorf("remove nftables tables %s: %w", TableName, err)
 	}
 	return nil
 }
@@ -182,7 +190,9 @@ func (t *Table) Problems() []Problem {
 	return out
 }
 
-func (t *Table) renderer() *renderer { return &renderer{opts: t.opts, bad: t.bad} }
+func (t *Table) renderer() *renderer {
+	return &renderer{opts: t.opts, noFrames: t.noFrames, bad: t.bad}
+}
 
 // Apply puts the change in force in one transaction, whose size depends on
 // the change only; with nothing to change it writes nothing. New interval sets
@@ -316,17 +326,19 @@ func (t *Table) compare(view policy.View) (before, m *msgs, st *state, gen uint3
 	if err != nil {
 		return nil, nil, nil, 0, err
 	}
-	if a.owner != 0 && a.owner != t.port.Load() {
-		return nil, nil, nil, 0, fmt.Errorf("table inet %s belongs to another process (netlink port %d): stop it, or remove the table", TableName, a.owner)
+	for table, have := range a.tables {
+		if have.owner != 0 && have.owner != t.port.Load() {
+			return nil, nil, nil, 0, fmt.Errorf("table %s belongs to another process (netlink port %d): stop it, or remove the table", tableWord(table), have.owner)
+		}
 	}
 	st, w := entire(t.renderer(), view, a.sets)
-	if !a.exists {
-		return &msgs{}, w.create(view, false), st, a.gen, nil
+	if a.tables[inetTable] == nil {
+		return &msgs{}, w.create(a, view), st, a.gen, nil
 	}
 	before, m, ok := w.repair(a, view)
 	if !ok {
-		t.opts.Log.Warn("nftables table has objects of ours with other definitions, replacing it", "table", TableName)
-		return &msgs{}, w.create(view, true), st, a.gen, nil
+		t.opts.Log.Warn("nftables tables have objects of ours with other definitions, replacing them", "tables", TableName)
+		return &msgs{}, w.create(a, view), st, a.gen, nil
 	}
 	return before, m, st, a.gen, nil
 }
@@ -379,7 +391,7 @@ func (t *Table) commitOne(m *msgs) error {
 	if err != nil {
 		t.stats.Failed++
 		if errors.Is(err, unix.EPERM) {
-			return fmt.Errorf("%w (CAP_NET_ADMIN is needed, and table inet %s must not belong to another process)", err, TableName)
+			return fmt.Errorf("%w (CAP_NET_ADMIN is needed, and no table %s may belong to another process)", err, TableName)
 		}
 		return err
 	}

@@ -190,7 +190,7 @@ func (s *socket) counters(chain string) (map[string][]counted, error) {
 	out := map[string][]counted{}
 	for range 10 {
 		clear(out)
-		err := s.dump(unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, func(b *buf) {
+		err := s.dump(inetTable, unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, func(b *buf) {
 			ours(b)
 			if chain != "" {
 				b.str(unix.NFTA_RULE_CHAIN, chain)

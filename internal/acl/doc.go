@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package acl turns effective policy into the objects of one nftables table,
-// inet muslin, over netlink. It touches no other table and runs no program.
+// Package acl turns effective policy into the objects of nftables tables named
+// muslin, over netlink. It touches no other table and runs no program.
 //
 // The walk of its datum: the loop that owns the policy index hands Apply a
 // view and a hint of what changed. A stage renders the objects the hint points
@@ -10,14 +10,18 @@
 // difference goes to the kernel as one transaction. Resync takes the same path
 // with everything as the hint and the kernel's own table, read back and
 // normalised, as what it compares with: start, restart, tampering, error and
-// timer are all this. Watch tells when somebody else touched the table.
+// timer are all this. Watch tells when somebody else touched a table. What
+// differs in several tables is one transaction.
 //
-// The shape of the table: five base chains that never change, each of which
+// The shape of inet muslin: five base chains that never change, each of which
 // singles out workload interfaces by their prefix and accepts the rest;
 // verdict maps from interface to the chains of its effective policy; one chain
 // for each effective policy and direction, shared by all endpoints that have
 // it, which jumps to one chain for each policy and direction. So an endpoint
 // is a few elements, a policy one chain, a member one element.
+//
+// Beside it, arp muslin checks who speaks in ARP, and netdev muslin drops what
+// is neither IP nor ARP; an endpoint is a few elements and a base chain there.
 //
 // What must hold: an interface with a workload prefix and no elements passes
 // nothing, not even an established flow, because its verdict is looked up

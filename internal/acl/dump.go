@@ -9,15 +9,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// actual is our table as the kernel has it. Other tables are never read.
+// actual is our tables as the kernel has them. Other tables are never read.
 type actual struct {
-	gen     uint32 // the generation that this is
-	exists  bool
+	gen    uint32 // the generation that this is
+	tables map[byte]*actualTable
+	chains map[string]*actualChain
+	sets   map[string]*actualSet
+}
+
+// actualTable is one of our tables, without what is in it.
+type actualTable struct {
+	table   byte
 	owner   uint32 // netlink port that owns the table, 0 for none
-	flags   uint32 // of the table, without owner and persist
-	chains  map[string]*actualChain
-	sets    map[string]*actualSet
-	foreign bool // it holds objects of kinds that we never make
+	flags   uint32 // without owner and persist
+	foreign bool   // it holds objects of kinds that we never make
 }
 
 type actualChain struct {
@@ -121,39 +126,41 @@ func (s *socket) read() (*actual, error) {
 		}
 		err = errInterrupted
 	}
-	return nil, fmt.Errorf("read table inet %s: the ruleset keeps changing: %w", TableName, err)
+	return nil, fmt.Errorf("read nftables tables %s: the ruleset keeps changing: %w", TableName, err)
 }
 
-func ours(b *buf) { b.str(1 /* the table's name, in every kind of object */, TableName) }
+func ours(b *buf) { b.str(tableAttr, TableName) }
 
 func (s *socket) readOnce() (*actual, error) {
-	a := &actual{chains: map[string]*actualChain{}, sets: map[string]*actualSet{}}
-	err := s.dump(unix.NFT_MSG_GETTABLE, 0, ours, func(data []byte) {
-		a.exists = true
-		attrs(data, func(typ uint16, v []byte) bool {
-			switch typ {
-			case unix.NFTA_TABLE_FLAGS:
-				a.flags = beU32(v)
-			case nftaTableOwner:
-				a.owner = beU32(v)
-			}
-			return true
-		})
-	})
+	a := &actual{tables: map[byte]*actualTable{}, chains: map[string]*actualChain{}, sets: map[string]*actualSet{}}
+	for _, table := range tables {
+		if err := s.readTable(a, table); err != nil {
+			return nil, err
+		}
+	}
+	for name, set := range a.sets {
+		if err := s.readElems(name, set); err != nil {
+			return nil, fmt.Errorf("read elements of set %s: %w", bare(name), err)
+		}
+	}
+	return a, nil
+}
+
+// readTable reads one of our tables, if it is there, but for elements of sets.
+func (s *socket) readTable(a *actual, table byte) error {
+	t := &actualTable{table: table}
+	err := s.dump(table, unix.NFT_MSG_GETTABLE, 0, ours, t.take)
 	if errors.Is(err, unix.ENOENT) {
-		return a, nil
+		return nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read table inet %s: %w", TableName, err)
+		return fmt.Errorf("read table %s: %w", tableWord(table), err)
 	}
-	if a.flags&nftTableOwner == 0 {
-		a.owner = 0
-	}
-	a.flags &= 1 // NFT_TABLE_F_DORMANT
+	a.tables[table] = t
 	steps := []struct {
 		what string
 		typ  uint16
-		f    func([]byte)
+		f    func(*actualTable, []byte)
 	}{
 		{"chains", unix.NFT_MSG_GETCHAIN, a.takeChain},
 		{"rules", unix.NFT_MSG_GETRULE, a.takeRule},
@@ -162,16 +169,27 @@ func (s *socket) readOnce() (*actual, error) {
 		{"flow tables", unix.NFT_MSG_GETFLOWTABLE, a.takeForeign},
 	}
 	for _, st := range steps {
-		if err := s.dump(st.typ, unix.NLM_F_DUMP, ours, st.f); err != nil {
-			return nil, fmt.Errorf("read %s of table inet %s: %w", st.what, TableName, err)
+		if err := s.dump(table, st.typ, unix.NLM_F_DUMP, ours, func(data []byte) { st.f(t, data) }); err != nil {
+			return fmt.Errorf("read %s of table %s: %w", st.what, tableWord(table), err)
 		}
 	}
-	for name, set := range a.sets {
-		if err := s.readElems(name, set); err != nil {
-			return nil, fmt.Errorf("read elements of set %s: %w", name, err)
+	return nil
+}
+
+func (t *actualTable) take(data []byte) {
+	attrs(data, func(typ uint16, v []byte) bool {
+		switch typ {
+		case unix.NFTA_TABLE_FLAGS:
+			t.flags = beU32(v)
+		case nftaTableOwner:
+			t.owner = beU32(v)
 		}
+		return true
+	})
+	if t.flags&nftTableOwner == 0 {
+		t.owner = 0
 	}
-	return a, nil
+	t.flags &= 1 // NFT_TABLE_F_DORMANT
 }
 
 // readElems reads the elements of a set. After a commit the kernel moves those
@@ -180,11 +198,12 @@ func (s *socket) readOnce() (*actual, error) {
 // may be shown twice, and another not at all in its stead. So a dump is
 // complete if it has no element twice, and is read again otherwise.
 func (s *socket) readElems(name string, set *actualSet) error {
+	table, bare := home(name)
 	for range 10 {
 		set.shown, set.elems = 0, make(map[place]string, len(set.elems))
-		err := s.dump(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(b *buf) {
+		err := s.dump(table, unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, func(b *buf) {
 			ours(b)
-			b.str(unix.NFTA_SET_ELEM_LIST_SET, name)
+			b.str(unix.NFTA_SET_ELEM_LIST_SET, bare)
 		}, set.take)
 		if err != nil || set.shown == len(set.elems) {
 			return err
@@ -193,14 +212,11 @@ func (s *socket) readElems(name string, set *actualSet) error {
 	return errInterrupted
 }
 
-func (a *actual) takeForeign(data []byte) {
-	attrs(data, func(typ uint16, v []byte) bool {
-		a.foreign = a.foreign || typ == 1 && cstr(v) == TableName
-		return typ != 1
-	})
+func (a *actual) takeForeign(t *actualTable, data []byte) {
+	t.foreign = t.foreign || tableOf(data) == TableName
 }
 
-func (a *actual) takeChain(data []byte) {
+func (a *actual) takeChain(t *actualTable, data []byte) {
 	c := &actualChain{policy: nfAccept}
 	var table, name string
 	attrs(data, func(typ uint16, v []byte) bool {
@@ -217,6 +233,8 @@ func (a *actual) takeChain(data []byte) {
 					c.hook.num = beU32(v)
 				case unix.NFTA_HOOK_PRIORITY:
 					c.hook.priority = int32(beU32(v))
+				case nftaHookDevs:
+					c.hook.device = deviceText(v)
 				}
 				return true
 			})
@@ -232,11 +250,11 @@ func (a *actual) takeChain(data []byte) {
 		return true
 	})
 	if table == TableName { // the kernel may ignore the filter and dump every table's
-		a.chains[name] = c
+		a.chains[in(t.table, name)] = c
 	}
 }
 
-func (a *actual) takeRule(data []byte) {
+func (a *actual) takeRule(t *actualTable, data []byte) {
 	var table, chain, note string
 	var exprs []byte
 	attrs(data, func(typ uint16, v []byte) bool {
@@ -252,12 +270,12 @@ func (a *actual) takeRule(data []byte) {
 		}
 		return true
 	})
-	if c := a.chains[chain]; table == TableName && c != nil {
+	if c := a.chains[in(t.table, chain)]; table == TableName && c != nil {
 		c.rules = append(c.rules, ruleSum(exprs, note))
 	}
 }
 
-func (a *actual) takeSet(data []byte) {
+func (a *actual) takeSet(t *actualTable, data []byte) {
 	s := &actualSet{}
 	var table, name string
 	attrs(data, func(typ uint16, v []byte) bool {
@@ -280,7 +298,7 @@ func (a *actual) takeSet(data []byte) {
 		return true
 	})
 	if table == TableName {
-		a.sets[name] = s
+		a.sets[in(t.table, name)] = s
 	}
 }
 

@@ -126,7 +126,7 @@ func (r *rb) mask(mask []byte) {
 
 func (r *rb) in(set string, not bool) {
 	r.expr("lookup", func(b *buf) {
-		b.str(unix.NFTA_LOOKUP_SET, set)
+		b.str(unix.NFTA_LOOKUP_SET, bare(set))
 		b.u32(unix.NFTA_LOOKUP_SREG, reg1)
 		if not {
 			b.u32(unix.NFTA_LOOKUP_FLAGS, unix.NFT_LOOKUP_F_INV)
@@ -138,7 +138,7 @@ func (r *rb) verdict(code int32, chain string) {
 	r.expr("immediate", func(b *buf) {
 		b.u32(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_VERDICT)
 		at := b.begin(unix.NFTA_IMMEDIATE_DATA)
-		b.verdict(code, chain)
+		b.verdict(code, bare(chain))
 		b.end(at)
 	})
 }
@@ -146,8 +146,8 @@ func (r *rb) verdict(code int32, chain string) {
 func (r *rb) accept() *rb       { r.verdict(nfAccept, ""); return r.say("accept") }
 func (r *rb) drop() *rb         { r.verdict(nfDrop, ""); return r.say("drop") }
 func (r *rb) ret() *rb          { r.verdict(nftReturn, ""); return r.say("return") }
-func (r *rb) jump(c string) *rb { r.verdict(nftJump, c); return r.say("jump %s", c) }
-func (r *rb) goTo(c string) *rb { r.verdict(nftGoto, c); return r.say("goto %s", c) }
+func (r *rb) jump(c string) *rb { r.verdict(nftJump, c); return r.say("jump %s", bare(c)) }
+func (r *rb) goTo(c string) *rb { r.verdict(nftGoto, c); return r.say("goto %s", bare(c)) }
 
 // counter counts the packets that get so far.
 func (r *rb) counter() *rb {
@@ -193,7 +193,7 @@ func (r *rb) dispatch(key expr.MetaKey, set string) *rb {
 
 func (r *rb) lookup(set string, key, into uint32) {
 	r.expr("lookup", func(b *buf) {
-		b.str(unix.NFTA_LOOKUP_SET, set)
+		b.str(unix.NFTA_LOOKUP_SET, bare(set))
 		b.u32(unix.NFTA_LOOKUP_SREG, key)
 		b.u32(unix.NFTA_LOOKUP_DREG, into)
 	})
@@ -391,7 +391,7 @@ func (r *rb) iifAnd(base expr.PayloadBase, off, n uint32, word, set string) *rb 
 	r.load(expr.MetaKeyIIFNAME, reg1)
 	r.payload(base, off, n, reg2)
 	r.in(set, false)
-	return r.say("iifname . %s @%s", word, set)
+	return r.say("iifname . %s @%s", word, bare(set))
 }
 
 func (r *rb) hopLimit(n byte) *rb {

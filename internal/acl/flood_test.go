@@ -124,7 +124,7 @@ func TestT14_AtomicCommits(t *testing.T) {
 		{"effective policy of the endpoint", func(i int) { r.endpoint("b", effs[i%2]) }},
 		{replace, func(i int) {
 			var m msgs
-			m.begin("", 18 /* NFT_MSG_NEWOBJ */, 0x400)
+			m.begin("", inetTable, 18 /* NFT_MSG_NEWOBJ */, 0x400)
 			m.data.str(1, TableName)
 			m.data.str(2, "foreign")
 			m.data.u32(3, 1) // counter

@@ -91,8 +91,8 @@ func TestP01_RestartIsQuiet(t *testing.T) {
 		t.Fatalf("an apply without difference wrote: %+v", s)
 	}
 	must(t, again.Teardown())
-	if a, err := again.sock.read(); err != nil || a.exists {
-		t.Fatalf("after teardown: exists %v, %v", a.exists, err)
+	if a, err := again.sock.read(); err != nil || len(a.tables) > 0 {
+		t.Fatalf("after teardown: %d tables, %v", len(a.tables), err)
 	}
 }
 
@@ -325,7 +325,38 @@ func TestT03_T05_Tampering(t *testing.T) {
 		}},
 		{"foreign object", func() { c.AddObj(&nftables.CounterObj{Table: inet, Name: "x"}) }},
 		{"dormant", raw(func(m *msgs) {
-			m.begin("", unix.NFT_MSG_NEWTABLE, 0)
+			m.begin("", inetTable, unix.NFT_MSG_NEWTABLE, 0)
+			m.data.str(unix.NFTA_TABLE_NAME, TableName)
+			m.data.u32(unix.NFTA_TABLE_FLAGS, 1)
+			m.end()
+		})},
+		{"delete the tables beside", raw(func(m *msgs) {
+			m.delTable(arpTable)
+			m.delTable(netdevTable)
+		})},
+		{"flush ARP senders", raw(func(m *msgs) { m.flushChain("", chainSendersWl) })},
+		{"add an ARP sender", raw(func(m *msgs) {
+			m.elems(unix.NFT_MSG_NEWSETELEM, setSendersAny, []elem{{key: ifKey("cali0") + "\x01\x02\x03\x04"}})
+		})},
+		{"accept all frames", raw(func(m *msgs) {
+			m.flushChain("", chainFrames)
+			m.addRule("", chainFrames, (&rb{}).accept().done(""))
+		})},
+		{"move the hook to another interface", raw(func(m *msgs) {
+			m.flushChain("", framesName("cali1"))
+			m.delChain("", framesName("cali1"))
+			m.addChain(&chain{name: framesName("cali1"), hook: &hook{priority: priorityFrames, device: "calix"}})
+			m.addRule("", framesName("cali1"), (&rb{}).goTo(chainFrames).done(""))
+		})},
+		{"take the chain off an interface", raw(func(m *msgs) {
+			m.flushChain("", framesName("cali1"))
+			m.delChain("", framesName("cali1"))
+		})},
+		{"foreign chain beside frames", raw(func(m *msgs) {
+			m.addChain(&chain{name: in(netdevTable, chainAntispoof), hook: &hook{priority: -1, device: "cali0"}})
+		})},
+		{"dormant frames", raw(func(m *msgs) {
+			m.begin("", netdevTable, unix.NFT_MSG_NEWTABLE, 0)
 			m.data.str(unix.NFTA_TABLE_NAME, TableName)
 			m.data.u32(unix.NFTA_TABLE_FLAGS, 1)
 			m.end()
@@ -353,17 +384,19 @@ func TestListing(t *testing.T) {
 	v := smallView()
 	tab := openTable(t)
 	must(t, tab.Apply(v, v.flush()))
-	out, err := exec.Command(nft, "list", "table", "inet", TableName).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
 	_, w := entire(tab.renderer(), v, nil)
-	for _, c := range w.chains {
-		if !strings.Contains(string(out), "chain "+c.name+" {") {
-			t.Errorf("chain %s is not listed", c.name)
+	for _, table := range tables {
+		out, err := exec.Command(nft, append([]string{"list", "table"}, strings.Fields(tableWord(table))...)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
 		}
+		for _, c := range w.chains {
+			if where, name := home(c.name); where == table && !strings.Contains(string(out), "chain "+name+" {") {
+				t.Errorf("chain %s is not listed", name)
+			}
+		}
+		t.Logf("%s", out)
 	}
-	t.Logf("%s", out)
 }
 
 // TestT11_ForeignTables leaves other tables alone, byte for byte.
@@ -378,6 +411,11 @@ func TestT11_ForeignTables(t *testing.T) {
 		}
 		c.AddRule(&nftables.Rule{Table: other, Chain: chain, Exprs: []expr.Any{&expr.Counter{}}, UserData: []byte{0xff, 0xfe}})
 	}
+	// Tables of our name, of families that are not ours.
+	namesakes := []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6, nftables.TableFamilyBridge}
+	for _, f := range namesakes {
+		c.AddChain(&nftables.Chain{Table: c.AddTable(&nftables.Table{Family: f, Name: TableName}), Name: chainAntispoof})
+	}
 	must(t, c.Flush())
 	v := smallView()
 	tab := openTable(t)
@@ -388,6 +426,13 @@ func TestT11_ForeignTables(t *testing.T) {
 	must(t, err)
 	if len(rs) != 1000 || rs[0].Handle == 0 {
 		t.Fatalf("%d rules left in the foreign table", len(rs))
+	}
+	for _, f := range namesakes {
+		cs, err := c.ListChainsOfTableFamily(f)
+		must(t, err)
+		if len(cs) != 1 || cs[0].Table.Name != TableName {
+			t.Errorf("family %d: %d chains left in the table of our name", f, len(cs))
+		}
 	}
 }
 
@@ -410,7 +455,7 @@ func TestT12_TakenName(t *testing.T) {
 	owner, err := openSocket(int(ns))
 	must(t, err)
 	var m msgs
-	m.begin("", unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE)
+	m.begin("", inetTable, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE)
 	m.data.str(unix.NFTA_TABLE_NAME, TableName)
 	m.data.u32(unix.NFTA_TABLE_FLAGS, nftTableOwner)
 	m.end()

@@ -33,6 +33,7 @@ type chain struct {
 type hook struct {
 	num      uint32
 	priority int32
+	device   string // of the netdev table: its name
 }
 
 func (c *chain) add(r *rule) { c.rules = append(c.rules, r) }

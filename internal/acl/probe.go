@@ -16,7 +16,9 @@ import (
 // fail, so that nothing is ever committed.
 func (s *socket) probe() error {
 	var t tx
-	t.table.addTable()
+	for _, table := range tables {
+		t.table.addTable(table)
+	}
 	t.newSet(&set{name: "probe-vmap", typ: setVmap, static: true}, nil)
 	t.newSet(&set{name: "probe-concat", typ: setIfIPv6, static: true}, nil)
 	t.newSet(&set{name: "probe-interval", typ: setIPv6, static: true}, nil)
@@ -52,7 +54,7 @@ func (s *socket) probe() error {
 			continue
 		}
 		if x.errno == unix.EPERM {
-			return fmt.Errorf("nftables: %w (CAP_NET_ADMIN is needed, and table inet %s must not belong to another process)", syscall.Errno(unix.EPERM), TableName)
+			return fmt.Errorf("nftables: %w (CAP_NET_ADMIN is needed, and no table %s may belong to another process)", syscall.Errno(unix.EPERM), TableName)
 		}
 		for _, f := range features {
 			if f.name == x.owner {
@@ -60,8 +62,30 @@ func (s *socket) probe() error {
 			}
 		}
 		if x.owner == "" {
-			missing = append(missing, fmt.Errorf("the kernel lacks nftables for family inet (Linux 5.10 or later is needed): %w", x.errno))
+			missing = append(missing, fmt.Errorf("the kernel lacks nftables for families inet, arp and netdev (Linux 5.10 or later is needed): %w", x.errno))
 		}
 	}
 	return errors.Join(missing...)
+}
+
+// probeFrames finds out whether the kernel takes a hook on an interface that is
+// not there, for when it comes: nobody else can be sooner than its first packet.
+// It commits nothing.
+func (s *socket) probeFrames() error {
+	var t tx
+	t.table.addTable(netdevTable)
+	c := &chain{name: in(netdevTable, "probe"), owner: "hook", hook: &hook{priority: priorityFrames, device: "muslin probe"}}
+	t.chains.addChain(c)
+	t.goneChain.delChain("end", in(netdevTable, "probe-does-not-exist"))
+	err := s.transact(t.all())
+	var r refusals
+	if !errors.As(err, &r) {
+		return fmt.Errorf("probe nftables: %w", err)
+	}
+	for _, x := range r {
+		if x.owner == "hook" {
+			return fmt.Errorf("the kernel has no nftables hooks for interfaces to come (Linux 6.16 or later is needed): %w", x.errno)
+		}
+	}
+	return nil
 }

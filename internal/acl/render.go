@@ -14,10 +14,11 @@ import (
 // renderer turns policy into chains. It has no state but what it was given:
 // the same input always gives the same chains.
 type renderer struct {
-	opts Options
-	text bool                             // also make text
-	bad  map[string]error                 // objects quarantined: rendered closed
-	wide func(policy.SetID, *family) bool // whether a set of networks holds more than hosts
+	opts     Options
+	noFrames bool                             // the kernel cannot hook interfaces to come
+	text     bool                             // also make text
+	bad      map[string]error                 // objects quarantined: rendered closed
+	wide     func(policy.SetID, *family) bool // whether a set of networks holds more than hosts
 }
 
 func (r *renderer) rule() *rb { return &rb{text: r.text, b: make(buf, 0, ruleRoom)} }

@@ -202,11 +202,11 @@ func (s *socket) transact(m *msgs) error {
 // errInterrupted means that the ruleset changed during a dump.
 var errInterrupted = errors.New("netlink: dump interrupted")
 
-// dump sends a request to nf_tables and calls f with the attributes of each
-// answer.
-func (s *socket) dump(typ uint16, flags uint16, put func(b *buf), f func(attrs []byte)) error {
+// dump sends a request about one of our tables to nf_tables and calls f with the
+// attributes of each answer.
+func (s *socket) dump(table byte, typ uint16, flags uint16, put func(b *buf), f func(attrs []byte)) error {
 	var m msgs
-	m.begin("", typ, flags)
+	m.begin("", table, typ, flags)
 	if put != nil {
 		put(&m.data)
 	}
@@ -297,7 +297,7 @@ func (s *socket) each(m *msgs, f func(i int, err error) error) error {
 // generation reads the number of commits in this network namespace.
 func (s *socket) generation() (uint32, error) {
 	var gen uint32
-	err := s.dump(unix.NFT_MSG_GETGEN, 0, nil, func(data []byte) {
+	err := s.dump(inetTable, unix.NFT_MSG_GETGEN, 0, nil, func(data []byte) {
 		attrs(data, func(typ uint16, v []byte) bool {
 			if typ == unix.NFTA_GEN_ID {
 				gen = beU32(v)

@@ -536,6 +536,11 @@ func (g *stager) settleInterface(iface string) {
 		g.problems[endpointOwner(id)] = fmt.Errorf("spec.interfaceName %q: already used by %s; give it another interface",
 			iface, endpointOwner(claims[0]))
 	}
+	if len(want) > 0 && !g.r.noFrames {
+		g.put(g.r.framesOf(g.endpoints[claims[0]]))
+	} else {
+		g.remove(framesName(iface))
+	}
 	del, add := diffElems(g.live[iface], want)
 	g.out.elemDel = append(g.out.elemDel, del...)
 	g.out.elemAdd = append(g.out.elemAdd, add...)

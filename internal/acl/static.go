@@ -68,6 +68,7 @@ func (r *renderer) staticSets() []*set {
 		}
 		more = append(more, speakers)
 	}
+	more = append(more, linkSets()...)
 	return append(more, []*set{
 		s(setInterfaces, setIfname, "interfaces of endpoints"),
 		s(setPolicy, setIfPolicy, "effective policy of endpoints"),
@@ -97,7 +98,7 @@ func (r *renderer) staticSets() []*set {
 // walk all policies twice. No other packet is decided upon here.
 func (r *renderer) staticChains() []*chain {
 	base := func(name, target string, num uint32, priority int32, key expr.MetaKey) *chain {
-		c := &chain{name: name, hook: &hook{num, priority}}
+		c := &chain{name: name, hook: &hook{num: num, priority: priority}}
 		for _, p := range r.opts.Prefixes {
 			c.add(r.rule().prefixed(key, p).goTo(target).done(""))
 		}
@@ -147,7 +148,7 @@ func (r *renderer) staticChains() []*chain {
 	}
 	chains = append(chains, egress, host)
 	chains = append(chains, r.denied()...)
-	return append(chains, r.antispoof()...)
+	return append(append(chains, r.antispoof()...), r.linkChains()...)
 }
 
 // neighbours ends a rule that accepts what neighbour discovery needs.
@@ -243,6 +244,7 @@ func (r *renderer) endpoint(e *policy.Endpoint) []setElem {
 	} else {
 		add(setLLAny, iface, "")
 	}
+	senders(e, add)
 	if e.Effective != nil {
 		add(setPolicy, iface, iface+key16(e.Effective.ID))
 	}

@@ -15,63 +15,83 @@ import (
 	"github.com/muslin-net/muslin/internal/policy"
 )
 
-// Text shows the desired table for the view, as nft(8) would write it in
+// Text shows the desired tables for the view, as nft(8) would write them in
 // spirit; it is never parsed.
 func (t *Table) Text(view policy.View) string {
-	return text(&renderer{opts: t.opts, bad: t.bad, text: true}, view)
+	r := t.renderer()
+	r.text = true
+	return text(r, view)
 }
 
 func text(r *renderer, view policy.View) string {
 	_, w := entire(r, view, nil)
-	var b strings.Builder
-	fmt.Fprintf(&b, "table inet %s {\n", TableName)
 	parts := map[string][]elem{}
 	for _, s := range w.sets {
 		if s.in != "" {
 			parts[s.in] = append(parts[s.in], s.content(view, nil)...)
 		}
 	}
+	var b strings.Builder
+	for _, table := range tables {
+		w.text(&b, view, table, parts)
+	}
+	return b.String()
+}
+
+// text shows one table. parts are the elements of parts, by the sets they are in.
+func (w *whole) text(b *strings.Builder, view policy.View, table byte, parts map[string][]elem) {
+	fmt.Fprintf(b, "table %s {\n", tableWord(table))
+	defer b.WriteString("}\n")
 	for _, s := range w.sets {
-		if s.in != "" {
+		where, name := home(s.name)
+		if s.in != "" || where != table {
 			continue
 		}
 		word := "set"
 		if s.typ.flags&unix.NFT_SET_MAP != 0 {
 			word = "map"
 		}
-		fmt.Fprintf(&b, "\t%s %s {\n\t\ttype %s\n", word, s.name, s.typ.word)
+		fmt.Fprintf(b, "\t%s %s {\n\t\ttype %s\n", word, name, s.typ.word)
 		if s.comment != "" {
-			fmt.Fprintf(&b, "\t\tcomment %q\n", s.comment)
+			fmt.Fprintf(b, "\t\tcomment %q\n", s.comment)
 		}
 		for _, e := range elemTexts(s, append(w.content(s, view), parts[s.name]...)) {
-			fmt.Fprintf(&b, "\t\t%s\n", e)
+			fmt.Fprintf(b, "\t\t%s\n", e)
 		}
 		b.WriteString("\t}\n")
 	}
 	for _, c := range w.chains {
-		fmt.Fprintf(&b, "\tchain %s {", c.name)
+		where, name := home(c.name)
+		if where != table {
+			continue
+		}
+		fmt.Fprintf(b, "\tchain %s {", name)
 		if c.comment != "" {
-			fmt.Fprintf(&b, " # %s", c.comment)
+			fmt.Fprintf(b, " # %s", c.comment)
 		}
 		b.WriteString("\n")
 		if c.hook != nil {
-			fmt.Fprintf(&b, "\t\ttype filter hook %s priority %d; policy accept\n", hookWord(c.hook.num), c.hook.priority)
+			fmt.Fprintf(b, "\t\ttype filter hook %s priority %d; policy accept\n", hookWord(table, c.hook), c.hook.priority)
 		}
 		for _, r := range c.rules {
-			fmt.Fprintf(&b, "\t\t%s", r.text)
+			fmt.Fprintf(b, "\t\t%s", r.text)
 			if r.comment != "" {
-				fmt.Fprintf(&b, " # %s", r.comment)
+				fmt.Fprintf(b, " # %s", r.comment)
 			}
 			b.WriteString("\n")
 		}
 		b.WriteString("\t}\n")
 	}
-	b.WriteString("}\n")
-	return b.String()
 }
 
-func hookWord(n uint32) string {
-	return [...]string{"prerouting", "input", "forward", "output", "postrouting"}[n]
+func hookWord(table byte, h *hook) string {
+	switch table {
+	case arpTable:
+		return [...]string{"input", "output"}[h.num]
+	case netdevTable:
+		return "ingress device " + strconv.Quote(h.device)
+	}
+	return [...]string{"prerouting", "input", "forward", "output", "postrouting"}[h.num]
 }
 
 func elemTexts(s *set, es []elem) []string {
@@ -108,6 +128,8 @@ func elemTexts(s *set, es []elem) []string {
 			t = serviceText(e.key)
 		case setIfEther:
 			t = cstr([]byte(e.key[:16])) + " . " + net.HardwareAddr(e.key[16:22]).String()
+		case setSender:
+			t = cstr([]byte(e.key[:16])) + " . " + net.HardwareAddr(e.key[16:22]).String() + " . " + net.HardwareAddr(e.key[24:30]).String() + " . " + keyText(e.key[32:])
 		default:
 			t = keyText(e.key)
 		}

@@ -168,16 +168,18 @@ func (w *whole) content(s *set, view policy.View) []elem {
 	return es
 }
 
-// create makes the transaction that builds the table where there is none.
-// With replace, what is there goes in the same transaction: nothing forbidden
-// passes meanwhile, but a packet that is within the old table at that moment
+// create makes the transaction that builds the tables where there are none.
+// What is there of them goes in the same transaction: nothing forbidden
+// passes meanwhile, but a packet that is within an old table at that moment
 // is lost, so it is for tables that somebody else has bent out of shape.
-func (w *whole) create(view policy.View, replace bool) *msgs {
+func (w *whole) create(a *actual, view policy.View) *msgs {
 	var t tx
-	if replace {
-		t.table.delTable()
+	for _, table := range tables {
+		if a.tables[table] != nil {
+			t.table.delTable(table)
+		}
+		t.table.addTable(table)
 	}
-	t.table.addTable()
 	// Rules and elements are half of it each, and go to different sections.
 	var chains sync.WaitGroup
 	chains.Go(func() {
@@ -213,14 +215,18 @@ const ruleFrame = 48
 // repair makes the transaction that turns what is there into what should be, and
 // one that goes before it, as incremental does; both are empty if nothing
 // differs. ok is false if that takes more than a transaction may do to a table
-// that stays: then it must be replaced.
+// that stays: then they must be replaced.
 func (w *whole) repair(a *actual, view policy.View) (before, m *msgs, ok bool) {
 	var first, t tx
-	if a.foreign {
-		return nil, nil, false
-	}
-	if a.flags != 0 {
-		t.table.addTable() // dormant: wake it
+	for _, table := range tables {
+		switch have := a.tables[table]; {
+		case have == nil:
+			t.table.addTable(table)
+		case have.foreign:
+			return nil, nil, false
+		case have.flags != 0:
+			t.table.addTable(table) // dormant: wake it
+		}
 	}
 	wanted := map[string]bool{}
 	for _, s := range w.sets { // the static ones, which have parts, come first

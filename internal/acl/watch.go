@@ -6,13 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Watch calls notify whenever somebody else changes our table, or when it
+// Watch calls notify whenever somebody else changes our tables, or when it
 // cannot be sure that nobody did, until the context ends (it then returns
 // nil). Our own commits are never notified. notify must not block: what it
 // does is ask the table's owner for a Resync. Watch may run once.
@@ -38,7 +39,7 @@ func (t *Table) Watch(ctx context.Context, notify func()) error {
 				touched = false
 				return nil
 			}
-			touched = touched || data[0] == unix.NFPROTO_INET && tableOf(data[4:]) == TableName
+			touched = touched || slices.Contains(tables, data[0]) && tableOf(data[4:]) == TableName
 			return nil
 		})
 		switch {
@@ -118,14 +119,13 @@ func (t *Table) quietly(commit func() error) error {
 	return errors.Join(err, gerr)
 }
 
-// tableOf is the name of the table an object is in, or that it is: the first
-// attribute in every kind.
+// tableOf is the name of the table an object is in, or that it is.
 func tableOf(data []byte) (name string) {
 	attrs(data, func(typ uint16, v []byte) bool {
-		if typ == 1 {
+		if typ == tableAttr {
 			name = cstr(v)
 		}
-		return typ != 1
+		return typ != tableAttr
 	})
 	return name
 }

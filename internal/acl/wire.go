@@ -119,10 +119,22 @@ type msgs struct {
 // nfnl header: nlmsghdr (16) and nfgenmsg (4).
 const hdrLen = 20
 
-// begin opens a message of an nf_tables type; close it with end.
-func (m *msgs) begin(owner string, typ uint16, flags uint16) {
-	m.header(owner, unix.NFNL_SUBSYS_NFTABLES<<8|typ, flags, unix.NFPROTO_INET, 0)
+// begin opens a message of an nf_tables type about one of our tables; close it
+// with end.
+func (m *msgs) begin(owner string, table byte, typ uint16, flags uint16) {
+	m.header(owner, unix.NFNL_SUBSYS_NFTABLES<<8|typ, flags, table, 0)
 }
+
+// about opens a message about a chain or a set, of which nameAttr is the name.
+func (m *msgs) about(owner, name string, typ, flags, nameAttr uint16) {
+	table, name := home(name)
+	m.begin(owner, table, typ, flags)
+	m.data.str(tableAttr, TableName)
+	m.data.str(nameAttr, name)
+}
+
+// tableAttr is the name of the table, in messages about every kind of object.
+const tableAttr = 1
 
 func (m *msgs) header(owner string, typ, flags uint16, family byte, resID uint16) {
 	at := len(m.data)
@@ -150,27 +162,26 @@ func (m *msgs) append(o *msgs) {
 	m.owners = append(m.owners, o.owners...)
 }
 
-func (m *msgs) addTable() {
-	m.begin("", unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE)
-	m.data.str(unix.NFTA_TABLE_NAME, TableName)
+func (m *msgs) addTable(table byte) {
+	m.begin("", table, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE)
+	m.data.str(tableAttr, TableName)
 	m.data.u32(unix.NFTA_TABLE_FLAGS, 0)
 	m.end()
 }
 
-func (m *msgs) delTable() {
-	m.begin("", unix.NFT_MSG_DELTABLE, 0)
-	m.data.str(unix.NFTA_TABLE_NAME, TableName)
+func (m *msgs) delTable(table byte) {
+	m.begin("", table, unix.NFT_MSG_DELTABLE, 0)
+	m.data.str(tableAttr, TableName)
 	m.end()
 }
 
 func (m *msgs) addChain(c *chain) {
-	m.begin(c.owner, unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE)
-	m.data.str(unix.NFTA_CHAIN_TABLE, TableName)
-	m.data.str(unix.NFTA_CHAIN_NAME, c.name)
+	m.about(c.owner, c.name, unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, unix.NFTA_CHAIN_NAME)
 	if h := c.hook; h != nil {
 		at := m.data.begin(unix.NFTA_CHAIN_HOOK)
 		m.data.u32(unix.NFTA_HOOK_HOOKNUM, h.num)
 		m.data.u32(unix.NFTA_HOOK_PRIORITY, uint32(h.priority))
+		h.putDevice(&m.data)
 		m.data.end(at)
 		m.data.u32(unix.NFTA_CHAIN_POLICY, nfAccept)
 		m.data.str(unix.NFTA_CHAIN_TYPE, "filter")
@@ -182,9 +193,7 @@ func (m *msgs) addChain(c *chain) {
 }
 
 func (m *msgs) chainVerb(owner, name string, typ, nameAttr uint16) {
-	m.begin(owner, typ, 0)
-	m.data.str(unix.NFTA_CHAIN_TABLE, TableName)
-	m.data.str(nameAttr, name)
+	m.about(owner, name, typ, 0, nameAttr)
 	m.end()
 }
 
@@ -198,9 +207,7 @@ func (m *msgs) flushChain(owner, name string) {
 }
 
 func (m *msgs) addRule(owner, chain string, r *rule) {
-	m.begin(owner, unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND)
-	m.data.str(unix.NFTA_RULE_TABLE, TableName)
-	m.data.str(unix.NFTA_RULE_CHAIN, chain)
+	m.about(owner, chain, unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, unix.NFTA_RULE_CHAIN)
 	at := m.data.begin(unix.NFTA_RULE_EXPRESSIONS)
 	m.data = append(m.data, r.exprs...)
 	m.data.end(at)
@@ -211,9 +218,7 @@ func (m *msgs) addRule(owner, chain string, r *rule) {
 }
 
 func (m *msgs) addSet(s *set, id uint32) {
-	m.begin(s.owner(), unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE)
-	m.data.str(unix.NFTA_SET_TABLE, TableName)
-	m.data.str(unix.NFTA_SET_NAME, s.name)
+	m.about(s.owner(), s.name, unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, unix.NFTA_SET_NAME)
 	m.data.u32(unix.NFTA_SET_FLAGS, s.typ.flags)
 	m.data.u32(unix.NFTA_SET_KEY_TYPE, s.typ.keyType)
 	m.data.u32(unix.NFTA_SET_KEY_LEN, s.typ.keyLen)
@@ -239,9 +244,7 @@ func (m *msgs) addSet(s *set, id uint32) {
 }
 
 func (m *msgs) delSet(owner, name string) {
-	m.begin(owner, unix.NFT_MSG_DELSET, 0)
-	m.data.str(unix.NFTA_SET_TABLE, TableName)
-	m.data.str(unix.NFTA_SET_NAME, name)
+	m.about(owner, name, unix.NFT_MSG_DELSET, 0, unix.NFTA_SET_NAME)
 	m.end()
 }
 
@@ -255,9 +258,7 @@ func (m *msgs) elems(typ uint16, set string, es []elem) {
 	}
 	for i := 0; i < len(es); {
 		owner := es[i].owner
-		m.begin(owner, typ, flags)
-		m.data.str(unix.NFTA_SET_ELEM_LIST_TABLE, TableName)
-		m.data.str(unix.NFTA_SET_ELEM_LIST_SET, set)
+		m.about(owner, set, typ, flags, unix.NFTA_SET_ELEM_LIST_SET)
 		list := m.data.begin(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
 		for ; i < len(es) && es[i].owner == owner && len(m.data)-list < maxElems; i++ {
 			e := &es[i]

@@ -94,7 +94,7 @@ func Teardown(cfg Config, log *slog.Logger) (removed, left []string, err error) 
 	if err := table.Teardown(); err != nil {
 		return removed, nil, err
 	}
-	removed = append(removed, "nftables table inet "+acl.TableName)
+	removed = append(removed, "nftables tables inet, arp and netdev "+acl.TableName)
 	still, err := endpoint.Workloads(f.Prefixes)
 	for _, w := range still {
 		text := w.Name
