@@ -96,7 +96,7 @@ local daemon, found by --run-dir.`,
 	}
 	add(resources, a.applyCommand(), a.createCommand(), a.replaceCommand(), a.deleteCommand(), a.getCommand())
 	add(server, a.serverCommands()...)
-	add(other, a.demoCommand(), a.teardownCommand(), a.versionCommand())
+	add(other, a.fabricCommand(), a.demoCommand(), a.teardownCommand(), a.versionCommand())
 	root.AddCommand(a.bfdProcessCommand())
 	root.SetHelpCommandGroupID(other)
 	root.SetCompletionCommandGroupID(other)
@@ -200,6 +200,10 @@ func report(w io.Writer, cmd *cobra.Command, err error) int {
 	}
 	for line := range strings.SplitSeq(strings.TrimRight(err.Error(), "\n"), "\n") {
 		fmt.Fprintln(w, "muslin:", line)
+	}
+	var bad inputError
+	if errors.As(err, &bad) {
+		return exitUsage
 	}
 	var u usageError
 	if errors.As(err, &u) {

@@ -145,6 +145,6 @@ func (f *Fabric) checkAS(e *faults) {
 		need = rackASOffset + f.Spec.Racks.Count
 	}
 	if need > has {
-		e.add("spec.pools.as", "want "+other, "FAB-AS-003: the plan needs %s AS numbers, %d to %d are %s", number(need), p.Start, last, number(has))
+		e.add("spec.pools.as", "want "+other, "FAB-AS-003: the plan needs %s AS numbers, %d to %d are %s", Number(need), p.Start, last, Number(has))
 	}
 }

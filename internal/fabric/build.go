@@ -250,15 +250,23 @@ func (b *builder) finish() *Design {
 	return b.out
 }
 
-// platform is what a switch of a spec can hold.
+// platform is what a switch of a spec can hold: what the spec says, and for the
+// rest what the catalogue does.
 func (s *SwitchSpec) platform(name string) Platform {
-	p := Platform{Name: name}
-	orElse(&p.RAM, s.RAM)
-	orElse(&p.HostTable, s.HostTable)
-	orElse(&p.LPMTable, s.LPMTable)
-	orElse(&p.HostRoutesIn, s.HostRoutesIn)
-	orElse(&p.Peers, s.Peers)
-	orElse(&p.ECMP, s.ECMP)
+	p, _ := Silicon(s.Catalog)
+	p.Name = name
+	for _, x := range []struct {
+		field *Count
+		said  Count
+	}{{&p.HostTable, s.HostTable}, {&p.LPMTable, s.LPMTable}, {&p.Peers, s.Peers}, {&p.ECMP, s.ECMP}} {
+		if x.said != 0 {
+			*x.field = x.said
+		}
+	}
+	if s.HostRoutesIn != "" {
+		p.HostRoutesIn = s.HostRoutesIn
+	}
+	p.RAM = s.RAM
 	return p
 }
 

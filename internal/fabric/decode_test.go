@@ -90,6 +90,7 @@ func TestParseFaults(t *testing.T) {
 		{"start: 4200000000", "start: 3356", `line 20: spec.pools.as.start: 3356: private numbers of 4byte are 4200000000 to 4294967294 (RFC 6996)`},
 		{"r7/s3", "r7/s40", `line 15: spec.anycast[0].servers[1]: "r7/s40" is no server: want rack/server, such as r0/s0`},
 		{"as: 64999", "as: 0", `line 26: spec.border[0].as: missing: want the AS number of this router`},
+		{"cumulus-v4-lpm-heavy", "cumulus-v4-lpm-heavi", `line 28: spec.switches.tor.catalog: "trident3/cumulus-v4-lpm-heavi" is not in the catalogue: did you mean "trident3/cumulus-v4-lpm-heavy"?`},
 		{"ram: 4GiB", "ram: 4 gigs", `line 28: spec.switches.tor.ram: "4 gigs": want an amount of memory such as 4GiB`},
 		{"model: as-per-rack", "model: ethernet", `line 7: spec.spine.kind: l3: want l2: an Ethernet fabric has planes`},
 		{"roles: auto", "roles: &a auto\n    maxPrefix: *a", `line 25: spec.bgp.maxPrefix: an alias: write the value out`},

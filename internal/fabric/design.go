@@ -58,6 +58,9 @@ type Device struct {
 	// Host is the device that it runs on, if it has no interface of its own
 	// and is reached by way of that one.
 	Host string `json:"host,omitempty"`
+	// Traditional: FRR's profile of that name, in which eBGP needs a policy for
+	// every direction (RFC 8212).
+	Traditional bool `json:"traditional,omitempty"`
 	// Multipath is how many equal paths are used at once; 0 and 1 are one.
 	Multipath int `json:"multipath,omitempty"`
 	// MultipathRelax: paths are equal if only the AS numbers in them differ.
@@ -270,15 +273,17 @@ type Origin struct {
 	Endpoints int `json:"endpoints,omitempty"`
 }
 
-// Platform is what a switch can hold. What is 0 is not known, and not checked.
+// Platform is what a switch can hold, each table by itself. What is 0 is not
+// known, and not checked.
 type Platform struct {
 	Name         string `json:"name"`
 	RAM          Bytes  `json:"ram,omitempty"`
 	MAC          Count  `json:"mac,omitempty"`
 	HostTable    Count  `json:"hostTable,omitempty"`
 	LPMTable     Count  `json:"lpmTable,omitempty"`
-	HostRoutesIn Table  `json:"hostRoutesIn,omitempty"`
+	HostRoutesIn Table  `json:"hostRoutesIn,omitempty"` // where routes to single addresses are
 	Peers        Count  `json:"peers,omitempty"`
-	ECMP         Count  `json:"ecmp,omitempty"`
+	ECMP         Count  `json:"ecmp,omitempty"` // next hops of a group
+	URPF         bool   `json:"urpf,omitempty"` // strict, in hardware
 	Source       string `json:"source,omitempty"`
 }

@@ -99,7 +99,11 @@ func (b *builder) ethernet() {
 	b.profile(Profile{Name: "client", GracefulRestart: vrouter, AddPath: both}, bfd)
 	b.profile(Profile{Name: "reflector-client", ReflectorClient: true, GracefulRestart: rr, AddPath: both}, bfd)
 	b.profile(Profile{Name: "reflector-reflector", GracefulRestart: rr, AddPath: both}, bfd)
-	b.profile(Profile{Name: "to-border"}, bfd)
+	toBorder := Profile{Name: "to-border", GracefulRestart: rr}
+	if s.Reflectors.Placement == NoReflectors {
+		toBorder.GracefulRestart = vrouter
+	}
+	b.profile(toBorder, bfd)
 	b.profile(Profile{Name: "border"}, bfd)
 	reflectors := b.planeReflectors()
 	for p := range s.Spine.Count {

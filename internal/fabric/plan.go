@@ -89,7 +89,7 @@ func (f *Fabric) checkSizes(e *faults) {
 			return
 		}
 		e.add(field, fmt.Sprintf("want a /%d or more", pool.Bits()-bits.Len(uint((need-1)/max(has, 1)))),
-			"FAB-ADR-003: %s holds %s %s, the plan needs %s", pool, number(has), what, number(need))
+			"FAB-ADR-003: %s holds %s %s, the plan needs %s", pool, Number(has), what, Number(need))
 	}
 	for _, family := range f.Spec.Families {
 		var held int
@@ -118,8 +118,8 @@ func (f *Fabric) checkSizes(e *faults) {
 	}
 }
 
-// number writes a number with commas between thousands.
-func number(n int) string {
+// Number writes a number with commas between thousands.
+func Number(n int) string {
 	s := fmt.Sprint(n)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
 		s = s[:i] + "," + s[i:]

@@ -1,0 +1,448 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/fabric/check"
+)
+
+func (a *app) fabricCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "fabric",
+		Short: "Design a data centre in which servers are routers, and check it",
+		Long: `One short file describes a data centre. These commands work out every AS number, address and
+session of it, and say what would break before anybody cables it. They read files, and
+nothing else: no daemon, no datastore.`,
+		Args: cobra.ArbitraryArgs,
+		RunE: group,
+	}
+	cmd.AddCommand(a.fabricInitCommand(), a.fabricDesignCommand(), a.fabricValidateCommand(), a.fabricRulesCommand(), a.fabricSwitchesCommand())
+	return cmd
+}
+
+// inputError is a file that cannot be used: the exit code is that of a command
+// that was not understood, since nothing was looked at.
+type inputError struct{ error }
+
+func (e inputError) Unwrap() error { return e.error }
+
+// readFabric reads a file of either kind, and designs it if need be. Without a
+// Fabric, the second result is nil.
+func (a *app) readFabric(name string) (*fabric.Design, *fabric.Fabric, error) {
+	var input []byte
+	var err error
+	if name == "-" {
+		name = "stdin"
+		input, err = io.ReadAll(io.LimitReader(a.In, fabric.MaxInput+1))
+	} else {
+		input, err = os.ReadFile(name)
+	}
+	if err != nil {
+		var p *fs.PathError
+		if errors.As(err, &p) {
+			err = fmt.Errorf("%s: %w: `muslin fabric init %s` makes a file to start from", name, p.Err, name)
+		}
+		return nil, nil, inputError{err}
+	}
+	doc, err := fabric.Parse(input)
+	if err != nil {
+		var lines []error
+		for l := range strings.SplitSeq(err.Error(), "\n") {
+			lines = append(lines, fmt.Errorf("%s: %s", name, l))
+		}
+		return nil, nil, inputError{errors.Join(lines...)}
+	}
+	if doc.Fabric != nil {
+		return doc.Fabric.Design(), doc.Fabric, nil
+	}
+	return doc.Design, nil, nil
+}
+
+func (a *app) fabricInitCommand() *cobra.Command {
+	var model string
+	var racks, servers, endpoints int
+	cmd := &cobra.Command{
+		Use:   "init [FILE]",
+		Short: "Write a commented file to start from",
+		Long: `Writes a file that describes a fabric, with the fields that its model has as comments. Without
+FILE it is printed. A file that is there already is not touched.`,
+		Example: `  muslin fabric init pod-a.yaml
+  muslin fabric init --model downward-default --racks 80`,
+		Args: args(cobra.MaximumNArgs(1)),
+	}
+	f := cmd.Flags()
+	f.StringVar(&model, "model", string(fabric.ASPerRack), "`model`: as-per-rack, as-per-server, downward-default or ethernet")
+	f.IntVar(&racks, "racks", 8, "racks")
+	f.IntVar(&servers, "servers", 40, "servers in each rack")
+	f.IntVar(&endpoints, "endpoints", 100, "endpoints on each server")
+	cmd.RunE = func(_ *cobra.Command, files []string) error {
+		name := "pod-a"
+		if len(files) > 0 && files[0] != "-" {
+			name = strings.TrimSuffix(filepath.Base(files[0]), filepath.Ext(files[0]))
+		}
+		text := fabric.Template(name, fabric.Model(model), racks, servers, endpoints)
+		if _, err := fabric.Parse([]byte(text)); err != nil {
+			return usage(err)
+		}
+		if len(files) == 0 || files[0] == "-" {
+			_, err := io.WriteString(a.Out, text)
+			return err
+		}
+		w, err := os.OpenFile(files[0], os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		if err != nil {
+			return err
+		}
+		_, err = io.WriteString(w, text)
+		return errors.Join(err, w.Close())
+	}
+	return cmd
+}
+
+func (a *app) fabricDesignCommand() *cobra.Command {
+	var out, device string
+	cmd := &cobra.Command{
+		Use:   "design FILE",
+		Short: "Work out every AS number, address and session",
+		Long: `Works out the devices of a fabric. -o json and yaml print the design, a document of the kind
+FabricDesign, which every other command also reads; it can be changed by hand or written
+without this. With --device the interfaces, sessions and routes of one.
+
+With --out it writes design.json and the tables of devices, addresses and sessions into a
+directory.`,
+		Example: `  muslin fabric design pod-a.yaml
+  muslin fabric design pod-a.yaml --device r0-t0
+  muslin fabric design pod-a.yaml --out design`,
+		Args: args(cobra.ExactArgs(1)),
+	}
+	form := answerForm(cmd)
+	cmd.Flags().StringVar(&out, "out", "", "write into this `directory`")
+	cmd.Flags().StringVar(&device, "device", "", "show one device by `name`")
+	cmd.RunE = func(_ *cobra.Command, files []string) error {
+		if err := checkForm(*form, answerForms); err != nil {
+			return err
+		}
+		g, _, err := a.readFabric(files[0])
+		if err != nil {
+			return err
+		}
+		if out != "" {
+			return a.writeDesign(out, g)
+		}
+		x := g.Index()
+		if device == "" {
+			return a.show(*form, g, func() error {
+				if _, err := fmt.Fprintf(a.Out, "%s\n\n", g.Summary()); err != nil {
+					return err
+				}
+				return writeTable(a.Out, deviceHeads, deviceRows(x))
+			})
+		}
+		d := x.Device(device)
+		if d == nil {
+			return fmt.Errorf("no device %q: `muslin fabric design %s` lists them", device, files[0])
+		}
+		return a.show(*form, d, func() error { return a.showDevice(x, d) })
+	}
+	return cmd
+}
+
+// writeDesign writes a design and its tables into a directory.
+func (a *app) writeDesign(dir string, g *fabric.Design) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	x := g.Index()
+	for _, file := range []struct {
+		name  string
+		write func(w io.Writer) error
+	}{
+		{"design.json", func(w io.Writer) error { return json.NewEncoder(w).Encode(g) }},
+		{"devices.txt", func(w io.Writer) error { return writeTable(w, deviceHeads, deviceRows(x)) }},
+		{"addresses.txt", func(w io.Writer) error { return writeTable(w, addressHeads, addressRows(g.Devices, true)) }},
+		{"sessions.txt", func(w io.Writer) error { return writeTable(w, sessionHeads, sessionRows(x, g.Devices, true)) }},
+	} {
+		w, err := os.Create(filepath.Join(dir, file.name))
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(file.write(w), w.Close()); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(a.Out, "%s\nwritten to %s: design.json, devices.txt, addresses.txt, sessions.txt\n", g.Summary(), dir)
+	return err
+}
+
+var (
+	deviceHeads  = []string{"DEVICE", "ROLE", "AS", "ROUTER ID", "SOFTWARE", "PORTS", "PEERS", "ROUTES"}
+	addressHeads = []string{"DEVICE", "INTERFACE", "SEGMENT", "ADDRESSES"}
+	sessionHeads = []string{"DEVICE", "PEER", "SEGMENT", "PEER AS", "ADDRESS", "PROFILE"}
+)
+
+func deviceRows(x *fabric.Index) (rows [][]string) {
+	for i := range x.Devices {
+		d := &x.Devices[i]
+		routes, ports := 0, 0
+		for _, o := range d.Originate {
+			routes += o.Count
+		}
+		for _, p := range d.Interfaces {
+			if p.Segment != "" {
+				ports++
+			}
+		}
+		rows = append(rows, []string{d.Name, string(d.Role), strconv.FormatUint(uint64(d.AS), 10), d.RouterID.String(), string(d.Software),
+			strconv.Itoa(ports), fabric.Number(x.Peers(d)), fabric.Number(routes)})
+	}
+	return rows
+}
+
+// texts joins values.
+func texts[T fmt.Stringer](list []T) string {
+	var out []string
+	for _, v := range list {
+		out = append(out, v.String())
+	}
+	return dash(strings.Join(out, ", "))
+}
+
+// addressRows has a first column with the device's name if named is set.
+func addressRows(devices []fabric.Device, named bool) (rows [][]string) {
+	for i := range devices {
+		for _, p := range devices[i].Interfaces {
+			rows = append(rows, lead(named, devices[i].Name, p.Name, dash(p.Segment), texts(p.Addresses)))
+		}
+	}
+	return rows
+}
+
+func sessionRows(x *fabric.Index, devices []fabric.Device, named bool) (rows [][]string) {
+	for i := range devices {
+		d := &devices[i]
+		for _, s := range d.Sessions {
+			rows = append(rows, lead(named, d.Name, s.Peer, dash(s.Segment), strconv.FormatUint(uint64(s.PeerAS), 10), texts(s.Address), s.Profile))
+		}
+		for _, m := range x.MeshesOf(d) {
+			rows = append(rows, lead(named, d.Name, fmt.Sprintf("mesh %s: %s", m.Name, fabric.Number(x.MeshPeers(m, d))), m.Segment, absent, absent, m.Profile))
+		}
+	}
+	return rows
+}
+
+func lead(named bool, name string, cells ...string) []string {
+	if named {
+		return append([]string{name}, cells...)
+	}
+	return cells
+}
+
+// showDevice is one device, in three tables.
+func (a *app) showDevice(x *fabric.Index, d *fabric.Device) error {
+	one := []fabric.Device{*d}
+	var routes [][]string
+	for _, o := range d.Originate {
+		routes = append(routes, []string{string(o.Kind), o.Prefix.String(), fabric.Number(o.Count)})
+	}
+	fmt.Fprintf(a.Out, "%s: %s, AS %d, router ID %s, %s\n", d.Name, d.Role, d.AS, d.RouterID, d.Software)
+	for _, t := range []struct {
+		heads []string
+		rows  [][]string
+	}{
+		{addressHeads[1:], addressRows(one, false)},
+		{sessionHeads[1:], sessionRows(x, one, false)},
+		{[]string{"ANNOUNCES", "FIRST", "COUNT"}, routes},
+	} {
+		if len(t.rows) == 0 {
+			continue
+		}
+		fmt.Fprintln(a.Out)
+		if err := writeTable(a.Out, t.heads, t.rows); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verdict is what validate answers.
+type verdict struct {
+	Name     string           `json:"name"`
+	Summary  string           `json:"summary"`
+	Sessions int              `json:"sessions"`
+	Findings []*check.Finding `json:"findings"`
+}
+
+func (a *app) fabricValidateCommand() *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use:   "validate FILE",
+		Short: "Say what is wrong with a fabric or a design",
+		Long: `Holds a design against every rule: of a file of the kind Fabric, which is designed first, or of
+the kind FabricDesign, whoever wrote it.
+
+The exit code is 0 if no finding is an error, 1 if one is, and 2 if the file cannot be
+read. A setting that is outside of the usual is an error until spec.bgp.advanced gives a
+reason for it.`,
+		Example: `  muslin fabric validate pod-a.yaml
+  muslin fabric validate design.json -o json`,
+		Args: args(cobra.ExactArgs(1)),
+	}
+	form := answerForm(cmd)
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "also findings for information, and all devices of each")
+	cmd.RunE = func(_ *cobra.Command, files []string) error {
+		if err := checkForm(*form, answerForms); err != nil {
+			return err
+		}
+		g, _, err := a.readFabric(files[0])
+		if err != nil {
+			return err
+		}
+		v := verdict{Name: g.Metadata.Name, Summary: g.Summary(), Sessions: g.Index().Sessions(), Findings: check.Design(g)}
+		if v.Findings == nil {
+			v.Findings = []*check.Finding{}
+		}
+		if err := a.show(*form, v, func() error { return a.showVerdict(v, all) }); err != nil {
+			return err
+		}
+		if n := count(v.Findings, check.Error) + count(v.Findings, check.Advanced); n > 0 {
+			return fmt.Errorf("%s: %d of %d findings must be mended", v.Name, n, len(v.Findings))
+		}
+		return nil
+	}
+	return cmd
+}
+
+func count(list []*check.Finding, s check.Severity) int {
+	n := 0
+	for _, f := range list {
+		if f.Severity == s {
+			n++
+		}
+	}
+	return n
+}
+
+func (a *app) showVerdict(v verdict, all bool) error {
+	var b strings.Builder
+	fmt.Fprintln(&b, v.Summary)
+	for _, f := range v.Findings {
+		if f.Severity == check.Info && !all {
+			continue
+		}
+		fmt.Fprintf(&b, "%-8s %s %s\n", strings.ToUpper(string(f.Severity)), f.ID, f.Message)
+		lines := func(head string, list []string) {
+			for _, l := range list {
+				fmt.Fprintf(&b, "         %-5s %s\n", head, l)
+				head = ""
+			}
+		}
+		lines("why", []string{f.Why})
+		lines("fix", f.Fix)
+		lines("see", f.Evidence)
+		if all && len(f.Devices) > 0 {
+			lines("at", []string{strings.Join(f.Devices, " ")})
+		}
+	}
+	var parts []string
+	for _, s := range []check.Severity{check.Error, check.Advanced, check.Warning, check.Info} {
+		if n := count(v.Findings, s); n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, s))
+		}
+	}
+	if parts == nil {
+		parts = []string{"no findings"}
+	}
+	fmt.Fprintf(&b, "%s; %d rules, %s sessions", strings.Join(parts, ", "), len(check.Rules), fabric.Number(v.Sessions))
+	if n := count(v.Findings, check.Info); n > 0 && !all {
+		fmt.Fprint(&b, "; --all shows what is for information")
+	}
+	_, err := fmt.Fprintln(a.Out, b.String())
+	return err
+}
+
+func (a *app) fabricRulesCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "rules [ID…]",
+		Short:   "List the rules that validate knows",
+		Example: "  muslin fabric rules FAB-NH-001",
+		Args:    args(cobra.ArbitraryArgs),
+	}
+	form := answerForm(cmd)
+	cmd.RunE = func(_ *cobra.Command, ids []string) error {
+		if err := checkForm(*form, answerForms); err != nil {
+			return err
+		}
+		type rule struct {
+			ID       string         `json:"id"`
+			Severity check.Severity `json:"severity"`
+			What     string         `json:"what"`
+			Why      string         `json:"why"`
+		}
+		list := []rule{}
+		for _, r := range check.Rules {
+			if len(ids) == 0 || slices.Contains(ids, r.ID) {
+				list = append(list, rule{r.ID, r.Severity, r.What, r.Why})
+			}
+		}
+		if len(list) == 0 {
+			return fmt.Errorf("no rule %s", strings.Join(ids, ", "))
+		}
+		return a.show(*form, list, func() error {
+			if len(ids) > 0 {
+				for _, r := range list {
+					if _, err := fmt.Fprintf(a.Out, "%s (%s): %s\n%s\n", r.ID, r.Severity, r.What, r.Why); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+			var rows [][]string
+			for _, r := range list {
+				rows = append(rows, []string{r.ID, string(r.Severity), r.What})
+			}
+			return writeTable(a.Out, []string{"ID", "SEVERITY", "WHAT"}, rows)
+		})
+	}
+	return cmd
+}
+
+func (a *app) fabricSwitchesCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "switches",
+		Short: "List what switches hold, by silicon and table profile",
+		Args:  args(cobra.NoArgs),
+	}
+	form := answerForm(cmd)
+	cmd.RunE = func(*cobra.Command, []string) error {
+		if err := checkForm(*form, answerForms); err != nil {
+			return err
+		}
+		return a.show(*form, fabric.Catalogue, func() error {
+			var rows [][]string
+			for _, p := range fabric.Catalogue {
+				entries := func(c fabric.Count) string {
+					if c == 0 {
+						return absent
+					}
+					return fabric.Number(int(c))
+				}
+				rows = append(rows, []string{p.Name, entries(p.MAC), entries(p.HostTable), entries(p.LPMTable), dash(string(p.HostRoutesIn)), entries(p.ECMP), p.Source})
+			}
+			return writeTable(a.Out, []string{"NAME", "MAC", "HOST", "LPM", "HOST ROUTES IN", "ECMP", "SOURCE"}, rows)
+		})
+	}
+	return cmd
+}

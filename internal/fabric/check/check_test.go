@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package check
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/muslin-net/muslin/internal/fabric"
+)
+
+// design reads a file of three racks with two servers each; spec says the
+// model and what else differs.
+func design(t testing.TB, spec string) *fabric.Design {
+	t.Helper()
+	all := "{" + spec
+	for _, field := range []string{"racks: {count: 3}", "servers: {perRack: 2}", "endpoints: {perServer: 4}"} {
+		name, _, _ := strings.Cut(field, ":")
+		if !strings.Contains(spec, name+":") {
+			all += ", " + field
+		}
+	}
+	doc, err := fabric.Parse([]byte("apiVersion: fabric/v1\nkind: Fabric\nmetadata: {name: a}\nspec: " + all + "}"))
+	if err != nil {
+		t.Fatalf("%s: %v", all, err)
+	}
+	return doc.Fabric.Design()
+}
+
+const (
+	perRack  = "model: as-per-rack"
+	perSrv   = "model: as-per-server"
+	downward = "model: downward-default"
+	planes   = "model: ethernet"
+	border   = ", border: [{name: b1, as: 64999, default: true}]"
+	override = ", bgp: {advanced: [{name: as-override, reason: anycast}]}, downwardDefault: {asOverride: true}"
+)
+
+// profile finds a profile to change.
+func profile(g *fabric.Design, name string) *fabric.Profile {
+	for i := range g.Profiles {
+		if g.Profiles[i].Name == name {
+			return &g.Profiles[i]
+		}
+	}
+	panic("no profile " + name)
+}
+
+func device(g *fabric.Design, name string) *fabric.Device {
+	for i := range g.Devices {
+		if g.Devices[i].Name == name {
+			return &g.Devices[i]
+		}
+	}
+	panic("no device " + name)
+}
+
+// each changes all devices of a role.
+func each(role fabric.Role, change func(d *fabric.Device)) func(*fabric.Design) {
+	return func(g *fabric.Design) {
+		for i := range g.Devices {
+			if g.Devices[i].Role == role {
+				change(&g.Devices[i])
+			}
+		}
+	}
+}
+
+// with changes a profile.
+func with(name string, change func(p *fabric.Profile)) func(*fabric.Design) {
+	return func(g *fabric.Design) { change(profile(g, name)) }
+}
+
+// drop removes sessions of a device, and the other ends unless one is kept.
+func drop(g *fabric.Design, from string, both bool, which func(s fabric.Session) bool) {
+	d := device(g, from)
+	for _, s := range d.Sessions {
+		if p := device(g, s.Peer); which(s) && both {
+			p.Sessions = slices.DeleteFunc(p.Sessions, func(o fabric.Session) bool { return o.Peer == from && o.Segment == s.Segment })
+		}
+	}
+	d.Sessions = slices.DeleteFunc(d.Sessions, which)
+}
+
+// cases has, for each rule, a design that is near to a good one and breaks it.
+// The good one is the same without the change, or, where the file says it, with
+// another spec.
+var cases = []struct {
+	rule   string
+	spec   string
+	change func(g *fabric.Design)
+	twin   string // spec of the good one; empty: spec, unchanged
+	says   string // part of the message
+}{
+	{"FAB-AS-001", perRack, func(g *fabric.Design) { renumber(g, "r2", device(g, "r0-t0").AS) }, "", "AS 4200001000 is used by 2 groups of routers that reach each other only through other ASes: rack r0, rack r2"},
+	{"FAB-AS-004", perRack, func(g *fabric.Design) { renumber(g, "r2", 3356) }, "", "AS 3356 is no private number: r2-t0, r2-s0, r2-s1"},
+	{"FAB-AS-005", perRack, func(g *fabric.Design) { device(g, "spine1").Sessions[0].PeerAS++ }, "", "spine1 says that its neighbour r0-t0 is AS 4200001001, which is 4200001000"},
+	{"FAB-AS-006", perRack, with("spine-tor", func(p *fabric.Profile) { p.AllowOwnAS = 1 }), "", "allowas-in on 6 sessions of spine0, spine1"},
+	{"FAB-AS-006", downward + ", downwardDefault: {asOverride: true}", nil, downward + override, "as-override on 12 sessions of spine0, spine1 and 3 more"},
+	{"FAB-AS-007", downward, with("tor-server", func(p *fabric.Profile) { p.RemovePrivateAS = true }), "", "keeps the AS number of the peer itself: 6 sessions"},
+	{"FAB-NH-001", perRack, with("tor-server", func(p *fabric.Profile) { p.NextHopSelf = "" }), "", "r0-t0, r1-t0, r2-t0 passes next hops on by iBGP that its peers cannot reach, on 6 sessions"},
+	{"FAB-NH-003", perRack + border, with("tor-server", func(p *fabric.Profile) { p.NextHopSelf = "" }), "", "only through the default route of b1"},
+	{"FAB-NH-004", perRack + ", spine: {kind: l2}", nil, perRack, "next hops of third parties on plane0: 3 routers speak eBGP there"},
+	{"FAB-NH-005", planes, func(g *fabric.Design) {
+		device(g, "plane0-rr1").Interfaces = device(g, "plane0-rr1").Interfaces[:1]
+		drop(g, "plane0-rr1", true, func(s fabric.Session) bool { return s.Peer != "r0-s0" })
+	}, "", "share no segment"},
+	{"FAB-NH-006", perRack, with("tor-server", func(p *fabric.Profile) { p.NextHopSelf = fabric.NextHopSelfAll }), "", "next-hop-self for all routes on 6 sessions of r0-t0, r1-t0, r2-t0"},
+	{"FAB-RR-001", perRack, with("tor-server", func(p *fabric.Profile) { p.ReflectorClient = false }), "", "AS 4200001000: 3 routers, 3 iBGP pairs, 1 missing and no reflector"},
+	{"FAB-RR-002", planes + ", routeReflectors: {perPlane: 1}", nil, planes, "plane0-rr0 is the only reflector on plane0: if it dies, r0-s0, r0-s1 and 4 more lose all remote routes there"},
+	{"FAB-RR-003", planes + ", routeReflectors: {placement: all-planes}", nil, planes + ", routeReflectors: {placement: all-planes, addPath: true}", "rr0, rr1 serve several planes without ADD-PATH"},
+	{"FAB-RR-004", planes + ", racks: {count: 13}, servers: {perRack: 40}", nil, planes + ", racks: {count: 12}, servers: {perRack: 40}", "520 clients of plane0-rr0"},
+	{"FAB-RR-005", planes, func(g *fabric.Design) {
+		one := netip.MustParseAddr("1.1.1.1")
+		device(g, "plane0-rr0").ClusterID, device(g, "plane0-rr1").ClusterID = one, one
+		drop(g, "plane0-rr1", true, func(s fabric.Session) bool { return s.Peer == "r0-s0" })
+	}, "", "plane0-rr0 and plane0-rr1 share the cluster ID 1.1.1.1"},
+	{"FAB-RR-006", planes + ", routeReflectors: {hosts: servers}", func(g *fabric.Design) {
+		device(g, "plane0-rr0").Interfaces = device(g, "plane0-rr0").Interfaces[:1]
+	}, "", "plane0-rr0 runs on r0-s0, and is reachable through the vRouter there only"},
+	{"FAB-RR-007", planes + ", routeReflectors: {hosts: servers}", func(g *fabric.Design) { device(g, "plane0-rr1").Host = "r0-s0" }, "", "all reflectors of plane0 run on r0-s0"},
+	{"FAB-RR-008", planes, func(g *fabric.Design) {
+		d := device(g, "plane0-rr0")
+		d.Originate = append(d.Originate, fabric.Origin{Kind: fabric.OriginSubnet, Prefix: d.Interfaces[1].Addresses[0].Masked(), Count: 1})
+	}, "", "plane0-rr0 announces 172.20.0.0/18"},
+	{"FAB-SES-001", perRack, func(g *fabric.Design) {
+		drop(g, "spine0", false, func(s fabric.Session) bool { return s.Peer == "r1-t0" })
+	}, "", "the session of r1-t0 with spine0 exists on one side only"},
+	{"FAB-SES-002", planes + ", routeReflectors: {placement: none}, racks: {count: 21}, servers: {perRack: 24}", nil,
+		planes + ", routeReflectors: {placement: none}, racks: {count: 20}, servers: {perRack: 25}", "1,006 peers, where 1,000 are the limit"},
+	{"FAB-SES-002", perRack + ", switches: {tor: {peers: 3}}", nil, perRack + ", switches: {tor: {peers: 4}}", "r0-t0, r1-t0, r2-t0: 4 peers, where 3 are the limit"},
+	{"FAB-SES-003", perRack, each(fabric.RoleToR, func(d *fabric.Device) { d.Traditional = true }), "", "frr defaults traditional, and no policy on 6 sessions"},
+	{"FAB-ECMP-001", perRack + ", spine: {as: unique, count: 4}", each(fabric.RoleToR, func(d *fabric.Device) { d.MultipathRelax = false }), "", "multipath-relax is off: 1 of 4 uplinks is used"},
+	{"FAB-ECMP-001", perRack + ", spine: {as: unique, count: 4}", each(fabric.RoleToR, func(d *fabric.Device) { d.MultipathRelax = false }), perRack, ""},
+	{"FAB-ECMP-002", planes, each(fabric.RoleServer, func(d *fabric.Device) { d.Multipath = 1 }), "", "one path over 2 planes"},
+	{"FAB-LOOP-001", perRack + ", racks: {count: 3, tors: 2}, tors: {isl: true}", with("isl", func(p *fabric.Profile) { p.LocalPref = 0 }), "", "r0-t0 and r0-t1 send a part of the traffic"},
+	{"FAB-TIM-001", perRack + ", bgp: {bfd: {segment: off}}", nil, perRack, "6 sessions of r0-t0, r0-s0 and 7 more on a rack without BFD: a dead link is noticed after 9s instead of 0.36 s"},
+	{"FAB-TIM-002", perRack + ", bgp: {timers: {hold: 180s}}", nil, perRack, "hold time 3m0s"},
+	{"FAB-TIM-002", perRack, func(g *fabric.Design) {
+		profile(g, "tor-spine").Hold = 0
+		each(fabric.RoleToR, func(d *fabric.Device) { d.Software = fabric.BIRD })(g)
+	}, "", "hold time 4m0s, BIRD's own on 6 ends of sessions of r0-t0, r1-t0, r2-t0"},
+	{"FAB-TIM-003", perRack + ", servers: {perRack: 40}, bgp: {bfd: {segment: 10ms}}", nil, perRack + ", servers: {perRack: 40}", "40 sessions of BFD, 4,000 packets a second each way"},
+	{"FAB-TIM-004", perRack + ", bgp: {gracefulRestart: {vrouter: off}}", nil, perRack, "no graceful restart on 6 sessions"},
+	{"FAB-TIM-005", perRack, nil, "", "a dead path is noticed on a rack: BFD, 360ms (6 sessions)"},
+	{"FAB-CAP-005", perRack + ", endpoints: {perServer: 4, announce: server-block}", nil, perRack, "6 routes stand for 24 endpoints"},
+	{"FAB-CAP-006", perRack + ", switches: {tor: {lpmTable: 128k}}", func(g *fabric.Design) { g.Platforms[0].URPF = true }, "", "strict uRPF on tor: 65,536 of 131,072 LPM entries are left"},
+	{"FAB-CAP-007", planes + ", racks: {count: 26}, servers: {perRack: 40}", nil, planes + ", racks: {count: 25}, servers: {perRack: 40}", "plane0 has 1,042 neighbours; Linux keeps 1,024"},
+	{"FAB-CAP-009", perRack + ", spine: {count: 4}, switches: {tor: {ecmp: 2}}", nil, perRack + ", spine: {count: 4}, switches: {tor: {ecmp: 4}}", "2-way groups, 4 are needed"},
+	{"FAB-DD-001", downward + ", downwardDefault: {fallback: none}", nil, downward, "50 % of the traffic for that rack is dropped at the spine until the repair (3 racks, spine0, spine1)"},
+	{"FAB-DD-001", downward + ", downwardDefault: {fallback: none}", nil, downward + ", racks: {count: 3, tors: 2}, downwardDefault: {fallback: dual-tor}", ""},
+	{"FAB-DD-001", downward + ", downwardDefault: {fallback: none}", nil, downward + border + ", downwardDefault: {fallback: border}", ""},
+	{"FAB-DD-002", downward + ", racks: {count: 3, tors: 2}, downwardDefault: {origin: tor}", nil, downward + ", racks: {count: 3, tors: 2}", "r0-t0, r0-t1 and 4 more make the default route unconditionally"},
+	{"FAB-DD-003", downward + ", spine: {as: unique}", func(g *fabric.Design) { profile(g, "tor-spine").Export, profile(g, "spine-tor").Import = "", "" }, "", "r0-t0, r1-t0, r2-t0 tell spines of the default route"},
+	{"FAB-DD-004", downward + ", spine: {kind: l2}", nil, downward, "the spine is l2"},
+	{"FAB-DD-005", downward, each(fabric.RoleSpine, func(d *fabric.Device) { d.Discard = []netip.Prefix{netip.MustParsePrefix("10.64.0.0/10")} }), "", "spine0, spine1 discard 10.64.0.0/10"},
+	{"FAB-DD-006", downward, func(g *fabric.Design) { profile(g, "tor-server").Export, profile(g, "spine-tor").Export = "", "" }, "", "are refused by every tor, all AS 64513"},
+	{"FAB-BR-001", perRack + border, func(g *fabric.Design) { drop(g, "b1", true, func(s fabric.Session) bool { return s.Peer == "spine1" }) }, "", "b1 is on spine0 only"},
+	{"FAB-BR-003", perRack + border, func(g *fabric.Design) { device(g, "b1").Discard = nil }, "", "b1 has no discard route for 10.64.0.0/10"},
+	{"FAB-BR-004", downward + ", border: [{name: b1, as: 64512}]", nil, downward + ", border: [{name: b1, as: 64999}]", "b1 is in AS 64512, as r0-s0 is"},
+	{"FAB-VR-001", perRack, each(fabric.RoleServer, func(d *fabric.Device) {
+		d.Originate = append(d.Originate, fabric.Origin{Kind: fabric.OriginLoopback, Prefix: netip.MustParsePrefix("169.254.1.1/32"), Count: 1})
+	}), "", "announce 169.254.1.1/32"},
+	{"FAB-VR-002", perRack, each(fabric.RoleServer, func(d *fabric.Device) { d.VRouter.PreferLocal = false }), "", "less preferred than BGP"},
+	{"FAB-VR-003", perRack + ", endpoints: {perServer: 4, announce: server-block}", each(fabric.RoleServer, func(d *fabric.Device) { d.Discard = nil }), "", "announce a block without a discard route"},
+	{"FAB-VR-004", perRack, each(fabric.RoleServer, func(d *fabric.Device) { d.VRouter.LocalGateway = false }), "", "no answer to ARP"},
+	{"FAB-VR-005", perRack, each(fabric.RoleServer, func(d *fabric.Device) { d.VRouter.IgnoreLinkDown = false }), "", "ports without carrier"},
+	{"FAB-SEC-001", perRack, with("tor-server", func(p *fabric.Profile) { p.Import = "" }), "", "r0-t0, r1-t0, r2-t0 take any prefix from servers, on 6 sessions"},
+	{"FAB-SEC-002", perRack, nil, perRack + ", bgp: {authentication: md5}", "no authentication of 6 sessions"},
+	{"FAB-SEC-003", perRack, nil, perRack + ", bgp: {roles: on}", "no role on 6 eBGP sessions"},
+	{"FAB-SEC-004", perRack + ", bgp: {maxPrefix: restart}", nil, perRack, "6 sessions of r0-t0, r1-t0, r2-t0 end at more than 16 prefixes"},
+	{"FAB-ADR-001", perRack, func(g *fabric.Design) { device(g, "r1-s0").RouterID = device(g, "r0-s0").RouterID }, "", "is used by r0-s0 and r1-s0"},
+	{"FAB-ADR-002", perRack, func(g *fabric.Design) { device(g, "r0-s1").Interfaces[1] = device(g, "r0-s0").Interfaces[1] }, "", "172.20.0.11 is on r0-s0 and on r0-s1"},
+	{"FAB-ADR-002", perRack, func(g *fabric.Design) { g.Segments[1].Subnets = g.Segments[0].Subnets }, "", "overlaps"},
+	{"FAB-ADR-004", planes, func(g *fabric.Design) { g.Segments[1].Switch = "spine0" }, "", "plane0 and plane1 share an Ethernet, that of spine0"},
+	{"FAB-ADR-005", perRack, func(g *fabric.Design) { g.Pools[0].CIDR = netip.MustParsePrefix("172.20.0.0/24") }, "", "endpoint pool 172.20.0.0/24 overlaps 172.20.0.0/25 of r0-t0--rack"},
+	{"FAB-PHY-001", perRack, func(g *fabric.Design) {
+		drop(g, "r1-t0", true, func(s fabric.Session) bool { return s.Peer == "spine1" })
+	}, "", "r1-t0 is not connected to spine1: 50 % less"},
+	{"FAB-PHY-002", perRack + ", spine: {count: 1}", nil, perRack, "1 spine"},
+	{"FAB-PHY-002", planes + ", spine: {count: 1}", nil, planes, "1 plane"},
+	{"FAB-PHY-003", perRack + ", racks: {count: 3, tors: 2}", func(g *fabric.Design) {
+		drop(g, "r1-s1", true, func(s fabric.Session) bool { return s.Peer == "r1-t1" })
+	}, "",
+		"rack r1: r1-t0 and r1-t1 share AS 4200001001 and do not speak with each other, and r1-s1 is on r1-t0 only: r1-t1 cannot reach it"},
+	{"FAB-PHY-004", perRack, func(g *fabric.Design) { g.Segments[0].MTU, g.Segments[1].MTU = 1500, 9000 }, "", "MTU 1500 on r0-t0--rack, 9000 on r1-t0--rack"},
+	{"FAB-PHY-005", perRack, nil, perRack + ", racks: {count: 3, tors: 2}", "6 servers have one ToR"},
+}
+
+// renumber gives a rack another AS number, and tells its neighbours.
+func renumber(g *fabric.Design, rack string, as uint32) {
+	old := device(g, rack+"-t0").AS
+	for i := range g.Devices {
+		d := &g.Devices[i]
+		if d.Rack == rack {
+			d.AS = as
+		}
+		for j := range d.Sessions {
+			if d.Sessions[j].PeerAS == old {
+				d.Sessions[j].PeerAS = as
+			}
+		}
+	}
+}
+
+// found are the messages of a rule about a design, but not what it says for
+// information only.
+func found(g *fabric.Design, rule string) (list []string) {
+	at := slices.IndexFunc(Rules, func(r Rule) bool { return r.ID == rule })
+	for _, f := range Design(g) {
+		if f.ID == rule && f.Severity == Rules[at].Severity {
+			list = append(list, f.Message)
+		}
+	}
+	return list
+}
+
+// TestRules: every rule finds what it is for, and finds nothing in a design
+// that differs by just that.
+func TestRules(t *testing.T) {
+	tested := map[string]bool{}
+	for _, c := range cases {
+		tested[c.rule] = true
+		t.Run(c.rule, func(t *testing.T) {
+			bad := design(t, c.spec)
+			if c.change != nil {
+				c.change(bad)
+			}
+			if got := found(bad, c.rule); !strings.Contains(strings.Join(got, "\n"), c.says) || len(got) == 0 {
+				t.Errorf("found %q, want %q", got, c.says)
+			}
+			twin := c.spec
+			if c.twin != "" {
+				twin = c.twin
+			}
+			if c.rule == "FAB-TIM-005" {
+				return // it says of every design when failures are noticed
+			}
+			if got := found(design(t, twin), c.rule); len(got) > 0 {
+				t.Errorf("found in the good twin: %q", got)
+			}
+		})
+	}
+	for _, r := range Rules {
+		if !tested[r.ID] {
+			t.Errorf("%s is not tested", r.ID)
+		}
+	}
+}
+
+// TestDefaultsAreClean: the least of a file gives a design without errors.
+func TestDefaultsAreClean(t *testing.T) {
+	for _, spec := range []string{perRack, perSrv, downward, planes,
+		perRack + ", spine: {kind: l2}", perSrv + ", spine: {kind: l2}", downward + ", spine: {kind: l2}",
+		perRack + ", spine: {as: unique}", perRack + ", inRack: {sessions: mesh}", perRack + ", inRack: {reflector: server}", perRack + ", inRack: {reflector: standalone}",
+		perSrv + ", tors: {as: shared}, spine: {kind: l2}", planes + ", routeReflectors: {placement: none}",
+		perRack + ", racks: {count: 3, tors: 2}, tors: {isl: true}", perRack + ", racks: {count: 3, tors: 2}", downward + override,
+		perRack + border, downward + border, planes + border, perRack + border + ", spine: {kind: l2}"} {
+		for _, families := range []string{"", ", families: [ipv4, ipv6]", ", families: [ipv6]"} {
+			for _, f := range Design(design(t, spec+families)) {
+				if f.Severity == Error || f.Severity == Advanced {
+					t.Errorf("%s%s: %s %s", spec, families, f.ID, f.Message)
+				}
+			}
+		}
+	}
+}
+
+// TestEveryFindingHelps: each says why, and errors and warnings how to mend it.
+func TestEveryFindingHelps(t *testing.T) {
+	for _, c := range cases {
+		g := design(t, c.spec)
+		if c.change != nil {
+			c.change(g)
+		}
+		for _, f := range Design(g) {
+			if f.Why == "" || len(f.Fix) == 0 && f.Severity != Info || f.Message == "" || strings.Contains(f.Message, "\x00") {
+				t.Errorf("%s: %+v", c.rule, f)
+			}
+		}
+	}
+}
+
+// TestLarge: 10,000 servers are checked in seconds, by findings and not by
+// devices.
+func TestLarge(t *testing.T) {
+	for _, spec := range []string{perRack, perSrv, downward, planes, perRack + ", spine: {kind: l2}", planes + ", routeReflectors: {placement: none}"} {
+		start := time.Now()
+		list := Design(design(t, spec+", racks: {count: 250}, servers: {perRack: 40}, endpoints: {perServer: 200}, bgp: {bfd: {segment: off, planes: off}}"))
+		if len(list) > 40 {
+			t.Errorf("%s: %d findings", spec, len(list))
+		}
+		t.Logf("%s: %d findings in %v", spec, len(list), time.Since(start))
+	}
+}
+
+func ExampleDesign() {
+	doc, _ := fabric.Parse([]byte(`
+apiVersion: fabric/v1
+kind: Fabric
+metadata: {name: pod-a}
+spec:
+  model: downward-default
+  racks: {count: 3}
+  servers: {perRack: 2}
+  endpoints: {perServer: 4}
+  downwardDefault: {fallback: none}
+`))
+	f := Design(doc.Fabric.Design())[0]
+	fmt.Println(f.ID, f.Message)
+	fmt.Println(f.Fix[0])
+	// Output:
+	// FAB-DD-001 one link between a spine and a ToR down: 50 % of the traffic for that rack is dropped at the spine until the repair (3 racks, spine0, spine1)
+	// downwardDefault: {fallback: inter-spine}
+}

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package check
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/muslin-net/muslin/internal/fabric"
+)
+
+func routerID(s *subject) {
+	seen := map[netip.Addr]*fabric.Device{}
+	for i := range s.Devices {
+		d := &s.Devices[i]
+		if first := seen[d.RouterID]; first != nil {
+			s.report(fmt.Sprintf("router ID %s is used by %s and %s", d.RouterID, first.Name, d.Name), []string{first.Name, d.Name}, "bgp router-id, of its own on each: the loopback's address")
+			continue
+		}
+		seen[d.RouterID] = d
+	}
+}
+
+func twice(s *subject) {
+	type place struct{ device, segment string }
+	seen := map[netip.Addr]place{}
+	for i := range s.Devices {
+		d := &s.Devices[i]
+		for _, x := range d.Interfaces {
+			for _, a := range x.Addresses {
+				if was, ok := seen[a.Addr()]; ok {
+					s.report(fmt.Sprintf("%s is on %s and on %s", a.Addr(), was.device, d.Name), []string{was.device, d.Name}, "give each interface an address of its own")
+					continue
+				}
+				seen[a.Addr()] = place{d.Name, x.Segment}
+			}
+		}
+	}
+	type subnet struct {
+		net  netip.Prefix
+		name string
+	}
+	var all []subnet
+	for _, x := range s.Segments {
+		for _, n := range x.Subnets {
+			all = append(all, subnet{n, x.Name})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b subnet) int { return a.net.Addr().Compare(b.net.Addr()) })
+	for i := 1; i < len(all); i++ {
+		if a, b := all[i-1], all[i]; a.net.Overlaps(b.net) {
+			s.report(fmt.Sprintf("%s of %s overlaps %s of %s", b.net, b.name, a.net, a.name), nil, "give each segment a subnet of its own")
+		}
+	}
+}
+
+func sharedPlane(s *subject) {
+	seen := map[string]string{}
+	for i := range s.Segments {
+		x := &s.Segments[i]
+		if x.Kind != fabric.Plane || x.Switch == "" {
+			continue
+		}
+		if first := seen[x.Switch]; first != "" {
+			s.report(fmt.Sprintf("%s and %s share an Ethernet, that of %s", first, x.Name, x.Switch), []string{x.Switch}, "a switch of its own for each plane")
+			continue
+		}
+		seen[x.Switch] = x.Name
+	}
+}
+
+func poolOverlap(s *subject) {
+	check := func(net netip.Prefix, of string) {
+		for _, p := range s.Pools {
+			if p.CIDR.Overlaps(net) {
+				s.report(fmt.Sprintf("endpoint pool %s overlaps %s of %s", p.CIDR, net, of), nil, "give endpoints addresses of their own")
+			}
+		}
+	}
+	for i := range s.Segments {
+		for _, n := range s.Segments[i].Subnets {
+			check(n, s.Segments[i].Name)
+		}
+	}
+	for i := range s.Devices {
+		for _, x := range s.Devices[i].Interfaces {
+			if x.Segment == "" {
+				for _, a := range x.Addresses {
+					check(netip.PrefixFrom(a.Addr(), a.Addr().BitLen()), s.Devices[i].Name)
+				}
+			}
+		}
+	}
+}
+
+func missingSpine(s *subject) {
+	var spines []string
+	s.ofRole(fabric.RoleSpine, func(d *fabric.Device) { spines = append(spines, d.Name) })
+	s.ofRole(fabric.RoleToR, func(d *fabric.Device) {
+		above := map[string]bool{}
+		for j := range d.Sessions {
+			above[d.Sessions[j].Peer] = true
+		}
+		for _, name := range spines {
+			if !above[name] {
+				s.report(fmt.Sprintf("%s is not connected to %s: %d %% less, and its routes differ from other racks'", d.Name, name, 100/len(spines)), []string{d.Name, name},
+					fmt.Sprintf("add the link and the session %s–%s", d.Name, name))
+			}
+		}
+	})
+}
+
+func spineCount(s *subject) {
+	n, what := 0, "spine"
+	s.ofRole(fabric.RoleSpine, func(*fabric.Device) { n++ })
+	if n == 0 {
+		what = "plane"
+		for i := range s.Segments {
+			if s.Segments[i].Kind == fabric.Plane {
+				n++
+			}
+		}
+	}
+	if n == 1 || n > 16 {
+		s.report(fmt.Sprintf("%d %s%s", n, what, verb(n, "", "s")), nil, "spine: {count: 2}     # to 16")
+	}
+}
+
+// oneOfTwo: FAB-PHY-003.
+func oneOfTwo(s *subject) {
+	tors := map[string][]*fabric.Device{}
+	s.ofRole(fabric.RoleToR, func(d *fabric.Device) { tors[d.Rack] = append(tors[d.Rack], d) })
+	single := map[string][]string{} // devices by their only ToR
+	for i := range s.Devices {
+		d := &s.Devices[i]
+		if d.Role != fabric.RoleServer && d.Role != fabric.RoleMachine || len(tors[d.Rack]) != 2 {
+			continue
+		}
+		above := map[string]bool{}
+		for j := range d.Sessions {
+			if p := s.Device(d.Sessions[j].Peer); p.Role == fabric.RoleToR {
+				above[p.Name] = true
+			}
+		}
+		if len(above) == 1 {
+			for name := range above {
+				single[name] = append(single[name], d.Name)
+			}
+		}
+	}
+	for _, rack := range slices.Sorted(maps.Keys(tors)) {
+		pair := tors[rack]
+		if len(pair) != 2 || pair[0].AS != pair[1].AS {
+			continue
+		}
+		talk := false
+		for j := range pair[0].Sessions {
+			talk = talk || pair[0].Sessions[j].Peer == pair[1].Name
+		}
+		for i, d := range pair {
+			if list := single[d.Name]; len(list) > 0 && !talk {
+				other := pair[1-i].Name
+				s.report(fmt.Sprintf("rack %s: %s and %s share AS %d and do not speak with each other, and %s %s on %s only: %s cannot reach it", rack, pair[0].Name, pair[1].Name,
+					d.AS, names(list), verb(len(list), "is", "are"), d.Name, other), append([]string{other}, list...), "tors: {isl: true}", "or attach the device to both ToRs")
+			}
+		}
+	}
+}
+
+func mtu(s *subject) {
+	by := map[int]string{}
+	for i := range s.Segments {
+		if x := &s.Segments[i]; x.MTU > 0 && by[x.MTU] == "" {
+			by[x.MTU] = x.Name
+		}
+	}
+	if len(by) < 2 {
+		return
+	}
+	text := ""
+	for _, size := range slices.Sorted(maps.Keys(by)) {
+		text += fmt.Sprintf(", %d on %s", size, by[size])
+	}
+	s.report("MTU "+text[2:], nil, "one MTU for the whole fabric")
+}
+
+func oneToR(s *subject) {
+	tors := map[string]int{}
+	s.ofRole(fabric.RoleToR, func(d *fabric.Device) { tors[d.Rack]++ })
+	var list []string
+	s.ofRole(fabric.RoleServer, func(d *fabric.Device) {
+		if tors[d.Rack] == 1 {
+			list = append(list, d.Name)
+		}
+	})
+	if len(list) > 0 {
+		s.report(fmt.Sprintf("%s servers have one ToR: when it fails, their rack is off", fabric.Number(len(list))), list)
+	}
+}
+
+func strays(s *subject) {
+	var n, endpoints int
+	var list []string
+	for i := range s.Devices {
+		for _, o := range s.Devices[i].Originate {
+			if o.Kind == fabric.OriginBlock {
+				n++
+				endpoints += o.Endpoints
+				if len(list) == 0 || list[len(list)-1] != s.Devices[i].Name {
+					list = append(list, s.Devices[i].Name)
+				}
+			}
+		}
+	}
+	if n > 0 {
+		s.report(fmt.Sprintf("%s routes stand for %s endpoints; each endpoint that moves out of its block is one more", fabric.Number(n), fabric.Number(endpoints)), list,
+			"leave room for the endpoints that move, or endpoints: {announce: one-by-one}")
+	}
+}
+
+func urpf(s *subject) {
+	for i := range s.Platforms {
+		if p := &s.Platforms[i]; p.URPF && p.LPMTable > 0 {
+			s.report(fmt.Sprintf("strict uRPF on %s: %s of %s LPM entries are left", p.Name, fabric.Number(int(p.LPMTable)/2), fabric.Number(int(p.LPMTable))), nil,
+				"check sources on the servers, which Muslin does, and not on the switch")
+		}
+	}
+}
+
+// kernelNeighbours is gc_thresh3 of Linux, unless it is changed.
+const kernelNeighbours = 1024
+
+func neighbours(s *subject) {
+	for i := range s.Segments {
+		x := &s.Segments[i]
+		if n := len(s.On(x.Name)); n > kernelNeighbours {
+			s.report(fmt.Sprintf("%s has %s neighbours; Linux keeps %s", x.Name, fabric.Number(n), fabric.Number(kernelNeighbours)), nil,
+				fmt.Sprintf("sysctl -w net.ipv4.neigh.default.gc_thresh3=%d", 4*n), fmt.Sprintf("sysctl -w net.ipv6.neigh.default.gc_thresh3=%d", 4*n))
+		}
+	}
+}
+
+// ecmpWidth: FAB-CAP-009, for the ways up.
+func ecmpWidth(s *subject) {
+	var t tally
+	s.ofRole(fabric.RoleToR, func(d *fabric.Device) {
+		p := s.Platform(d.Platform)
+		if p == nil || p.ECMP == 0 {
+			return
+		}
+		up := 0
+		for j := range d.Sessions {
+			if s.Device(d.Sessions[j].Peer).Role == fabric.RoleSpine {
+				up++
+			}
+		}
+		if up > int(p.ECMP) {
+			t.add(fmt.Sprintf("%d-way groups, %d are needed", p.ECMP, up), d.Name, "", "fewer spines, or other silicon")
+		}
+	})
+	t.report(s, func(key string, c *sameCase) string { return "hardware ECMP of " + names(c.devices) + ": " + key })
+}
