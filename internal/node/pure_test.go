@@ -321,14 +321,14 @@ spec: {asNumber: 65001}
 func TestPeeringRestraint(t *testing.T) {
 	cfg, _, problems := peering(input(t, "c", threeNodes+`---
 kind: BGPPeer
-metadata: {name: tor, annotations: {muslin/max-prefixes: "100", muslin/max-prefixes-action: Restart, muslin/shutdown: new fibre}}
+metadata: {name: tor, annotations: {muslin/max-prefixes: "100", muslin/max-prefixes-action: Restart, muslin/shutdown: new fibre, muslin/extended-next-hop: Disabled}}
 spec: {peerIP: "fd00::fe", asNumber: 64999}
 `))
 	for _, p := range cfg.Peers {
-		got := fmt.Sprintf("%v %v %v %s", p.MaxPrefixes, p.OverLimit == bgp.LimitRestart, p.Shutdown, p.ShutdownText)
-		want := "[1000000 1000000] false false"
+		got := fmt.Sprintf("%v %v %v %v %s", p.MaxPrefixes, p.OverLimit == bgp.LimitRestart, p.ExtendedNextHop, p.Shutdown, p.ShutdownText)
+		want := "[1000000 1000000] false true false" // c has no IPv4 address
 		if p.Name == "tor" {
-			want = "[100 100] true true new fibre"
+			want = "[100 100] true false true new fibre"
 		}
 		if strings.TrimSpace(got) != want {
 			t.Errorf("%s: %s, want %s", p.Name, got, want)

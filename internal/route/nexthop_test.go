@@ -214,7 +214,7 @@ func TestWhatLeadsToNoNextHop(t *testing.T) {
 		return nil
 	})
 	if !h.tab.ThroughDefault(true) || h.tab.ThroughDefault(true) {
-		t.Error("ThroughDefault does not tell what changed")
+		t.Error("ThroughDefault (muslin/next-hops-through-default) does not tell what changed")
 	}
 	h.apply()
 	h.want("10.68.0.0/26 via 10.0.0.2 dev eth0 metric 1024", "fd68::/122 via fd00::2 dev eth0 metric 1024")

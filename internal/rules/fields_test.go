@@ -17,7 +17,7 @@ import (
 	v3 "github.com/muslin-net/muslin/api/v3"
 )
 
-var updatePages = flag.Bool("update", false, "write the tables of docs/fields.md")
+var updatePages = flag.Bool("update", false, "write the tables of docs/fields.md and docs/annotations.md")
 
 // proof is what a field of the BGP kinds does, and the tests that prove it. A field that
 // does nothing here says why instead.
@@ -258,6 +258,6 @@ func compare(t *testing.T, page, want string) {
 			t.Fatal(err)
 		}
 	default:
-		t.Errorf("%s does not say what is tested: go test ./internal/rules -run TestEveryBGPField -update writes it", page)
+		t.Errorf("%s does not say what is tested: go test ./internal/rules -run %s -update writes it", page, t.Name())
 	}
 }
