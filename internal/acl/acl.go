@@ -208,17 +208,23 @@ func (t *Table) Apply(view policy.View, ch policy.Changes) error {
 	if ch.Empty() {
 		return nil
 	}
-	c := t.state.stage(t.renderer(), view, &ch)
+	r := t.renderer()
+	r.epoch = t.state.epoch.next()
+	c := t.state.stage(r, view, &ch)
 	if c.lost {
 		return t.Resync(view)
 	}
-	before, m := incremental(c, view)
+	before, m := incremental(c, view, r, t.state.epoch)
+	if len(m.starts) == 0 {
+		return nil
+	}
 	t.keepHits(c, &ch)
 	if err := t.commit(before, m); err != nil {
 		t.opts.Log.Warn("nftables change refused, comparing the whole table", "err", err)
 		t.state = nil
 		return t.Resync(view)
 	}
+	t.state.epoch = r.epoch
 	if err := t.commit(leftovers(c)); err != nil {
 		t.state = nil
 		return err
@@ -331,14 +337,24 @@ func (t *Table) compare(view policy.View) (before, m *msgs, st *state, gen uint3
 			return nil, nil, nil, 0, fmt.Errorf("table %s belongs to another process (netlink port %d): stop it, or remove the table", tableWord(table), have.owner)
 		}
 	}
-	st, w := entire(t.renderer(), view, a.sets)
+	r := t.renderer()
+	was, steady := a.epoch(r)
+	r.epoch = was.next()
+	if !steady {
+		r.epoch = anyEpoch()
+	}
+	st, w := entire(r, view, a.sets)
+	st.epoch = r.epoch
 	if a.tables[inetTable] == nil {
 		return &msgs{}, w.create(a, view), st, a.gen, nil
 	}
-	before, m, ok := w.repair(a, view)
+	before, m, ok := w.repair(a, view, r, was, steady)
 	if !ok {
 		t.opts.Log.Warn("nftables tables have objects of ours with other definitions, replacing them", "tables", TableName)
 		return &msgs{}, w.create(a, view), st, a.gen, nil
+	}
+	if len(before.starts)+len(m.starts) == 0 {
+		st.epoch = was
 	}
 	return before, m, st, a.gen, nil
 }

@@ -33,9 +33,10 @@ func (r *renderer) effective(e *policy.Effective, d policy.Direction, lookup fun
 		c.add(r.rule().drop().done("quarantined"))
 		return chains, nil
 	}
-	c.add(r.rule().ctMark(markCut).drop().done("cut when policy changed"))
+	c.add(r.rule().ctMarkIs(markCut, markCut, false).drop().done("cut when policy changed"))
 	c.add(r.rule().ctState(ctEstablished|ctRelated, "established,related").accept().done(""))
 	c.add(r.rule().ctState(ctInvalid, "invalid").drop().done(""))
+	c.add(r.rule().jump(chainEpoch).done(""))
 	for i := range e.Tiers[d] {
 		t := &e.Tiers[d][i]
 		passes := false

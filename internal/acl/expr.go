@@ -170,10 +170,12 @@ func ifWord(key expr.MetaKey) string {
 	return "iifname"
 }
 
-func (r *rb) iifIn(set string) *rb {
-	r.load(expr.MetaKeyIIFNAME, reg1)
+func (r *rb) iifIn(set string) *rb { return r.ifIn(expr.MetaKeyIIFNAME, set) }
+
+func (r *rb) ifIn(key expr.MetaKey, set string) *rb {
+	r.load(key, reg1)
 	r.in(set, false)
-	return r.say("iifname @%s", set)
+	return r.say("%s @%s", ifWord(key), set)
 }
 
 // dispatch goes to the chain that the map has for the effective policy of the
@@ -410,15 +412,46 @@ func (r *rb) ctState(mask uint32, words string) *rb {
 	return r.say("ct state %s", words)
 }
 
-// ctMark matches connections whose mark has all bits of a mask.
-func (r *rb) ctMark(mask uint32) *rb {
+func (r *rb) loadMark() {
 	r.expr("ct", func(b *buf) {
 		b.u32(unix.NFTA_CT_DREG, reg1)
 		b.u32(unix.NFTA_CT_KEY, uint32(expr.CtKeyMARK))
 	})
+}
+
+// ctMarkIs matches connections by the bits of their mark that are in a mask.
+func (r *rb) ctMarkIs(mask, bits uint32, not bool) *rb {
+	r.loadMark()
 	r.mask(binary.NativeEndian.AppendUint32(nil, mask))
-	r.cmp(expr.CmpOpEq, binary.NativeEndian.AppendUint32(nil, mask))
-	return r.say("ct mark & %#08x == %#08x", mask, mask)
+	r.cmp(cmpOp(not), binary.NativeEndian.AppendUint32(nil, bits))
+	return r.say("ct mark & %#08x %s %#08x", mask, map[bool]string{false: "==", true: "!="}[not], bits)
+}
+
+// ctMarkIn matches connections by the bits of their mark that are in a mask, in
+// a set of such.
+func (r *rb) ctMarkIn(mask uint32, set string) *rb {
+	r.loadMark()
+	r.mask(binary.NativeEndian.AppendUint32(nil, mask))
+	r.in(set, false)
+	return r.say("ct mark & %#08x @%s", mask, set)
+}
+
+// ctSetMark leaves the bits of the mark that are in keep as they are, and sets
+// others.
+func (r *rb) ctSetMark(keep, bits uint32) *rb {
+	r.loadMark()
+	r.expr("bitwise", func(b *buf) {
+		b.u32(unix.NFTA_BITWISE_SREG, reg1)
+		b.u32(unix.NFTA_BITWISE_DREG, reg1)
+		b.u32(unix.NFTA_BITWISE_LEN, 4)
+		b.value(unix.NFTA_BITWISE_MASK, binary.NativeEndian.AppendUint32(nil, keep))
+		b.value(unix.NFTA_BITWISE_XOR, binary.NativeEndian.AppendUint32(nil, bits))
+	})
+	r.expr("ct", func(b *buf) {
+		b.u32(unix.NFTA_CT_KEY, uint32(expr.CtKeyMARK))
+		b.u32(unix.NFTA_CT_SREG, reg1)
+	})
+	return r.say("ct mark set ct mark & %#08x | %#08x", keep, bits)
 }
 
 // reversePath matches packets whose source is routed to where they came from.

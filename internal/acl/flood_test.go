@@ -56,6 +56,13 @@ func newArrivals(tb testing.TB, ns *lab.Namespace, ports ...uint16) *arrivals {
 	return a
 }
 
+// dropAll drops what was counted.
+func (a *arrivals) dropAll(tb testing.TB) {
+	a.conn.AddRule(&nftables.Rule{Table: a.chain.Table, Chain: a.chain, Exprs: []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{udp}}, &expr.Verdict{Kind: expr.VerdictDrop}}})
+	must(tb, a.conn.Flush())
+}
+
 func (a *arrivals) count(tb testing.TB, i int) uint64 {
 	rs, err := a.conn.GetRules(a.chain.Table, a.chain)
 	must(tb, err)

@@ -13,13 +13,10 @@ import (
 	"github.com/muslin-net/muslin/internal/policy"
 )
 
-// markCut is the bit of a connection's mark that says that policy has come to
-// deny it. The other bits are other people's.
-//
-// To delete the connection instead would not end it: the next segment of either
-// side would be taken for the first of a new one (nf_conntrack_tcp_loose), and
-// if it is the server's, policy would judge it the other way round.
-const markCut = 1 << 31
+// A flow that policy has come to deny keeps its connection, with markCut. To
+// delete it instead would not end the flow: the next segment of either side would
+// be taken for the first of a new one (nf_conntrack_tcp_loose), and if it is the
+// server's, policy would judge it the other way round.
 
 // Attributes of linux/netfilter/nfnetlink_conntrack.h.
 const (

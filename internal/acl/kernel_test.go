@@ -506,7 +506,7 @@ func TestT13_Quarantine(t *testing.T) {
 		}
 		rs, err = c.GetRules(inet, &nftables.Chain{Table: inet, Name: policyChain(good.Key, policy.Ingress)})
 		must(t, err)
-		if len(rs) != 1 || rs[0].Exprs[1].(*expr.Verdict).Kind != expr.VerdictAccept {
+		if len(rs) != 1 || rs[0].Exprs[1].(*expr.Verdict).Chain != chainAcceptIn {
 			t.Fatalf("the other policy is not in force: %v", rs)
 		}
 	}
@@ -644,6 +644,10 @@ func TestServicesInPlace(t *testing.T) {
 				got[int(m.data[at+4])]++
 			}
 			return nil
+		}
+		// Beside the next epoch: its rule and its elements, out and in.
+		for typ, n := range map[int]int{unix.NFT_MSG_DELRULE: 1, unix.NFT_MSG_NEWRULE: 1, unix.NFT_MSG_DELSETELEM: 1, unix.NFT_MSG_NEWSETELEM: 1} {
+			x.messages[typ] += n
 		}
 		before := tab.Stats().Commits
 		v.policy(gnp("p", x.rules, nil))

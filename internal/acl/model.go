@@ -59,6 +59,7 @@ const (
 	typeEther   = 9
 	typeProto   = 12
 	typePort    = 13
+	typeMark    = 19
 	typeICMPv6  = 29
 	typeIfname  = 41
 	typeVerdict = 0xffffff00
@@ -90,6 +91,7 @@ var (
 	setEnd6        = &setType{0, concat(typeIPv6, typeProto, typePort), 24, 0, "ipv6_addr . inet_proto . inet_service"}
 	setPort        = &setType{unix.NFT_SET_INTERVAL, typePort, 2, 0, "inet_service; flags interval"}
 	setProto       = &setType{0, typeProto, 1, 0, "inet_proto"}
+	setMark        = &setType{0, typeMark, 4, 0, "mark"}
 	setICMPv6      = &setType{0, typeICMPv6, 1, 0, "icmpv6_type"}
 )
 

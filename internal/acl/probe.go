@@ -34,7 +34,7 @@ func (s *socket) probe() error {
 		{"interval sets", "nf_tables", (&rb{}).addrIn(ipv6, source, &set{name: "probe-interval"}, false).done("")},
 		{"fib expressions", "nft_fib_inet", (&rb{}).reversePath().done("")},
 		{"connection tracking", "nft_ct", (&rb{}).ctState(ctInvalid, "").done("")},
-		{"marks of connections", "nft_ct", (&rb{}).ctMark(markCut).done("")},
+		{"marks of connections", "nft_ct", (&rb{}).ctMarkIs(markCut, markCut, false).ctSetMark(^uint32(markIn), markIn).done("")},
 		{"log expressions", "nft_log", (&rb{}).log("probe").done("")},
 	}
 	c := &chain{name: "probe"}

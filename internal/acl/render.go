@@ -19,6 +19,8 @@ type renderer struct {
 	text     bool                             // also make text
 	bad      map[string]error                 // objects quarantined: rendered closed
 	wide     func(policy.SetID, *family) bool // whether a set of networks holds more than hosts
+
+	epoch epoch // of the table
 }
 
 func (r *renderer) rule() *rb { return &rb{text: r.text, b: make(buf, 0, ruleRoom)} }
@@ -101,9 +103,9 @@ func (r *renderer) rules(c *chain, p *policy.Policy, d policy.Direction, next st
 			at := len(c.rules)
 			switch {
 			case len(g.services) == 0, !inPlace && g.rules == 1:
-				r.policyRule(c, g.first, nil, next, comment(fmt.Sprintf("%s %d", note, g.first.Index)))
+				r.policyRule(c, g.first, d, nil, next, comment(fmt.Sprintf("%s %d", note, g.first.Index)))
 			default:
-				r.policyRule(c, &g.rule, r.services(p, d, g, inPlace), next, comment(note))
+				r.policyRule(c, &g.rule, d, r.services(p, d, g, inPlace), next, comment(note))
 			}
 			c.standFor(at, origin{policy: p, dir: d, text: g.places()})
 		}
@@ -125,7 +127,7 @@ var portProtos = []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP, unix.IPPROTO_SCTP}
 // each family it can match, and for each alternative in which it can match
 // that one kernel rule cannot express together. Of a group, services holds
 // protocols and ports.
-func (r *renderer) policyRule(c *chain, ru *policy.Rule, services *set, next, note string) {
+func (r *renderer) policyRule(c *chain, ru *policy.Rule, d policy.Direction, services *set, next, note string) {
 	for _, f := range r.families(ru) {
 		if !possible(ru, f) {
 			continue
@@ -148,7 +150,7 @@ func (r *renderer) policyRule(c *chain, ru *policy.Rule, services *set, next, no
 						r.end(c, b, source, &ru.Src, f, from)
 						r.end(c, b, destination, &ru.Dst, f, to)
 						b.counter()
-						r.action(c, b, ru.Action, next)
+						r.action(c, b, ru.Action, d, next)
 						c.add(b.done(note))
 					}
 				}
@@ -196,10 +198,10 @@ func spell(list []netip.Prefix, room *int) (out [][]netip.Prefix) {
 	return out
 }
 
-func (r *renderer) action(c *chain, b *rb, a policy.Action, next string) {
+func (r *renderer) action(c *chain, b *rb, a policy.Action, d policy.Direction, next string) {
 	switch a {
 	case policy.Allow:
-		b.accept()
+		b.goTo(acceptor(d))
 	case policy.Log:
 		if r.opts.LogLimit.Packets > 0 {
 			b.limit(r.opts.LogLimit)

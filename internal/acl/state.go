@@ -31,6 +31,7 @@ type state struct {
 	widths     sync.Mutex                // of width, while policies are rendered
 	have       map[string]*actualSet     // the kernel's, while everything is staged
 	problems   map[string]error          // by owner
+	epoch      epoch                     // in force
 }
 
 type effState struct {

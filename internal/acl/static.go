@@ -60,6 +60,8 @@ func (r *renderer) staticSets() []*set {
 	}
 	nd := s(setND, setICMPv6, "neighbour discovery towards the host")
 	nd.elems = protoElems(neighbourTypes)
+	accepted := s(setAccepted, setMark, "marks of accepted connections")
+	accepted.elems = r.epoch.elems()
 	var more []*set
 	if len(r.opts.Speakers) > 0 {
 		speakers := s(setSpeakers, setIfname, "interfaces of workloads that speak BGP with this host")
@@ -83,7 +85,7 @@ func (r *renderer) staticSets() []*set {
 		s(setHosts4, setPartIPv4, "members of sets, IPv4"),
 		s(setHosts6, setPartIPv6, "members of sets, IPv6"),
 		s(setServices, setListService, "protocols and ports in policies"),
-		nd,
+		accepted, nd,
 	}...)
 }
 
@@ -113,6 +115,9 @@ func (r *renderer) staticChains() []*chain {
 	// effect may find the elements of after it, and of a chain that is new only
 	// what it was before: nothing. It comes back to the drop here; after a goto,
 	// the base chain would accept it.
+	accepted := func(b *rb, d policy.Direction) *rule {
+		return b.ctMarkIn(markCut|markEpoch|markOf(d), setAccepted).accept().done("in this epoch")
+	}
 	forward := func(name, set string, key expr.MetaKey) *chain {
 		c := &chain{name: name}
 		c.add(r.rule().dispatch(key, set).done("by effective policy in @" + setPolicy))
@@ -124,12 +129,16 @@ func (r *renderer) staticChains() []*chain {
 		base(chainEgress, chainEgressWl, unix.NF_INET_PRE_ROUTING, priorityEgress, expr.MetaKeyIIFNAME),
 		base(chainIngress, chainIngressWl, unix.NF_INET_FORWARD, priorityFilter, expr.MetaKeyOIFNAME),
 		base(chainInputHost, chainInputHostWl, unix.NF_INET_LOCAL_IN, priorityFilter, expr.MetaKeyIIFNAME),
-		forward(chainIngressWl, setTo, expr.MetaKeyOIFNAME),
 	}
+	chains = append(chains, r.acceptChains()...)
+	ingress := forward(chainIngressWl, setTo, expr.MetaKeyOIFNAME)
+	ingress.rules = append([]*rule{accepted(r.rule().ifIn(expr.MetaKeyOIFNAME, setInterfaces), policy.Ingress)}, ingress.rules...)
+	chains = append(chains, ingress)
 
 	// What is excepted from policy goes to addresses that are never forwarded.
 	egress := forward(chainEgressWl, setFrom, expr.MetaKeyIIFNAME)
 	egress.rules = append([]*rule{
+		accepted(r.rule(), policy.Egress), // from a known interface, says antispoof
 		r.neighbours(r.rule().is(ipv6).addr(ipv6, destination, onLink, false)),
 		r.neighbours(r.rule().is(ipv6).addr(ipv6, destination, multicast, false)),
 	}, egress.rules...)

@@ -3,6 +3,7 @@
 package acl
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
@@ -116,6 +117,8 @@ func elemTexts(s *set, es []elem) []string {
 		case setEnd4, setEnd6:
 			n := len(e.key) - 8
 			t = keyText(e.key[:n]) + " . " + strconv.Itoa(int(e.key[n])) + " . " + keyText(e.key[n+4:n+6])
+		case setMark:
+			t = fmt.Sprintf("%#08x", binary.NativeEndian.Uint32([]byte(e.key)))
 		case setIfname, setIfPolicy, setVmap:
 			t = cstr([]byte(e.key))
 		case setIfIPv4, setIfIPv6:

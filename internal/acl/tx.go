@@ -3,6 +3,7 @@
 package acl
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/muslin-net/muslin/internal/policy"
@@ -24,8 +25,16 @@ type tx struct {
 	setID     uint32
 }
 
+func (t *tx) sections() []*msgs {
+	return []*msgs{&t.table, &t.sets, &t.chains, &t.members, &t.rules, &t.elements, &t.goneSets, &t.goneChain}
+}
+
+func (t *tx) empty() bool {
+	return !slices.ContainsFunc(t.sections(), func(m *msgs) bool { return len(m.starts) > 0 })
+}
+
 func (t *tx) all() *msgs {
-	sections := []*msgs{&t.table, &t.sets, &t.chains, &t.members, &t.rules, &t.elements, &t.goneSets, &t.goneChain}
+	sections := t.sections()
 	var m msgs
 	bytes, n := 0, 0
 	for _, s := range sections {
@@ -88,7 +97,7 @@ func setElems(m *msgs, typ uint16, es []setElem) {
 // rules then finds them whole.
 //
 // See early for what goes before.
-func incremental(c *change, view policy.View) (before, m *msgs) {
+func incremental(c *change, view policy.View, r *renderer, was epoch) (before, m *msgs) {
 	var first, t tx
 	for _, s := range c.newSets {
 		into := &t
@@ -114,6 +123,9 @@ func incremental(c *change, view policy.View) (before, m *msgs) {
 	}
 	for _, n := range c.goneChains {
 		t.dropChain(n)
+	}
+	if !t.empty() {
+		t.bump(was, r.epoch, r)
 	}
 	return first.all(), t.all()
 }
@@ -215,8 +227,9 @@ const ruleFrame = 48
 // repair makes the transaction that turns what is there into what should be, and
 // one that goes before it, as incremental does; both are empty if nothing
 // differs. ok is false if that takes more than a transaction may do to a table
-// that stays: then they must be replaced.
-func (w *whole) repair(a *actual, view policy.View) (before, m *msgs, ok bool) {
+// that stays: then they must be replaced. was is the epoch that the kernel is in;
+// steady tells that it is, in all places.
+func (w *whole) repair(a *actual, view policy.View, r *renderer, was epoch, steady bool) (before, m *msgs, ok bool) {
 	var first, t tx
 	for _, table := range tables {
 		switch have := a.tables[table]; {
@@ -232,6 +245,9 @@ func (w *whole) repair(a *actual, view policy.View) (before, m *msgs, ok bool) {
 	for _, s := range w.sets { // the static ones, which have parts, come first
 		name := s.kernel()
 		es := w.content(s, view)
+		if steady && name == setAccepted {
+			es = was.elems() // unless there is something to write
+		}
 		have := a.sets[name]
 		if have == nil {
 			into := &t
@@ -273,7 +289,7 @@ func (w *whole) repair(a *actual, view policy.View) (before, m *msgs, ok bool) {
 			if have.policy != nfAccept && c.hook != nil {
 				t.chains.addChain(c)
 			}
-			if !have.holds(c) {
+			if !have.holds(c) && !(steady && c.name == chainEpoch) {
 				t.refill(c)
 			}
 		}
@@ -282,6 +298,9 @@ func (w *whole) repair(a *actual, view policy.View) (before, m *msgs, ok bool) {
 		if !wanted[n] {
 			t.dropChain(n)
 		}
+	}
+	if steady && !(first.empty() && t.empty()) {
+		t.bump(was, r.epoch, r)
 	}
 	return first.all(), t.all(), true
 }

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package acl
+
+import (
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/muslin-net/muslin/internal/lab"
+	"github.com/muslin-net/muslin/internal/policy"
+)
+
+// oneWay sends a datagram of one flow that nobody answers, from a to b, and tells
+// whether it arrived.
+type oneWay struct {
+	r    *rig
+	fd   int
+	into *arrivals
+}
+
+func newOneWay(r *rig, v int) *oneWay {
+	o := &oneWay{r: r, into: newArrivals(r, r.wl["b"], forbiddenPort)}
+	must(r, r.wl["a"].Do(func() (err error) {
+		domain := map[int]int{4: unix.AF_INET, 6: unix.AF_INET6}[v]
+		if o.fd, err = unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
+			return err
+		}
+		b := addrOf(v, "b")
+		if v == 4 {
+			return unix.Connect(o.fd, &unix.SockaddrInet4{Port: forbiddenPort, Addr: b.As4()})
+		}
+		return unix.Connect(o.fd, &unix.SockaddrInet6{Port: forbiddenPort, Addr: b.As16()})
+	}))
+	r.Cleanup(func() { unix.Close(o.fd) })
+	// What arrives is dropped behind the counter: an answer that nobody listens
+	// would make the flow one of two ways.
+	o.into.dropAll(r)
+	return o
+}
+
+func (o *oneWay) arrives(within time.Duration) bool {
+	o.r.Helper()
+	before := o.into.count(o.r, 0)
+	_, err := unix.Write(o.fd, []byte("one way"))
+	must(o.r, err)
+	for end := time.Now().Add(within); ; time.Sleep(time.Millisecond) {
+		if o.into.count(o.r, 0) > before {
+			return true
+		}
+		if time.Now().After(end) {
+			return false
+		}
+	}
+}
+
+// expect says whether what is sent arrives, and what a counter of policy counts
+// of it.
+func (o *oneWay) expect(what string, arrives bool, asked uint64) {
+	o.r.Helper()
+	before := o.asked()
+	limit := 50 * time.Millisecond
+	if arrives {
+		limit = 5 * time.Second
+	}
+	if got := o.arrives(limit); got != arrives {
+		o.r.Errorf("%s: arrived %v, want %v", what, got, arrives)
+	}
+	if got := o.asked() - before; got != asked {
+		o.r.Errorf("%s: policy was asked %d times, want %d", what, got, asked)
+	}
+}
+
+// asked is what the rules and ends of ingress have counted.
+func (o *oneWay) asked() (n uint64) {
+	o.r.Helper()
+	l := o.r.tab.Ledger()
+	l.netns = int(o.r.nsFile.Fd())
+	list, err := l.Read()
+	must(o.r, err)
+	for _, c := range list {
+		if c.Direction == policy.Ingress {
+			n += c.Packets
+		}
+	}
+	return n
+}
+
+// TestAcceptedFlow sends a one-way flow, which never becomes established: policy
+// is asked for its first packet, and again after each commit, and what it comes
+// to deny stops with the commit. A commit of what does not concern the flow, one
+// that takes the interface away, and a table that is compared are the same.
+func TestAcceptedFlow(t *testing.T) {
+	for _, v := range []int{4, 6} {
+		r := newRig(t)
+		open := []policy.Rule{allow(toPort(udp, port(forbiddenPort)))}
+		shut := []policy.Rule{allow(toPort(udp, port(allowedPort)))}
+		p := r.v.policy(gnp("p", open, nil))
+		in := r.v.effective(&policy.Effective{ID: "ingressingressin", Tiers: [2][]policy.TierPolicies{policy.Ingress: {tier("default", false, p)}}})
+		r.endpoint("a", r.allowAllEffective())
+		r.endpoint("b", in)
+		r.apply()
+		r.expect(false, lab.UDP, "a", "b", 80, v) // neighbours are known from here on
+		o := newOneWay(r, v)
+		o.expect("the first packet", true, 1)
+		o.expect("the second", true, 0)
+		r.endpoint("c", r.v.effectives["allowallallowall"])
+		r.apply()
+		o.expect("after another commit", true, 1)
+		o.expect("and again", true, 0)
+		r.v.policy(gnp("p", shut, nil))
+		r.apply()
+		o.expect("when it is denied", false, 1)
+		o.expect("and still is", false, 1)
+		r.v.policy(gnp("p", open, nil))
+		r.apply()
+		o.expect("when it is allowed again", true, 1)
+		o.expect("and still is", true, 0)
+		must(t, r.tab.Resync(r.v))
+		o.expect("after a comparison that finds nothing", true, 0)
+		b := policy.EndpointID{Namespace: "ns", Name: "b"}
+		ep := r.v.endpoints[b]
+		r.v.removeEndpoint(b)
+		r.apply()
+		o.expect("when the interface is unknown", false, 0)
+		r.v.endpoint(ep)
+		r.apply()
+		o.expect("when it is known again", true, 1)
+
+		// Another process finds the epoch in the kernel. One that has to repair
+		// something begins another, and so does a table where there was none.
+		was := r.tab.state.epoch
+		must(t, r.host.Do(func() error { r.tab = openTable(t); return nil }))
+		must(t, r.tab.Resync(r.v))
+		if now := r.tab.state.epoch; now != was {
+			t.Errorf("the epoch was %d, and %d after a restart", was, now)
+		}
+		o.expect("after a restart", true, 0)
+		var m msgs
+		m.flushChain("", acceptor(policy.Egress))
+		must(t, r.tab.sock.transact(&m))
+		must(t, r.tab.Resync(r.v))
+		o.expect("after a repair", true, 1)
+		m = msgs{}
+		m.elems(unix.NFT_MSG_DELSETELEM, setAccepted, r.tab.state.epoch.elems()[:1])
+		must(t, r.tab.sock.transact(&m))
+		must(t, r.tab.Resync(r.v))
+		if e, ok := mustRead(t, r.tab).epoch(r.tab.renderer()); !ok || e != r.tab.state.epoch {
+			t.Errorf("the kernel's epoch is %d, %v, and that of the state %d", e, ok, r.tab.state.epoch)
+		}
+	}
+}
+
+func mustRead(t *testing.T, tab *Table) *actual {
+	a, err := tab.sock.read()
+	must(t, err)
+	return a
+}
+
+// TestEpochs goes round, and has each number differ from the one before it in
+// what is looked up.
+func TestEpochs(t *testing.T) {
+	seen := map[string]bool{}
+	e := epoch(7)
+	for range 512 {
+		for _, x := range e.elems() {
+			if seen[x.key] {
+				t.Fatalf("epoch %d: %x was there before", e, x.key)
+			}
+			seen[x.key] = true
+		}
+		e = e.next()
+	}
+	if e != 7 {
+		t.Errorf("after 512 epochs: %d, want 7", e)
+	}
+	if markIn&markOut != 0 || (markIn|markOut|markCut)&markEpoch != 0 {
+		t.Error("bits overlap")
+	}
+}
