@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
 	"time"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
@@ -26,12 +27,17 @@ const (
 
 // result is what one scene has shown.
 type result struct {
-	Scene      scene           `json:"scene"`
-	Allow      [families]spell `json:"allow"`
-	Deny       [families]spell `json:"deny"`
-	Known      [families]spell `json:"endpointOfKnownKind"`
-	New        [families]spell `json:"endpointOfNewKind"`
-	Put        spell           `json:"put"`
+	Scene scene           `json:"scene"`
+	Allow [families]spell `json:"allow"`
+	Deny  [families]spell `json:"deny"`
+	Known [families]spell `json:"endpointOfKnownKind"`
+	New   [families]spell `json:"endpointOfNewKind"`
+	Put   spell           `json:"put"`
+	// From the datastore's answer, which comes when the change is on its disk,
+	// to the later family's packet: what is left to the agent.
+	AllowOwn   spell           `json:"allowAfterPut"`
+	KnownOwn   spell           `json:"endpointOfKnownKindAfterPut"`
+	NewOwn     spell           `json:"endpointOfNewKindAfterPut"`
 	Empty      []time.Duration `json:"coldStartEmptyKernel"`
 	Programmed []time.Duration `json:"coldStartProgrammed"`
 	Started    proc.Memory     `json:"memoryAfterStart"`
@@ -185,13 +191,21 @@ func (r *rig) open(o options, to *receiver, host int) (*sender, error) {
 	return s, err
 }
 
-// write puts an object and returns the time just before.
-func (r *rig) write(ctx context.Context, object v3.Resource, puts *proc.Samples) (time.Time, error) {
+// write puts an object and returns the times just before, and of the answer.
+func (r *rig) write(ctx context.Context, object v3.Resource, puts *proc.Samples) (began, done time.Time, err error) {
 	op := put(object)
-	began := time.Now()
-	_, err := r.client.Put(ctx, op.Key, op.Value)
-	*puts = append(*puts, time.Since(began))
-	return began, err
+	began = time.Now()
+	_, err = r.client.Put(ctx, op.Key, op.Value)
+	done = time.Now()
+	*puts = append(*puts, done.Sub(began))
+	return began, done, err
+}
+
+// after is how long after done the last of the packets came. The change may be in force before
+// the writer has its answer.
+func after(done time.Time, first [families]time.Time) time.Duration {
+	last := slices.MaxFunc(first[:], time.Time.Compare)
+	return max(last.Sub(done), 0)
 }
 
 // policyChanges opens and closes a flow by writing one policy, again and again.
@@ -214,7 +228,7 @@ func (r *rig) policyChanges(ctx context.Context, o options, s scene, rounds int,
 		return err
 	}
 	var allow, deny [families]proc.Samples
-	var puts proc.Samples
+	var puts, own proc.Samples
 	if _, err := to.silent(ctx, from, limit); err != nil {
 		return fmt.Errorf("before the first change: %w", err)
 	}
@@ -227,7 +241,7 @@ func (r *rig) policyChanges(ctx context.Context, o options, s scene, rounds int,
 		from = next
 		to.arm()
 		pause()
-		began, err := r.write(ctx, s.policy(0, openPort), &puts)
+		began, done, err := r.write(ctx, s.policy(0, openPort), &puts)
 		if err != nil {
 			return err
 		}
@@ -242,8 +256,9 @@ func (r *rig) policyChanges(ctx context.Context, o options, s scene, rounds int,
 			}
 			allow[f] = append(allow[f], took)
 		}
+		own = append(own, after(done, first))
 		pause()
-		if began, err = r.write(ctx, s.policy(0, closedPort), &puts); err != nil {
+		if began, _, err = r.write(ctx, s.policy(0, closedPort), &puts); err != nil {
 			return err
 		}
 		last, err := to.silent(ctx, from, limit)
@@ -258,6 +273,7 @@ func (r *rig) policyChanges(ctx context.Context, o options, s scene, rounds int,
 		return err
 	}
 	out.Allow, out.Deny, out.Put, out.Interval = spells(allow), spells(deny), spellOf(puts), from.interval()
+	out.AllowOwn = spellOf(own)
 	return nil
 }
 
@@ -288,6 +304,7 @@ func (r *rig) newEndpoints(ctx context.Context, o options, s scene, rounds int, 
 	}
 	defer from.close()
 	var took [2][families]proc.Samples
+	var own [2]proc.Samples
 	var puts proc.Samples
 	for i := range len(kinds) * rounds {
 		kind := i % len(kinds)
@@ -302,7 +319,7 @@ func (r *rig) newEndpoints(ctx context.Context, o options, s scene, rounds int, 
 		}
 		pause()
 		w := endpoint(0, host, kinds[kind], localInterface(host), localMAC(host))
-		began, err := r.write(ctx, w, &puts)
+		began, done, err := r.write(ctx, w, &puts)
 		if err != nil {
 			return err
 		}
@@ -316,6 +333,7 @@ func (r *rig) newEndpoints(ctx context.Context, o options, s scene, rounds int, 
 			}
 			took[kind][f] = append(took[kind][f], first[f].Sub(began))
 		}
+		own[kind] = append(own[kind], after(done, first))
 		if err := r.client.Delete(ctx, put(w).Key, 0); err != nil {
 			return err
 		}
@@ -327,6 +345,7 @@ func (r *rig) newEndpoints(ctx context.Context, o options, s scene, rounds int, 
 		}
 	}
 	out.Known, out.New = spells(took[0]), spells(took[1])
+	out.KnownOwn, out.NewOwn = spellOf(own[0]), spellOf(own[1])
 	return write(ctx, r.client.Client, []store.Op{put(s.policy(0, closedPort))})
 }
 

@@ -44,12 +44,16 @@ func rows() (list []row) {
 			add(name+", "+familyName[f], budget, func(r *result) string { return of(r)[f].String() })
 		}
 	}
+	const own = "  of it after etcd's answer, the later family"
 	part = "policy"
 	both("policy opened → first packet", "5 / 15 ms", func(r *result) *[families]spell { return &r.Allow })
+	add(own, "", func(r *result) string { return r.AllowOwn.String() })
 	both("policy closed → last packet", "", func(r *result) *[families]spell { return &r.Deny })
 	part = "endpoint"
 	both("new endpoint, known kind → first packet", "5 / 15 ms", func(r *result) *[families]spell { return &r.Known })
+	add(own, "", func(r *result) string { return r.KnownOwn.String() })
 	both("new endpoint, new kind → first packet", "5 / 15 ms", func(r *result) *[families]spell { return &r.New })
+	add(own, "", func(r *result) string { return r.NewOwn.String() })
 	part = "policy"
 	add("of that, etcd: put → its answer", "", func(r *result) string { return r.Put.String() })
 	add("nftables commits per policy change", "1", func(r *result) string { return fmt.Sprintf("%.2f", r.Commits) })
