@@ -309,41 +309,17 @@ func (s *Speaker) desired(dst []sentPath, g *group, prefix netip.Prefix, head *p
 // not. The reasons are constants or the policy's own words, so that they cost
 // nothing where nobody asks.
 func (s *Speaker) exportRoute(g *group, prefix netip.Prefix, b *path) (*attrs, string) {
-	f := familyOf(prefix.Addr())
-	switch {
-	case b == nil:
+	if b == nil {
 		return nil, "there is no best path"
-	case !g.key.families[f]:
-		return nil, "the session does not carry the family"
-	case martian(prefix):
-		return nil, "the prefix is not routable"
 	}
+	f := familyOf(prefix.Addr())
 	src := s.rib.sources[b.peer]
 	own := b.peer == 0
 	a := b.out
-	reflected := !own && !g.key.ebgp && !src.ebgp
-	switch {
-	case reflected && g.key.cluster == 0:
-		return nil, "learned over iBGP, and the peer is iBGP, too (RFC 4271 section 9.2)"
-	case reflected && !src.client && !g.key.client:
-		return nil, "learned over iBGP, and neither its peer nor this one is a client (RFC 4456 section 6)"
-	}
-	for _, c := range a.comms {
-		switch {
-		case c == commNoAdvertise:
-			return nil, "community NO_ADVERTISE (RFC 1997)"
-		case g.key.ebgp && c == commNoExport:
-			return nil, "community NO_EXPORT, and the peer is eBGP (RFC 1997)"
-		case g.key.ebgp && c == commNoExportSubconfed:
-			return nil, "community NO_EXPORT_SUBCONFED, and the peer is eBGP (RFC 1997)"
-		case g.key.ebgp && c == commBlackhole:
-			return nil, "community BLACKHOLE, and the peer is eBGP (RFC 7999 section 3.2)"
-		}
-	}
-	if why := g.staysHere(a); why != "" {
+	if why := g.withheld(prefix, a, src, own); why != "" {
 		return nil, why
 	}
-	if g.key.ebgp && a.hasAS(g.key.peerAS) && !g.key.rewrite.ASOverride {
+	if g.loops(a) {
 		return nil, "the peer's AS is in the path"
 	}
 	ck := cacheKey{a: a, kind: uint8(f) << 4}
@@ -353,7 +329,7 @@ func (s *Speaker) exportRoute(g *group, prefix netip.Prefix, b *path) (*attrs, s
 		ck.kind |= 1
 	default:
 		ck.kind |= 2
-		if reflected && !a.hasOriginator {
+		if !g.key.ebgp && !a.hasOriginator {
 			ck.origin = src.id
 		}
 	}
@@ -374,7 +350,7 @@ func (s *Speaker) exportRoute(g *group, prefix netip.Prefix, b *path) (*attrs, s
 	}
 	out, ok := g.cache[ck]
 	if !ok {
-		out = s.outgoing(g, f, ck.edit.apply(a), src, own)
+		out = g.outgoing(f, ck.edit.apply(a), src, own)
 		if g.cache == nil {
 			g.cache = make(map[cacheKey]*attrs)
 		}
@@ -401,6 +377,43 @@ func (s *Speaker) exportRoute(g *group, prefix netip.Prefix, b *path) (*attrs, s
 	return out, ""
 }
 
+// withheld says why the members are not told of a path with the attributes a,
+// whatever policy says; empty if they may be.
+func (g *group) withheld(prefix netip.Prefix, a *attrs, src *source, own bool) string {
+	switch {
+	case !g.key.families[familyOf(prefix.Addr())]:
+		return "the session does not carry the family"
+	case martian(prefix):
+		return "the prefix is not routable"
+	}
+	reflected := !own && !g.key.ebgp && !src.ebgp
+	switch {
+	case reflected && g.key.cluster == 0:
+		return "learned over iBGP, and the peer is iBGP, too (RFC 4271 section 9.2)"
+	case reflected && !src.client && !g.key.client:
+		return "learned over iBGP, and neither its peer nor this one is a client (RFC 4456 section 6)"
+	}
+	for _, c := range a.comms {
+		switch {
+		case c == commNoAdvertise:
+			return "community NO_ADVERTISE (RFC 1997)"
+		case g.key.ebgp && c == commNoExport:
+			return "community NO_EXPORT, and the peer is eBGP (RFC 1997)"
+		case g.key.ebgp && c == commNoExportSubconfed:
+			return "community NO_EXPORT_SUBCONFED, and the peer is eBGP (RFC 1997)"
+		case g.key.ebgp && c == commBlackhole:
+			return "community BLACKHOLE, and the peer is eBGP (RFC 7999 section 3.2)"
+		}
+	}
+	return g.staysHere(a)
+}
+
+// loops tells whether the members would refuse a path because their own AS is in it
+// (RFC 4271 section 9.1.2).
+func (g *group) loops(a *attrs) bool {
+	return g.key.ebgp && a.hasAS(g.key.peerAS) && !g.key.rewrite.ASOverride
+}
+
 // defaultRoutes are what Rewrite.DefaultRoute sends, and defaultPath stands for
 // the path that they do not have in the table: they are the node's own, towards
 // some peers only.
@@ -415,7 +428,7 @@ func (s *Speaker) exportDefault(g *group, f family) *attrs {
 	if !g.key.families[f] {
 		return nil
 	}
-	a := s.outgoing(g, f, defaultPath.out, s.rib.sources[0], true)
+	a := g.outgoing(f, defaultPath.out, s.rib.sources[0], true)
 	if a == nil {
 		return nil
 	}
@@ -451,7 +464,7 @@ func (g *group) self(f family) netip.Addr {
 // outgoing makes the changes that the session asks for: RFC 4271 sections 5.1
 // and 9.2, for what is reflected RFC 4456 sections 8 and 10, for
 // roles RFC 9234 section 5 (egress 1), and Rewrite.
-func (s *Speaker) outgoing(g *group, f family, a *attrs, src *source, own bool) *attrs {
+func (g *group) outgoing(f family, a *attrs, src *source, own bool) *attrs {
 	c := a.clone()
 	if own || !g.keeps(f, a.nextHop, src) {
 		c.nextHop = g.self(f)

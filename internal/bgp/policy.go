@@ -80,6 +80,15 @@ func martian(prefix netip.Prefix) bool {
 // returns the accepted set with a reference for the caller, or nil; and the
 // verdict.
 func (s *Speaker) importRoute(p *peer, r *Route, in *attrs, set *Verdict) (*attrs, Verdict) {
+	out, v := accept(p, r, in, set)
+	if out == nil {
+		return nil, v
+	}
+	return s.rib.attrs.intern(out), v
+}
+
+// accept is importRoute without the table of attributes; what it returns is not interned.
+func accept(p *peer, r *Route, in *attrs, set *Verdict) (*attrs, Verdict) {
 	v := judge(p, r.Prefix, in, set)
 	if v.Refused == Accepted && p.cfg.Import != nil {
 		v = p.cfg.Import(r)
@@ -93,7 +102,7 @@ func (s *Speaker) importRoute(p *peer, r *Route, in *attrs, set *Verdict) (*attr
 		// asks for other paths to be used.
 		out = (&Edit{SetLocalPref: true}).apply(out)
 	}
-	return s.rib.attrs.intern(p.marked(out)), v
+	return p.marked(out), v
 }
 
 // received is the view that policies have of what a peer sent with one set of
