@@ -12,7 +12,7 @@ BENCH       ?= .
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-oracle race bench bench-agent bench-bgp bench-policy fuzz lint clean
+.PHONY: help build demo test test-oracle race bench bench-agent bench-bgp bench-policy bench-fabric test-fabric fuzz lint clean
 
 help: ## explain the targets
 	@echo 'muslin $(VERSION)'
@@ -32,6 +32,9 @@ test: ## everything; as root installs the Debian packages the tests need
 test-oracle: ## a million packets through random policy: the kernel decides as the evaluator does (root)
 	MUSLIN_REQUIRE_ROOT=1 $(GO) test ./internal/acl -count=1 -run Q02 -v -oracle.packets=$(or $(PACKETS),1000000) -timeout 60m
 
+test-fabric: ## the fabric simulator against its slow twin: every variant in both families, larger than in make test
+	$(GO) test ./internal/fabric/sim -count=1 -v -fabric.full -timeout 60m
+
 race: ## the tests under the race detector (needs a C compiler)
 	$(GO) test -race -timeout 30m -p 1 ./...
 
@@ -46,6 +49,9 @@ bench-bgp: build ## the BGP speaker beside BIRD on the same work: routes in, ref
 
 bench-policy: ## packets and connects through 1 to 10,000 rules, beside chains like Felix's and no filter; changes at scale (root)
 	$(GO) run ./internal/bench/policy $(ARGS)
+
+bench-fabric: ## designing and simulating fabrics of up to 10,000 servers: time and memory against size
+	$(GO) run ./internal/bench/fabric $(ARGS)
 
 fuzz: ## every fuzz target for FUZZTIME (30s) each
 	@GO='$(GO)' hack/fuzz $(FUZZTIME)

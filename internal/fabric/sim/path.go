@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sim
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/muslin-net/muslin/internal/bgp"
+)
+
+// Route is what a device has of some prefixes.
+type Route struct {
+	Prefix netip.Prefix `json:"prefix"` // the first of
+	Count  int          `json:"count"`
+	Local  bool         `json:"local,omitempty"`
+	// Via is the FIB entry: the members of the ECMP group.
+	Via   []NextHop   `json:"via,omitempty"`
+	Paths []RoutePath `json:"paths,omitempty"`
+}
+
+// NextHop is a member of an ECMP group.
+type NextHop struct {
+	Device  string     `json:"device"`
+	Segment string     `json:"segment"`
+	Addr    netip.Addr `json:"address"`
+	Many    int        `json:"many,omitempty"` // that many like it, if not one
+}
+
+// RoutePath is a path that a peer sent.
+type RoutePath struct {
+	From      string     `json:"from"`
+	Many      int        `json:"many,omitempty"` // peers like it that sent such a path, if not one
+	NextHop   netip.Addr `json:"nextHop"`
+	ASPath    []uint32   `json:"asPath"`
+	LocalPref uint32     `json:"localPref"`
+	Best      bool       `json:"best,omitempty"`
+	Used      bool       `json:"used,omitempty"` // in the ECMP group
+	Refused   string     `json:"refused,omitempty"`
+}
+
+// Routes are all routes of a device, in the order of prefixes. Those that devices in one
+// place originate are each there.
+func (s *Sim) Routes(device string, f Failure) (list []Route, err error) {
+	d, ok := s.g.deviceOf[device]
+	if !ok {
+		return nil, fmt.Errorf("there is no device %q", device)
+	}
+	err = s.g.run(func(pins []int) error {
+		list = list[:0]
+		base := s.g.scene(f, slices.Concat(pins, []int{d}))
+		for c := range s.g.classes {
+			sc := base.with(s.g.classes[c].origins...)
+			w, err := sc.settle(c)
+			if err != nil {
+				return err
+			}
+			if r := w.route(int(sc.at[d])); r.Local || len(r.Paths) > 0 {
+				list = append(list, r)
+			}
+		}
+		return nil
+	})
+	return list, err
+}
+
+// route is what a node has of the class.
+func (w *spread) route(n int) Route {
+	c, st, node := &w.classes[w.class], &w.state[n], &w.nodes[n]
+	r := Route{Prefix: c.prefix, Count: c.count, Local: st.own}
+	for _, x := range w.ways(n) {
+		p, _ := w.portOn(w.nodes[x.node].device, x.seg)
+		r.Via = append(r.Via, NextHop{w.devices[w.nodes[x.node].device].Name, w.segs[x.seg].Name, p.addr, x.many})
+	}
+	for k := range st.in {
+		for i, a := range st.in[k] {
+			p := RoutePath{From: w.devices[w.nodes[node.edges[k].to].device].Name, Many: node.edges[k].many,
+				NextHop: a.received.NextHop(), ASPath: a.received.Path(), LocalPref: a.received.LocalPref()}
+			switch {
+			case a.refused != bgp.Accepted:
+				p.Refused = a.why
+			case a.on.node < 0:
+				p.Refused = fmt.Sprintf("next hop %s is not on a segment of the device", p.NextHop)
+			default:
+				p.LocalPref = a.accepted.LocalPref()
+			}
+			at := slices.IndexFunc(st.paths, func(x bgp.Candidate) bool { return x.Peer == k && int(x.ID) == i })
+			if at >= 0 {
+				p.Best, p.Used = at == st.best, st.equal[at]
+			}
+			r.Paths = append(r.Paths, p)
+		}
+	}
+	return r
+}
+
+// Path is every way that packets take, branch by branch.
+type Path struct {
+	From     string     `json:"from"`
+	To       netip.Addr `json:"to"`
+	Failure  string     `json:"failure"`
+	Branches []Branch   `json:"branches"`
+	Lost     float64    `json:"lost"` // share of the flows
+	// Left out are branches beyond those that are listed.
+	LeftOut int `json:"leftOut,omitempty"`
+}
+
+// Branch is one way through all ECMP groups.
+type Branch struct {
+	Share float64 `json:"share"` // of the flows
+	Many  int     `json:"many,omitempty"`
+	Hops  []Hop   `json:"hops"`
+	End   string  `json:"end"` // delivered, or why not
+}
+
+// Hop is a device on the way, and the route by which it forwards.
+type Hop struct {
+	Device  string       `json:"device"`
+	Segment string       `json:"segment,omitempty"` // by which packets come
+	Prefix  netip.Prefix `json:"prefix,omitzero"`
+	ASPath  []uint32     `json:"asPath,omitempty"`
+}
+
+// maxBranches bounds what Path lists.
+const maxBranches = 256
+
+// Path follows packets from a device to an address.
+func (s *Sim) Path(from string, to netip.Addr, f Failure) (out *Path, err error) {
+	src, ok := s.g.deviceOf[from]
+	if !ok {
+		return nil, fmt.Errorf("there is no device %q", from)
+	}
+	if !is(to, s.g.family) {
+		return nil, fmt.Errorf("%s is not of the family that is simulated, %s", to, s.g.family)
+	}
+	host := netip.PrefixFrom(to, to.BitLen())
+	pins := []int{src}
+	class := -1
+	for _, c := range s.g.over(host) {
+		if class < 0 && s.g.classes[c].isEndpoint(host) {
+			class = c
+		}
+		if n := len(s.g.classes[c].origins); n <= 64 {
+			pins = append(pins, s.g.classes[c].origins...)
+		}
+	}
+	err = s.g.run(func(more []int) error {
+		sc := s.g.scene(f, slices.Concat(pins, more))
+		k, err := sc.walk(host, class)
+		if err != nil {
+			return err
+		}
+		out = &Path{From: from, To: to, Failure: s.g.failureName(f), Lost: k.from(int(sc.at[src])).lost}
+		k.branches(out, int(sc.at[src]), -1, 1, 1, nil)
+		return nil
+	})
+	return out, err
+}
+
+// isEndpoint tells whether packets to a host are delivered where the class comes from.
+func (c *class) isEndpoint(host netip.Prefix) bool {
+	return c.prefix.Bits() == host.Bits() || c.isBlock()
+}
+
+// branches lists the ways from a node.
+func (k *walk) branches(out *Path, n, seg int, share float64, many int, hops []Hop) {
+	h := Hop{Device: k.devices[k.nodes[n].device].Name}
+	if seg >= 0 {
+		h.Segment = k.segs[seg].Name
+	}
+	end := func(share float64, many int, why string, hops []Hop) {
+		if len(out.Branches) == maxBranches {
+			out.LeftOut++
+			return
+		}
+		out.Branches = append(out.Branches, Branch{share, many, slices.Clone(hops), why})
+	}
+	if slices.ContainsFunc(hops, func(x Hop) bool { return x.Device == h.Device }) {
+		end(share, many, "loop", append(hops, h))
+		return
+	}
+	by, ways, why := k.choose(n)
+	if by != nil {
+		h.Prefix = by.classes[by.class].prefix
+		if st := &by.state[n]; st.best >= 0 && st.paths[st.best].Peer != bgp.Own {
+			h.ASPath = st.paths[st.best].Path()
+		}
+	}
+	if hops = append(hops, h); why != "" {
+		end(share, many, why, hops)
+		return
+	}
+	total := 0
+	for _, x := range ways {
+		total += x.many
+	}
+	for _, x := range ways {
+		part := share * float64(x.many) / float64(total)
+		if !k.fail.reaches(k.graph, k.nodes[x.node].device, x.seg) {
+			end(part, many*x.many, "the next hop is down", append(hops, Hop{Device: k.devices[k.nodes[x.node].device].Name, Segment: k.segs[x.seg].Name}))
+			continue
+		}
+		k.branches(out, x.node, x.seg, part, many*x.many, hops)
+	}
+}
