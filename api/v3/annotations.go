@@ -37,6 +37,8 @@ type PeerSettings struct {
 	ListenRange      []netip.Prefix // listen-range: sessions from anybody in these networks
 	ListenAS         [][2]uint32    // listen-as: AS numbers that they may have, first and last of each row
 	ListenLimit      int            // listen-limit: how many at a time, 0 for the default
+	Interfaces       []string       // interface: with the router at the other end of each, found by router advertisement (RFC 4861)
+	RemoteAS         string         // remote-as: External or Internal: any AS number but ours, or ours
 	Role             string         // role: what this node is to the peer (RFC 9234)
 	RoleStrict       bool           // role-strict: the peer must say what it is
 	Timers           Timers
@@ -171,6 +173,28 @@ var peerAnnotations = slices.Concat(bfdAnnotations(func(s *PeerSettings) *BFD { 
 			return fmt.Errorf("%q: want 1–32767", v)
 		}
 		s.ListenLimit = int(n)
+		return nil
+	}},
+	{"interface", func(s *PeerSettings, v string) error {
+		for text := range strings.SplitSeq(v, ",") {
+			name := strings.TrimSpace(text)
+			switch {
+			case name == "" || len(name) > 15 || name == "." || name == ".." || strings.ContainsFunc(name, func(r rune) bool { return r == '/' || r == ':' || r == '%' || r <= ' ' || r >= 0x7f }):
+				return fmt.Errorf("%q: want the name of an interface, such as eth1, several with commas", text)
+			case name == "lo":
+				return fmt.Errorf("%q: there is nobody at the other end", text)
+			case slices.Contains(s.Interfaces, name):
+				return fmt.Errorf("%q: is named twice", name)
+			}
+			s.Interfaces = append(s.Interfaces, name)
+		}
+		return nil
+	}},
+	{"remote-as", func(s *PeerSettings, v string) error {
+		if v != "External" && v != "Internal" {
+			return fmt.Errorf("%q: want External or Internal; a number is spec.asNumber", v)
+		}
+		s.RemoteAS = v
 		return nil
 	}},
 	{"role", func(s *PeerSettings, v string) error {

@@ -117,6 +117,15 @@ func (f *faults) bgpPeer(s *BGPPeerSpec, set PeerSettings) {
 		}
 	}
 	switch {
+	case len(set.Interfaces) > 0 && (remotes > 0 || len(set.ListenRange) > 0):
+		f.add("spec.peerIP", "neither this nor a selector nor muslin/listen-range together with muslin/interface: the neighbour is found on the interface")
+	case len(set.Interfaces) > 0 && (s.ASNumber == 0) == (set.RemoteAS == ""):
+		f.add("spec.asNumber", "give either this, the neighbour's AS number, or muslin/remote-as: External or Internal")
+	case len(set.Interfaces) > 0 && s.SourceAddress != "" && s.SourceAddress != "UseNodeIP":
+		f.add("spec.sourceAddress", "%s: not together with muslin/interface, where the interface's own address is used: remove it", s.SourceAddress)
+	case len(set.Interfaces) > 0:
+	case set.RemoteAS != "":
+		f.add("metadata.annotations", "muslin/remote-as needs muslin/interface")
 	case len(set.ListenRange) > 0 && remotes > 0:
 		f.add("spec.peerIP", "neither this nor a selector together with muslin/listen-range")
 	case len(set.ListenRange) > 0 && s.ASNumber == 0 && len(set.ListenAS) == 0:

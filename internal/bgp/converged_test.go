@@ -18,12 +18,14 @@ import (
 func TestB15_RestartTimeCountsFromFirstConfig(t *testing.T) {
 	us, other := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
 	for _, c := range []struct {
-		name  string
-		peers []PeerConfig
-		after time.Duration // from the configuration to convergence
+		name    string
+		peers   []PeerConfig
+		unknown bool
+		after   time.Duration // from the configuration to convergence
 	}{
-		{"a peer that does not answer", []PeerConfig{peerTo(other, 64512)}, DefaultRestartTime},
-		{"no peers", nil, 0},
+		{"a peer that does not answer", []PeerConfig{peerTo(other, 64512)}, false, DefaultRestartTime},
+		{"a peer that is not found", nil, true, DefaultRestartTime},
+		{"no peers", nil, false, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -51,7 +53,7 @@ func TestB15_RestartTimeCountsFromFirstConfig(t *testing.T) {
 					t.Fatal("converged without a configuration")
 				}
 				cfg := nodeConfig(64512, us, c.peers...)
-				cfg.Listen = nil
+				cfg.Listen, cfg.PeersUnknown = nil, c.unknown
 				if err := s.SetConfig(cfg); err != nil {
 					t.Fatal(err)
 				}

@@ -171,6 +171,10 @@ func (s *Speaker) mayEndRIB(p *peer) bool {
 	if !s.opt.Restarting || left <= 0 {
 		return true
 	}
+	if s.cfg.PeersUnknown {
+		s.eorBound.set(s, left, s.releaseEOR)
+		return false
+	}
 	for _, q := range s.peers {
 		if q != p && q.ebgp && !q.toldAll() && !q.restarts() {
 			s.eorBound.set(s, left, s.releaseEOR)
@@ -199,6 +203,10 @@ func (s *Speaker) checkConverged() {
 		return
 	}
 	left := s.restartLeft()
+	if s.cfg.PeersUnknown && left > 0 {
+		s.conv.set(s, left, s.checkConverged)
+		return
+	}
 	for _, p := range s.peers {
 		if !p.toldAll() && left > 0 {
 			s.conv.set(s, left, s.checkConverged)

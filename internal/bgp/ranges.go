@@ -179,6 +179,7 @@ const strangersEvery = time.Minute
 // strange notes that a connection was refused. The accept goroutines and the
 // loop share it.
 func (s *Speaker) strange(nc net.Conn, why string) {
+	from, _ := endsOf(nc)
 	_ = nc.Close()
 	k := &s.known
 	k.mu.Lock()
@@ -189,6 +190,6 @@ func (s *Speaker) strange(nc net.Conn, why string) {
 	}
 	k.mu.Unlock()
 	if due {
-		s.log.Warn("BGP connection refused", "address", addrPortOf(nc.RemoteAddr()).Addr(), "reason", why, "since last told", n)
+		s.log.Warn("BGP connection refused", "address", from, "reason", why, "since last told", n)
 	}
 }

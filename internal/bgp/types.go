@@ -38,7 +38,10 @@ type Config struct {
 	// that are clients; IPv4, invalid for none.
 	ClusterID netip.Addr
 	Peers     []PeerConfig
-	Ranges    []RangeConfig
+	// PeersUnknown says that there are more peers, whose addresses are not known yet:
+	// they are waited for as those are that have not sent their tables.
+	PeersUnknown bool
+	Ranges       []RangeConfig
 	// ControlPlaneOnly says that this node forwards nothing by what it learns:
 	// NextBest names nothing.
 	ControlPlaneOnly bool

@@ -63,7 +63,7 @@ func (a *app) showPeers(peers []api.Peer, wide bool) error {
 		if s.Dynamic {
 			name += " (dynamic)"
 		}
-		row := []string{name, s.Addr.Addr().String(), fmt.Sprint(s.ASN), s.State, since,
+		row := []string{name, peerAddress(s), peerAS(s), s.State, since,
 			strconv.Itoa(s.Received) + stale, strconv.Itoa(s.Accepted), strconv.Itoa(s.Advertised), pathState(s.BFD)}
 		if wide {
 			kind, hold := "iBGP", absent
@@ -79,6 +79,22 @@ func (a *app) showPeers(peers []api.Peer, wide bool) error {
 		rows = append(rows, append(row, dash(s.LastError)))
 	}
 	return writeTable(a.Out, append(heads, "LAST ERROR"), rows)
+}
+
+// peerAddress is the address of a peer, or the interface on which there is none yet.
+func peerAddress(p api.Peer) string {
+	if !p.Addr.IsValid() {
+		return p.Interface
+	}
+	return p.Addr.Addr().String()
+}
+
+// peerAS is the AS number of a peer, if it is known before it has said it.
+func peerAS(p api.Peer) string {
+	if p.ASN == 0 {
+		return absent
+	}
+	return strconv.FormatUint(uint64(p.ASN), 10)
 }
 
 func (a *app) bgpRoutesCommand() *cobra.Command {

@@ -20,10 +20,10 @@ func (a *app) bgpPeerCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "peer NAME",
 		Short: "Show everything about one BGP session",
-		Long: `Shows everything about the sessions with one neighbour, by name or address: state, both
-ends' capabilities, timers, messages, routes by family, what waits to be sent, graceful
-restart, and how the last connection ended, with the NOTIFICATION sent or received and
-the message that the other end's operator left in it.`,
+		Long: `Shows everything about the sessions with one neighbour, by name, address or interface:
+state, both ends' capabilities, timers, messages, routes by family, what waits to be sent,
+graceful restart, and how the last connection ended, with the NOTIFICATION sent or received
+and the message that the other end's operator left in it.`,
 		Example: `  muslin bgp peer host2
   muslin bgp peer 10.0.0.254 -o json`,
 		Args: args(cobra.ExactArgs(1)),
@@ -43,7 +43,7 @@ the message that the other end's operator left in it.`,
 		var found []api.Peer
 		var names []string
 		for _, p := range all.Peers {
-			if p.Name == words[0] || p.Addr.Addr().String() == words[0] {
+			if p.Answers(words[0]) {
 				found = append(found, p)
 			}
 			names = append(names, p.Name)
@@ -73,7 +73,11 @@ func (a *app) showPeer(p api.Peer) error {
 	if p.EBGP {
 		kind = "eBGP"
 	}
-	line("Peer", "%s, %s, AS %d (%s), we are AS %d", p.Name, p.Addr, p.ASN, kind, p.LocalASN)
+	if p.Addr.IsValid() {
+		line("Peer", "%s, %s, AS %s (%s), we are AS %d", p.Name, p.Addr, peerAS(p), kind, p.LocalASN)
+	} else {
+		line("Peer", "%s, not found yet on %s, AS %s, we are AS %d", p.Name, p.Interface, peerAS(p), p.LocalASN)
+	}
 	if p.Role != "" {
 		line("Role", "we are the %s (RFC 9234)", p.Role)
 	}

@@ -23,8 +23,10 @@ import (
 // frr is FRR's daemons in one namespace: zebra and those that a configuration
 // names. They share a directory, and nothing with the machine's own FRR.
 type frr struct {
-	t   *testing.T
-	dir string
+	t     *testing.T
+	dir   string
+	start func(daemon string) // with the configuration in its file
+	procs map[string]*lab.Process
 }
 
 // startFRR starts zebra, and then each of the daemons (ospfd, ospf6d, bgpd, …)
@@ -48,8 +50,8 @@ func startFRR(t *testing.T, ns *lab.Namespace, daemons map[string]string) *frr {
 	if err := os.Chown(dir, uid, gid); err != nil {
 		t.Fatal(err)
 	}
-	f := &frr{t: t, dir: dir}
-	start := func(daemon, conf string) {
+	f := &frr{t: t, dir: dir, procs: map[string]*lab.Process{}}
+	configure := func(daemon, conf string) {
 		t.Helper()
 		file := filepath.Join(dir, daemon+".conf")
 		if err := os.WriteFile(file, []byte("log file "+filepath.Join(dir, daemon+".log")+"\n"+conf), 0o600); err != nil {
@@ -58,19 +60,27 @@ func startFRR(t *testing.T, ns *lab.Namespace, daemons map[string]string) *frr {
 		if err := os.Chown(file, uid, gid); err != nil {
 			t.Fatal(err)
 		}
+	}
+	f.start = func(daemon string) {
+		t.Helper()
+		file := filepath.Join(dir, daemon+".conf")
 		args := []string{"-f", file, "-i", filepath.Join(dir, daemon+".pid"), "-z", filepath.Join(dir, "zserv"), "--vty_socket", dir, "-u", "frr", "-g", "frr", "-P", "0"}
 		if daemon == "bfdd" {
 			args = append(args, "--bfdctl", filepath.Join(dir, "bfdd.sock"))
 		}
 		cmd := exec.Command(filepath.Join(bin, daemon), args...)
-		if _, err := ns.Start(cmd); err != nil {
+		p, err := ns.Start(cmd)
+		if err != nil {
 			t.Fatal(err)
 		}
+		f.procs[daemon] = p
 	}
-	start("zebra", "")
+	configure("zebra", "")
+	f.start("zebra")
 	eventually(t, 10*time.Second, func() error { _, err := os.Stat(filepath.Join(dir, "zserv")); return err })
 	for daemon, conf := range daemons {
-		start(daemon, conf)
+		configure(daemon, conf)
+		f.start(daemon)
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -78,6 +88,13 @@ func startFRR(t *testing.T, ns *lab.Namespace, daemons map[string]string) *frr {
 		}
 	})
 	return f
+}
+
+// restart ends a daemon without a word to anybody, and starts it again.
+func (f *frr) restart(daemon string) {
+	f.t.Helper()
+	f.procs[daemon].Kill()
+	f.start(daemon)
 }
 
 // ask runs a command of vtysh.

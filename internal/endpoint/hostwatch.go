@@ -16,9 +16,14 @@ import (
 // this host, the network namespace of the caller, may have come, become usable or
 // gone. It should only take note. It returns nil when ctx ends.
 func WatchHostAddrs(ctx context.Context, changed func()) error {
-	s, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
+	return watchHost(ctx, "addresses", changed, hasGlobal, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
+}
+
+// watchHost calls changed for notifications of some groups that concern somebody.
+func watchHost(ctx context.Context, what string, changed func(), concern func([]syscall.NetlinkMessage) bool, groups ...uint) error {
+	s, err := nl.Subscribe(unix.NETLINK_ROUTE, groups...)
 	if err != nil {
-		return fmt.Errorf("watch this host's addresses: %w", err)
+		return fmt.Errorf("watch this host's %s: %w", what, err)
 	}
 	stop := context.AfterFunc(ctx, s.Close)
 	defer func() {
@@ -35,8 +40,8 @@ func WatchHostAddrs(ctx context.Context, changed func()) error {
 			changed() // some are lost
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
 		case err != nil:
-			return fmt.Errorf("watch this host's addresses: %w", err)
-		case from.Pid == nl.PidKernel && hasGlobal(msgs):
+			return fmt.Errorf("watch this host's %s: %w", what, err)
+		case from.Pid == nl.PidKernel && concern(msgs):
 			changed()
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/muslin-net/muslin/internal/endpoint"
 	"github.com/muslin-net/muslin/internal/ipam"
 	"github.com/muslin-net/muslin/internal/lock"
+	"github.com/muslin-net/muslin/internal/neighbour"
 	"github.com/muslin-net/muslin/internal/node/api"
 	"github.com/muslin-net/muslin/internal/route"
 	"github.com/muslin-net/muslin/internal/store"
@@ -111,6 +112,7 @@ type Daemon struct {
 	updateToKernel prometheus.Histogram
 	bgpLog         severity // of the speaker
 	bfd            *detector
+	finder         *neighbour.Finder
 	secrets        secrets
 	board          *board
 	loop           *loop
@@ -176,10 +178,13 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 
 	d.bfd = newDetector(d)
 	d.loop = newLoop(d)
+	d.finder = neighbour.New(neighbour.Options{Log: log.With("part", "neighbour"), Changed: d.loop.found.notify})
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.loop.run(ctx) })
 	g.Go(func() error { return d.speaker.Run(ctx) })
 	g.Go(func() error { return d.bfd.run(ctx) })
+	g.Go(func() error { return d.finder.Run(ctx) })
+	g.Go(func() error { return d.followHostLinks(ctx) })
 	g.Go(func() error { return d.followBest(ctx) })
 	g.Go(func() error { return d.followNextHops(ctx) })
 	g.Go(func() error { return d.acl.Watch(ctx, d.loop.aclChanged.notify) })

@@ -87,6 +87,8 @@ type loop struct {
 	linksLost                signal
 	linkChanged              changedLinks
 	secretsChanged           signal
+	hostLinks                signal // an interface of this host may have changed
+	found                    signal // a neighbour on one, too
 	best                     chan []bgp.Best
 	nextHops                 chan hopUse
 	converged                <-chan struct{} // BGP has learned all there is, once
@@ -130,10 +132,12 @@ type loop struct {
 
 	byEndpoint    map[policy.EndpointID][]route.Route // what each endpoint has in the table
 	speakerConfig bgp.Config
-	watched       []watched    // by BFD
-	bfdDue        bool         // it is to be handed over again
-	guard         *guard.Guard // the speaker's, from the start; see bind
-	grants        grants       // that it was told of
+	linksDue      bool            // interfaces with neighbours are to be looked at
+	missingLinks  map[string]bool // those that are not there
+	watched       []watched       // by BFD
+	bfdDue        bool            // it is to be handed over again
+	guard         *guard.Guard    // the speaker's, from the start; see bind
+	grants        grants          // that it was told of
 	// controlPlaneOnly: this node reflects routes and forwards no traffic.
 	controlPlaneOnly bool
 	speakers         speakers       // workloads of this node that BGPPeers select
@@ -151,7 +155,7 @@ func newLoop(d *Daemon) *loop {
 	l := &loop{
 		d:       d,
 		updates: make(chan update), taken: make(chan struct{}), calls: make(chan func()),
-		aclChanged: make(signal, 1), routeChanged: make(signal, 1), linksLost: make(signal, 1), secretsChanged: make(signal, 1), prepareAgain: make(signal, 1), addrsChanged: make(signal, 1),
+		aclChanged: make(signal, 1), routeChanged: make(signal, 1), linksLost: make(signal, 1), secretsChanged: make(signal, 1), hostLinks: make(signal, 1), found: make(signal, 1), prepareAgain: make(signal, 1), addrsChanged: make(signal, 1),
 		linkChanged: changedLinks{signal: make(signal, 1)},
 		best:        make(chan []bgp.Best),
 		nextHops:    make(chan hopUse),
@@ -218,6 +222,13 @@ func (l *loop) run(ctx context.Context) error {
 			l.linkPrefixes = nil // so that they are opened again
 			l.converge()
 		case <-l.secretsChanged:
+			l.model.touchedPeering = true
+			l.converge()
+		case <-l.hostLinks:
+			l.linksDue = true
+			l.attempt("neighbours", l.lookAtLinks)
+			l.finish()
+		case <-l.found:
 			l.model.touchedPeering = true
 			l.converge()
 		case b := <-l.learnable():
@@ -330,7 +341,9 @@ func (l *loop) converge() {
 	}
 	if l.model.touchedPeering {
 		l.reserve()
+		l.linksDue = true
 	}
+	l.attempt("neighbours", l.lookAtLinks)
 	var changes policy.Changes
 	l.timed("index", func() error { changes = l.model.index.Flush(); return nil })
 	if l.model.touchedPeering || l.model.touchedWorkloads {

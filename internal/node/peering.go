@@ -37,6 +37,8 @@ type peeringInput struct {
 	// workloads lists the endpoints of this node that a selector selects; nil: none.
 	workloads func(*selector.Selector) []workload
 	onLink    func(netip.Addr) bool // in a subnet of an interface of this host
+	prefixes  []string              // of workloads' interfaces
+	found     map[string]linkFound  // interfaces on which neighbours are looked for
 	secret    func(*v3.SecretKeyRef) (secret.Text, error)
 	metric4   int // of ordinary routes, where BGPConfiguration says nothing
 	metric6   int
@@ -118,7 +120,7 @@ func peering(in peeringInput) (cfg bgp.Config, watch []watched, problems []probl
 			bfd, object = set.BFD, "BGPPeer "+by.Metadata.Name
 		}
 		reflection(self, in.nodeAt[p.Addr.Addr()], set, &p)
-		p.ExtendedNextHop = extendedNextHop(self, in.nodeAt[p.Addr.Addr()], set.ExtendedNextHop)
+		p.ExtendedNextHop = extendedNextHop(self, in.nodeAt[p.Addr.Addr()], p, set.ExtendedNextHop)
 		restraint(set, &p)
 		timers(mesh.Timers, set.Timers, by, &p)
 		in.role(self, set, by, &p)
@@ -131,9 +133,12 @@ func peering(in peeringInput) (cfg bgp.Config, watch []watched, problems []probl
 		watch, problems = append(watch, w...), append(problems, more...)
 	}
 	problems = append(problems, in.explicit(self, port, add)...)
+	cfg.PeersUnknown, more = in.unnumbered(self, add)
+	problems = append(problems, more...)
 	cfg.Ranges, more = in.ranges(self, police)
 	problems = append(problems, more...)
 	cfg.Listen = append(cfg.Listen, in.listenForWorkloads(byAddr, cfg.Listen, port)...)
+	cfg.Listen = append(cfg.Listen, listenOnLinks(byAddr, cfg.Listen, port)...)
 	meshed := in.meshEnabled() && !self.cluster.IsValid()
 	var password secret.Text
 	if meshed && in.global != nil && in.global.Spec.NodeMeshPassword != nil {
@@ -193,12 +198,13 @@ func reflection(self, other nodeAddr, set v3.PeerSettings, p *bgp.PeerConfig) {
 
 // extendedNextHop tells whether IPv4 routes with IPv6 next hops are offered
 // (RFC 8950): as the BGPPeer says, else where one of the two has no IPv4 address
-// that could be a next hop. other is the node that the neighbour is, if it is one.
-func extendedNextHop(self, other nodeAddr, asked *bool) bool {
+// that could be a next hop, as none counts that has a link-local address with its interface.
+// other is the node that the neighbour is, if it is one.
+func extendedNextHop(self, other nodeAddr, p bgp.PeerConfig, asked *bool) bool {
 	if asked != nil {
 		return *asked
 	}
-	return !self.v4.IsValid() || other.v6.IsValid() && !other.v4.IsValid()
+	return !self.v4.IsValid() || p.Addr.Addr().Zone() != "" || other.v6.IsValid() && !other.v4.IsValid()
 }
 
 // defaultMaxPrefixes bounds what any neighbour can fill this node's memory with:

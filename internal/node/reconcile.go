@@ -437,6 +437,7 @@ func (l *loop) peeringInput() *peeringInput {
 		self: l.d.cfg.Node, nodes: l.model.nodes, peers: l.model.peers, filters: l.model.filters, pools: l.model.pools,
 		global: l.model.bgp["default"], perNode: l.model.bgp["node."+l.d.cfg.Node],
 		metric4: l.settings.metric4, metric6: l.settings.metric6, guard: l.guard,
+		prefixes: l.settings.prefixes, found: l.neighbours(),
 		onLink: endpoint.OnLink, secret: l.d.secrets.read, workloads: l.workloads,
 	}
 }
@@ -501,8 +502,9 @@ func (l *loop) applyBGP() error {
 
 // unreachable reports that there are endpoints of a family in which this node
 // has no address of its own: other servers cannot have a next hop to them, unless
-// it is an IPv6 one for IPv4 (RFC 8950).
+// it is an IPv6 one for IPv4 (RFC 8950). Neighbours on interfaces have one always.
 func unreachable(node string, announce []bgp.Origination, cfg bgp.Config) (problems []problem) {
+	onLinks := cfg.PeersUnknown || slices.ContainsFunc(cfg.Peers, func(p bgp.PeerConfig) bool { return p.Addr.Addr().Zone() != "" })
 	for _, f := range []struct {
 		is      func(netip.Addr) bool
 		nextHop netip.Addr
@@ -511,7 +513,7 @@ func unreachable(node string, announce []bgp.Origination, cfg bgp.Config) (probl
 		flag    string
 	}{{netip.Addr.Is4, cfg.NextHop4, "IPv4", "spec.bgp.ipv4Address", "--ip"}, {netip.Addr.Is6, cfg.NextHop6, "IPv6", "spec.bgp.ipv6Address", "--ip6"}} {
 		i := slices.IndexFunc(announce, func(o bgp.Origination) bool { return f.is(o.Prefix.Addr()) })
-		if i >= 0 && !f.nextHop.IsValid() && !cfg.NextHop6.IsValid() {
+		if i >= 0 && !f.nextHop.IsValid() && !cfg.NextHop6.IsValid() && !onLinks {
 			problems = append(problems, problem{object: "Node " + node, field: f.field,
 				text: fmt.Sprintf("is missing, so that %s endpoints here (%s) are reached from this server only: give this host an address on an uplink, name one with %s, or disable the %s pool", f.name, announce[i].Prefix, f.flag, f.name)})
 		}

@@ -211,10 +211,13 @@ func (d *Daemon) getEndpoints(r *http.Request) (any, error) {
 
 func (d *Daemon) getPeers(r *http.Request) (any, error) {
 	out := api.Peers{Node: d.cfg.Node, Peers: []api.Peer{}}
-	d.loop.call(r.Context(), func() { out.ASN = d.loop.speakerConfig.ASN })
+	d.loop.call(r.Context(), func() {
+		out.ASN = d.loop.speakerConfig.ASN
+		out.Peers = append(out.Peers, d.loop.peeringInput().waiting()...)
+	})
 	paths := d.bfd.client.Report()
 	for _, p := range d.speaker.Peers() {
-		out.Peers = append(out.Peers, api.Peer{PeerStatus: p, BFD: pathOf(paths, p.Addr.Addr())})
+		out.Peers = append(out.Peers, api.Peer{PeerStatus: p, Interface: p.Addr.Addr().Zone(), BFD: pathOf(paths, p.Addr.Addr())})
 	}
 	return out, nil
 }
@@ -277,7 +280,7 @@ func (d *Daemon) peerAddr(s string) (netip.Addr, error) {
 	}
 	var names []string
 	for _, p := range d.speaker.Peers() {
-		if p.Name == s {
+		if p.Name == s || p.Addr.Addr().Zone() == s {
 			return p.Addr.Addr(), nil
 		}
 		names = append(names, p.Name)

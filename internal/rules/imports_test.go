@@ -83,7 +83,7 @@ var ranks = [][]string{
 	{"selector", "internal/prefixmap", "internal/secret"},
 	{"api/v3"},
 	{"internal/policy", "internal/ipam", "internal/bgp", "internal/guard", "internal/bfd", "internal/lock"},
-	{"internal/filter", "internal/fabric", "internal/store", "internal/acl", "internal/route", "internal/endpoint", "internal/bfdd"},
+	{"internal/filter", "internal/fabric", "internal/store", "internal/acl", "internal/route", "internal/endpoint", "internal/bfdd", "internal/neighbour"},
 	{"internal/node/api"},
 	{"internal/node"},
 	{"internal/lab"},

@@ -123,9 +123,18 @@ type Peers struct {
 }
 
 // Peer is a session, and what BFD says of its path; nil if it does not watch it.
+// On an Interface there may be none yet: then it has no address.
 type Peer struct {
 	bgp.PeerStatus
-	BFD *bfd.Status `json:"bfd,omitempty"`
+	Interface string      `json:"interface,omitempty"`
+	BFD       *bfd.Status `json:"bfd,omitempty"`
+}
+
+// Answers tells whether a peer is meant by a word: its name, its address, its
+// interface, or the BGPPeer that has it on several.
+func (p *Peer) Answers(word string) bool {
+	return p.Name == word || p.Addr.IsValid() && p.Addr.Addr().String() == word ||
+		p.Interface != "" && (p.Interface == word || p.Name == word+"/"+p.Interface)
 }
 
 // Route is one kernel route of ours: GET /v1/routes.

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package neighbour
+
+import (
+	"net/netip"
+	"time"
+)
+
+const (
+	// every is how often we advertise ourselves, as FRR does on such interfaces. A
+	// link that came up, or that has a new neighbour, gets firstOnes of them a firstGap apart.
+	every     = 10 * time.Second
+	firstOnes = 4
+	firstGap  = time.Second
+
+	// answerGap is the least time between an advertisement and one that answers a
+	// solicitation.
+	answerGap = time.Second
+
+	// doubtFor is how long a router has to answer a solicitation when another one
+	// was heard: RFC 4861 section 6.2.6 leaves it three seconds between advertisements
+	// and half a second for chance.
+	doubtFor = 4 * time.Second
+
+	// rivalFor is how long a second router counts as being there.
+	rivalFor = 90 * time.Second
+)
+
+// Link is an interface on which a neighbour is looked for, as it is now.
+type Link struct {
+	Name  string
+	Index int
+	Addr  netip.Addr // our link-local address, without its zone
+	MAC   [6]byte
+	Down  string // why it cannot be used; empty if it can
+}
+
+// Found is what is known of a link.
+type Found struct {
+	Link
+	Neighbour netip.Addr // with the link as its zone; invalid if there is none yet
+	Heard     time.Time  // last
+	// Second is another router that was heard: who is meant is not clear, and the
+	// first one stays.
+	Second netip.Addr
+}
+
+// link is the state of a usable link. It is pure: the time comes in.
+type link struct {
+	Link
+	neighbour netip.Addr // without zone
+	heard     time.Time
+
+	rival      netip.Addr
+	rivalHeard time.Time
+	doubt      time.Time // when the neighbour must have answered; zero: there is none
+
+	sent int // advertisements, since the link or its neighbour is new
+	last time.Time
+	next time.Time
+	ask  bool // next is a solicitation, too
+}
+
+// newLink begins on a link that has come up.
+func newLink(l Link, now time.Time) *link { return &link{Link: l, next: now} }
+
+// advertised takes in an advertisement of a router.
+func (l *link) advertised(from netip.Addr, now time.Time) {
+	switch {
+	case from == l.Addr: // somebody else on the link believes to be us
+	case !l.neighbour.IsValid():
+		l.become(from, now)
+	case from == l.neighbour:
+		l.heard, l.doubt = now, time.Time{}
+	default:
+		if l.doubt.IsZero() {
+			l.doubt, l.next, l.ask = now.Add(doubtFor), now, true
+		}
+		l.rival, l.rivalHeard = from, now
+	}
+}
+
+// become takes a router as the neighbour, which is to hear of us soon.
+func (l *link) become(a netip.Addr, now time.Time) {
+	l.neighbour, l.heard = a, now
+	l.rival, l.rivalHeard, l.doubt = netip.Addr{}, time.Time{}, time.Time{}
+	l.sent, l.next = 0, now
+}
+
+// solicited is a question who is there. It is answered, but not as often as
+// anybody likes.
+func (l *link) solicited(now time.Time) {
+	at := l.last.Add(answerGap)
+	if at.Before(now) {
+		at = now
+	}
+	l.next = earlier(l.next, at)
+}
+
+// due is what to send at a time, if anything.
+func (l *link) due(now time.Time) (advertise, solicit bool) {
+	if !l.doubt.IsZero() && !now.Before(l.doubt) {
+		l.become(l.rival, now)
+	}
+	if now.Before(l.next) {
+		return false, false
+	}
+	l.sent++
+	gap := every
+	if l.sent < firstOnes {
+		gap = firstGap
+	}
+	solicit = l.ask || !l.neighbour.IsValid()
+	l.last, l.next, l.ask = now, now.Add(gap), false
+	return true, solicit
+}
+
+// wake is when due has something to do next.
+func (l *link) wake() time.Time { return earlier(l.next, l.doubt) }
+
+func (l *link) found(now time.Time) Found {
+	f := Found{Link: l.Link, Heard: l.heard}
+	if l.neighbour.IsValid() {
+		f.Neighbour = l.neighbour.WithZone(l.Name)
+	}
+	if l.rival.IsValid() && now.Sub(l.rivalHeard) < rivalFor {
+		f.Second = l.rival.WithZone(l.Name)
+	}
+	return f
+}
+
+// earlier is the earlier of two times, of which the zero one is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
