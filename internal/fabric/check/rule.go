@@ -48,14 +48,24 @@ type Finding struct {
 // subject is a design while rules look at it.
 type subject struct {
 	*fabric.Index
-	rule  *Rule
-	found []*Finding
+	// What the design puts into tables; nothing if it is after no model.
+	entries   []fabric.Entries
+	updates   int
+	endpoints int // of all servers
+	rule      *Rule
+	found     []*Finding
 }
 
 // Design holds a design against every rule. Findings come in the order of
 // severity, then of the catalogue.
 func Design(g *fabric.Design) []*Finding {
 	s := &subject{Index: g.Index()}
+	s.entries, s.updates, _ = s.Entries()
+	for _, e := range s.entries {
+		if e.Role != fabric.RoleServer {
+			s.endpoints = max(s.endpoints, e.Routes)
+		}
+	}
 	for i := range Rules {
 		s.rule = &Rules[i]
 		s.rule.check(s)

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package check
+
+import (
+	"fmt"
+
+	"github.com/muslin-net/muslin/internal/fabric"
+)
+
+// Parts of a table, in percent, at which something is said.
+const (
+	fillWarns = 70
+	fillGrown = 85
+)
+
+// tableFix is what makes tables smaller or hosts more.
+var tableFix = []string{"model: downward-default     # if the ToR is full", "another profile or silicon: `muslin fabric switches`", "endpoints: {announce: rack-block}     # if endpoints stay in their rack"}
+
+// fill: FAB-CAP-001. The tables of hosts, FAB-CAP-003, and ToRs of Downward
+// Default, FAB-CAP-004, have rules of their own.
+func fill(s *subject) {
+	for _, e := range s.entries {
+		if e.Holds == 0 || hostsFull(e) || s.downwardToR(e) {
+			continue
+		}
+		percent, grown := 100*e.Used/int(e.Holds), 100*e.Grown/int(e.Holds)
+		if percent < fillWarns && (grown < fillGrown || e.Grown == e.Used) {
+			continue
+		}
+		message := fmt.Sprintf("%s: %s routes of %s (%d %%)", e.Device, fabric.Number(e.Used), fabric.Number(int(e.Holds)), percent)
+		if e.Grown > e.Used {
+			message += fmt.Sprintf("; with growth, %d %% a year for %d years, %s", s.Growth.PercentPerYear, s.Growth.Years, fabric.Number(e.Grown))
+		}
+		f := s.report(message+s.asMany(e), []string{e.Device}, tableFix...)
+		if percent < 100 && (grown < fillGrown || e.Grown == e.Used) {
+			f.Severity = Warning
+		}
+		if e.Table == "" {
+			f.Evidence = []string{"the vendor does not say which table routes to single addresses are in: the LPM table is assumed"}
+		}
+	}
+}
+
+// asMany tells of how many devices a finding speaks.
+func (s *subject) asMany(e fabric.Entries) string {
+	if e.Devices > 1 {
+		return fmt.Sprintf(" (so %s devices)", fabric.Number(e.Devices))
+	}
+	return ""
+}
+
+func (s *subject) downwardToR(e fabric.Entries) bool {
+	return s.Model == fabric.DownwardDefault && e.Role == fabric.RoleToR && e.Used <= int(e.Holds) && e.Routes < s.endpoints
+}
+
+func hostsFull(e fabric.Entries) bool {
+	return e.Table == fabric.HostTable && e.Used > int(e.Holds)
+}
+
+func memory(s *subject) {
+	for _, e := range s.entries {
+		if e.RAM > 0 && e.Memory > e.RAM {
+			s.report(fmt.Sprintf("%s: %s paths ≈ %.1f GB of %.1f GB%s", e.Device, fabric.Number(e.Paths), float64(e.Memory)/1e9, float64(e.RAM)/1e9, s.asMany(e)), []string{e.Device},
+				"bgp: {roles: on}     # or spine: {as: shared}")
+		}
+	}
+}
+
+func hostTable(s *subject) {
+	for _, e := range s.entries {
+		if !hostsFull(e) {
+			continue
+		}
+		p := s.Platform(e.Platform)
+		f := s.report(fmt.Sprintf("%s: routes to single addresses go to the host table, which has %s entries, and %s are needed%s", e.Device, fabric.Number(int(e.Holds)), fabric.Number(e.Used), s.asMany(e)),
+			[]string{e.Device}, tableFix...)
+		if p != nil && p.Source != "" {
+			f.Evidence = append(f.Evidence, p.Source)
+		}
+		for _, c := range fabric.Catalogue {
+			if c.HostRoutesIn == fabric.HostTable && int(c.HostTable) > e.Used {
+				f.Evidence = append(f.Evidence, fmt.Sprintf("%s holds %s", c.Name, fabric.Number(int(c.HostTable))))
+			}
+		}
+	}
+}
+
+func downwardFill(s *subject) {
+	for _, e := range s.entries {
+		if e.Holds > 0 && s.downwardToR(e) && max(e.Used, e.Grown)*100 >= fillGrown*int(e.Holds) {
+			grown := ""
+			if e.Grown > e.Used {
+				grown = fmt.Sprintf("; with growth %s", fabric.Number(e.Grown))
+			}
+			f := s.report(fmt.Sprintf("%s: %s endpoint routes, %s of %s entries with loopbacks and neighbours, %s are left%s%s", e.Device, fabric.Number(e.Routes), fabric.Number(e.Used),
+				fabric.Number(int(e.Holds)), fabric.Number(int(e.Holds)-e.Used), grown, s.asMany(e)), []string{e.Device}, "fewer servers in a rack, or another profile: `muslin fabric switches`")
+			if e.Grown > int(e.Holds) {
+				f.Severity = Error
+			}
+		}
+	}
+}
+
+func updateCost(s *subject) {
+	if s.updates > 0 {
+		s.report(fmt.Sprintf("%s UPDATE messages in all of the fabric for one endpoint that comes or goes", fabric.Number(s.updates)), nil)
+	}
+}

@@ -1,0 +1,445 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fabric
+
+// Size is what a device of a healthy fabric holds for one family.
+type Size struct {
+	Device  string `json:"device"`  // the first of them
+	Devices int    `json:"devices"` // that hold as much
+	Role    Role   `json:"role"`
+	Peers   int    `json:"peers"`
+	// Paths to endpoints in the RIB, those of the device itself among them.
+	Paths int `json:"paths"`
+	// UpTo: tie-breaks by router ID or age decide, and Paths is the most there
+	// can be.
+	UpTo bool `json:"upTo,omitempty"`
+	// Routes to endpoints in the forwarding table, host routes or blocks.
+	Routes int `json:"routes"`
+	Hosts  int `json:"hosts"` // of Routes, those to single addresses
+	Other  int `json:"other"` // routes to routers and subnets, and the default route
+	// Neighbours that the device resolves.
+	Neighbours int `json:"neighbours"`
+	// Memory of FRR's bgpd for the paths, extrapolated.
+	Memory Bytes `json:"memory"`
+}
+
+// Sizes is what the devices of a design hold for one family.
+type Sizes struct {
+	Family  Family `json:"family"`
+	Devices []Size `json:"devices"`
+	// Updates are the UPDATE messages in all of the fabric for one endpoint
+	// that comes or goes.
+	Updates int `json:"updates"`
+}
+
+// bgpd of FRR, measured: at rest, for each prefix, and for each path of it.
+const (
+	bgpdIdle   = 15e6
+	bgpdPrefix = 270
+	bgpdPath   = 410
+)
+
+// count is what the closed formulas for the models are made of.
+type counts struct {
+	x         *Index
+	family    Family
+	all       int            // endpoint routes
+	blocks    bool           // of which are not one for each endpoint
+	own       map[string]int // of them, by server
+	rack      map[string]int // by rack, as its ToRs announce them
+	inside    map[string]int // by rack, as its servers do
+	tors      map[string]int // by rack
+	loopbacks map[string]int // of servers, by rack
+	racks     int
+	torCount  int
+	other     int // prefixes of routers and subnets
+	spines    int
+	planes    int
+	defaults  bool
+	reflector int // that serve a client on one plane
+	serves    int // planes that a reflector serves
+}
+
+// Sizes computes what each device holds, by the closed formulas for the model
+// that the design is made after. A design after no model has none: ok is false.
+func (x *Index) Sizes(family Family) (s Sizes, ok bool) {
+	if x.Model == "" {
+		return s, false
+	}
+	c := x.counts(family)
+	s.Family = family
+	seen := map[Size]int{}
+	for i := range x.Devices {
+		d := &x.Devices[i]
+		z := c.size(d)
+		if at, same := seen[z]; same {
+			s.Devices[at].Devices++
+			continue
+		}
+		seen[z] = len(s.Devices)
+		z.Device, z.Devices = d.Name, 1
+		s.Devices = append(s.Devices, z)
+	}
+	s.Updates = c.updates()
+	return s, true
+}
+
+func (x *Index) counts(family Family) *counts {
+	c := &counts{x: x, family: family, own: map[string]int{}, rack: map[string]int{}, inside: map[string]int{}, tors: map[string]int{}, loopbacks: map[string]int{}}
+	blocks := map[string]int{}
+	for i := range x.Devices {
+		d := &x.Devices[i]
+		switch d.Role {
+		case RoleSpine:
+			c.spines++
+		case RoleToR:
+			c.tors[d.Rack]++
+			c.torCount++
+		case RoleReflector:
+			c.serves = c.planesOf(d)
+		}
+		for _, o := range d.Originate {
+			if familyOf(o.Prefix.Addr()) != family {
+				continue
+			}
+			c.blocks = c.blocks || o.Kind == OriginBlock || o.Kind == OriginRack
+			if o.Kind == OriginLoopback && d.Role != RoleToR {
+				c.loopbacks[d.Rack] += o.Count
+			}
+			switch o.Kind {
+			case OriginEndpoints, OriginBlock, OriginAnycast, OriginMoved:
+				c.own[d.Name] += o.Count
+				c.inside[d.Rack] += o.Count
+			case OriginRack:
+				blocks[d.Rack] = o.Count
+			case OriginDefault:
+				c.defaults = true
+			default:
+				c.other += o.Count
+			}
+		}
+	}
+	for rack, n := range c.inside {
+		c.rack[rack] = n
+		if b, ok := blocks[rack]; ok {
+			c.rack[rack] = b
+		}
+		c.all += c.rack[rack]
+	}
+	c.racks = len(c.inside)
+	for i := range x.Segments {
+		if x.Segments[i].Kind == Plane {
+			c.planes++
+		}
+	}
+	c.reflector = c.reflectors()
+	return c
+}
+
+// reflectors is from how many reflectors a server hears of each plane, or of
+// its rack, if not from its ToR.
+func (c *counts) reflectors() int {
+	n := 0
+	for i := range c.x.Devices {
+		if d := &c.x.Devices[i]; d.Role == RoleServer {
+			for j := range d.Sessions {
+				if p := c.x.Device(d.Sessions[j].Peer); p.Role == RoleReflector && d.Sessions[j].Segment == d.Interfaces[1].Segment {
+					n++
+				}
+			}
+			return n
+		}
+	}
+	return 0
+}
+
+// remote is the sum over racks but one of what a path count is for each.
+func (c *counts) remote(but string, paths func(rack string) int) int {
+	n := 0
+	for rack := range c.rack {
+		if rack != but {
+			n += c.rack[rack] * paths(rack)
+		}
+	}
+	return n
+}
+
+func (c *counts) size(d *Device) Size {
+	z := Size{Role: d.Role, Peers: c.x.Peers(d), Neighbours: c.neighbours(d)}
+	prefixes := c.all
+	switch {
+	case d.Role == RoleServer:
+		prefixes = c.server(d, &z)
+	case d.Role == RoleToR:
+		prefixes = c.tor(d, &z)
+	case d.Role == RoleSpine:
+		c.spine(d, &z)
+	case d.Role == RoleBorder:
+		z.Routes, z.Other = c.all, c.other
+		z.Paths, z.UpTo = c.all*len(d.Sessions), true
+	case d.Role == RoleReflector && c.x.Model == Ethernet:
+		z.Paths = c.all * c.reflector
+		if placed := c.planesOf(d); placed > 1 {
+			z.Paths = c.all * placed
+		}
+	case d.Role == RoleReflector:
+		z.Paths, z.UpTo = c.all*2, true
+	}
+	if !c.blocks {
+		z.Hosts = z.Routes
+	}
+	z.Memory = Bytes(bgpdIdle + bgpdPrefix*prefixes + bgpdPath*z.Paths)
+	return z
+}
+
+// server fills in a server, and returns how many prefixes it knows.
+func (c *counts) server(d *Device, z *Size) int {
+	own, up := c.own[d.Name], c.tors[d.Rack]
+	if c.x.Model == DownwardDefault {
+		z.Paths, z.Routes, z.Other = own+up, 0, 1
+		return own + 1
+	}
+	// In its rack a server hears of each server's routes, of other racks what
+	// their ToRs announce.
+	remote := c.inside[d.Rack] - own + c.all - c.rack[d.Rack]
+	z.Routes, z.Other = remote, c.other
+	switch {
+	case c.x.Model == Ethernet && c.reflector == 0:
+		up = c.planes
+	case c.x.Model == Ethernet:
+		up = c.planes * c.reflector
+		if c.addPath() && c.serves > 1 {
+			up *= c.planes
+		}
+	case c.reflector > 0 || c.rackReflectorsOnServers():
+		up, z.UpTo = 2, true
+	}
+	z.Paths = own + remote*up
+	return own + remote
+}
+
+// tor fills in a ToR.
+func (c *counts) tor(d *Device, z *Size) int {
+	n := c.inside[d.Rack]
+	if c.x.Model == DownwardDefault && c.spines > 0 {
+		z.Paths, z.Routes = n+c.spines, n
+		z.Other = 1 + c.loopbacks[d.Rack]
+		return n + 1
+	}
+	z.Routes, z.Other = n+c.all-c.rack[d.Rack], c.other
+	switch {
+	case c.spines > 0:
+		z.Paths = n + c.remote(d.Rack, func(string) int { return c.spines })
+	case c.transit():
+		z.Paths = n + c.remote(d.Rack, func(string) int { return (c.torCount - c.tors[d.Rack]) * c.planes })
+	default:
+		z.Paths = n + c.remote(d.Rack, func(r string) int { return c.tors[r] * c.planes })
+	}
+	for j := range d.Sessions {
+		if p := c.x.Device(d.Sessions[j].Peer); p.Role == RoleToR { // the link between the two of a rack
+			z.Paths, z.UpTo = z.Paths+z.Routes, true
+		}
+	}
+	if c.tors[d.Rack] > 1 && c.x.Model == ASPerServer && c.spines == 0 {
+		z.UpTo = true
+	}
+	return z.Routes
+}
+
+// spine fills in a spine.
+func (c *counts) spine(d *Device, z *Size) {
+	z.Routes, z.Other = c.all, c.other
+	z.Paths = c.remote("", func(r string) int { return c.tors[r] })
+	for j := range d.Sessions {
+		if p := c.x.Device(d.Sessions[j].Peer); p.Role == RoleSpine {
+			z.Paths += c.all // what each other spine selects
+		}
+	}
+	if c.uniqueSpines() && c.x.Model != DownwardDefault && !c.roles() {
+		// Each ToR tells of what it learned from its best spine: the others
+		// hear of every route from every ToR.
+		z.Paths, z.UpTo = c.all*c.torCount, true
+	}
+}
+
+// updates counts the messages for one endpoint: those up, those between ToRs
+// and those down again.
+func (c *counts) updates() int {
+	var racks, servers, tors int
+	for i := range c.x.Devices {
+		if c.x.Devices[i].Role == RoleServer {
+			servers++
+		}
+	}
+	racks = max(1, c.racks)
+	tors = max(1, c.torCount/racks)
+	inRack := servers / racks
+	others := c.torCount - tors
+	top := tors * c.spines
+	switch {
+	case c.x.Model == Ethernet && c.reflector == 0:
+		return (servers - 1) * c.planes
+	case c.x.Model == Ethernet:
+		return servers * c.planes * c.reflector
+	case c.x.Model == DownwardDefault && c.spines == 0:
+		return tors + tors*others*c.planes
+	case c.x.Model == DownwardDefault:
+		n := tors + top
+		if len(c.x.Segments) > 0 && c.interSpine() {
+			n += c.spines * (c.spines - 1)
+		}
+		return n
+	}
+	n := tors + tors*(inRack-1) + others*inRack
+	switch {
+	case c.spines == 0 && c.transit():
+		return n + others*c.planes + others*(others-1)*c.planes
+	case c.spines == 0:
+		return n + others*c.planes
+	case c.uniqueSpines() && !c.roles():
+		return n + top + c.spines*others + others*(c.spines-1)
+	}
+	return n + top + c.spines*others
+}
+
+// What a design is, as its sessions show.
+
+func (c *counts) uniqueSpines() bool {
+	first := uint32(0)
+	for i := range c.x.Devices {
+		if d := &c.x.Devices[i]; d.Role == RoleSpine {
+			if first != 0 && d.AS != first {
+				return true
+			}
+			first = d.AS
+		}
+	}
+	return false
+}
+
+// roles tells whether ToRs are kept from carrying routes between what is above
+// them (RFC 9234).
+func (c *counts) roles() bool {
+	for i := range c.x.Profiles {
+		if p := &c.x.Profiles[i]; p.Name == torSpine || p.Name == torTor {
+			return p.Role != ""
+		}
+	}
+	return false
+}
+
+// transit tells whether ToRs on planes tell each other of the others' routes.
+func (c *counts) transit() bool {
+	for i := range c.x.Meshes {
+		if m := &c.x.Meshes[i]; c.x.Segment(m.Segment).Kind == Plane {
+			return m.Kind == MeshEBGP && !c.roles()
+		}
+	}
+	return false
+}
+
+func (c *counts) interSpine() bool { return c.x.Profile(spineSpine) != nil }
+
+func (c *counts) addPath() bool {
+	p := c.x.Profile("reflector-client")
+	return p != nil && p.AddPath != AddPathNone
+}
+
+func (c *counts) planesOf(d *Device) int {
+	n := 0
+	for _, i := range d.Interfaces {
+		if i.Segment != "" && c.x.Segment(i.Segment).Kind == Plane {
+			n++
+		}
+	}
+	return n
+}
+
+// rackReflectorsOnServers tells whether servers of a rack reflect.
+func (c *counts) rackReflectorsOnServers() bool {
+	return c.x.Model == ASPerRack && c.x.Profile("reflector-client") != nil
+}
+
+// neighbours counts who is on a device's segments.
+func (c *counts) neighbours(d *Device) int {
+	n := 0
+	for _, i := range d.Interfaces {
+		if i.Segment != "" {
+			n += len(c.x.On(i.Segment)) - 1
+		}
+	}
+	return n
+}
+
+// SameSize tells whether two devices hold as much.
+func (x *Index) SameSize(a, b *Device) bool {
+	for _, family := range x.Families {
+		if x.Model == "" {
+			return false
+		}
+		if c := x.counts(family); c.size(a) != c.size(b) {
+			return false
+		}
+	}
+	return true
+}
+
+// Entries is what devices of a size put into hardware, for all families.
+type Entries struct {
+	Size            // of the first family; Paths, Routes and the like are of all together
+	Platform string `json:"platform,omitempty"`
+	Table    Table  `json:"table,omitempty"` // where single addresses are, if that is known
+	Used     int    `json:"used"`            // entries of it; a route of IPv6 takes two
+	Holds    Count  `json:"holds,omitempty"` // 0: not known
+	Grown    int    `json:"grown,omitempty"` // Used, when the growth is over
+	RAM      Bytes  `json:"ram,omitempty"`
+}
+
+// Entries are the sizes of a design as its hardware sees them. ok is false for
+// a design after no model.
+func (x *Index) Entries() (list []Entries, updates int, ok bool) {
+	at := map[string]int{}
+	for _, family := range x.Families {
+		s, ok := x.Sizes(family)
+		if !ok {
+			return nil, 0, false
+		}
+		updates = max(updates, s.Updates)
+		weight := 1
+		if family == IPv6 {
+			weight = 2
+		}
+		for _, z := range s.Devices {
+			d := x.Device(z.Device)
+			i, seen := at[z.Device]
+			if !seen {
+				i = len(list)
+				at[z.Device] = i
+				e := Entries{Size: z, Platform: d.Platform}
+				e.Paths, e.Routes, e.Hosts, e.Other, e.Memory = 0, 0, 0, 0, bgpdIdle
+				if p := x.Platform(d.Platform); p != nil {
+					e.Table, e.RAM = p.HostRoutesIn, p.RAM
+					e.Holds = p.LPMTable
+					if e.Table == HostTable {
+						e.Holds = p.HostTable
+					}
+				}
+				list = append(list, e)
+			}
+			e := &list[i]
+			e.Paths, e.Routes, e.Hosts, e.Other = e.Paths+z.Paths, e.Routes+z.Routes, e.Hosts+z.Hosts, e.Other+z.Other
+			e.Memory += z.Memory - bgpdIdle
+			hosts, other := z.Hosts, z.Other+z.Routes-z.Hosts
+			if e.Table == HostTable {
+				// Neighbours are in the table of hosts, and subnets and blocks
+				// are not. Loopbacks count as hosts; subnets are few.
+				e.Used += weight * (hosts + z.Other + z.Neighbours)
+				e.Grown += weight * (x.Growth.of(hosts) + z.Other + z.Neighbours)
+			} else {
+				e.Used += weight * (hosts + other)
+				e.Grown += weight * (x.Growth.of(hosts) + other)
+			}
+		}
+	}
+	return list, updates, true
+}
