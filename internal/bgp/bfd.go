@@ -25,6 +25,20 @@ func (s *Speaker) PathDown(peer netip.Addr, independent bool) {
 	})
 }
 
+// PathWasDown says that the path to a neighbour's address was lost before this
+// process started, and is still. If it is we who restart, the neighbour is not waited for.
+// An Established session is left alone: it has its own opinion of the path.
+func (s *Speaker) PathWasDown(peer netip.Addr) {
+	s.post(func() {
+		for _, p := range s.peers {
+			if p.cfg.Addr.Addr() == peer && p.est == nil && p.retained == (familySet{}) {
+				p.silent = true
+				s.checkConverged()
+			}
+		}
+	})
+}
+
 func (s *Speaker) pathDown(p *peer, independent bool) {
 	restarting := p.retained != (familySet{})
 	switch {

@@ -103,6 +103,8 @@ func TestRFC5882_4_3_LostWhileWeRestart(t *testing.T) {
 		{"path, session up, BFD part of the control plane", true, func(n *node, peer netip.Addr) { n.PathDown(peer, false) }, true},
 		{"path, not heard yet", false, func(n *node, peer netip.Addr) { n.PathDown(peer, true) }, true},
 		{"perhaps only its control plane", false, func(n *node, peer netip.Addr) { n.PathDown(peer, false) }, false},
+		{"path, before we started", false, func(n *node, peer netip.Addr) { n.PathWasDown(peer) }, true},
+		{"path, before we started, but the session is up", true, func(n *node, peer netip.Addr) { n.PathWasDown(peer) }, false},
 		{"another's path", false, func(n *node, _ netip.Addr) { n.PathDown(us, true) }, false},
 		{"shut down", false, func(n *node, peer netip.Addr) {
 			cfg := n.cfg

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -120,6 +121,42 @@ func TestB15_BFDAndGracefulRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := c.Nodes[0].Routed(ctx, 30*time.Second, b.Addrs...); err != nil {
+		t.Fatal(err)
+	}
+	// The path dies while the agent is away: the next one does not wait for who is
+	// behind it, whose routes would stay for the rest of the restart time.
+	n := c.Nodes[0]
+	var behind []string
+	for _, r := range routesOf(t, n) {
+		if p, err := netip.ParsePrefix(r.Prefix); err == nil && r.Kind == "bgp" && slices.ContainsFunc(b.Addrs, p.Contains) {
+			behind = append(behind, r.Prefix)
+		}
+	}
+	if len(behind) != 2 {
+		t.Errorf("routes to %v: %v", b.Addrs, behind)
+	}
+	failures := watching(t, n, 1).Sessions[0].Failures
+	n.Kill()
+	if err := c.Nodes[1].Port.Isolate(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 10*time.Second, func() error {
+		r, err := bfdd.Ask(ctx, n.Dir)
+		if err == nil && (len(r.Sessions) != 1 || r.Sessions[0].Failures == failures) {
+			err = fmt.Errorf("%+v", r.Sessions)
+		}
+		return err
+	})
+	if err := n.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range behind {
+		wantVia(t, n.Namespace, p, "")
+	}
+	if err := c.Nodes[1].Port.Join(); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Routed(ctx, 30*time.Second, b.Addrs...); err != nil {
 		t.Fatal(err)
 	}
 	// What nobody wants any more ends.

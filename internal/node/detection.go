@@ -108,6 +108,8 @@ type detector struct {
 	want     []bfd.Config
 	linger   time.Duration
 	failures map[uint32]uint64 // by discriminator: a new session counts anew
+	dead     func(peer netip.Addr)
+	toldDead bool
 }
 
 func newDetector(d *Daemon) *detector {
@@ -118,9 +120,27 @@ func newDetector(d *Daemon) *detector {
 			for _, s := range t.lost(r) {
 				d.speaker.PathDown(s.Peer, s.Independent)
 			}
+			t.tellDead(r)
 		},
 	})
+	t.dead = d.speaker.PathWasDown
 	return t
+}
+
+// tellDead tells the speaker once, as soon as it knows its peers, which paths
+// the process has found dead before this one started.
+func (t *detector) tellDead(r bfdd.Report) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.want == nil || t.toldDead || len(r.Sessions) == 0 {
+		return
+	}
+	t.toldDead = true
+	for _, s := range r.Sessions {
+		if s.State == bfd.Down.String() && s.Failures > 0 && s.Independent {
+			t.dead(s.Peer)
+		}
+	}
 }
 
 func (t *detector) run(ctx context.Context) error { return t.client.Run(ctx) }
@@ -134,6 +154,7 @@ func (t *detector) set(sessions []bfd.Config, linger time.Duration) {
 	if !same {
 		t.client.Set(sessions, linger)
 	}
+	t.tellDead(t.client.Report())
 }
 
 // lost returns the sessions that have failed since the last report. What is seen for
