@@ -41,6 +41,10 @@ type Options struct {
 	// they may connect to SpeakerPort, and send from where a route leads to them.
 	Speakers    []string
 	SpeakerPort uint16
+	// Encapsulated packets that workloads may send: VXLAN, by its port (default
+	// 4789), and IPv4 or IPv6 in IP.
+	AllowVXLAN, AllowIPIP bool
+	VXLANPort             uint16
 	// LogPrefix begins what rules that log write, default "calico-packet": %t is
 	// the tier of the policy, %k its kind in short, %n its name, %p the name after the
 	// namespace. LogLimit bounds each of these rules.
@@ -61,6 +65,9 @@ func (o *Options) check() error {
 	}
 	if len(o.LogPrefix) > 120 {
 		return fmt.Errorf("log prefix of %d characters: at most 120", len(o.LogPrefix))
+	}
+	if o.VXLANPort == 0 {
+		o.VXLANPort = defaultVXLANPort
 	}
 	if len(o.Prefixes) == 0 {
 		return errors.New("interface prefix: at least one is needed")

@@ -59,6 +59,7 @@ const (
 	typeEther   = 9
 	typeProto   = 12
 	typePort    = 13
+	typeICMP    = 14
 	typeMark    = 19
 	typeICMPv6  = 29
 	typeIfname  = 41
@@ -92,6 +93,8 @@ var (
 	setPort        = &setType{unix.NFT_SET_INTERVAL, typePort, 2, 0, "inet_service; flags interval"}
 	setProto       = &setType{0, typeProto, 1, 0, "inet_proto"}
 	setMark        = &setType{0, typeMark, 4, 0, "mark"}
+	setICMP        = &setType{0, typeICMP, 1, 0, "icmp_type"}
+	setUDPPort     = &setType{0, typePort, 2, 0, "inet_service"}
 	setICMPv6      = &setType{0, typeICMPv6, 1, 0, "icmpv6_type"}
 )
 

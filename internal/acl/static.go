@@ -4,6 +4,7 @@ package acl
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables/expr"
 	"github.com/muslin-net/muslin/internal/policy"
@@ -49,10 +50,9 @@ const (
 )
 
 // neighbourTypes are the ICMPv6 types accepted towards the host: multicast
-// listener queries and reports, router and neighbour solicitations and
-// neighbour advertisements (RFC 2710, RFC 4861), and not router
-// advertisements (134) or redirects (137).
-var neighbourTypes = []byte{130, 131, 132, 133, 135, 136}
+// listener reports, router and neighbour solicitations and neighbour
+// advertisements (RFC 2710, RFC 4861).
+var neighbourTypes = []byte{131, 132, routerSolicitation, neighbourSolicits, neighbourAdvertisement}
 
 func (r *renderer) staticSets() []*set {
 	s := func(name string, typ *setType, comment string) *set {
@@ -70,7 +70,7 @@ func (r *renderer) staticSets() []*set {
 		}
 		more = append(more, speakers)
 	}
-	more = append(more, linkSets()...)
+	more = append(append(more, linkSets()...), r.kindSets()...)
 	return append(more, []*set{
 		s(setInterfaces, setIfname, "interfaces of endpoints"),
 		s(setPolicy, setIfPolicy, "effective policy of endpoints"),
@@ -157,7 +157,7 @@ func (r *renderer) staticChains() []*chain {
 	}
 	chains = append(chains, egress, host)
 	chains = append(chains, r.denied()...)
-	return append(append(chains, r.antispoof()...), r.linkChains()...)
+	return slices.Concat(chains, r.antispoof(), r.kindChains(), r.linkChains())
 }
 
 // neighbours ends a rule that accepts what neighbour discovery needs.
@@ -179,6 +179,7 @@ func (r *renderer) antispoof() []*chain {
 	}
 
 	wl := &chain{name: chainAntispoofWl}
+	wl.add(r.kind())
 	wl.add(r.rule().iifIn(setMACChecked).goTo(chainAntispoofMAC).done(""))
 	wl.add(r.rule().iifIn(setInterfaces).goTo(chainAntispoofSrc).done(""))
 	wl.add(r.rule().drop().done("unknown interface"))

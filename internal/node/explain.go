@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/acl"
 	"github.com/muslin-net/muslin/internal/node/api"
 	"github.com/muslin-net/muslin/internal/policy"
 	"github.com/muslin-net/muslin/internal/store"
@@ -39,6 +40,15 @@ func (d *Daemon) getExplain(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	var o acl.Options
+	d.loop.call(r.Context(), func() { o = d.loop.aclOptions() })
+	// refused is the step of packets that no workload may send.
+	refused := func(f policy.Flow) *api.ExplainStep {
+		if f.From == (policy.EndpointID{}) || o.Refused(f.Packet) == "" {
+			return nil
+		}
+		return &api.ExplainStep{Where: "from", Verdict: "deny", Object: "anti-spoofing", Rule: -1, Text: o.Refused(f.Packet)}
+	}
 	answer := api.Explain{Source: q.Get("src"), Destination: q.Get("dst"), Protocol: q.Get("proto"), Port: port}
 	for _, six := range []bool{false, true} {
 		from, to := src.addr(six), dst.addr(six)
@@ -59,6 +69,11 @@ func (d *Daemon) getExplain(r *http.Request) (any, error) {
 		path := api.ExplainPath{Family: "ipv4", From: from.String(), To: to.String()}
 		if six {
 			path.Family = "ipv6"
+		}
+		if refused := refused(f); refused != nil {
+			path.Steps = []api.ExplainStep{*refused}
+			answer.Families = append(answer.Families, path)
+			continue
 		}
 		t := policy.Evaluate(&w.World, f)
 		path.Allowed = t.Allowed

@@ -602,6 +602,20 @@ func TestBadSettingIsReportedAndTheNextSourceAsked(t *testing.T) {
 	}
 }
 
+func TestEncapsulationSettings(t *testing.T) {
+	yes, port := true, 8472
+	s, problems := resolve(nil, felixSources{
+		environ: []string{"FELIX_ALLOWIPIPPACKETSFROMWORKLOADS=perhaps"},
+		configs: map[string]*v3.FelixConfiguration{"default": {Spec: v3.FelixConfigurationSpec{AllowVXLANPacketsFromWorkloads: &yes, VXLANPort: &port}}},
+	})
+	if !s.allowVXLAN || s.allowIPIP || s.vxlanPort != port || len(problems) != 1 {
+		t.Errorf("settings are %+v, problems %v", s, problems)
+	}
+	if s, _ = resolve(nil, felixSources{}); s.allowVXLAN || s.allowIPIP || s.vxlanPort != 4789 {
+		t.Errorf("built-in settings are %+v", s)
+	}
+}
+
 func TestFelixFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "felix.cfg")
 	text := "# comment\n[global]\nInterfacePrefix = tap\nRouteSource=WorkloadIPs\n[other]\nInterfacePrefix = no\n"

@@ -77,14 +77,21 @@ func (l *loop) applySettings() error {
 	return nil
 }
 
-// setACLOptions tells the packet filter what does not come from policy.
-func (l *loop) setACLOptions() error {
+// aclOptions is what the packet filter does that does not come from policy.
+func (l *loop) aclOptions() acl.Options {
 	o := acl.Options{Prefixes: l.settings.prefixes, HostAction: acl.HostAccept, Speakers: l.speakers.interfaces(), SpeakerPort: l.speakers.port}
+	o.AllowVXLAN, o.AllowIPIP, o.VXLANPort = l.settings.allowVXLAN, l.settings.allowIPIP, uint16(l.settings.vxlanPort)
 	o.LogPrefix, o.LogLimit, o.Denied = l.settings.logPrefix, l.settings.logLimit, l.settings.denied
 	o.LogLimit.Burst = l.settings.logBurst
 	if l.settings.hostAction == "Drop" {
 		o.HostAction = acl.HostDrop
 	}
+	return o
+}
+
+// setACLOptions tells the packet filter.
+func (l *loop) setACLOptions() error {
+	o := l.aclOptions()
 	if err := l.d.acl.SetOptions(o); err != nil {
 		return err
 	}

@@ -29,6 +29,9 @@ type settings struct {
 	metric6       int
 	forwarding    bool
 	clusterRoutes string // of which pools Felix would program the routes
+	allowVXLAN    bool   // workloads may send encapsulated packets
+	allowIPIP     bool
+	vxlanPort     int
 	logPrefix     string // of rules that log
 	logLimit      acl.Rate
 	logBurst      uint32
@@ -61,6 +64,9 @@ var known = []setting{
 	{"ipv6NormalRoutePriority", "IPv6NormalRoutePriority", "1024"},
 	{"ipForwarding", "IPForwarding", "Enabled"},
 	{"programClusterRoutes", "ProgramClusterRoutes", "EnabledIPIPOnly"},
+	{"allowVXLANPacketsFromWorkloads", "AllowVXLANPacketsFromWorkloads", "false"},
+	{"allowIPIPPacketsFromWorkloads", "AllowIPIPPacketsFromWorkloads", "false"},
+	{"vxlanPort", "VXLANPort", "4789"},
 	{"logPrefix", "LogPrefix", "calico-packet"},
 	{"logActionRateLimit", "LogActionRateLimit", ""},
 	{"logActionRateLimitBurst", "LogActionRateLimitBurst", "5"},
@@ -158,6 +164,12 @@ func (s *settings) set(field, v string) error {
 	case "ipForwarding":
 		v, err = oneOf("Enabled", "Disabled")
 		s.forwarding = v == "Enabled"
+	case "allowVXLANPacketsFromWorkloads":
+		s.allowVXLAN, err = strconv.ParseBool(v)
+	case "allowIPIPPacketsFromWorkloads":
+		s.allowIPIP, err = strconv.ParseBool(v)
+	case "vxlanPort":
+		s.vxlanPort, err = number(1, 65535)
 	case "programClusterRoutes":
 		s.clusterRoutes, err = oneOf("Disabled", "EnabledIPIPOnly", "EnabledNoEncapOnly", "Enabled")
 	case "logPrefix":
