@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package emit
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/muslin-net/muslin/internal/fabric"
+)
+
+// symbol is a name as BIRD takes it.
+func symbol(s string) string { return strings.NewReplacer("-", "_", ".", "_", "/", "_").Replace(s) }
+
+// template is the name of a profile's template; some profiles have names that
+// mean something to BIRD.
+func template(p *fabric.Profile) string { return "like_" + symbol(p.Name) }
+
+// bird writes bird.conf for BIRD 2.
+func (e *Emitter) bird(d *fabric.Device) (string, error) {
+	peers := e.peers(d)
+	profiles := e.profiles(peers)
+	for _, p := range profiles {
+		switch {
+		case p.ASOverride:
+			return "", fmt.Errorf("%s: BIRD 2.0 has no as-override: use frr here, or no downwardDefault.asOverride", d.Name)
+		case p.RemovePrivateAS:
+			return "", fmt.Errorf("%s: BIRD 2.0 has no remove-private-as: use frr here", d.Name)
+		}
+	}
+	for _, o := range d.Originate {
+		if o.Kind == fabric.OriginRack {
+			return "", fmt.Errorf("%s: BIRD 2.0 makes no aggregates: use frr here, or endpoints.announce: server-block", d.Name)
+		}
+	}
+	var t text
+	t.WriteString(e.header(d, "#", "parsed with BIRD 2.0.12"))
+	t.line("log stderr all;")
+	t.line("router id %s;", d.RouterID)
+	t.line("protocol device { scan time 2; }")
+	for _, p := range profiles {
+		if p.BFD.On() {
+			t.line("protocol bfd { }")
+			break
+		}
+	}
+	for _, family := range e.x.Families {
+		e.birdTables(&t, d, family)
+	}
+	for _, f := range e.filters(profiles) {
+		e.birdFilter(&t, f)
+	}
+	for _, p := range profiles {
+		e.birdProfile(&t, d, p)
+	}
+	routerAdvertisements := false
+	for _, p := range peers {
+		for _, a := range p.address {
+			name, w := symbol(p.name+"_"+p.local.Name), frrFamilies[familyOf(a)]
+			t.line("protocol bgp %s_%s from %s {", name, w.number, template(p.profile))
+			t.line("\tlocal %s as %d; neighbor %s as %d; direct;", localAddress(p.local, a), d.AS, a, p.as)
+			t.WriteString(e.birdChannel(p.profile, familyOf(a), d, p.as, false))
+			t.line("}")
+		}
+		if len(p.address) == 0 {
+			routerAdvertisements = true
+			t.line("protocol bgp %s from %s {", symbol(p.name+"_"+p.local.Name), template(p.profile))
+			t.line("\tlocal as %d; neighbor range fe80::/10 as %d; interface %q; dynamic name %q;", d.AS, p.as, p.local.Name, symbol("dyn_"+p.local.Name+"_"))
+			for _, family := range e.x.Families {
+				t.WriteString(e.birdChannel(p.profile, family, d, p.as, family == fabric.IPv4))
+			}
+			t.line("}")
+		}
+	}
+	if routerAdvertisements {
+		// The other end finds this one by its advertisements (RFC 4861).
+		t.line("protocol radv {")
+		for _, p := range peers {
+			if len(p.address) == 0 {
+				t.line("\tinterface %q { default lifetime 0; max ra interval 10; };", p.local.Name)
+			}
+		}
+		t.line("}")
+	}
+	return t.String(), nil
+}
+
+func localAddress(i *fabric.Interface, peer netip.Addr) netip.Addr {
+	for _, a := range i.Addresses {
+		if familyOf(a.Addr()) == familyOf(peer) {
+			return a.Addr()
+		}
+	}
+	return netip.Addr{}
+}
+
+// birdTables writes what is announced, and how routes reach the kernel.
+func (e *Emitter) birdTables(t *text, d *fabric.Device, family fabric.Family) {
+	w := frrFamilies[family]
+	channel := "ipv" + w.number
+	t.line("protocol direct { %s; check link yes; interface -\"cali*\", \"*\"; }", channel)
+	var own []string
+	for _, o := range d.Originate {
+		if familyOf(o.Prefix.Addr()) == family && (o.Kind == fabric.OriginLoopback || o.Kind == fabric.OriginSubnet) {
+			own = append(own, o.Prefix.String())
+		}
+	}
+	t.line("function own%s() {", w.number)
+	if len(own) > 0 {
+		t.line("\tif source = RTS_DEVICE && net ~ [ %s ] then return true;", strings.Join(own, ", "))
+	}
+	if d.Role == fabric.RoleServer {
+		// Endpoints are routes of the kernel to their interfaces.
+		t.line("\tif source = RTS_INHERIT then return true;")
+	}
+	t.line("\treturn proto = \"blocks%s\";", w.number)
+	t.line("}")
+	t.line("protocol static blocks%s {", w.number)
+	t.line("\t%s;", channel)
+	if d.Role == fabric.RoleServer {
+		for _, o := range d.Originate {
+			if familyOf(o.Prefix.Addr()) == family && o.Kind == fabric.OriginBlock {
+				t.line("\troute %s blackhole;", o.Prefix)
+			}
+		}
+	}
+	t.line("}")
+	t.line("protocol static made_default%s {", w.number)
+	t.line("\t%s { preference 1; };", channel) // so that one that was learned goes before it
+	def := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	if family == fabric.IPv6 {
+		def = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	t.line("\troute %s blackhole;", def)
+	t.line("}")
+	t.line("protocol static discard%s {", w.number)
+	t.line("\t%s;", channel)
+	for _, p := range d.Discard {
+		if familyOf(p.Addr()) == family {
+			t.line("\troute %s blackhole;", p)
+		}
+	}
+	t.line("}")
+	t.line("protocol kernel {")
+	if d.Role == fabric.RoleServer {
+		t.line("\tlearn;")
+	}
+	t.line("\tpersist; merge paths on limit %d;", max(1, d.Multipath))
+	t.line("\t%s {", channel)
+	if d.Role == fabric.RoleServer {
+		// What is here goes before what was learned: FAB-VR-002.
+		t.line("\t\timport filter { if ifname ~ \"cali*\" then { preference = 300; accept; } reject; };")
+	} else {
+		t.line("\t\timport none;")
+	}
+	t.line("\t\texport filter { if source = RTS_BGP || proto = \"discard%s\" || proto = \"blocks%s\" then accept; reject; };", w.number, w.number)
+	t.line("\t};")
+	t.line("}")
+}
+
+// birdFilter writes a filter as a function for each family.
+func (e *Emitter) birdFilter(t *text, f *fabric.Filter) {
+	for _, family := range e.x.Families {
+		t.line("function list_%s_%s() {", symbol(f.Name), frrFamilies[family].number)
+		for _, r := range f.Rules {
+			if familyOf(r.Within.Addr()) == family {
+				low, high := maskRange(r)
+				t.line("\tif net ~ [ %s{%d,%d} ] then return %v;", r.Within, low, high, r.Permit)
+			}
+		}
+		t.line("\treturn false;")
+		t.line("}")
+	}
+}
+
+// birdProfile writes the template of a profile.
+func (e *Emitter) birdProfile(t *text, d *fabric.Device, p *fabric.Profile) {
+	t.line("template bgp %s {", template(p))
+	if p.Hold.On() {
+		hold := max(3, int(time.Duration(p.Hold).Seconds()))
+		t.line("\thold time %d; keepalive time %d;", hold, hold/3)
+	}
+	if p.BFD.On() {
+		ms := time.Duration(p.BFD).Milliseconds()
+		t.line("\tbfd { min rx interval %d ms; min tx interval %d ms; multiplier 3; };", ms, ms)
+	}
+	if p.ReflectorClient {
+		t.line("\trr client;")
+		if d.ClusterID.IsValid() {
+			t.line("\trr cluster id %s;", d.ClusterID)
+		}
+	}
+	if p.GracefulRestart.On() {
+		t.line("\tgraceful restart on; graceful restart time %d;", int(time.Duration(p.GracefulRestart).Seconds()))
+	}
+	if p.Role != "" {
+		t.line("\tlocal role %s;", p.Role)
+	}
+	if p.AllowOwnAS > 0 {
+		t.line("\tallow local as %d;", p.AllowOwnAS)
+	}
+	if p.Authentication == fabric.MD5 || p.Authentication == fabric.TCPAO {
+		t.line("\t# password \"SECRET\"; (%s; BIRD 2.0 has md5)", p.Authentication)
+	}
+	t.line("}")
+}
+
+// birdChannel writes the channel of a session.
+func (e *Emitter) birdChannel(p *fabric.Profile, family fabric.Family, d *fabric.Device, as uint32, extended bool) string {
+	var t text
+	n := frrFamilies[family].number
+	t.line("\tipv%s {", n)
+	if extended {
+		t.line("\t\textended next hop on;")
+	}
+	pass := "accept;"
+	if p.LocalPref > 0 {
+		pass = fmt.Sprintf("{ bgp_local_pref = %d; accept; }", p.LocalPref)
+	}
+	condition := "true"
+	if p.Import != "" {
+		condition = fmt.Sprintf("list_%s_%s()", symbol(p.Import), n)
+	}
+	t.line("\t\timport filter { if %s then %s reject; };", condition, pass)
+	// What was learned and what is its own; never connected subnets: FAB-RR-008.
+	export := fmt.Sprintf("(source = RTS_BGP || own%s())", n)
+	if p.Default == fabric.AlwaysDefault || gives(d, family) {
+		export = fmt.Sprintf("(source = RTS_BGP || own%s() || proto = \"made_default%s\")", n, n)
+	}
+	if p.Export != "" {
+		export += fmt.Sprintf(" && list_%s_%s()", symbol(p.Export), n)
+	}
+	t.line("\t\texport filter { if %s then accept; reject; };", export)
+	switch {
+	case p.NextHopSelf == fabric.NextHopSelfEBGP && as == d.AS:
+		t.line("\t\tnext hop self ebgp;")
+	case p.NextHopSelf != fabric.NextHopSelfNone:
+		t.line("\t\tnext hop self;")
+	}
+	switch p.AddPath {
+	case fabric.AddPathSend:
+		t.line("\t\tadd paths tx;")
+	case fabric.AddPathReceive:
+		t.line("\t\tadd paths rx;")
+	case fabric.AddPathBoth:
+		t.line("\t\tadd paths on;")
+	}
+	switch {
+	case p.MaxPrefix == 0:
+	case p.MaxPrefixAction == fabric.MaxPrefixRestart:
+		t.line("\t\timport limit %d action restart;", p.MaxPrefix)
+	default:
+		t.line("\t\timport limit %d action warn;", p.MaxPrefix)
+	}
+	t.line("\t};")
+	return t.String()
+}
+
+// gives tells whether a device has a default route to give.
+func gives(d *fabric.Device, family fabric.Family) bool {
+	for _, o := range d.Originate {
+		if o.Kind == fabric.OriginDefault && familyOf(o.Prefix.Addr()) == family {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package emit
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/muslin-net/muslin/internal/fabric"
+)
+
+// Target is what a configuration is for.
+type Target string
+
+// The targets.
+const (
+	FRR     Target = "frr"
+	BIRD    Target = "bird"
+	VRouter Target = "vrouter"
+)
+
+// Targets lists them.
+var Targets = []Target{FRR, BIRD, VRouter}
+
+// Emitter writes the configurations of one design.
+type Emitter struct {
+	x    *fabric.Index
+	hash string
+}
+
+// New prepares a design.
+func New(g *fabric.Design) (*Emitter, error) {
+	text, err := json.Marshal(g)
+	if err != nil {
+		return nil, err
+	}
+	return &Emitter{g.Index(), fmt.Sprintf("%x", sha256.Sum256(text))[:12]}, nil
+}
+
+// Target is what a device of a design is configured as, by its software.
+func (e *Emitter) Target(d *fabric.Device) Target {
+	switch d.Software {
+	case fabric.Muslin:
+		return VRouter
+	case fabric.BIRD:
+		return BIRD
+	}
+	return FRR
+}
+
+// Device writes the configuration of a device.
+func (e *Emitter) Device(d *fabric.Device, t Target) (string, error) {
+	switch t {
+	case FRR:
+		return e.frr(d)
+	case BIRD:
+		return e.bird(d)
+	case VRouter:
+		return e.vrouter(d)
+	}
+	return "", fmt.Errorf("%q: want one of %v", t, Targets)
+}
+
+// peer is one session of a device, with the members of meshes told apart.
+type peer struct {
+	name    string
+	as      uint32
+	address []netip.Addr // of the peer, one for each family; none if unnumbered
+	local   *fabric.Interface
+	profile *fabric.Profile
+}
+
+// peers are all sessions of a device.
+func (e *Emitter) peers(d *fabric.Device) []peer {
+	var list []peer
+	for i := range d.Sessions {
+		s := &d.Sessions[i]
+		list = append(list, peer{s.Peer, s.PeerAS, s.Address, d.Interface(s.Segment), e.x.Profile(s.Profile)})
+	}
+	for _, m := range e.x.MeshesOf(d) {
+		for _, name := range m.Members {
+			other := e.x.Device(name)
+			if name == d.Name || (other.AS == d.AS) != (m.Kind == fabric.MeshIBGP) {
+				continue
+			}
+			p := peer{name: name, as: other.AS, local: d.Interface(m.Segment), profile: e.x.Profile(m.Profile)}
+			for _, a := range other.Interface(m.Segment).Addresses {
+				p.address = append(p.address, a.Addr())
+			}
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// profiles are those that a device uses, in the order of the design.
+func (e *Emitter) profiles(peers []peer) []*fabric.Profile {
+	var list []*fabric.Profile
+	for i := range e.x.Profiles {
+		p := &e.x.Profiles[i]
+		if slices.ContainsFunc(peers, func(x peer) bool { return x.profile == p }) {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+// filters are the names of those that profiles use.
+func (e *Emitter) filters(profiles []*fabric.Profile) []*fabric.Filter {
+	var list []*fabric.Filter
+	for i := range e.x.Filters {
+		f := &e.x.Filters[i]
+		if slices.ContainsFunc(profiles, func(p *fabric.Profile) bool { return p.Import == f.Name || p.Export == f.Name }) {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// header says what a configuration is, in the comments of its language.
+func (e *Emitter) header(d *fabric.Device, mark, checked string) string {
+	return fmt.Sprintf("%s %s, %s of %s, design %s. Made by muslin fabric emit; %s.\n", mark, d.Name, d.Role, e.x.Metadata.Name, e.hash, checked)
+}
+
+// text collects lines.
+type text struct{ strings.Builder }
+
+func (t *text) line(format string, v ...any) { fmt.Fprintf(&t.Builder, format+"\n", v...) }
+
+// maskRange is the shortest and longest prefix that a rule matches.
+func maskRange(r fabric.FilterRule) (low, high int) {
+	low, high = max(r.Min, r.Within.Bits()), r.Max
+	if high == 0 {
+		if r.Min == 0 {
+			return r.Within.Bits(), r.Within.Bits()
+		}
+		high = r.Within.Addr().BitLen()
+	}
+	return low, high
+}
+
+func isDefault(p netip.Prefix) bool { return p.Bits() == 0 }

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package emit
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/yaml"
+
+	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/fabric"
+)
+
+// vrouter writes the Node of a vRouter and its BGPPeers, for muslin apply. What
+// holds for all is in Common.
+func (e *Emitter) vrouter(d *fabric.Device) (string, error) {
+	if d.Role != fabric.RoleServer && d.Role != fabric.RoleReflector {
+		return "", fmt.Errorf("%s is a %s: vRouters are servers and reflectors", d.Name, d.Role)
+	}
+	as := v3.ASNumber(d.AS)
+	node := &v3.Node{Object: object("Node", d.Name)}
+	if d.Rack != "" {
+		node.Metadata.Labels = map[string]string{"rack": d.Rack}
+	}
+	node.Spec.BGP = &v3.NodeBGP{ASNumber: &as}
+	if d.Role == fabric.RoleReflector {
+		node.Metadata.Annotations = map[string]string{"muslin/program-routes": "Disabled"}
+	}
+	peers := e.peers(d)
+	for i := range peers {
+		if peers[i].profile.ReflectorClient {
+			id := d.ClusterID
+			if !id.IsValid() {
+				id = d.RouterID
+			}
+			node.Spec.BGP.RouteReflectorClusterID = id.String()
+		}
+	}
+	// What others know it by: the address of its first port, or its own where
+	// ports have none.
+	for _, i := range d.Interfaces {
+		for _, a := range i.Addresses {
+			at := &node.Spec.BGP.IPv4Address
+			if a.Addr().Is6() {
+				at = &node.Spec.BGP.IPv6Address
+			}
+			if *at == "" || i.Segment != "" && strings.HasPrefix(*at, d.Loopback(familyOf(a.Addr())).String()+"/") {
+				*at = a.String()
+			}
+		}
+	}
+	list := []v3.Resource{node}
+	for _, p := range peers {
+		list = append(list, e.bgpPeers(d, p)...)
+	}
+	return e.resources(e.header(d, "#", "for muslin apply"), list)
+}
+
+func object(kind, name string) v3.Object {
+	return v3.Object{TypeMeta: v3.TypeMeta{Kind: kind, APIVersion: v3.APIVersion}, Metadata: v3.ObjectMeta{Name: name}}
+}
+
+// bgpPeers is a session of each family, or one over an interface without
+// addresses.
+func (e *Emitter) bgpPeers(d *fabric.Device, p peer) (list []v3.Resource) {
+	one := func(suffix, peerIP string) *v3.BGPPeer {
+		name := fmt.Sprintf("%s.%s.%s%s", d.Name, p.name, p.local.Name, suffix)
+		r := &v3.BGPPeer{Object: object("BGPPeer", name)}
+		// The ports have subnets of their own, and none of them is the node's
+		// address on all.
+		r.Spec = v3.BGPPeerSpec{Node: d.Name, PeerIP: peerIP, ASNumber: v3.ASNumber(p.as), SourceAddress: "None"}
+		e.settings(r, p.profile)
+		list = append(list, r)
+		return r
+	}
+	for _, a := range p.address {
+		one("."+frrFamilies[familyOf(a)].number, a.String())
+	}
+	if len(p.address) == 0 {
+		r := one("", "")
+		r.Spec.ASNumber, r.Spec.SourceAddress = 0, ""
+		r.Metadata.Annotations["muslin/interface"] = p.local.Name
+		r.Metadata.Annotations["muslin/remote-as"] = "External"
+		if p.as == d.AS {
+			r.Metadata.Annotations["muslin/remote-as"] = "Internal"
+		}
+	}
+	return list
+}
+
+// settings puts a profile into a BGPPeer.
+func (e *Emitter) settings(r *v3.BGPPeer, p *fabric.Profile) {
+	notes := map[string]string{}
+	r.Metadata.Annotations = notes
+	if p.BFD.On() {
+		notes["muslin/bfd"], notes["muslin/bfd-interval"] = "Enabled", p.BFD.String()
+	}
+	if p.Hold.On() {
+		hold := time.Duration(p.Hold).Truncate(time.Second)
+		notes["muslin/hold-time"] = hold.String()
+		keepalive := v3.Duration{Duration: (hold / 3).Truncate(time.Second)}
+		r.Spec.KeepaliveTime = &keepalive
+	}
+	if p.Role != "" {
+		notes["muslin/role"] = strings.ToUpper(string(p.Role[:1])) + string(p.Role[1:])
+	}
+	if p.ASOverride {
+		notes["muslin/as-override"] = "Enabled"
+	}
+	if p.RemovePrivateAS {
+		notes["muslin/remove-private-as"] = "Enabled"
+	}
+	if p.Default == fabric.AlwaysDefault {
+		notes["muslin/default-originate"] = "Enabled"
+	}
+	if p.NextHopSelf == fabric.NextHopSelfAll {
+		r.Spec.NextHopMode = "Self"
+	}
+	if p.AllowOwnAS > 0 {
+		n := int32(p.AllowOwnAS)
+		r.Spec.NumAllowedLocalASNumbers = &n
+	}
+	if p.GracefulRestart.On() {
+		restart := v3.Duration{Duration: time.Duration(p.GracefulRestart)}
+		r.Spec.MaxRestartTime = &restart
+	}
+	if p.Authentication == fabric.MD5 || p.Authentication == fabric.TCPAO {
+		// The secret is a file of the server: NAME/KEY in --secrets-dir.
+		r.Spec.Password = &v3.Password{SecretKeyRef: &v3.SecretKeyRef{Name: "bgp", Key: "password"}}
+	}
+	if p.Import != "" || p.Export != "" {
+		r.Spec.Filters = []string{p.Name}
+	}
+}
+
+// Common writes what holds for all vRouters of the design: the pools, that each
+// endpoint is announced by itself, that there is no mesh but the sessions of
+// the design, and filters. It is applied before the vRouters' own files.
+func (e *Emitter) Common() (string, error) {
+	off := false
+	configuration := &v3.BGPConfiguration{Object: object("BGPConfiguration", "default")}
+	configuration.Spec.NodeToNodeMeshEnabled = &off
+	list := []v3.Resource{configuration}
+	block := 0
+	for i := range e.x.Devices {
+		for _, o := range e.x.Devices[i].Originate {
+			if o.Kind == fabric.OriginBlock && block == 0 {
+				block = o.Prefix.Addr().BitLen() - o.Prefix.Bits()
+			}
+		}
+	}
+	if block == 0 {
+		felix := &v3.FelixConfiguration{Object: object("FelixConfiguration", "default")}
+		felix.Spec.RouteSource = "WorkloadIPs"
+		list = append(list, felix)
+	}
+	for n, p := range e.x.Pools {
+		pool := &v3.IPPool{Object: object("IPPool", fmt.Sprintf("%s-%d", e.x.Metadata.Name, n))}
+		pool.Spec.CIDR = p.CIDR.String()
+		pool.Spec.NATOutgoing = false // at the border, if at all
+		if block > 0 {
+			pool.Spec.BlockSize = p.CIDR.Addr().BitLen() - block
+		}
+		list = append(list, pool)
+	}
+	for i := range e.x.Profiles {
+		if p := &e.x.Profiles[i]; (p.Import != "" || p.Export != "") && e.ofVRouter(p) {
+			list = append(list, e.bgpFilter(p))
+		}
+	}
+	return e.resources(fmt.Sprintf("# What all vRouters of %s have in common, design %s. Made by muslin fabric emit, for muslin apply.\n", e.x.Metadata.Name, e.hash), list)
+}
+
+// ofVRouter tells whether a vRouter has a profile.
+func (e *Emitter) ofVRouter(p *fabric.Profile) bool {
+	for i := range e.x.Devices {
+		d := &e.x.Devices[i]
+		if d.Role != fabric.RoleServer && d.Role != fabric.RoleReflector {
+			continue
+		}
+		for j := range d.Sessions {
+			if d.Sessions[j].Profile == p.Name {
+				return true
+			}
+		}
+		for _, m := range e.x.MeshesOf(d) {
+			if m.Profile == p.Name {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// bgpFilter makes the filters of a profile one object.
+func (e *Emitter) bgpFilter(p *fabric.Profile) *v3.BGPFilter {
+	r := &v3.BGPFilter{Object: object("BGPFilter", p.Name)}
+	rules := func(name string, family fabric.Family) (out []v3.BGPFilterRule) {
+		f := e.x.Filter(name)
+		if f == nil {
+			return nil
+		}
+		for _, x := range f.Rules {
+			if familyOf(x.Within.Addr()) != family {
+				continue
+			}
+			low, high := maskRange(x)
+			from, to := int32(low), int32(high)
+			rule := v3.BGPFilterRule{CIDR: x.Within.String(), MatchOperator: "In", Action: "Reject", PrefixLength: &v3.BGPFilterLengths{Min: &from, Max: &to}}
+			if x.Permit {
+				rule.Action = "Accept"
+			}
+			out = append(out, rule)
+		}
+		all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		if family == fabric.IPv6 {
+			all = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		}
+		return append(out, v3.BGPFilterRule{CIDR: all.String(), MatchOperator: "In", Action: "Reject"})
+	}
+	r.Spec.ImportV4, r.Spec.ImportV6 = rules(p.Import, fabric.IPv4), rules(p.Import, fabric.IPv6)
+	r.Spec.ExportV4, r.Spec.ExportV6 = rules(p.Export, fabric.IPv4), rules(p.Export, fabric.IPv6)
+	return r
+}
+
+// resources writes objects as documents.
+func (e *Emitter) resources(header string, list []v3.Resource) (string, error) {
+	var b strings.Builder
+	b.WriteString(header)
+	for i, r := range list {
+		if err := v3.Validate(r); err != nil {
+			return "", err
+		}
+		text, err := yaml.Marshal(r)
+		if err != nil {
+			return "", err
+		}
+		if i > 0 {
+			b.WriteString("---\n")
+		}
+		b.Write(text)
+	}
+	return b.String(), nil
+}
