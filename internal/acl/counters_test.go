@@ -25,7 +25,7 @@ func TestCounters(t *testing.T) {
 		with(policy.Deny, toPort(udp, port(83))),
 		allow(func(r *policy.Rule) { r.HasNotProto, r.NotProto = true, udp }),
 	}, nil))
-	q := r.v.policy(gnp("first.pass", []policy.Rule{with(policy.Deny, toPort(udp, port(1005))), with(policy.Pass, nil)}, nil))
+	q := r.v.policy(gnp("first.pass", []policy.Rule{with(policy.Deny, toPort(udp, port(1005))), with(policy.Pass)}, nil))
 	tiers := func(last ...*policy.Policy) [2][]policy.TierPolicies {
 		return [2][]policy.TierPolicies{policy.Ingress: {tier("first", false, q), tier("default", false, last...)}}
 	}

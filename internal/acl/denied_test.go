@@ -178,7 +178,7 @@ func TestLogLimit(t *testing.T) {
 	r := newRig(t, func(o *Options) {
 		o.LogPrefix, o.LogLimit = "m-%k-%n", Rate{Packets: 10, Unit: time.Minute, Burst: 5}
 	})
-	p := r.v.policy(gnp("logs", []policy.Rule{with(policy.Log, nil), allow(nil)}, nil))
+	p := r.v.policy(gnp("logs", []policy.Rule{with(policy.Log), allow()}, nil))
 	everyone := r.allowAllEffective()
 	r.endpoint("a", everyone)
 	r.endpoint("b", r.v.effective(&policy.Effective{ID: "logslogslogslogs", Profiles: everyone.Profiles,

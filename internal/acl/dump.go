@@ -82,7 +82,7 @@ func (a *actualSet) want(es []elem) (del, add []elem) {
 		case !ok:
 			add = append(add, *e)
 		case value != e.value():
-			del = append(del, elem{key: p.key, end: p.end})
+			del = append(del, elem{key: p.key, end: p.end, last: p.last})
 			add = append(add, *e)
 		}
 		a.elems[p] = kept
@@ -94,7 +94,7 @@ func (a *actualSet) want(es []elem) (del, add []elem) {
 func (a *actualSet) rest() (del []elem) {
 	for p, value := range a.elems {
 		if value != kept {
-			del = append(del, elem{key: p.key, end: p.end})
+			del = append(del, elem{key: p.key, end: p.end, last: p.last})
 		}
 	}
 	return del
@@ -326,6 +326,11 @@ func (a *actualSet) takeElem(data []byte) {
 		case unix.NFTA_SET_ELEM_KEY:
 			attrs(v, func(_ uint16, v []byte) bool {
 				p.key = string(v)
+				return true
+			})
+		case nftaSetElemKeyEnd:
+			attrs(v, func(_ uint16, v []byte) bool {
+				p.last = string(v)
 				return true
 			})
 		case unix.NFTA_SET_ELEM_FLAGS:

@@ -27,7 +27,9 @@ type group struct {
 	rules    int
 	nth      int       // among the groups of the policy with this in common
 	services []service // empty if the rule stands alone
-	indexes  []int     // of the rules, in order
+	shape    shape     // of merged groups, whose parts these are
+	parts    []group
+	indexes  []int // of the rules, in order
 }
 
 // service is a protocol and a destination port that a rule of a group matches.

@@ -36,6 +36,21 @@ func (x flow) matches(ru *policy.Rule) bool {
 	return true
 }
 
+// isIn tells whether a merged set holds the flow.
+func (x flow) isIn(s shape, parts []group) bool {
+	var all []box
+	for i := range parts {
+		all = s.boxes(all, &parts[i], ipv4)
+	}
+	all, ok := disjoint(all)
+	return ok && slices.ContainsFunc(all, func(b box) bool { return b.holds(x.src, x.src, x.proto, x.port, s&byPort != 0) })
+}
+
+func (b box) holds(src, dst netip.Addr, proto byte, port uint16, ports bool) bool {
+	return (!b.src.IsValid() || b.src.Contains(src)) && (!b.dst.IsValid() || b.dst.Contains(dst)) && (b.proto == 0 || b.proto == proto) &&
+		(!ports || policy.HasPorts(proto) && b.ports.Min <= port && port <= b.ports.Max)
+}
+
 func anyRule(t *rapid.T) policy.Rule {
 	var ru policy.Rule
 	ru.Action = rapid.SampledFrom([]policy.Action{policy.Allow, policy.Allow, policy.Deny, policy.Pass, policy.Log}).Draw(t, "action")
@@ -58,7 +73,7 @@ func anyRule(t *rapid.T) policy.Rule {
 		ru.Dst.NotPorts = ports("but not")
 	}
 	if rapid.Bool().Draw(t, "sources") {
-		ru.Src.Nets = nets(rapid.SampledFrom([]string{"10.0.0.0/8", "10.1.0.0/16"}).Draw(t, "source"))
+		ru.Src.Nets = nets(rapid.SampledFrom([]string{"10.0.0.0/8", "10.1.0.0/16", "10.1.0.0/30", "10.2.0.0/31", "11.0.0.1/32", "0.0.0.0/0", "fd00::/8"}).Draw(t, "source"))
 	}
 	return ru
 }
@@ -75,10 +90,17 @@ func TestGroupsAgree(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		rules := rapid.SliceOfN(rapid.Custom(anyRule), 0, 12).Draw(t, "rules")
+		if rapid.Bool().Draw(t, "with a long run") { // of which much is merged
+			run := rapid.SliceOfN(rapid.Custom(anyRule), minMerged, 30).Draw(t, "run")
+			for i := range run {
+				run[i].Action = run[0].Action
+			}
+			rules = append(rules, run...)
+		}
 		for i := range rules {
 			rules[i].Index = i
 		}
-		gs := groups(rules)
+		gs := merge(groups(rules))
 		for _, x := range flows {
 			var want, got []policy.Action // what is logged on the way, then what decides
 			for i := range rules {
@@ -91,7 +113,7 @@ func TestGroupsAgree(t *testing.T) {
 			}
 			for i := range gs {
 				g := &gs[i]
-				if !x.matches(&g.rule) {
+				if !x.matches(&g.rule) || len(g.parts) > 0 && !x.isIn(g.shape, g.parts) {
 					continue
 				}
 				if n := slices.IndexFunc(g.services, func(s service) bool { return s.proto == x.proto && s.port == x.port }); len(g.services) > 0 {

@@ -38,6 +38,7 @@ func smallView() *memView {
 	}
 	passes := append(slices.Clone(rules), policy.Rule{Action: policy.Pass, HasNotProto: true, NotProto: udp})
 	listed := []policy.Rule{allow(toPort(tcp, port(80), port(443))), allow(toPort(udp, port(53)))}
+	rules = append(rules, many(minMerged)...)
 	p, q := v.policy(gnp("default.web", rules, listed)), v.policy(gnp("first.pass", passes, nil))
 	pr := v.policy(profile("kns.default", allowAll, allowAll))
 	e := v.effective(&policy.Effective{ID: "abcdefghijklmnop", Profiles: []*policy.Policy{pr}, Tiers: [2][]policy.TierPolicies{
@@ -286,6 +287,16 @@ func TestT03_T05_Tampering(t *testing.T) {
 		{"add network to a set", func() {
 			must(t, c.SetAddElements(setOf("n4-wide"), []nftables.SetElement{{Key: []byte{1, 2, 3, 0}}, {Key: []byte{1, 2, 4, 0}, IntervalEnd: true}}))
 		}},
+		{"add to a merged set", raw(func(m *msgs) {
+			_, w := entire(tab.renderer(), v, nil)
+			for _, s := range w.sets {
+				if s.typ.flags&setConcat != 0 && s.typ.keyLen == 12 {
+					x := []elem{{key: "\x01\x02\x03\x00\x06\x00\x00\x00\x00\x50\x00\x00", last: "\x01\x02\x03\xff\x06\x00\x00\x00\x00\x50\x00\x00"}}
+					m.elems(unix.NFT_MSG_NEWSETELEM, s.name, x)
+					m.elems(unix.NFT_MSG_DELSETELEM, s.name, s.elems[:1])
+				}
+			}
+		})},
 		{"flush set", func() { c.FlushSet(setOf(setSrc4)) }},
 		{"lead an effective policy elsewhere", raw(func(m *msgs) {
 			k := key16("abcdefghijklmnop")

@@ -73,6 +73,15 @@ func concat(types ...uint32) (t uint32) {
 	return t
 }
 
+// fieldLengths are those of what is concatenated.
+func fieldLengths(keyType uint32) (out []uint32) {
+	for ; keyType != 0; keyType >>= 6 {
+		out = append(out, map[uint32]uint32{typeIPv4: 4, typeIPv6: 16, typeProto: 1, typePort: 2}[keyType&0x3f])
+	}
+	slices.Reverse(out)
+	return out
+}
+
 var (
 	setIfname = &setType{0, typeIfname, 16, 0, "ifname"}
 	setVmap   = &setType{unix.NFT_SET_MAP, typeIfname, 16, typeVerdict, "ifname : verdict"}
@@ -137,6 +146,7 @@ func setOwner(name string) string { return "set " + name }
 type elem struct {
 	key    string
 	end    bool
+	last   string // key of the end, in a concatenation of intervals
 	target string // what a map leads to: the chain to go to, or 32 bytes
 	note   string // comment
 	owner  string
@@ -170,11 +180,12 @@ func elemValue(target, note string) string {
 
 // place identifies an element within its set.
 type place struct {
-	key string
-	end bool
+	key  string
+	end  bool
+	last string
 }
 
-func (e *elem) place() place { return place{e.key, e.end} }
+func (e *elem) place() place { return place{e.key, e.end, e.last} }
 
 // ifKey is an interface name as the kernel's registers hold it.
 func ifKey(name string) string {

@@ -16,11 +16,11 @@ import (
 const tcp, udp = 6, 17
 
 // allow is an Allow rule with changes.
-func allow(change func(r *policy.Rule)) policy.Rule { return with(policy.Allow, change) }
+func allow(changes ...func(r *policy.Rule)) policy.Rule { return with(policy.Allow, changes...) }
 
-func with(a policy.Action, change func(r *policy.Rule)) policy.Rule {
+func with(a policy.Action, changes ...func(r *policy.Rule)) policy.Rule {
 	r := policy.Rule{Action: a}
-	if change != nil {
+	for _, change := range changes {
 		change(&r)
 	}
 	return r
@@ -113,7 +113,7 @@ func TestRules(t *testing.T) {
 		{"IP version", []policy.Rule{allow(func(r *policy.Rule) { r.IPVersion = 6 })},
 			[]probe{no(lab.TCP, "a", 80, 4), yes(lab.TCP, "a", 80, 6)}},
 		{"never", []policy.Rule{allow(func(r *policy.Rule) { r.Never = true })}, []probe{no(lab.TCP, "a", 80)}},
-		{"deny before allow", []policy.Rule{with(policy.Deny, toPort(tcp, port(80))), allow(nil)},
+		{"deny before allow", []policy.Rule{with(policy.Deny, toPort(tcp, port(80))), allow()},
 			[]probe{no(lab.TCP, "a", 80), yes(lab.TCP, "a", 81)}},
 		{"a group", []policy.Rule{allow(toPort(tcp, port(80))), allow(toPort(udp, port(81), port(1005))), allow(toPort(tcp, port(81)))},
 			[]probe{yes(lab.TCP, "a", 80), yes(lab.TCP, "n", 81), no(lab.TCP, "a", 1005), yes(lab.UDP, "a", 1005), no(lab.UDP, "a", 80), no(lab.ICMP, "a", 0)}},
@@ -129,8 +129,8 @@ func TestRules(t *testing.T) {
 			with(policy.Deny, toPort(tcp, port(80))), with(policy.Deny, toPort(udp, port(81))),
 			allow(toPort(tcp, port(80), port(81))), allow(toPort(udp, port(80), port(81))),
 		}, []probe{no(lab.TCP, "a", 80), yes(lab.TCP, "a", 81), yes(lab.UDP, "a", 80), no(lab.UDP, "a", 81), no(lab.UDP, "a", 82)}},
-		{"log goes on", []policy.Rule{with(policy.Log, nil), allow(nil)}, []probe{yes(lab.TCP, "a", 80)}},
-		{"unknown action denies", []policy.Rule{with(policy.Action(99), toPort(tcp, port(80))), allow(nil)}, []probe{no(lab.TCP, "a", 80)}},
+		{"log goes on", []policy.Rule{with(policy.Log), allow()}, []probe{yes(lab.TCP, "a", 80)}},
+		{"unknown action denies", []policy.Rule{with(policy.Action(99), toPort(tcp, port(80))), allow()}, []probe{no(lab.TCP, "a", 80)}},
 	}
 	for i, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -206,7 +206,7 @@ func TestTiers(t *testing.T) {
 	allow80 := gnp("allow80", []policy.Rule{allow(toPort(tcp, port(80)))}, nil)
 	deny80 := gnp("deny80", []policy.Rule{with(policy.Deny, toPort(tcp, port(80)))}, nil)
 	none := gnp("none", nil, nil)
-	passing := profile("passing", []policy.Rule{with(policy.Pass, toPort(tcp, port(80))), allow(nil)}, allowAll)
+	passing := profile("passing", []policy.Rule{with(policy.Pass, toPort(tcp, port(80))), allow()}, allowAll)
 	for _, p := range []*policy.Policy{pass80, allow81, allow80, deny80, none, passing} {
 		r.v.policy(p)
 	}
@@ -245,7 +245,7 @@ func TestTiers(t *testing.T) {
 		r.endpoint("b", r.v.effective(&policy.Effective{ID: "tierchangestiers", Profiles: open,
 			Tiers: [2][]policy.TierPolicies{policy.Ingress: {tier("first", false, allow81)}}}))
 		r.apply()
-		r.v.policy(gnp("allow81", []policy.Rule{with(policy.Pass, nil)}, nil))
+		r.v.policy(gnp("allow81", []policy.Rule{with(policy.Pass)}, nil))
 		r.apply()
 		r.expect(true, lab.TCP, "a", "b", 80)
 		quiet(t, r.tab, r.v)

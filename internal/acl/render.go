@@ -95,19 +95,10 @@ func (r *renderer) rules(c *chain, p *policy.Policy, d policy.Direction, next st
 	c.logPrefix = logPrefix(r.opts.LogPrefix, p)
 	closed := r.bad[policyOwner(p.Key)] != nil
 	if !closed {
-		gs := groups(rulesOf(p, d))
+		gs := merge(groups(rulesOf(p, d)))
 		inPlace := uniform(gs)
 		for i := range gs {
-			g := &gs[i]
-			note := displayName(p) + " " + dirWord(d)
-			at := len(c.rules)
-			switch {
-			case len(g.services) == 0, !inPlace && g.rules == 1:
-				r.policyRule(c, g.first, d, nil, next, comment(fmt.Sprintf("%s %d", note, g.first.Index)))
-			default:
-				r.policyRule(c, &g.rule, d, r.services(p, d, g, inPlace), next, comment(note))
-			}
-			c.standFor(at, origin{policy: p, dir: d, text: g.places()})
+			r.group(c, p, d, &gs[i], inPlace, next)
 		}
 		for _, s := range c.sets[setsBefore:] {
 			closed = closed || r.bad[s.owner()] != nil
@@ -118,6 +109,25 @@ func (r *renderer) rules(c *chain, p *policy.Policy, d policy.Direction, next st
 		c.add(r.rule().counter().drop().done(comment(displayName(p) + " quarantined")))
 		c.standFor(rulesBefore, origin{policy: p, dir: d, text: "quarantined"})
 	}
+}
+
+// group appends the rules of a group. inPlace tells whether the list of its
+// services may change in place.
+func (r *renderer) group(c *chain, p *policy.Policy, d policy.Direction, g *group, inPlace bool, next string) {
+	note, at := displayName(p)+" "+dirWord(d), len(c.rules)
+	switch {
+	case len(g.parts) > 0 && !r.mergedRules(c, g, d, next, comment(note)):
+		for i := range g.parts {
+			r.group(c, p, d, &g.parts[i], inPlace, next)
+		}
+		return
+	case len(g.parts) > 0:
+	case len(g.services) == 0, !inPlace && g.rules == 1:
+		r.policyRule(c, g.first, d, nil, next, comment(fmt.Sprintf("%s %d", note, g.first.Index)))
+	default:
+		r.policyRule(c, &g.rule, d, r.services(p, d, g, inPlace), next, comment(note))
+	}
+	c.standFor(at, origin{policy: p, dir: d, text: g.places()})
 }
 
 // portProtos are the protocols in which a port can be matched: TCP, UDP, SCTP.
@@ -476,7 +486,7 @@ func constSet(prefix string, typ *setType, es []elem) *set {
 		if e.end {
 			kind = "end"
 		}
-		keys = append(keys, e.key, kind)
+		keys = append(keys, e.key, kind+e.last)
 	}
 	s := &set{name: prefix + "-" + hashName(keys...), typ: typ, elems: es}
 	for i := range es {

@@ -97,6 +97,12 @@ func hookWord(table byte, h *hook) string {
 
 func elemTexts(s *set, es []elem) []string {
 	var out []string
+	if s.typ.flags&setConcat != 0 {
+		for _, e := range es {
+			out = append(out, boxText(s.typ, e))
+		}
+		return out
+	}
 	if s.typ.flags&unix.NFT_SET_INTERVAL != 0 {
 		for i, e := range es {
 			if e.end {
@@ -150,6 +156,21 @@ func elemTexts(s *set, es []elem) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// boxText shows the first and the last of each field.
+func boxText(t *setType, e elem) string {
+	var words []string
+	at := uint32(0)
+	for _, n := range fieldLengths(t.keyType) {
+		first, last := keyText(e.key[at:at+n]), keyText(e.last[at:at+n])
+		if first != last {
+			first += "-" + last
+		}
+		words = append(words, first)
+		at += (n + 3) &^ 3
+	}
+	return strings.Join(words, " . ")
 }
 
 func serviceText(k string) string {

@@ -15,6 +15,9 @@ const (
 	nftaChainUserdata = 12 // NFTA_CHAIN_USERDATA
 	nftaSetElemKeyEnd = 10 // NFTA_SET_ELEM_KEY_END
 	nftTableOwner     = 0x2
+	setConcat         = 0x80 // NFT_SET_CONCAT
+	setDescConcat     = 2    // NFTA_SET_DESC_CONCAT
+	setFieldLen       = 1    // NFTA_SET_FIELD_LEN
 
 	nlaTypeMask = 0x3fff // NLA_TYPE_MASK
 	maxElems    = 60000  // bytes of elements per message: an attribute holds < 64 KiB
@@ -228,6 +231,17 @@ func (m *msgs) addSet(s *set, id uint32) {
 			m.data.u32(unix.NFTA_SET_DATA_LEN, 32)
 		}
 	}
+	if s.typ.flags&setConcat != 0 {
+		desc := m.data.begin(unix.NFTA_SET_DESC)
+		list := m.data.begin(setDescConcat)
+		for _, n := range fieldLengths(s.typ.keyType) {
+			at := m.data.begin(unix.NFTA_LIST_ELEM)
+			m.data.u32(setFieldLen, n)
+			m.data.end(at)
+		}
+		m.data.end(list)
+		m.data.end(desc)
+	}
 	m.data.u32(unix.NFTA_SET_ID, id)
 	var data []byte
 	if s.typ.keyType == typeIfname {
@@ -266,6 +280,11 @@ func (m *msgs) elems(typ uint16, set string, es []elem) {
 			k := m.data.begin(unix.NFTA_SET_ELEM_KEY)
 			m.data.attr(unix.NFTA_DATA_VALUE, []byte(e.key))
 			m.data.end(k)
+			if e.last != "" {
+				k := m.data.begin(nftaSetElemKeyEnd)
+				m.data.attr(unix.NFTA_DATA_VALUE, []byte(e.last))
+				m.data.end(k)
+			}
 			if e.end {
 				m.data.u32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
 			}

@@ -9,6 +9,7 @@ package policytest
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"pgregory.net/rapid"
 
@@ -249,10 +250,77 @@ func drawRules(t *rapid.T, bad bool) []v3.Rule {
 	for range rapid.IntRange(0, 5).Draw(t, "rules") {
 		rules = append(rules, drawRule(t))
 	}
+	if Chance(t, "run?", 4) {
+		at := rapid.IntRange(0, len(rules)).Draw(t, "place of the run")
+		rules = slices.Insert(rules, at, drawRun(t)...)
+	}
 	if bad && len(rules) > 0 {
 		rules[0].Source.Nets = []string{"10.0.0.0/33"}
 	}
 	return rules
+}
+
+// drawRun draws rules that have the same action and the same fields, so many that
+// a data plane may want to take them together, and among them one that is nearly
+// like them.
+func drawRun(t *rapid.T) []v3.Rule {
+	action := Pick(t, "action of the run", []string{"Allow", "Allow", "Deny", "Pass"})
+	src, dst := rapid.Bool().Draw(t, "sources"), Chance(t, "destinations", 3)
+	protocols := Chance(t, "protocols", 2)
+	ports := protocols && !Chance(t, "no ports", 3) || Chance(t, "ports alone", 4)
+	selector := ""
+	if Chance(t, "selector of the run", 4) {
+		selector = Pick(t, "selector", selectors)
+	}
+	var run []v3.Rule
+	for range rapid.IntRange(6, 14).Draw(t, "run") {
+		r := v3.Rule{Action: action}
+		if src {
+			r.Source.Nets = drawNets(t, "nets", rapid.IntRange(0, 2).Draw(t, "families"))
+		}
+		if dst {
+			r.Destination.Nets = drawNets(t, "nets", rapid.IntRange(0, 2).Draw(t, "families"))
+		}
+		if protocols {
+			p := drawProtocol(t)
+			if !ports && rapid.Bool().Draw(t, "without ports") {
+				p = Pick(t, "protocol", []v3.Protocol{v3.ProtocolName("ICMP"), v3.ProtocolName("ICMPv6"), v3.ProtocolNumber(47), v3.ProtocolNumber(89)})
+			}
+			r.Protocol = &p
+		}
+		if ports {
+			for range rapid.IntRange(1, 2).Draw(t, "ports") {
+				lo := Pick(t, "port", portNums)
+				r.Destination.Ports = append(r.Destination.Ports, v3.Port{Min: lo, Max: max(lo, Pick(t, "to", portNums))})
+			}
+		}
+		r.Source.Selector = selector
+		run = append(run, r)
+	}
+	if twin := &run[rapid.IntRange(0, len(run)-1).Draw(t, "twin")]; rapid.Bool().Draw(t, "twin?") {
+		four := 4
+		switch rapid.IntRange(0, 8).Draw(t, "differs in") {
+		case 0:
+			twin.Action = Pick(t, "action", []string{"Allow", "Deny", "Pass"})
+		case 1:
+			twin.Action = "Log"
+		case 2:
+			twin.Source.NotNets = drawNets(t, "notnets", 2)
+		case 3:
+			twin.IPVersion = &four
+		case 4:
+			twin.ICMP = drawICMP(t)
+		case 5:
+			twin.NotProtocol = new(drawProtocol(t))
+		case 6:
+			twin.Destination.Ports = append(twin.Destination.Ports, v3.Port{Name: Pick(t, "port name", portNames)})
+		case 7:
+			twin.Destination.Ports, twin.Protocol = nil, nil
+		case 8:
+			twin.Destination.Selector = Pick(t, "selector", selectors)
+		}
+	}
+	return run
 }
 
 func drawRule(t *rapid.T) v3.Rule {
