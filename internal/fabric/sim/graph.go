@@ -45,6 +45,8 @@ type device struct {
 	ports []port
 	halfs []half
 	mesh  []int // that it is in
+	// stands are the prefixes that it announces instead of what is in them.
+	stands []netip.Prefix
 	does  behaviour
 }
 
@@ -170,6 +172,11 @@ func (g *graph) attach() error {
 			}
 			x.ports = append(x.ports, p)
 			g.segs[s].members = append(g.segs[s].members, i)
+		}
+		for _, o := range x.Originate {
+			if o.Kind == fabric.OriginRack {
+				x.stands = append(x.stands, o.Prefix)
+			}
 		}
 	}
 	for i := range g.segs {

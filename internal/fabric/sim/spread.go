@@ -175,7 +175,7 @@ func (w *spread) tell(n, k int) (sent []arrival) {
 	if w.gives(node.edges[k]) && prefix.Bits() == 0 {
 		return []arrival{{received: node.rules.Default(k, prefix)}}
 	}
-	if st.best < 0 {
+	if st.best < 0 || w.summed(n, w.nodes[node.edges[k].to].device, prefix) {
 		return nil
 	}
 	does := w.devices[node.device].does
@@ -195,6 +195,15 @@ func (w *spread) tell(n, k int) (sent []arrival) {
 		one(c, uint32(c.Peer+1)<<8|c.ID)
 	}
 	return sent
+}
+
+// summed tells whether a device keeps a prefix from a peer in another rack or in none, because it
+// announces a shorter one instead.
+func (s *scene) summed(n, peer int, prefix netip.Prefix) bool {
+	x := &s.devices[s.nodes[n].device]
+	return x.rack != s.devices[peer].rack && slices.ContainsFunc(x.stands, func(p netip.Prefix) bool {
+		return p.Bits() < prefix.Bits() && p.Contains(prefix.Addr())
+	})
 }
 
 // hear puts what a peer sent in the place of what it sent before.

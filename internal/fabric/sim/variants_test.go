@@ -76,12 +76,12 @@ func TestScenesAgainstTwin(t *testing.T) {
 			}
 			fails := failuresOf(p)
 			for _, family := range turn(i) {
-				compare(t, p, family, nil)
+				compare(t, p.design(), family, nil)
 				if !*full {
 					fails = fails[i%len(fails):][:1]
 				}
 				for _, f := range fails {
-					compare(t, p, family, f.names, f.down...)
+					compare(t, p.design(), family, f.names, f.down...)
 				}
 			}
 		})
