@@ -47,7 +47,7 @@ type device struct {
 	mesh  []int // that it is in
 	// stands are the prefixes that it announces instead of what is in them.
 	stands []netip.Prefix
-	does  behaviour
+	does   behaviour
 }
 
 // port attaches a device to a segment.

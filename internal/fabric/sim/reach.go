@@ -305,33 +305,28 @@ func (s *scene) below(d int, seg *segment) bool {
 // lost packets of BFD, or when the hold time is over.
 func (g *graph) notice(f Failure) (worst time.Duration) {
 	for _, e := range f.list() {
-		for d := range g.devices {
-			x := &g.devices[d]
-			for _, h := range x.halfs {
-				if h.seg >= 0 && g.hits(e, d, h.peer, h.seg) && !g.segs[h.seg].isCable() {
+		ends := []int{e.device}
+		if e.device < 0 {
+			ends = g.segs[e.seg].members
+		}
+		for _, d := range ends {
+			for _, h := range g.devices[d].halfs {
+				if h.seg < 0 || e.seg >= 0 && h.seg != e.seg || g.segs[h.seg].isCable() {
+					continue
+				}
+				worst = max(worst, g.profs[h.peerProf].notice())
+				if e.seg >= 0 {
 					worst = max(worst, g.profs[h.prof].notice())
 				}
 			}
-		}
-		for i := range g.meshes {
-			m := &g.meshes[i]
-			if e.seg == m.seg || e.seg < 0 && (g.segs[m.seg].carrier == e.device || slices.Contains(m.members, e.device)) {
-				worst = max(worst, g.profs[m.prof].notice())
+			for _, m := range g.devices[d].mesh {
+				if e.seg < 0 || g.meshes[m].seg == e.seg {
+					worst = max(worst, g.profs[g.meshes[m].prof].notice())
+				}
 			}
 		}
 	}
 	return worst
-}
-
-// hits tells whether an element ends the session of two devices on a segment.
-func (g *graph) hits(e element, a, b, seg int) bool {
-	switch {
-	case e.seg < 0:
-		return e.device == b || e.device == g.segs[seg].carrier && e.device != a
-	case e.device < 0:
-		return e.seg == seg
-	}
-	return e.seg == seg && (e.device == a || e.device == b)
 }
 
 // notice is after how long a session ends whose peer is silent.

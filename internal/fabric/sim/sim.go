@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/muslin-net/muslin/internal/fabric"
 )
@@ -46,6 +47,19 @@ func (s *Sim) Failure(names ...string) (f Failure, err error) {
 
 // Name is what a person calls a failure.
 func (s *Sim) Name(f Failure) string { return s.g.failureName(f) }
+
+// Notice is after how long the last neighbour of what is down knows; 0 is at once.
+func (s *Sim) Notice(f Failure) time.Duration { return s.g.notice(f) }
+
+// Endpoint is the first endpoint that a device alone has.
+func (s *Sim) Endpoint(device string) (netip.Addr, bool) {
+	if d, ok := s.g.deviceOf[device]; ok {
+		if c := s.g.served(d); c >= 0 {
+			return s.g.classes[c].prefix.Addr(), true
+		}
+	}
+	return netip.Addr{}, false
+}
 
 // errMany is that a device won an election although it is one of many.
 type errMany struct{ device int }

@@ -39,6 +39,20 @@ type Tables struct {
 	// Simulated are the classes that were looked at, of Classes that there are.
 	Simulated int `json:"simulated"`
 	Classes   int `json:"classes"`
+
+	of func(device string) (representative string)
+}
+
+// Of is the table of a device.
+func (t *Tables) Of(device string) (Table, bool) {
+	name := t.of(device)
+	for _, x := range t.Devices {
+		if x.Device == name && name != "" {
+			x.Device, x.Devices = device, 1
+			return x, true
+		}
+	}
+	return Table{}, false
 }
 
 // Tables simulates every class. It fails if one does not come to rest.
@@ -64,7 +78,12 @@ func (g *graph) tables(f Failure, pins []int) (*Tables, error) {
 			t.Peers += base.nodes[i].weight() * e.many
 		}
 	}
-	out := &Tables{Family: g.family, Classes: len(g.classes)}
+	out := &Tables{Family: g.family, Classes: len(g.classes), of: func(name string) string {
+		if d, ok := g.deviceOf[name]; ok {
+			return g.devices[of[base.orbitOf(d)].device].Name
+		}
+		return ""
+	}}
 	for _, sub := range base.subjects() {
 		c := &g.classes[sub.class]
 		s := base.with(c.origins...)
