@@ -126,7 +126,7 @@ func (e *Engine) forget(s *session) {
 
 // Arrival is a packet as it came.
 type Arrival struct {
-	Src, Dst netip.Addr // a link-local Src has its interface as zone
+	Src, Dst netip.Addr // a link-local Src has its interface as zone, Dst may
 	TTL      uint8      // or hop limit
 	Multihop bool       // it came to MultihopPort
 	Packet   []byte
@@ -177,7 +177,7 @@ func (s *session) admit(p *packet, a Arrival, now time.Time) error {
 	switch {
 	case a.Src != s.cfg.Peer || a.Multihop != s.cfg.Multihop:
 		return errSource
-	case s.cfg.Local.IsValid() && a.Dst != s.cfg.Local:
+	case s.cfg.Local.IsValid() && a.Dst.WithZone("") != s.cfg.Local.WithZone(""):
 		return errDest
 	case a.TTL < s.cfg.MinTTL:
 		return errTTL

@@ -49,8 +49,9 @@ type flying struct {
 }
 
 var families = map[string][2]netip.Addr{
-	"v4": {netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")},
-	"v6": {netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")},
+	"v4":        {netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")},
+	"v6":        {netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")},
+	"on a link": {netip.MustParseAddr("fe80::1%eth0"), netip.MustParseAddr("fe80::2%eth0")},
 }
 
 // eachFamily runs a test for IPv4 and IPv6.
@@ -81,7 +82,7 @@ func (w *wire) end(name string, addr netip.Addr, seed uint64) *end {
 		}
 		if to := w.other(e); !e.cut && k.Peer == to.addr {
 			w.n++
-			w.flight = append(w.flight, flying{w.now.Add(w.delay), w.n, to, Arrival{Src: e.addr, Dst: to.addr, TTL: e.ttl, Multihop: k.Multihop, Packet: raw}})
+			w.flight = append(w.flight, flying{w.now.Add(w.delay), w.n, to, Arrival{Src: e.addr, Dst: to.addr.WithZone(""), TTL: e.ttl, Multihop: k.Multihop, Packet: raw}})
 		}
 	}})
 	return e

@@ -380,6 +380,7 @@ var daemonGoBGP = daemon{
 		markersOurs:   noMarkers,
 		refreshTheirs: "a soft reset works on the routes it has kept, it asks for none",
 		bfd:           "it has no BFD",
+		onInterface:   "it sends no router advertisements",
 	},
 	originate: func(s setting) (out [][]string) {
 		for _, p := range s.own4() {
@@ -432,6 +433,7 @@ exec /usr/sbin/bgpd -d -v -f DIR/bgpd.conf`},
 		markersOurs:   noRefresh,
 		extNextHop:    "it does not have it",
 		bfd:           "it has no BFD",
+		onInterface:   "it has no peers by interface",
 	},
 	files: func(s setting) map[string]string {
 		var w words

@@ -60,6 +60,7 @@ const (
 	restartTheirs = "graceful restart (RFC 4724): of the other"
 	bfd           = "BFD (RFC 5880)"
 	extNextHop    = "IPv4 with IPv6 next hops (RFC 8950), over IPv6"
+	onInterface   = "unnumbered: found by router advertisement (RFC 4861), both families by RFC 8950"
 	roles         = "roles (RFC 9234): provider and customer"
 	roleMismatch  = "roles (RFC 9234): two customers"
 )
@@ -542,6 +543,7 @@ var togethers = []together{
 			x.exchanged()
 		},
 	},
+	{name: onInterface, cells: map[string]string{"BIRD": "internal/e2e TestUnnumbered_BIRD", "FRR": "internal/e2e TestUnnumbered_FRR"}},
 	{name: bfd, cells: map[string]string{"BIRD": "internal/e2e TestInterop_BFD_BIRD", "FRR": "internal/bfdd TestInterop_FRR"}},
 }
 
