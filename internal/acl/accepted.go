@@ -56,8 +56,8 @@ const (
 	setAccepted    = "accepted"
 )
 
-// acceptor is the chain that ends a walk through a direction of policy.
-func acceptor(d policy.Direction) string {
+// Acceptor is the chain that ends a walk through a direction of policy.
+func Acceptor(d policy.Direction) string {
 	if d == policy.Ingress {
 		return chainAcceptIn
 	}
@@ -89,7 +89,7 @@ func (r *renderer) acceptChains() []*chain {
 	begin.add(r.epoch.rule(r))
 	out := []*chain{begin}
 	for _, d := range directions {
-		c := &chain{name: acceptor(d)}
+		c := &chain{name: Acceptor(d)}
 		c.add(r.rule().ctSetMark(^markOf(d), markOf(d)).done(""))
 		c.add(r.rule().accept().done(""))
 		out = append(out, c)

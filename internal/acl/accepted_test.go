@@ -138,7 +138,7 @@ func TestAcceptedFlow(t *testing.T) {
 		}
 		o.expect("after a restart", true, 0)
 		var m msgs
-		m.flushChain("", acceptor(policy.Egress))
+		m.flushChain("", Acceptor(policy.Egress))
 		must(t, r.tab.sock.transact(&m))
 		must(t, r.tab.Resync(r.v))
 		o.expect("after a repair", true, 1)

@@ -32,7 +32,8 @@ type origin struct {
 	text   string // places, such as 0-2,7; of the others, what they are
 }
 
-const noProfile = "no profile allows"
+// NoProfile is the end of all policy.
+const NoProfile = "no profile allows"
 
 // standFor says what the rules from a place on stand for.
 func (c *chain) standFor(at int, o origin) {
@@ -166,6 +167,7 @@ func (l *Ledger) Read() ([]Counted, error) {
 type counted struct {
 	sum    sum
 	handle uint64
+	note   string
 	hits   Hits
 }
 
@@ -215,7 +217,6 @@ func (s *socket) counters(chain string) (map[string][]counted, error) {
 
 func parseCounted(data []byte) (table, chain string, r counted) {
 	var exprs []byte
-	note := ""
 	attrs(data, func(typ uint16, v []byte) bool {
 		switch typ {
 		case unix.NFTA_RULE_TABLE:
@@ -227,11 +228,11 @@ func parseCounted(data []byte) (table, chain string, r counted) {
 		case unix.NFTA_RULE_EXPRESSIONS:
 			exprs = v
 		case unix.NFTA_RULE_USERDATA:
-			note = commentOf(udataComment, v)
+			r.note = commentOf(udataComment, v)
 		}
 		return true
 	})
-	r.sum, r.hits = ruleSum(exprs, note), hitsIn(exprs)
+	r.sum, r.hits = ruleSum(exprs, r.note), hitsIn(exprs)
 	return table, chain, r
 }
 

@@ -22,10 +22,10 @@ type Rate struct {
 	Burst   uint32
 }
 
-// chainDenied is where packets go that policy denies while they are logged: as
+// ChainDenied is where packets go that policy denies while they are logged: as
 // many as the rate allows are copied to the log group, and all are dropped. It
 // is the kernel that bounds the rate: a flood costs it a look at a bucket.
-const chainDenied = "denied"
+const ChainDenied = "denied"
 
 // deniedGroup is our group of the kernel's packet log (nfnetlink_log); a group
 // has one listener. deniedHead is how much of a packet is copied: headers.
@@ -40,7 +40,7 @@ func (r *renderer) deny(b *rb) *rb {
 	if r.opts.Denied.Packets == 0 {
 		return b.drop()
 	}
-	return b.goTo(chainDenied)
+	return b.goTo(ChainDenied)
 }
 
 // denied renders the chain that logs, if there is to be one.
@@ -48,7 +48,7 @@ func (r *renderer) denied() []*chain {
 	if r.opts.Denied.Packets == 0 {
 		return nil
 	}
-	c := &chain{name: chainDenied}
+	c := &chain{name: ChainDenied}
 	c.add(r.rule().limit(r.opts.Denied).nflog(deniedGroup, deniedHead, deniedPrefix).done("sampled"))
 	c.add(r.rule().drop().done(""))
 	return []*chain{c}

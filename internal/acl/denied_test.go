@@ -133,7 +133,7 @@ func TestDenied(t *testing.T) {
 	o.Denied = Rate{}
 	must(t, r.tab.SetOptions(o))
 	r.apply()
-	if text := r.tab.Text(r.v); strings.Contains(text, chainDenied) || !strings.Contains(text, "counter drop") {
+	if text := r.tab.Text(r.v); strings.Contains(text, ChainDenied) || !strings.Contains(text, "counter drop") {
 		t.Errorf("a log that is off leaves something:\n%s", text)
 	}
 	mu.Lock()

@@ -69,8 +69,8 @@ func (r *renderer) effective(e *policy.Effective, d policy.Direction, lookup fun
 		uses = append(uses, polDir{p.Key, d})
 		c.add(r.rule().jump(policyChain(p.Key, d)).done(comment(displayName(p))))
 	}
-	c.add(r.deny(r.rule().counter()).done(noProfile))
-	c.standFor(len(c.rules)-1, origin{dir: d, text: noProfile})
+	c.add(r.deny(r.rule().counter()).done(NoProfile))
+	c.standFor(len(c.rules)-1, origin{dir: d, text: NoProfile})
 	return chains, uses
 }
 

@@ -4,8 +4,6 @@ package acl
 
 import (
 	"encoding/binary"
-	"hash/crc32"
-	"slices"
 
 	"github.com/muslin-net/muslin/internal/policy"
 )
@@ -27,62 +25,6 @@ func frames(l link, s *shot, mark []byte) [][]byte {
 	body = summed(s.Packet, body, 6)
 	id := binary.BigEndian.Uint32(mark[len(mark)-4:])<<1 | 1
 	return [][]byte{frame(l, s.Packet, body[:cut], id, 0, true), frame(l, s.Packet, body[cut:], id, cut, false)}
-}
-
-// transport renders a transport header and what follows it.
-func transport(p policy.Packet, mark []byte) []byte {
-	ports := binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, p.SrcPort), p.DstPort)
-	switch p.Proto {
-	case tcp: // a SYN
-		h := append(ports, 0, 0, 0, 1, 0, 0, 0, 0, 5<<4, 2, 255, 255, 0, 0, 0, 0)
-		return summed(p, append(h, mark...), 16)
-	case udp:
-		h := append(ports, 0, byte(8+len(mark)), 0, 0)
-		return summed(p, append(h, mark...), 6)
-	case sctp: // an INIT with its checksum (RFC 9260), and the mark as a parameter
-		pad := slices.Grow(slices.Clone(mark), 4)
-		for len(pad)%4 != 0 {
-			pad = append(pad, 0)
-		}
-		init := append([]byte{1, 0, 0, byte(24 + len(pad)), 0, 0, 0, 7, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 9, 0x80, 8, 0, byte(4 + len(mark))}, pad...)
-		h := append(append(ports, 0, 0, 0, 0, 0, 0, 0, 0), init...)
-		binary.LittleEndian.PutUint32(h[8:], crc32.Checksum(h, crc32.MakeTable(crc32.Castagnoli)))
-		return h
-	case icmp, icmp6:
-		if p.Proto == icmp == p.Src.Is4() {
-			h := append([]byte{p.ICMPType, p.ICMPCode, 0, 0}, mark[len(mark)-2:]...) // an identifier of its own
-			return summed(p, append(append(h, 0, 0), mark...), 2)
-		}
-	}
-	return append(make([]byte, 8), mark...)
-}
-
-// summed puts the checksum of a message in its place (RFC 1071).
-func summed(p policy.Packet, b []byte, at int) []byte {
-	b[at], b[at+1] = 0, 0
-	var sum uint32
-	add := func(b []byte) {
-		for i := 0; i+1 < len(b); i += 2 {
-			sum += uint32(binary.BigEndian.Uint16(b[i:]))
-		}
-		if len(b)%2 == 1 {
-			sum += uint32(b[len(b)-1]) << 8
-		}
-	}
-	if p.Proto != icmp { // the pseudo header
-		add(p.Src.AsSlice())
-		add(p.Dst.AsSlice())
-		sum += uint32(p.Proto) + uint32(len(b))
-	}
-	add(b)
-	for sum>>16 != 0 {
-		sum = sum&0xffff + sum>>16
-	}
-	if sum == 0xffff && p.Proto != tcp { // zero would mean that there is none
-		sum = 0
-	}
-	binary.BigEndian.PutUint16(b[at:], ^uint16(sum))
-	return b
 }
 
 // frame renders an Ethernet frame. With an id it is a fragment, of which off

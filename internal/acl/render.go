@@ -211,7 +211,7 @@ func spell(list []netip.Prefix, room *int) (out [][]netip.Prefix) {
 func (r *renderer) action(c *chain, b *rb, a policy.Action, d policy.Direction, next string) {
 	switch a {
 	case policy.Allow:
-		b.goTo(acceptor(d))
+		b.goTo(Acceptor(d))
 	case policy.Log:
 		if r.opts.LogLimit.Packets > 0 {
 			b.limit(r.opts.LogLimit)

@@ -3,6 +3,7 @@
 package acl
 
 import (
+	"cmp"
 	"encoding/binary"
 
 	"golang.org/x/sys/unix"
@@ -114,6 +115,7 @@ func beU32(v []byte) uint32 {
 // msgs is a run of netlink messages, each remembered with the object on whose
 // behalf it is sent, so that a refusal by the kernel can be blamed.
 type msgs struct {
+	table  string // the name of the table, if it is not TableName
 	data   buf
 	starts []int
 	owners []string
@@ -132,7 +134,7 @@ func (m *msgs) begin(owner string, table byte, typ uint16, flags uint16) {
 func (m *msgs) about(owner, name string, typ, flags, nameAttr uint16) {
 	table, name := home(name)
 	m.begin(owner, table, typ, flags)
-	m.data.str(tableAttr, TableName)
+	m.data.str(tableAttr, cmp.Or(m.table, TableName))
 	m.data.str(nameAttr, name)
 }
 

@@ -21,18 +21,27 @@ func (a *app) explainCommand() *cobra.Command {
 		Use:   "explain SRC DST PROTO [PORT]",
 		Short: "Say whether a packet may pass, and which rule of which policy decides",
 		Long: `Says for each address family that both ends share whether the first packet of a flow may
-pass, and which rule of which policy decides at either end. The answer comes from the
-model: no packet is sent.
+pass, and which object decides at each step of its way: whether its source is its sender's,
+egress policy, the route and who announced it, ingress policy. The answer comes from the
+model, and from the kernel's forwarding tables: no packet is sent.
+
+With --live one is: as if the sender had sent it, it goes through the kernel of this server,
+which tells of each rule that decides. It arrives if nothing is in its way.
 
 SRC and DST are workloads (name, or namespace/name), addresses, or host for this server.
 PROTO is a name or a number; tcp, udp, sctp and udplite need a port.`,
 		Example: `  muslin explain web db tcp 5432
   muslin explain shop/web 192.0.2.7 udp 53
-  muslin explain web db icmp`,
+  muslin explain web db icmp
+  muslin explain web db tcp 5432 --live`,
 		Args: args(cobra.RangeArgs(3, 4)),
 	}
 	cmd.ValidArgsFunction = a.completeExplain
 	form := answerForm(cmd)
+	var live bool
+	var source string
+	cmd.Flags().BoolVar(&live, "live", false, "send such a packet, and tell what becomes of it")
+	cmd.Flags().StringVar(&source, "source", "", "source `address` of the packet, if it is not the sender's own")
 	cmd.RunE = func(cmd *cobra.Command, words []string) error {
 		if err := checkForm(*form, answerForms); err != nil {
 			return err
@@ -52,6 +61,12 @@ PROTO is a name or a number; tcp, udp, sctp and udplite need a port.`,
 			q.Set("port", words[3])
 		} else if ported {
 			return usagef("explain: %s needs a port", words[2])
+		}
+		if live {
+			q.Set("live", "1")
+		}
+		if source != "" {
+			q.Set("source", source)
 		}
 		ctx, cancel := ask(cmd)
 		defer cancel()
@@ -95,6 +110,9 @@ func (a *app) showExplain(e api.Explain) error {
 		verdict := "DENIED"
 		if f.Allowed {
 			verdict = "ALLOWED"
+			if f.Unroutable != "" {
+				verdict = "ALLOWED, but goes nowhere"
+			}
 		}
 		fmt.Fprintf(w, "%s  %s (%s) to %s (%s), %s: %s\n", f.Family, e.Source, f.From, e.Destination, f.To, what, verdict)
 		for _, s := range f.Steps {
@@ -106,6 +124,22 @@ func (a *app) showExplain(e api.Explain) error {
 				}
 			}
 			fmt.Fprintf(w, "  %s\t%s\t%s\n", s.Where, s.Verdict, text)
+		}
+		if l := f.Live; l != nil {
+			where := ""
+			if l.Verdict == "passed" {
+				where = " to this server"
+				if l.Device != "" {
+					where = " by " + l.Device
+				}
+			}
+			fmt.Fprintf(w, "  live\t%s%s\t\n", l.Verdict, where)
+			for _, s := range l.Steps {
+				fmt.Fprintf(w, "    %s\t%s\t%s\n", s.Where, s.Verdict, s.Text)
+			}
+			if l.Differs != "" {
+				fmt.Fprintf(w, "    this is not what the model says: %s\n", l.Differs)
+			}
 		}
 	}
 	for _, n := range e.Notes {

@@ -3,8 +3,11 @@
 package e2e
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -98,6 +101,105 @@ spec: {}
 		}
 		return nil
 	})
+}
+
+// TestExplainWay: explain walks the whole way, between workloads of one server and
+// of two, from a source that is not the sender's, and to nowhere; and a packet that
+// is sent on that way fares as it says.
+func TestExplainWay(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 2)
+	n1, n2 := c.Nodes[0], c.Nodes[1]
+	apply(t, c, `
+kind: NetworkPolicy
+metadata: {name: db, namespace: default}
+spec:
+  selector: app == "db"
+  types: [Ingress]
+  ingress: [{action: Allow, protocol: UDP, source: {selector: app == "web"}, destination: {ports: [80]}}]
+---
+kind: GlobalNetworkPolicy
+metadata: {name: out}
+spec: {selector: app == "web", types: [Egress], egress: [{action: Allow}]}
+`)
+	web := machineOf(attach(t, n1, "web", "--label", "app=web"))
+	near := machineOf(attach(t, n1, "near", "--label", "app=db"))
+	far := machineOf(attach(t, n2, "far", "--label", "app=db"))
+	live(t, c)
+	for _, six := range []bool{false, true} {
+		routed(t, n1, far.addr[six])
+		routed(t, n2, web.addr[six])
+	}
+	heard := map[*machine]*lab.Capture{}
+	for _, m := range []*machine{near, far} {
+		capture, err := m.Capture("eth0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer capture.Close()
+		heard[m] = capture
+	}
+	type step struct{ where, verdict, object string }
+	allowed := []step{{"anti-spoof", "allow", "WorkloadEndpoint default/n1-muslin-web-eth0"}, {"egress", "allow", "GlobalNetworkPolicy out"}}
+	denied := step{"ingress", "deny", "end of tier default"}
+	for _, q := range []struct {
+		name    string
+		node    *cluster.Node
+		words   []string
+		steps   []step
+		verdict string
+	}{
+		{"one server", n1, []string{"web", "near", "udp", "80"}, append(allowed[:2:2], step{"route", "allow", "WorkloadEndpoint default/n1-muslin-near-eth0"}, step{"ingress", "allow", "NetworkPolicy default/db"}), "passed"},
+		{"implicit deny", n1, []string{"web", "near", "udp", "81"}, append(allowed[:2:2], step{"route", "allow", "WorkloadEndpoint default/n1-muslin-near-eth0"}, denied), "dropped"},
+		{"two servers, where it leaves", n1, []string{"web", "far", "udp", "80"}, append(allowed[:2:2], step{"route", "allow", "BGP"}, step{"bgp", "allow", "peer n2"}, step{"ingress", "allow", "NetworkPolicy default/db"}), "passed"},
+		{"two servers, where it arrives", n2, []string{"web", "far", "udp", "80"}, append(allowed[:2:2], step{"route", "allow", "WorkloadEndpoint default/n2-muslin-far-eth0"}, step{"ingress", "allow", "NetworkPolicy default/db"}), "passed"},
+		{"two servers, denied where it arrives", n2, []string{"web", "far", "udp", "81"}, append(allowed[:2:2], step{"route", "allow", "WorkloadEndpoint default/n2-muslin-far-eth0"}, denied), "dropped"},
+		{"no such source", n1, []string{"web", "near", "udp", "80", "--source", "198.51.100.7"}, append([]step{{"anti-spoof", "deny", "WorkloadEndpoint default/n1-muslin-web-eth0"}}, allowed[1],
+			step{"route", "allow", "WorkloadEndpoint default/n1-muslin-near-eth0"}, denied), "dropped"},
+		{"from the server", n1, []string{"host", "near", "udp", "81"}, []step{{"route", "allow", "WorkloadEndpoint default/n1-muslin-near-eth0"}, {"ingress", "allow", "none"}}, "passed"},
+		{"to the server", n1, []string{"web", "host", "udp", "81"}, append(allowed[:2:2], step{"route", "allow", "kernel"}, step{"to-host", "deny", "FelixConfiguration defaultEndpointToHostAction"}), "dropped"},
+	} {
+		t.Run(q.name, func(t *testing.T) {
+			var e api.Explain
+			ask(t, q.node, &e, append(append([]string{"explain"}, q.words...), "--live", "-o", "json")...)
+			families := 2
+			if q.name == "no such source" {
+				families = 1
+			}
+			if len(e.Families) != families {
+				t.Fatalf("%d families: %+v", len(e.Families), e)
+			}
+			for _, f := range e.Families {
+				var got []step
+				for _, s := range f.Steps {
+					object, _, _ := strings.Cut(s.Object, " (")
+					got = append(got, step{s.Where, s.Verdict, object})
+				}
+				if !slices.Equal(got, q.steps) || f.Unroutable != "" {
+					t.Errorf("%s: steps %v, want %v; %q", f.Family, got, q.steps, f.Unroutable)
+				}
+				if f.Live == nil || f.Live.Verdict != q.verdict || f.Live.Differs != "" {
+					t.Errorf("%s: live %+v, want %s", f.Family, f.Live, q.verdict)
+				}
+			}
+		})
+	}
+	// What passed has arrived.
+	for m, capture := range heard {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		if _, err := capture.Next(ctx, func(f lab.Frame) bool { return bytes.Contains(f.Data, []byte("muslin")) }); err != nil {
+			t.Errorf("%s has heard nothing of a probe: %v", m.Name(), err)
+		}
+		cancel()
+	}
+	var e api.Explain
+	ask(t, n1, &e, "explain", "web", "203.0.113.9", "tcp", "80", "-o", "json")
+	if len(e.Families) != 1 || !e.Families[0].Allowed || e.Families[0].Unroutable == "" {
+		t.Errorf("to nowhere: %+v", e)
+	}
+	if links, err := n1.Links(); err != nil || slices.ContainsFunc(links, func(l string) bool { return strings.HasPrefix(l, "muslin-") }) {
+		t.Errorf("links after all probes: %v, %v", links, err)
+	}
 }
 
 // ask runs a question that is answered as JSON.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -116,7 +117,8 @@ type Daemon struct {
 	secrets        secrets
 	board          *board
 	loop           *loop
-	attach         keyed // serialises attach and detach by endpoint
+	attach         keyed      // serialises attach and detach by endpoint
+	probing        sync.Mutex // held while a probe is under way
 }
 
 // Run is the daemon: it returns when ctx ends, leaving the data plane as it

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -42,20 +43,29 @@ func (d *Daemon) getExplain(r *http.Request) (any, error) {
 	}
 	var o acl.Options
 	d.loop.call(r.Context(), func() { o = d.loop.aclOptions() })
-	// refused is the step of packets that no workload may send.
-	refused := func(f policy.Flow) *api.ExplainStep {
-		if f.From == (policy.EndpointID{}) || o.Refused(f.Packet) == "" {
-			return nil
+	sport := uint16(49152)
+	if q.Get("live") != "" {
+		sport += uint16(rand.IntN(65536 - 49152)) // of no flow that is there
+	}
+	var source netip.Addr
+	if s := q.Get("source"); s != "" {
+		if source, err = netip.ParseAddr(s); err != nil {
+			return nil, fmt.Errorf("source address %q: want an address", s)
 		}
-		return &api.ExplainStep{Where: "from", Verdict: "deny", Object: "anti-spoofing", Rule: -1, Text: o.Refused(f.Packet)}
 	}
 	answer := api.Explain{Source: q.Get("src"), Destination: q.Get("dst"), Protocol: q.Get("proto"), Port: port}
 	for _, six := range []bool{false, true} {
 		from, to := src.addr(six), dst.addr(six)
+		if source.IsValid() {
+			from = netip.Addr{}
+			if source.Is6() == six {
+				from = source
+			}
+		}
 		if !from.IsValid() || !to.IsValid() {
 			continue
 		}
-		p := policy.Packet{Src: from, Dst: to, Proto: proto.forFamily(six), DstPort: port, SrcPort: 49152}
+		p := policy.Packet{Src: from, Dst: to, Proto: proto.forFamily(six), DstPort: port, SrcPort: sport}
 		if proto.echo {
 			p.ICMPType = 8
 			if six {
@@ -66,34 +76,19 @@ func (d *Daemon) getExplain(r *http.Request) (any, error) {
 		if src.id == (policy.EndpointID{}) && dst.id == (policy.EndpointID{}) {
 			f = w.FlowOf(p)
 		}
-		path := api.ExplainPath{Family: "ipv4", From: from.String(), To: to.String()}
-		if six {
-			path.Family = "ipv6"
-		}
-		if refused := refused(f); refused != nil {
-			path.Steps = []api.ExplainStep{*refused}
-			answer.Families = append(answer.Families, path)
-			continue
-		}
-		t := policy.Evaluate(&w.World, f)
-		path.Allowed = t.Allowed
-		for _, dec := range []*policy.Decision{t.Egress, t.Ingress} {
-			if dec != nil {
-				path.Steps = append(path.Steps, explainStep(dec))
+		walk := d.walk(r.Context(), w, o, f, src.host, dst.host)
+		if q.Get("live") != "" {
+			if walk.path.Live, err = d.live(r.Context(), w, walk); err != nil {
+				return nil, err
 			}
 		}
-		if len(path.Steps) == 0 {
-			path.Steps = []api.ExplainStep{{Where: "forward", Verdict: "allow", Object: "none", Rule: -1, Text: "neither end is a workload: no policy applies"}}
-		}
-		if dst.host && t.Allowed && src.id != (policy.EndpointID{}) {
-			step := d.toHost(r.Context())
-			path.Allowed = step.Verdict == "allow"
-			path.Steps = append(path.Steps, step)
-		}
-		answer.Families = append(answer.Families, path)
+		answer.Families = append(answer.Families, walk.path)
+		answer.Notes = append(answer.Notes, walk.notes...)
 	}
+	slices.Sort(answer.Notes)
+	answer.Notes = slices.Compact(answer.Notes)
 	d.loop.call(r.Context(), func() {
-		answer.Notes = d.loop.differences()
+		answer.Notes = append(answer.Notes, d.loop.differences()...)
 		for _, id := range slices.Compact([]policy.EndpointID{src.id, dst.id}) {
 			if e := w.Endpoints[id]; e != nil {
 				answer.Notes = append(answer.Notes, d.loop.hindrance(id, e.Spec.Node, w.nodes)...)

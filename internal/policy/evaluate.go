@@ -69,7 +69,8 @@ func (p PolicyRef) String() string {
 // Decision is the verdict at one endpoint in one direction. Tier is set if a
 // policy or the end of a tier decided. Policy is the policy or profile that
 // did, and Rule the place of its rule in its list, or -1. Selected lists the
-// policies that apply, of the tier at whose end the packet was dropped.
+// policies that apply, of the tier at whose end the packet was dropped, or, if no
+// tier decided and no profile did, all policies and profiles.
 type Decision struct {
 	Endpoint  EndpointID
 	Direction Direction
@@ -100,13 +101,21 @@ func (d Decision) String() string {
 	case BadPolicy, MissingProfile:
 		return s + fmt.Sprintf("%s (%s)", d.Policy, d.Reason)
 	case EndOfTier:
-		names := make([]string, len(d.Selected))
-		for i, p := range d.Selected {
-			names[i] = p.String()
+		return s + fmt.Sprintf("no rule matched in tier %s, where it is selected by %s", d.Tier, refNames(d.Selected))
+	case NoMatch:
+		if len(d.Selected) > 0 {
+			return s + fmt.Sprintf("no rule matched, and it is selected by %s", refNames(d.Selected))
 		}
-		return s + fmt.Sprintf("no rule matched in tier %s, where it is selected by %s", d.Tier, strings.Join(names, ", "))
 	}
 	return s + string(d.Reason)
+}
+
+func refNames(list []PolicyRef) string {
+	names := make([]string, len(list))
+	for i, p := range list {
+		names[i] = p.String()
+	}
+	return strings.Join(names, ", ")
 }
 
 // Trace is why a flow is allowed or not: both ends must allow it. Egress is
@@ -163,6 +172,7 @@ func (v *evaluation) decide(id EndpointID, dir Direction) Decision {
 	if len(list) == 0 && len(profiles) == 0 {
 		d.Reason = Unselected
 	}
+	var passed []PolicyRef
 	for len(list) > 0 {
 		n := 1
 		for n < len(list) && list[n].tier == list[0].tier {
@@ -170,6 +180,9 @@ func (v *evaluation) decide(id EndpointID, dir Direction) Decision {
 		}
 		if v.tier(&d, list[:n], dir) {
 			return d
+		}
+		for _, a := range list[:n] {
+			passed = append(passed, a.ref)
 		}
 		list = list[n:]
 	}
@@ -191,7 +204,9 @@ func (v *evaluation) decide(id EndpointID, dir Direction) Decision {
 			d.Allowed, d.Reason, d.Policy, d.Rule = action == "Allow", ByProfile, ref, i
 			return d
 		}
+		passed = append(passed, ref)
 	}
+	d.Selected = passed
 	return d
 }
 

@@ -241,13 +241,28 @@ type ExplainPath struct {
 	To      string        `json:"to"`
 	Allowed bool          `json:"allowed"`
 	Steps   []ExplainStep `json:"steps"`
+	// Unroutable says why no route leads there, whatever policy says.
+	Unroutable string `json:"unroutable,omitempty"`
+	// Live is what became of a real packet; nil if none was sent.
+	Live *ExplainLive `json:"live,omitempty"`
+}
+
+// ExplainLive is what became of a packet that was sent as the question says.
+type ExplainLive struct {
+	Verdict string        `json:"verdict"`          // passed, dropped, lost
+	Device  string        `json:"device,omitempty"` // that it left by; empty: it came to this host
+	Steps   []ExplainStep `json:"steps"`
+	// Differs says how that is not what the model says; empty if they agree.
+	Differs string `json:"differs,omitempty"`
 }
 
 // ExplainStep is one decision on the way.
 type ExplainStep struct {
-	Where   string `json:"where"`   // egress, ingress, to-host
+	Where   string `json:"where"`   // anti-spoof, egress, route, bgp, ingress, to-host
 	Verdict string `json:"verdict"` // allow, deny
 	Object  string `json:"object"`  // GlobalNetworkPolicy web, tier default, profile x
 	Rule    int    `json:"rule"`    // index in its list, -1 if no rule decided
-	Text    string `json:"text"`
+	// Rules of what was seen live are the places of rules that the kernel has as one.
+	Rules string `json:"rules,omitempty"`
+	Text  string `json:"text"`
 }

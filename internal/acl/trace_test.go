@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package acl
+
+import (
+	"net/netip"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/muslin-net/muslin/internal/lab"
+	"github.com/muslin-net/muslin/internal/policy"
+)
+
+// TestTrace follows packets that this host sends and that a workload does, which
+// our table, another's table, or nobody drops; and leaves nothing behind.
+func TestTrace(t *testing.T) {
+	r := newRig(t)
+	everyone := r.allowAllEffective()
+	r.endpoint("a", everyone)
+	p := r.v.policy(gnp("web", []policy.Rule{with(policy.Deny, toPort(udp, port(81))), allow(nil)}, nil))
+	r.endpoint("b", r.v.effective(&policy.Effective{ID: "traceingresstier", Profiles: everyone.Profiles,
+		Tiers: [2][]policy.TierPolicies{policy.Ingress: {tier("default", false, p)}}}))
+	r.apply()
+	trace := func(q Probe, send func(packet []byte) error) *Traced {
+		t.Helper()
+		var out *Traced
+		must(t, r.host.Do(func() (err error) {
+			out, err = r.tab.Ledger().Trace(q, func() error { return send(Compose(q.Packet, q.ID)) })
+			return err
+		}))
+		return out
+	}
+	for _, v := range []int{4, 6} {
+		a, b := addrOf(v, "a"), addrOf(v, "b")
+		fromA := func(packet []byte) error {
+			hw, err := r.host.MAC("calia")
+			if err != nil {
+				return err
+			}
+			typ := []byte{8, 0}
+			if v == 6 {
+				typ = []byte{0x86, 0xdd}
+			}
+			return r.wl["a"].SendFrame("eth0", append(append(append(append([]byte{}, hw...), wlMAC("a")...), typ...), packet...))
+		}
+		flow := policy.Packet{Src: a, Dst: b, Proto: udp, SrcPort: 40001, DstPort: 81}
+		got := trace(Probe{Packet: flow, In: "calia"}, fromA)
+		if d := got.Dropped; got.Passed || d == nil || d.Policy == nil || d.Policy.Name != "web" || d.Rules != "0" || d.Direction != policy.Ingress {
+			t.Errorf("IPv%d, denied by a rule: %+v", v, got)
+		}
+		flow.DstPort, flow.SrcPort = 80, 40002
+		got = trace(Probe{Packet: flow, In: "calia"}, fromA)
+		if n, err := r.host.LinkIndex("calib"); err != nil || !got.Passed || got.Out != n {
+			t.Errorf("IPv%d, allowed: %+v, %v", v, got, err)
+		}
+		icmpType := map[int]uint8{4: 8, 6: 128}[v]
+		got = trace(Probe{Packet: policy.Packet{Src: a, Dst: b, Proto: map[int]uint8{4: 1, 6: 58}[v], ICMPType: icmpType}, In: "calia", ID: 7}, fromA)
+		if !got.Passed {
+			t.Errorf("IPv%d, echo: %+v", v, got)
+		}
+		flow.Src = netip.MustParseAddr(map[int]string{4: "198.51.100.1", 6: "2001:db8::1"}[v])
+		got = trace(Probe{Packet: flow, In: "calia"}, fromA)
+		if d := got.Dropped; d == nil || d.Chain != chainAntispoofSrc {
+			t.Errorf("IPv%d, spoofed: %+v", v, got)
+		}
+		// What this host sends is asked about by nobody.
+		own := policy.Packet{Src: addrOf(v, "host"), Dst: b, Proto: udp, SrcPort: 40003, DstPort: 81}
+		fromHost := func(packet []byte) error {
+			fd, err := unix.Socket(map[int]int{4: unix.AF_INET, 6: unix.AF_INET6}[v], unix.SOCK_RAW, unix.IPPROTO_RAW)
+			if err != nil {
+				return err
+			}
+			defer unix.Close(fd)
+			if v == 4 {
+				return unix.Sendto(fd, packet, 0, &unix.SockaddrInet4{Addr: b.As4()})
+			}
+			return unix.Sendto(fd, packet, 0, &unix.SockaddrInet6{Addr: b.As16()})
+		}
+		if got = trace(Probe{Packet: own}, fromHost); !got.Passed {
+			t.Errorf("IPv%d, from the host: %+v", v, got)
+		}
+	}
+	tables, err := foreignTables(r.host)
+	must(t, err)
+	for _, name := range tables {
+		if name == traceTable {
+			t.Errorf("tables after all: %v", tables)
+		}
+	}
+}
+
+func foreignTables(ns *lab.Namespace) (names []string, err error) {
+	err = ns.Do(func() error {
+		s, err := openSocket(0)
+		if err != nil {
+			return err
+		}
+		defer s.close()
+		return s.dump(unix.NFPROTO_UNSPEC, unix.NFT_MSG_GETTABLE, unix.NLM_F_DUMP, nil, func(data []byte) { names = append(names, tableOf(data)) })
+	})
+	return names, err
+}
+
+// FuzzTraceEvent: whatever an event holds, it is read within its bounds.
+func FuzzTraceEvent(f *testing.F) {
+	var b buf
+	b.str(unix.NFTA_TRACE_TABLE, traceTable)
+	b.str(unix.NFTA_TRACE_CHAIN, traceFirstChain)
+	b.u32(unix.NFTA_TRACE_ID, 7)
+	at := b.begin(unix.NFTA_TRACE_VERDICT)
+	b.u32(unix.NFTA_VERDICT_CODE, nfDrop)
+	b.end(at)
+	f.Add([]byte(b))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		x := following{ledger: &Ledger{}}
+		x.take(data)
+		x.take(data)
+		if x.out.Passed && !x.began {
+			t.Error("it passed and never began")
+		}
+	})
+}

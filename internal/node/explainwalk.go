@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/muslin-net/muslin/internal/acl"
+	"github.com/muslin-net/muslin/internal/bgp"
+	"github.com/muslin-net/muslin/internal/node/api"
+	"github.com/muslin-net/muslin/internal/policy"
+	"github.com/muslin-net/muslin/internal/route"
+)
+
+// walk is the way of a packet through the model: may it have its source, may
+// its sender send it, which way does it go, who announced that, may its receiver
+// have it.
+type walk struct {
+	flow  policy.Flow
+	trace policy.Trace
+	path  api.ExplainPath
+	notes []string
+	in    string // the interface of this host that it comes in on; empty if this host sends it, or unknown
+	here  bool   // it passes this host
+	// Its ends are workloads of this host.
+	fromHere, toHere bool
+}
+
+func step(where string, allowed bool, object, format string, args ...any) api.ExplainStep {
+	s := api.ExplainStep{Where: where, Verdict: "deny", Object: object, Rule: -1, Text: fmt.Sprintf(format, args...)}
+	if allowed {
+		s.Verdict = "allow"
+	}
+	return s
+}
+
+// walk walks a packet. The kernel is asked for routes alone.
+func (d *Daemon) walk(ctx context.Context, w *world, o acl.Options, f policy.Flow, fromHost, toHost bool) *walk {
+	k := &walk{flow: f, trace: policy.Evaluate(&w.World, f), path: api.ExplainPath{Family: "ipv4", From: f.Src.String(), To: f.Dst.String()}}
+	if f.Src.Is6() {
+		k.path.Family = "ipv6"
+	}
+	p := &k.path
+	p.Allowed = true
+	add := func(s api.ExplainStep) {
+		p.Steps = append(p.Steps, s)
+		p.Allowed = p.Allowed && s.Verdict == "allow"
+	}
+	here := func(id policy.EndpointID) bool {
+		return w.Endpoints[id] != nil && w.Endpoints[id].Spec.Node == d.cfg.Node
+	}
+	from, to := w.Endpoints[f.From], w.Endpoints[f.To]
+	k.fromHere, k.toHere = here(f.From), here(f.To)
+	k.here = fromHost || toHost || k.fromHere || k.toHere || from == nil && to == nil
+	if from != nil {
+		if why := o.Refused(f.Packet); why != "" {
+			add(step("anti-spoof", false, "anti-spoofing", "%s", why))
+		} else {
+			add(w.mayHave(f.From, f.Src))
+		}
+	}
+	if k.trace.Egress != nil {
+		add(explainStep(k.trace.Egress))
+	}
+	switch {
+	case fromHost:
+	case k.fromHere:
+		k.in = from.Spec.InterfaceName
+	case k.here:
+		if back, err := route.Ask(route.Query{Dst: f.Src}); err == nil && !back.Local {
+			k.in = back.Device
+		}
+	}
+	if from != nil && !k.fromHere {
+		k.notes = append(k.notes, fmt.Sprintf("%s is on node %s: which way its packets go from there is known there", f.From, from.Spec.Node))
+	}
+	if k.here {
+		d.walkRoute(ctx, k, f, k.toHere)
+	}
+	switch {
+	case fromHost && k.toHere:
+		add(step("ingress", true, "none", "what this server itself sends to its workloads is not policed"))
+		k.trace.Ingress = nil
+	case k.trace.Ingress != nil:
+		add(explainStep(k.trace.Ingress))
+	case k.trace.Egress == nil:
+		add(step("forward", true, "none", "neither end is a workload: no policy applies"))
+	}
+	if toHost && p.Allowed && from != nil {
+		add(d.toHost(ctx))
+	}
+	return k
+}
+
+// mayHave is the anti-spoof step.
+func (w *world) mayHave(id policy.EndpointID, src netip.Addr) api.ExplainStep {
+	owner, owned := w.Owner(src)
+	object := "WorkloadEndpoint " + id.String()
+	if owned && owner == id {
+		return step("anti-spoof", true, object, "%s is an address of %s, interface %s", src, id, w.Endpoints[id].Spec.InterfaceName)
+	}
+	why := "nobody has it"
+	switch {
+	case owned:
+		why = "it is " + owner.String() + "'s"
+	case w.Reserved[src] != "":
+		why = "it is reserved for " + w.Reserved[src]
+	}
+	return step("anti-spoof", false, object, "%s is no address of %s: %s", src, id, why)
+}
+
+// walkRoute asks the kernel which way the packet goes, and BGP who said so.
+func (d *Daemon) walkRoute(ctx context.Context, k *walk, f policy.Flow, local bool) {
+	way, err := route.Ask(route.Query{Src: f.Src, Dst: f.Dst, In: k.in})
+	if err != nil || way.Refused != "" && k.in != "" { // of a source that may not come in there, or while the interface is away
+		if plain, perr := route.Ask(route.Query{Dst: f.Dst}); perr == nil {
+			way, err = plain, nil
+		}
+	}
+	if err != nil {
+		k.notes = append(k.notes, err.Error())
+		return
+	}
+	var protocol uint8
+	d.loop.call(ctx, func() { protocol = d.loop.protocol })
+	object := "kernel"
+	if way.Protocol == protocol {
+		object = "BGP"
+		if local {
+			object = "WorkloadEndpoint " + f.To.String()
+		}
+	}
+	s := step("route", way.Refused == "", object, "%s", way)
+	if way.Refused != "" {
+		k.path.Unroutable = s.Text
+	}
+	k.path.Steps = append(k.path.Steps, s)
+	if object != "BGP" || way.Refused != "" {
+		return
+	}
+	for _, r := range d.speaker.Routes(bgp.RouteFilter{Prefix: way.Prefix, Exact: true, View: bgp.ViewBest}) {
+		if r.PeerName == "" {
+			continue
+		}
+		text := fmt.Sprintf("%s was learned from %s, next hop %s", r.Prefix, r.PeerName, r.NextHop)
+		if len(r.ASPath) > 0 {
+			text += ", AS path " + strings.Trim(fmt.Sprint(r.ASPath), "[]")
+		}
+		k.path.Steps = append(k.path.Steps, step("bgp", true, "peer "+r.PeerName, "%s", text))
+		break
+	}
+}
