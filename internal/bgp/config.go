@@ -145,7 +145,8 @@ func (s *Speaker) familiesFor(pc PeerConfig) familySet {
 func (s *Speaker) apply(c Config) {
 	old, wasFamilies := s.cfg, s.families()
 	s.cfg, s.applying = c, true
-	if s.configured.IsZero() {
+	first := s.configured.IsZero()
+	if first {
 		s.configured = time.Now()
 	}
 	resetAll := old.RouterID != c.RouterID || wasFamilies != s.families()
@@ -213,6 +214,9 @@ func (s *Speaker) apply(c Config) {
 		s.changePeer(p, pc, resetAll, ownChanged || old.ASN != c.ASN || old.ClusterID != c.ClusterID)
 	}
 	s.applyRanges(resetAll, ownChanged || old.ASN != c.ASN || old.ClusterID != c.ClusterID)
+	if first {
+		s.expect()
+	}
 	s.applying = false
 	s.releaseEOR()
 	s.checkConverged()
@@ -282,6 +286,7 @@ func (s *Speaker) removePeer(p *peer) {
 		s.touch(ref.prefix, s.rib.remove(ref, p.slot))
 	}
 	delete(s.peers, p.cfg.Addr)
+	s.dynamics.news = s.dynamics.news || p.dynamic
 	s.rib.sources[p.slot].used, s.rib.sources[p.slot].p = false, nil
 }
 

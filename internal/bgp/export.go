@@ -207,6 +207,7 @@ func (s *Speaker) flush() {
 	}
 	s.rib.hops.answer()
 	s.answerBest()
+	s.answerDynamic()
 	s.serveMonitors()
 }
 

@@ -144,12 +144,12 @@ func (s *Speaker) endOfRIB(p *peer, f family) {
 }
 
 // toldAll reports whether a peer has sent its table, or will not: nobody waits
-// for one who may be anybody, for one that is not to be talked to, nor for one
+// for one who may be anybody and is not expected, for one that is not to be talked to, nor for one
 // whose session has ended with its routes or whose path is lost. What our
 // predecessor learned from those is gone as it would be without a restart.
 func (p *peer) toldAll() bool {
 	if p.est == nil {
-		return p.dynamic || p.idle != "" || p.silent
+		return p.dynamic && !p.expected || p.idle != "" || p.silent
 	}
 	if !p.est.open.gr && time.Since(p.est.since) >= settleTime {
 		return true

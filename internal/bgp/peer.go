@@ -15,13 +15,14 @@ import (
 // peer is a configured neighbour: the owner of its connections, of which at
 // most one is Established. It belongs to the loop.
 type peer struct {
-	s       *Speaker
-	cfg     PeerConfig
-	slot    uint16 // in rib.sources
-	localAS uint32
-	ebgp    bool
-	dynamic bool // of a listen range (ranges.go)
-	saidAS  bool // cfg.ASN is what its OPEN said, of PeerConfig.ASNs
+	s        *Speaker
+	cfg      PeerConfig
+	slot     uint16 // in rib.sources
+	localAS  uint32
+	ebgp     bool
+	dynamic  bool // of a listen range (ranges.go)
+	expected bool // it had a session with our predecessor (expected.go)
+	saidAS   bool // cfg.ASN is what its OPEN said, of PeerConfig.ASNs
 
 	conns   []*conn // alive, in any state from OpenSent on
 	est     *conn   // the Established one
@@ -322,7 +323,8 @@ func (s *Speaker) up(c *conn) {
 	p.transitions++
 	p.gotEOR = familySet{}
 	s.resume(p)
-	p.hadUp, p.silent = true, false
+	p.hadUp, p.silent, p.expected = true, false, false
+	s.dynamics.news = s.dynamics.news || p.dynamic
 	p.dirty = owed{}
 	p.oweEOR = c.families
 	s.join(p)

@@ -146,7 +146,7 @@ func (s *Speaker) forgetLater(p *peer) {
 		return
 	}
 	s.post(func() {
-		if s.peers[p.cfg.Addr] == p && len(p.conns) == 0 && p.retained == (familySet{}) {
+		if s.peers[p.cfg.Addr] == p && len(p.conns) == 0 && p.retained == (familySet{}) && !p.expected {
 			s.removePeer(p)
 		}
 	})

@@ -34,7 +34,7 @@ var reliability = []struct{ id, what string }{
 	{"B12", "silence: internal/bgp TestB12_RFC4271_8_HoldTimerExpires"},
 	{"B13", "passwords that are wrong, missing, changed, too long: internal/bgp TestB13_RFC2385_Passwords, TestRFC2385_TooLong, TestInterop; internal/node TestB13_SecretsAreWatched"},
 	{"B14", "packets from further away: internal/bgp TestRFC5082_AcceptsByDistance, TestRFC5082_LaterPackets, TestRFC5082_Dials"},
-	{"B15", "restarts of either end, of both, that do not come back, beside the dead: internal/bgp TestB15_RFC4724_RestartKeepsRoutes, TestB15_RFC4724_4_2_Expiry, TestB15_BothRestart, TestB15_RFC4724_RestartBesideTheDead, TestInterop; internal/e2e TestB15_BFDAndGracefulRestart"},
+	{"B15", "restarts of either end, of both, that do not come back, beside the dead: internal/bgp TestB15_RFC4724_RestartKeepsRoutes, TestB15_RFC4724_4_2_Expiry, TestB15_BothRestart, TestB15_RFC4724_RestartBesideTheDead, TestB15_DynamicPeersAreExpected, TestInterop; internal/e2e TestB15_BFDAndGracefulRestart, TestB15_ListenRangeOverRestart"},
 	{"B16", "reflectors that are lost: internal/e2e TestB16_RouteReflectors"},
 	{"B17", "routes that are not the peer's: internal/guard TestB17_Judge; internal/e2e TestB17_RouteLeak, TestB17_JudgedAgain"},
 	{"B18", "next hops and prefixes that nobody may announce: internal/bgp TestB18_NextHopAndMartians"},

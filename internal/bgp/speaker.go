@@ -29,6 +29,9 @@ type Options struct {
 	// still in place: the first OPEN to each peer carries the R and F bits of
 	// RFC 4724, and End-of-RIB may wait for outside peers (gr.go).
 	Restarting bool
+	// Expected are the peers that an earlier process had from listen ranges, as its
+	// DynamicPeers said. Those that a range still has are waited for.
+	Expected []netip.Addr
 	// TrackNextHops says that somebody listens to NextHops and answers with
 	// SetNextHops. Otherwise every next hop counts as reachable at no cost.
 	TrackNextHops bool
@@ -82,6 +85,7 @@ type Speaker struct {
 	answered   time.Time      // NextBest was last looked after
 	waiting    []chan<- []Best
 	monitors   []*Monitor
+	dynamics   dynamicPeers
 	selections uint64 // how often the selection of a prefix has changed
 	originated bool   // OriginationsComplete was called
 	applying   bool   // a configuration is half applied: who is waited for is not known
@@ -194,6 +198,7 @@ func (s *Speaker) shutdown(cancel context.CancelFunc) {
 	}
 	s.conv.stop()
 	s.eorBound.stop()
+	s.dynamics.bound.stop()
 	s.wg.Wait()
 }
 

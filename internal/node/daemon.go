@@ -109,6 +109,8 @@ type Daemon struct {
 	ipam    *ipam.Allocator
 	acl     *acl.Table
 	speaker *bgp.Speaker
+	// expected are peers of listen ranges that an earlier daemon had.
+	expected []netip.Addr
 	// updateToKernel is how long what peers say takes to be in the kernel.
 	updateToKernel prometheus.Histogram
 	bgpLog         severity // of the speaker
@@ -189,6 +191,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	g.Go(func() error { return d.followHostLinks(ctx) })
 	g.Go(func() error { return d.followBest(ctx) })
 	g.Go(func() error { return d.followNextHops(ctx) })
+	g.Go(func() error { return d.followDynamic(ctx) })
 	g.Go(func() error { return d.acl.Watch(ctx, d.loop.aclChanged.notify) })
 	g.Go(func() error { return d.reviewFlows(ctx) })
 	g.Go(func() error { return d.followDenied(ctx) })
@@ -355,13 +358,16 @@ func (d *Daemon) openReconcilers() (err error) {
 	if old.Protocol == 0 {
 		old.Protocol = route.Protocol
 	}
+	if d.expected, err = rememberedPeers(d.cfg.StateDir); err != nil {
+		d.log.Warn("not known which BGP peers an earlier daemon had from listen ranges", "err", err)
+	}
 	d.acl, err = acl.Open(acl.Options{Log: d.log.With("part", "acl"), Prefixes: []string{defaultPrefix}, HostAction: acl.HostDrop})
 	if err != nil {
 		return err
 	}
 	d.acl.ReadAhead()
 	d.bgpLog = newSeverity(d.log.Handler())
-	d.speaker = bgp.New(bgp.Options{Log: slog.New(d.bgpLog).With("part", "bgp"), TrackNextHops: true, Restarting: route.Found(uint8(old.Protocol))})
+	d.speaker = bgp.New(bgp.Options{Log: slog.New(d.bgpLog).With("part", "bgp"), TrackNextHops: true, Restarting: route.Found(uint8(old.Protocol)), Expected: d.expected})
 	return nil
 }
 

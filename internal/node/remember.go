@@ -3,10 +3,12 @@
 package node
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,19 +62,61 @@ func remember(stateDir string, now inForce, unread bool) (inForce, error) {
 	if err == nil && slices.Equal(old.Prefixes, now.Prefixes) && old.Protocol == now.Protocol {
 		return now, nil
 	}
-	b, err := json.Marshal(now)
-	if err != nil {
-		return now, err
-	}
-	// Renamed into place: a crash leaves the old file or the new one.
-	path := filepath.Join(stateDir, inForceFile)
-	if err := os.WriteFile(path+".new", append(b, '\n'), 0o600); err != nil {
-		return now, fmt.Errorf("remember settings: %w", err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err := writeState(stateDir, inForceFile, now); err != nil {
 		return now, fmt.Errorf("remember settings: %w", err)
 	}
 	return now, nil
+}
+
+// writeState writes a file of the state directory. It is renamed into place: a
+// crash leaves the old one or the new one.
+func writeState(stateDir, file string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(stateDir, file)
+	if err := os.WriteFile(path+".new", append(b, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// dynamicFile, in the state directory, remembers the BGP peers that came from
+// listen ranges: the next start waits for them before it removes their routes.
+const dynamicFile = "bgp-dynamic.json"
+
+// rememberedPeers reads who they were; nobody if there is no such file.
+func rememberedPeers(stateDir string) (list []netip.Addr, err error) {
+	b, err := os.ReadFile(filepath.Join(stateDir, dynamicFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &list)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("remembered peers of listen ranges: %w", err)
+	}
+	return list, nil
+}
+
+// followDynamic writes them down. Where there never were any there is no file.
+func (d *Daemon) followDynamic(ctx context.Context) error {
+	for written := d.expected; ; {
+		list, err := d.speaker.DynamicPeers(ctx)
+		if err != nil {
+			return nil // the context has ended, and with it the speaker
+		}
+		if slices.Equal(list, written) {
+			continue
+		}
+		if err := writeState(d.cfg.StateDir, dynamicFile, list); err != nil {
+			d.log.Warn("a restart will not wait for the BGP peers of listen ranges", "err", err)
+			continue
+		}
+		written = list
+	}
 }
 
 // unreadSettings tells whether a FelixConfiguration that may concern this node

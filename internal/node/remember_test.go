@@ -4,6 +4,9 @@ package node
 
 import (
 	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -61,5 +64,28 @@ func TestUnreadSettings(t *testing.T) {
 	put("node.n1", bad)
 	if m.unreadSettings() {
 		t.Error("the last good version is known")
+	}
+}
+
+// Peers of listen ranges: what was written is read, as nobody where nothing was.
+func TestRememberedPeers(t *testing.T) {
+	dir := t.TempDir()
+	list := []netip.Addr{netip.MustParseAddr("10.1.0.7"), netip.MustParseAddr("fd00::7")}
+	if got, err := rememberedPeers(dir); err != nil || got != nil {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, want := range [][]netip.Addr{list, nil, list[:1]} {
+		if err := writeState(dir, dynamicFile, want); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := rememberedPeers(dir); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%v, %v, want %v", got, err, want)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, dynamicFile), []byte(`["10.1.0.7`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := rememberedPeers(dir); err == nil || got != nil {
+		t.Errorf("a file that is cut off: %v, %v", got, err)
 	}
 }
