@@ -50,6 +50,7 @@ type daemon struct {
 	owner              string                            // whom its directory must belong to
 	client             []string                          // asks it, with the words of a question behind
 	route              func(prefix string) []string      // the question what it knows of a prefix
+	dump               [][]string                        // the questions for all that it knows
 	session            func(ours string) []string
 	up                 string // in the answer to that
 	refresh            func(ours string) [][]string
@@ -227,6 +228,7 @@ var daemonBIRD = daemon{
 	restart: []string{"-R"},
 	client:  []string{"/usr/sbin/birdc", "-s", "DIR/ctl"},
 	route:   func(p string) []string { return []string{"show", "route", "all", p} },
+	dump:    [][]string{{"show", "route", "protocol", "muslin"}},
 	session: func(string) []string { return []string{"show", "protocols", "all", "muslin"} },
 	up:      "Established",
 	refresh: func(string) [][]string { return [][]string{{"reload", "in", "muslin"}} },
@@ -284,6 +286,7 @@ var daemonFRR = daemon{
 	route: func(p string) []string {
 		return []string{"show bgp " + familyWord(p, "ipv4", "ipv6") + " unicast " + p}
 	},
+	dump:    [][]string{{"show bgp ipv4 unicast"}, {"show bgp ipv6 unicast"}},
 	session: func(ours string) []string { return []string{"show bgp neighbors " + ours} },
 	up:      "BGP state = Established",
 	refresh: func(ours string) [][]string {
@@ -371,6 +374,7 @@ var daemonGoBGP = daemon{
 	route: func(p string) []string {
 		return []string{"global", "rib", p, "-a", familyWord(p, "ipv4", "ipv6")}
 	},
+	dump:    [][]string{{"global", "rib", "-a", "ipv4"}, {"global", "rib", "-a", "ipv6"}},
 	session: func(ours string) []string { return []string{"neighbor", ours} },
 	up:      "BGP state = ESTABLISHED",
 	lacks: map[string]string{
@@ -423,6 +427,7 @@ mkdir -p ~_openbgpd
 exec /usr/sbin/bgpd -d -v -f DIR/bgpd.conf`},
 	client:  []string{"/usr/sbin/bgpctl", "-s", "DIR/ctl"},
 	route:   func(p string) []string { return []string{"show", "rib", "detail", p} },
+	dump:    [][]string{{"show", "rib"}},
 	session: func(ours string) []string { return []string{"show", "neighbor", ours} },
 	up:      "BGP state = Established",
 	refresh: func(ours string) [][]string { return [][]string{{"neighbor", ours, "refresh"}} },

@@ -38,12 +38,14 @@ var reliability = []struct{ id, what string }{
 	{"B16", "reflectors that are lost: internal/e2e TestB16_RouteReflectors"},
 	{"B17", "routes that are not the peer's: internal/guard TestB17_Judge; internal/e2e TestB17_RouteLeak, TestB17_JudgedAgain"},
 	{"B18", "next hops and prefixes that nobody may announce: internal/bgp TestB18_NextHopAndMartians"},
+	{"B19", "a fabric in two halves: internal/e2e TestB19_SplitBrain"},
 	{"B20", "loops, identifiers that are ours: internal/bgp TestB20_Loops"},
+	{"B21", "a day with other daemons: internal/bgp TestB21_Soak"},
+	{"B22", "taking a way out of service: internal/bgp TestB22_RFC8326_Drain"},
 	{"B23", "any sequence of events: internal/bgp TestB23_RFC4271_8_RandomEvents"},
 }
 
-// Every row has its tests; B19 (two halves of a datastore), B21 (a day with other
-// daemons) and B22 (a command that drains) are not among them.
+// Every row has its tests.
 func TestReliability(t *testing.T) {
 	for _, r := range reliability {
 		_, where, ok := strings.Cut(r.what, ": ")
