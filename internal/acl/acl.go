@@ -141,7 +141,7 @@ func Open(opts Options) (*Table, error) {
 	}
 	if err := t.sock.probeFrames(); err != nil {
 		t.noFrames = true
-		t.opts.Log.Warn("frames of workloads that are neither IP nor ARP are left to the kernel", "err", err)
+		t.opts.Log.Warn("frames of workloads that are neither IP nor ARP are left to the kernel, and guests get no answers to ARP", "err", err)
 	}
 	return t, nil
 }

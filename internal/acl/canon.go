@@ -53,7 +53,7 @@ var exprKinds = map[string]*exprKind{
 	"bitwise":   {data: []uint16{unix.NFTA_BITWISE_MASK, unix.NFTA_BITWISE_XOR}, zero: []uint16{6 /* NFTA_BITWISE_OP */}},
 	"range":     {data: []uint16{unix.NFTA_RANGE_FROM_DATA, unix.NFTA_RANGE_TO_DATA}},
 	"lookup":    {zero: []uint16{unix.NFTA_LOOKUP_FLAGS}, drop: unix.NFTA_LOOKUP_SET_ID},
-	"payload":   {zero: []uint16{unix.NFTA_PAYLOAD_CSUM_FLAGS}},
+	"payload":   {zero: []uint16{unix.NFTA_PAYLOAD_CSUM_TYPE, unix.NFTA_PAYLOAD_CSUM_OFFSET, unix.NFTA_PAYLOAD_CSUM_FLAGS}},
 	"log":       {zero: []uint16{unix.NFTA_LOG_FLAGS}},
 	"counter":   {moves: true},
 	"limit":     {zero: []uint16{unix.NFTA_LIMIT_TYPE, unix.NFTA_LIMIT_FLAGS}, drop: unix.NFTA_LIMIT_PAD},

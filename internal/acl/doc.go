@@ -21,7 +21,8 @@
 // is a few elements, a policy one chain, a member one element.
 //
 // Beside it, arp muslin checks who speaks in ARP, and netdev muslin drops what
-// is neither IP nor ARP; an endpoint is a few elements and a base chain there.
+// is neither IP nor ARP, and answers the ARP of guests; an endpoint is a few
+// elements and a base chain there.
 //
 // What must hold: an interface with a workload prefix and no elements passes
 // nothing, not even an established flow, because its verdict is looked up

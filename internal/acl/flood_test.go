@@ -69,6 +69,14 @@ func (a *arrivals) count(tb testing.TB, i int) uint64 {
 	return rs[i].Exprs[len(rs[i].Exprs)-1].(*expr.Counter).Packets
 }
 
+// sender changes the endpoint a.
+func (r *rig) sender(e *policy.Effective, change func(*policy.Endpoint)) {
+	r.endpoint("a", e)
+	ep := *r.v.endpoints[policy.EndpointID{Namespace: "ns", Name: "a"}]
+	change(&ep)
+	r.v.endpoint(&ep)
+}
+
 // TestT14_AtomicCommits floods b with forbidden and allowed packets while
 // every kind of commit is made.
 func TestT14_AtomicCommits(t *testing.T) {
@@ -129,6 +137,11 @@ func TestT14_AtomicCommits(t *testing.T) {
 			}
 		}},
 		{"effective policy of the endpoint", func(i int) { r.endpoint("b", effs[i%2]) }},
+		{"addresses of the sender", func(i int) {
+			r.sender(everyone, func(e *policy.Endpoint) { e.Addrs = append(e.Addrs, addrs("10.65.7.7", "fd65::7:7")[:i%3]...) })
+		}},
+		{"MAC address of the sender known or not", func(i int) { r.sender(everyone, func(e *policy.Endpoint) { e.HasMAC = i%2 == 1 }) }},
+		{"sender a guest or not", func(i int) { r.sender(everyone, func(e *policy.Endpoint) { e.Guest = i%2 == 0 }) }},
 		{replace, func(i int) {
 			var m msgs
 			m.begin("", inetTable, 18 /* NFT_MSG_NEWOBJ */, 0x400)

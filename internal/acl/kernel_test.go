@@ -47,6 +47,7 @@ func smallView() *memView {
 		ep := &policy.Endpoint{ID: policy.EndpointID{Namespace: "ns", Name: fmt.Sprintf("w%d", i)}, Interface: fmt.Sprintf("cali%d", i),
 			Addrs: addrs(fmt.Sprintf("10.65.0.%d", i), fmt.Sprintf("fd65::%d", i)), Effective: e}
 		ep.HasMAC, ep.MAC[5] = i > 0, byte(i)
+		ep.Guest = i == 2
 		v.endpoint(ep)
 	}
 	return v
@@ -365,6 +366,13 @@ func TestT03_T05_Tampering(t *testing.T) {
 		})},
 		{"foreign chain beside frames", raw(func(m *msgs) {
 			m.addChain(&chain{name: in(netdevTable, chainAntispoof), hook: &hook{priority: -1, device: "cali0"}})
+		})},
+		{"answer as another", raw(func(m *msgs) {
+			m.flushChain("", chainAnswer)
+			b := &rb{}
+			b.immediate(reg2, []byte{2, 0, 0, 0, 0, 1})
+			b.write(expr.PayloadBaseLLHeader, 6, 6, reg2)
+			m.addRule("", chainAnswer, b.accept().done(""))
 		})},
 		{"dormant frames", raw(func(m *msgs) {
 			m.begin("", netdevTable, unix.NFT_MSG_NEWTABLE, 0)

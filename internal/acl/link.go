@@ -76,6 +76,10 @@ func (r *renderer) linkChains() []*chain {
 // framesOf renders the base chain of an endpoint's interface.
 func (r *renderer) framesOf(e *policy.Endpoint) *chain {
 	c := &chain{name: framesName(e.Interface), owner: endpointOwner(e.ID), hook: &hook{priority: priorityFrames, device: e.Interface}}
+	if e.Guest {
+		r.questions(c, e)
+		return c
+	}
 	c.add(r.rule().goTo(chainFrames).done(""))
 	return c
 }
@@ -98,11 +102,14 @@ func (r *rb) arpSenderAddr(set string) *rb {
 	return r.iifAnd(expr.PayloadBaseNetworkHeader, 14, 4, "arp saddr ip", set)
 }
 
-func (r *rb) etherType(typ uint16) *rb {
+func (r *rb) etherType(typ uint16) *rb    { return r.frameType(expr.CmpOpEq, typ) }
+func (r *rb) etherTypeNot(typ uint16) *rb { return r.frameType(expr.CmpOpNeq, typ) }
+
+func (r *rb) frameType(op expr.CmpOp, typ uint16) *rb {
 	r.payload(expr.PayloadBaseLLHeader, 12, 2, reg1)
-	r.cmp(expr.CmpOpEq, binary.BigEndian.AppendUint16(nil, typ))
+	r.cmp(op, binary.BigEndian.AppendUint16(nil, typ))
 	word := map[uint16]string{unix.ETH_P_IP: "ip", unix.ETH_P_IPV6: "ip6", unix.ETH_P_ARP: "arp"}[typ]
-	return r.say("ether type %s", word)
+	return r.say("ether type %s%s", opWord(op), word)
 }
 
 // senders renders the elements for what an endpoint may say of itself in ARP.

@@ -40,11 +40,17 @@ func arpFrame(mac net.HardwareAddr, op uint16, sha net.HardwareAddr, spa netip.A
 // had their chance.
 func (r *rig) answers(name string, messages ...[]byte) map[netip.Addr]net.HardwareAddr {
 	r.Helper()
+	return r.arpFrom(name, wlMAC(name), addr4[name], messages...)
+}
+
+// arpFrom does that for a workload of any addresses.
+func (r *rig) arpFrom(name string, mac net.HardwareAddr, addr netip.Addr, messages ...[]byte) map[netip.Addr]net.HardwareAddr {
+	r.Helper()
 	c, err := r.wl[name].Capture("eth0")
 	must(r, err)
 	defer c.Close()
 	r.pour(name, messages)
-	must(r, r.wl[name].SendFrame("eth0", arpFrame(wlMAC(name), arpRequest, wlMAC(name), addr4[name], gateway4)))
+	must(r, r.wl[name].SendFrame("eth0", arpFrame(mac, arpRequest, mac, addr, gateway4)))
 	got := map[netip.Addr]net.HardwareAddr{}
 	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 	defer cancel()
@@ -55,7 +61,7 @@ func (r *rig) answers(name string, messages ...[]byte) map[netip.Addr]net.Hardwa
 		if err != nil {
 			r.Fatalf("no answer to %s for the gateway: %v", name, err)
 		}
-		if f.Src == gateway4 && f.Dst == addr4[name] {
+		if f.Src == gateway4 && f.Dst == addr {
 			return got
 		}
 		got[f.Src] = f.SrcMAC

@@ -70,12 +70,13 @@ func (s *socket) probe() error {
 
 // probeFrames finds out whether the kernel takes a hook on an interface that is
 // not there, for when it comes: nobody else can be sooner than its first packet.
-// It commits nothing.
+// And whether it can send a frame back from there. It commits nothing.
 func (s *socket) probeFrames() error {
 	var t tx
 	t.table.addTable(netdevTable)
 	c := &chain{name: in(netdevTable, "probe"), owner: "hook", hook: &hook{priority: priorityFrames, device: "muslin probe"}}
 	t.chains.addChain(c)
+	t.rules.addRule("answer", c.name, (&rb{}).answer().done(""))
 	t.goneChain.delChain("end", in(netdevTable, "probe-does-not-exist"))
 	err := s.transact(t.all())
 	var r refusals
@@ -83,8 +84,11 @@ func (s *socket) probeFrames() error {
 		return fmt.Errorf("probe nftables: %w", err)
 	}
 	for _, x := range r {
-		if x.owner == "hook" {
+		switch x.owner {
+		case "hook":
 			return fmt.Errorf("the kernel has no nftables hooks for interfaces to come (Linux 6.16 or later is needed): %w", x.errno)
+		case "answer":
+			return fmt.Errorf("the kernel lacks nftables fwd expressions (module nft_fwd_netdev is needed): %w", x.errno)
 		}
 	}
 	return nil

@@ -15,7 +15,8 @@ import (
 
 var update = flag.Bool("update", false, "write golden files")
 
-// TestText compares the table of one plain endpoint with its golden file.
+// TestText compares the tables of one plain endpoint with their golden file, and
+// what a guest has beside.
 func TestText(t *testing.T) {
 	v := newView()
 	v.set("web", policy.SetNets, netMembers("10.65.1.1/32", "fd65::1:1/128")...)
@@ -31,8 +32,15 @@ func TestText(t *testing.T) {
 	v.endpoint(ep)
 	o := Options{Prefixes: []string{"cali"}}
 	must(t, o.check())
-	got := text(&renderer{opts: o, text: true}, v)
-	file := filepath.Join("testdata", "endpoint.txt")
+	golden(t, "endpoint.txt", text(&renderer{opts: o, text: true}, v))
+	ep.Guest = true
+	_, frames, _ := strings.Cut(text(&renderer{opts: o, text: true}, v), "table netdev")
+	golden(t, "guest.txt", "table netdev"+frames)
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
 	if *update {
 		must(t, os.MkdirAll("testdata", 0o755))
 		must(t, os.WriteFile(file, []byte(got), 0o644))

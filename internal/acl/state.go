@@ -24,6 +24,7 @@ type state struct {
 	endpoints  map[policy.EndpointID]*policy.Endpoint
 	claims     map[string][]policy.EndpointID // by interface
 	live       map[string][]setElem           // elements of the interface's endpoint
+	guests     map[string]bool                // interfaces of guests
 	chains     map[string]*chainState
 	sets       map[string]*setState
 	byID       map[policy.SetID][]string // kernel sets of a policy set
@@ -70,6 +71,7 @@ func newState() *state {
 		endpoints:  map[policy.EndpointID]*policy.Endpoint{},
 		claims:     map[string][]policy.EndpointID{},
 		live:       map[string][]setElem{},
+		guests:     map[string]bool{},
 		chains:     map[string]*chainState{},
 		sets:       map[string]*setState{},
 		byID:       map[policy.SetID][]string{},
@@ -520,6 +522,14 @@ func (g *stager) takeEndpoints(ch *policy.Changes) {
 	for _, iface := range sortedKeys(ifaces) {
 		g.settleInterface(iface)
 	}
+	if len(g.guests) == 0 {
+		g.remove(chainGuest)
+		g.remove(chainAnswer)
+		return
+	}
+	for _, c := range g.r.guestChains() {
+		g.put(c)
+	}
 }
 
 func (g *stager) settleInterface(iface string) {
@@ -537,8 +547,13 @@ func (g *stager) settleInterface(iface string) {
 		g.problems[endpointOwner(id)] = fmt.Errorf("spec.interfaceName %q: already used by %s; give it another interface",
 			iface, endpointOwner(claims[0]))
 	}
+	delete(g.guests, iface)
 	if len(want) > 0 && !g.r.noFrames {
-		g.put(g.r.framesOf(g.endpoints[claims[0]]))
+		e := g.endpoints[claims[0]]
+		g.put(g.r.framesOf(e))
+		if e.Guest {
+			g.guests[iface] = true
+		}
 	} else {
 		g.remove(framesName(iface))
 	}

@@ -50,6 +50,7 @@ type parsedEndpoint struct {
 	created  int64 // Unix nanoseconds; MaxInt64 if not said
 	mac      [6]byte
 	hasMAC   bool
+	guest    bool
 	nets     []netip.Prefix // single addresses, each once
 	ports    []namedPort
 	labels   labelSet
@@ -81,6 +82,14 @@ func (rd *Reader) endpoint(k Key, w *v3.WorkloadEndpoint) (p *parsedEndpoint, od
 			return nil, nil, fieldErrf("spec.mac", "%q: want six octets such as 02:00:00:00:00:01", s.MAC)
 		}
 		p.mac, p.hasMAC = [6]byte(mac), true
+	}
+	if s.IPv4Gateway != "" {
+		gateway, err := netip.ParseAddr(s.IPv4Gateway)
+		if err != nil || !gateway.Is4() {
+			return nil, nil, fieldErrf("spec.ipv4Gateway", "%q: want an IPv4 address", s.IPv4Gateway)
+		}
+		// A link-local one is no address of a subnet: the host's own, of containers.
+		p.guest = !gateway.IsLinkLocalUnicast()
 	}
 	for i, ep := range s.Ports {
 		if ep.Name == "" {

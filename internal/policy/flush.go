@@ -193,7 +193,7 @@ func (x *Index) flushEndpoints(out map[EndpointID]*Endpoint) {
 			continue
 		}
 		l := e.local
-		now := &Endpoint{ID: id, Interface: l.iface, MAC: l.mac, HasMAC: l.hasMAC, Effective: l.class.val.group.eff}
+		now := &Endpoint{ID: id, Interface: l.iface, MAC: l.mac, HasMAC: l.hasMAC, Guest: l.guest, Effective: l.class.val.group.eff}
 		for _, p := range e.member.nets {
 			if x.owner(p.Addr()) == e {
 				now.Addrs = append(now.Addrs, p.Addr())
@@ -211,7 +211,7 @@ func (x *Index) flushEndpoints(out map[EndpointID]*Endpoint) {
 // sameBut tells whether two endpoints differ at most in the rules of their
 // policies.
 func (e *Endpoint) sameBut(f *Endpoint) bool {
-	return e.Interface == f.Interface && e.MAC == f.MAC && e.HasMAC == f.HasMAC &&
+	return e.Interface == f.Interface && e.MAC == f.MAC && e.HasMAC == f.HasMAC && e.Guest == f.Guest &&
 		e.Effective.ID == f.Effective.ID && slices.Equal(e.Addrs, f.Addrs)
 }
 

@@ -65,6 +65,7 @@ type local struct {
 	iface   string
 	mac     [6]byte
 	hasMAC  bool
+	guest   bool
 	labels  labelSet
 	parents []word      // its profiles
 	class   *localClass // nil while another endpoint has the interface

@@ -158,6 +158,7 @@ type Endpoint struct {
 	Interface string
 	MAC       [6]byte // valid if HasMAC
 	HasMAC    bool
+	Guest     bool         // it has a gateway of its own, and with it a subnet on its link
 	Addrs     []netip.Addr // its own addresses, v4 and v6
 	Effective *Effective
 }
