@@ -360,7 +360,11 @@ func (a *app) showVerdict(v verdict, all bool) error {
 	var parts []string
 	for _, s := range []check.Severity{check.Error, check.Advanced, check.Warning, check.Info} {
 		if n := count(v.Findings, s); n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, s))
+			word := string(s)
+			if n > 1 && (s == check.Error || s == check.Warning) {
+				word += "s"
+			}
+			parts = append(parts, fmt.Sprintf("%d %s", n, word))
 		}
 	}
 	if parts == nil {

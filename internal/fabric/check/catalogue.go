@@ -5,11 +5,13 @@ package check
 // Rules is the catalogue, in the order in which findings are shown.
 var Rules = []Rule{
 	{"FAB-AS-001", Error, "an AS in pieces that reach each other only through others", "a router refuses routes with its own AS number in the path (RFC 4271 section 9.1.2): the pieces cannot talk", continuity},
+	{"FAB-AS-002", Error, "routes that vanish", "a router refuses routes with its own AS number in the path (RFC 4271 section 9.1.2), and has no other way", vanished},
 	{"FAB-AS-004", Warning, "an AS number that is reserved or somebody else's", "0, 23456 and 65535 are reserved (RFC 7607, 6793, 7300), and numbers outside of RFC 6996 are assigned", reservedAS},
 	{"FAB-AS-005", Error, "two ends that disagree about an AS number", "the OPEN is refused, bad peer AS (RFC 4271 section 6.2)", wrongAS},
 	{"FAB-AS-006", Advanced, "own AS numbers accepted or replaced", "the loop check of BGP is switched off: routes come back to where they began, where a local route must be preferred", loopCheck},
 	{"FAB-AS-007", Warning, "remove-private-AS that does not remove what matters", "FRR keeps the AS number of the peer itself, and the peer refuses the route", removePrivate},
 	{"FAB-NH-001", Error, "iBGP that passes on a next hop which the peer does not reach", "iBGP leaves the next hop as it is (RFC 4271 section 5.1.3), and it is on no segment of the peer", nextHop},
+	{"FAB-NH-002", Error, "paths that nothing forwards", "their next hop is on no segment of the device, and BIRD and Muslin resolve none by another BGP route", unusable},
 	{"FAB-NH-003", Warning, "next hops that only the default route resolves", "they break when the default route goes", nextHopByDefault},
 	{"FAB-NH-004", Info, "next hops of third parties", "on a shared subnet eBGP keeps the next hop of another router there (RFC 4271 section 5.1.3): packets go to it directly, also when the path between the two is broken", thirdParty},
 	{"FAB-NH-005", Error, "iBGP between routers that share no segment", "nothing tells them the way to each other: an IGP would, which is outside of these designs", remotePeers},
@@ -27,7 +29,7 @@ var Rules = []Rule{
 	{"FAB-SES-003", Error, "FRR's traditional profile without a policy", "the session is up and carries no routes, (Policy), by RFC 8212", noPolicy},
 	{"FAB-ECMP-001", Error, "equal paths that differ in AS numbers only, and are not equal without multipath-relax", "one of the uplinks carries everything", relax},
 	{"FAB-ECMP-002", Warning, "one path where there are several planes", "one plane carries everything", width},
-	{"FAB-LOOP-001", Error, "two ToRs that load-balance over each other", "Linux hashes the same way on each hop: some flows go back and forth for ever", islLoop},
+	{"FAB-LOOP-001", Error, "flows that go round", "Linux hashes the same way on each hop: a flow that loops loops for ever", loops},
 	{"FAB-TIM-001", Error, "no BFD where a dead link has no carrier", "behind a switch a dead link is noticed when the hold time is over", noBFD},
 	{"FAB-TIM-002", Warning, "a long hold time", "a dead peer is noticed late", longHold},
 	{"FAB-TIM-003", Warning, "very much BFD for software", "an overloaded device takes live sessions for dead", muchBFD},
@@ -68,5 +70,8 @@ var Rules = []Rule{
 	{"FAB-PHY-002", Warning, "an unusual number of spines", "2 to 16 are usual", spineCount},
 	{"FAB-PHY-003", Error, "a device on one of two ToRs that do not speak with each other", "the other ToR refuses the route when it comes back from a spine, with its own AS number in it", oneOfTwo},
 	{"FAB-PHY-004", Warning, "segments with different MTUs", "large packets are lost or cut on the way", mtu},
+	{"FAB-WI-001", Error, "traffic that is lost, in health or after one failure", "the servers are connected, and their packets do not arrive until somebody repairs it", singleFailure},
+	{"FAB-WI-004", Error, "routes without a stable state", "best paths change each other for ever", restless},
+	{"FAB-SIM-001", Warning, "a design that cannot be simulated", "nothing is known of what its traffic does", notSimulated},
 	{"FAB-PHY-005", Info, "servers with one ToR", "its failure takes the rack down, by design", oneToR},
 }

@@ -8,5 +8,7 @@
 // and what shows it. Findings of one rule that differ in their device only are
 // one Finding: ten thousand servers without BFD are one mistake.
 //
-// The rules look at what a design says: sessions, profiles, addresses.
+// Rules look at what a design says (sessions, profiles, addresses), at what its
+// devices have to hold, and at what package sim makes of it, healthy and with
+// each thing down that can fail.
 package check

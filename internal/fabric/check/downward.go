@@ -10,6 +10,7 @@ import (
 	"github.com/muslin-net/muslin/internal/fabric"
 )
 
+// cut parts a key of two words.
 func cut(key string) (string, string, bool) { return strings.Cut(key, "\x00") }
 
 func defaultRoute(family fabric.Family) netip.Prefix {

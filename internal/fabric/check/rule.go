@@ -51,7 +51,8 @@ type subject struct {
 	// What the design puts into tables; nothing if it is after no model.
 	entries   []fabric.Entries
 	updates   int
-	endpoints int // of all servers
+	endpoints int         // of all servers
+	simulated []simulated // for each family
 	rule      *Rule
 	found     []*Finding
 }
@@ -61,6 +62,7 @@ type subject struct {
 func Design(g *fabric.Design) []*Finding {
 	s := &subject{Index: g.Index()}
 	s.entries, s.updates, _ = s.Entries()
+	s.simulated = simulate(g)
 	for _, e := range s.entries {
 		if e.Role != fabric.RoleServer {
 			s.endpoints = max(s.endpoints, e.Routes)
