@@ -331,7 +331,7 @@ func compareCounted(a, b Counted) int {
 		return 1
 	}
 	if a.Policy != nil {
-		if c := comparePolDir(polDir{a.Policy.Key, a.Direction}, polDir{b.Policy.Key, b.Direction}); c != 0 {
+		if c := comparePolDir(polDir{key: a.Policy.Key, dir: a.Direction}, polDir{key: b.Policy.Key, dir: b.Direction}); c != 0 {
 			return c
 		}
 		first := func(s string) int { // place of the first rule; of what is quarantined, none

@@ -173,7 +173,7 @@ func parseDenied(typ uint16, data []byte) (d Denied, ok bool) {
 		switch typ {
 		case ulogHeader: // struct nfulnl_msg_packet_hdr: protocol, hook, padding
 			d.Direction = policy.Egress
-			if len(v) >= 3 && v[2] == unix.NF_INET_FORWARD {
+			if len(v) >= 3 && (v[2] == unix.NF_INET_FORWARD || v[2] == unix.NF_INET_LOCAL_IN) {
 				d.Direction = policy.Ingress
 			}
 		case ulogPayload:

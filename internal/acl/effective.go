@@ -4,14 +4,18 @@ package acl
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/muslin-net/muslin/internal/policy"
 )
 
-// polDir is one direction of a policy.
+// polDir is one direction of a policy, as workload endpoints use it or as host
+// endpoints do: what these accept has no mark, which says that the policy of a
+// workload has accepted it.
 type polDir struct {
-	key policy.Key
-	dir policy.Direction
+	key  policy.Key
+	dir  policy.Direction
+	host bool
 }
 
 // effective renders the chains of one direction of an effective policy: the
@@ -24,33 +28,45 @@ func (r *renderer) effective(e *policy.Effective, d policy.Direction, lookup fun
 	n := 0
 	start := func() *chain {
 		n++
-		c := &chain{name: nthChain(e.ID, d, n), owner: owner, comment: "effective " + dirWord(d)}
+		c := &chain{name: nthChain(e.ID, d, n), owner: owner, comment: "effective " + dirWord(d), stage: e.Stage}
 		chains = append(chains, c)
 		return c
 	}
+	if !asked(e, d) {
+		return nil, nil
+	}
 	c := start()
+	if e.Stage != policy.StageUntracked {
+		c.add(r.rule().ctMarkIs(markCut, markCut, false).drop().done("cut when policy changed"))
+		c.add(r.rule().ctState(ctEstablished|ctRelated, "established,related").accept().done(""))
+		c.add(r.rule().ctState(ctInvalid, "invalid").drop().done(""))
+	}
+	if failsafes := failsafeChain(e.Stage, d); failsafes != "" {
+		c.add(r.rule().jump(failsafes).done("failsafe ports"))
+	}
 	if r.bad[owner] != nil {
+		c.rules = slices.DeleteFunc(c.rules, func(*rule) bool { return e.Stage == policy.StageWorkload })
 		c.add(r.rule().drop().done("quarantined"))
 		return chains, nil
 	}
-	c.add(r.rule().ctMarkIs(markCut, markCut, false).drop().done("cut when policy changed"))
-	c.add(r.rule().ctState(ctEstablished|ctRelated, "established,related").accept().done(""))
-	c.add(r.rule().ctState(ctInvalid, "invalid").drop().done(""))
-	c.add(r.rule().jump(chainEpoch).done(""))
+	if e.Stage == policy.StageWorkload {
+		c.add(r.rule().jump(chainEpoch).done(""))
+	}
 	for i := range e.Tiers[d] {
 		t := &e.Tiers[d][i]
-		passes := false
+		passes, endPasses := false, t.DefaultPass || e.Stage > policy.StageForward
 		for _, p := range t.Policies {
 			p = lookup(p)
 			if shared(p, d) {
-				uses = append(uses, polDir{p.Key, d})
-				c.add(r.rule().jump(policyChain(p.Key, d)).done(comment(displayName(p))))
+				pd := polDir{p.Key, d, e.Stage != policy.StageWorkload}
+				uses = append(uses, pd)
+				c.add(r.rule().jump(pd.chain()).done(comment(displayName(p))))
 				continue
 			}
 			passes = true
 			r.rules(c, p, d, nthChain(e.ID, d, n+1))
 		}
-		if !t.DefaultPass {
+		if !endPasses {
 			c.add(r.deny(r.rule().counter()).done(comment("end of tier " + t.Name)))
 			c.standFor(len(c.rules)-1, origin{dir: d, text: "end of tier " + t.Name})
 			if !passes {
@@ -58,16 +74,21 @@ func (r *renderer) effective(e *policy.Effective, d policy.Direction, lookup fun
 			}
 		}
 		if passes {
-			if t.DefaultPass {
+			if endPasses {
 				c.add(r.rule().goTo(nthChain(e.ID, d, n+1)).done(comment("end of tier " + t.Name)))
 			}
 			c = start()
 		}
 	}
+	if e.Stage >= policy.StageForward {
+		c.add(r.rule().accept().done("no rule matched"))
+		return chains, uses
+	}
 	for _, p := range e.Profiles {
 		p = lookup(p)
-		uses = append(uses, polDir{p.Key, d})
-		c.add(r.rule().jump(policyChain(p.Key, d)).done(comment(displayName(p))))
+		pd := polDir{p.Key, d, e.Stage != policy.StageWorkload}
+		uses = append(uses, pd)
+		c.add(r.rule().jump(pd.chain()).done(comment(displayName(p))))
 	}
 	c.add(r.deny(r.rule().counter()).done(NoProfile))
 	c.standFor(len(c.rules)-1, origin{dir: d, text: NoProfile})

@@ -35,6 +35,7 @@ const (
 	ctInvalid     = 1
 	ctEstablished = 2
 	ctRelated     = 4
+	ctUntracked   = 64
 )
 
 // rule is a rule ready to be sent.

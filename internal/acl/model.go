@@ -24,7 +24,8 @@ type chain struct {
 	rules   []*rule
 	sets    []*set // what its rules look up, beyond the static sets
 
-	logPrefix string // of the policy whose rules are being added
+	logPrefix string       // of the policy whose rules are being added
+	stage     policy.Stage // in which it is asked: decides how it accepts
 }
 
 // hook is where a base chain sits. Its type is filter and its policy accept:
@@ -327,6 +328,13 @@ func dirWord(d policy.Direction) string {
 		return "ingress"
 	}
 	return "egress"
+}
+
+func (pd polDir) chain() string {
+	if pd.host {
+		return "h" + dirLetter(pd.dir) + "-" + hashName(pd.key.Kind, pd.key.Namespace, pd.key.Name)
+	}
+	return policyChain(pd.key, pd.dir)
 }
 
 func policyChain(k policy.Key, d policy.Direction) string {

@@ -45,6 +45,7 @@ type wires struct {
 	place     map[string]int // name on the host → place
 	conntrack *netlink.Handle
 	buf       []byte
+	local     hostSockets
 }
 
 type link struct {
@@ -112,6 +113,7 @@ func newWires(t testing.TB) *wires {
 	t.Cleanup(func() { unix.Close(w.fd) })
 	must(t, unix.SetsockoptInt(w.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20))
 	must(t, unix.SetsockoptInt(w.fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1))
+	w.local = newHostSockets(t, w.host)
 	return w
 }
 
@@ -123,6 +125,9 @@ func (w *wires) route(t fataler, home func(netip.Addr) string) {
 	for _, v4 := range []bool{true, false} {
 		for i := range policytest.Addrs {
 			a := policytest.Addr(v4, i)
+			if isOwn(a) {
+				continue
+			}
 			iface, via := home(a), netip.Addr{}
 			if iface == "" {
 				iface, via = uplink, beyond[v4]
@@ -162,30 +167,37 @@ func check(t fataler, err error) {
 // which is nowhere if that is negative.
 type shot struct {
 	policy.Packet
-	in, out  int
+	in, out  int  // atHost is the host itself
 	split    bool // into two fragments
 	came     []int
+	trace    policy.Trace
 	expected string // the reasons, for people
 }
 
 var tag = []byte("muslin-oracle")
 
 // fire sends shots and notes where each came out. The test's thread is pinned to
-// one CPU, whose queue of packets keeps their order: what is sent last on the uplink,
-// to come back there, tells that all others have had their chance.
+// one CPU, whose queue of packets keeps their order: a frame that is no IP packet, and
+// goes to the host last and back from there, tells that all others have had their
+// chance.
 func (w *wires) fire(t fataler, shots []*shot) {
 	const burst = 50
 	up := w.links[w.place[uplink]]
 	for at := 0; at < len(shots); at += burst {
 		for i := at; i < min(at+burst, len(shots)); i++ {
 			s := shots[i]
+			if s.in == atHost {
+				check(t, w.local.send(s, append(bytes.Clone(tag), byte(i>>16), byte(i>>8), byte(i))))
+				continue
+			}
 			l := w.links[s.in]
 			for _, f := range frames(l, s, append(bytes.Clone(tag), byte(i>>16), byte(i>>8), byte(i))) {
 				check(t, unix.Sendto(w.fd, f, 0, &unix.SockaddrLinklayer{Ifindex: l.number}))
 			}
 		}
-		last := &shot{Packet: policy.Packet{Src: beyond[true], Dst: ip("198.51.100.1"), Proto: udp, SrcPort: 1, DstPort: 1}}
-		check(t, unix.Sendto(w.fd, frames(up, last, append(bytes.Clone(tag), 255, 255, 255))[0], 0, &unix.SockaddrLinklayer{Ifindex: up.number}))
+		last := append(slices.Concat(up.hmac, up.mac, []byte{sentinel >> 8, sentinel & 0xff}, tag), 255, 255, 255)
+		check(t, unix.Sendto(w.fd, last, 0, &unix.SockaddrLinklayer{Ifindex: up.number}))
+		check(t, w.local.reflect(last))
 		w.collect(t, shots)
 	}
 }
@@ -209,13 +221,14 @@ func (w *wires) collect(t fataler, shots []*shot) {
 		b := w.buf[p+len(tag):]
 		i := int(b[0])<<16 | int(b[1])<<8 | int(b[2])
 		if i == 0xffffff {
+			w.local.received(func(i int) { shots[i].arrived(atHost) })
 			return
 		}
-		if i >= len(shots) || sender(w.buf[:n]) != shots[i].Src {
-			continue // an ICMP message that quotes it, such as the redirect for a packet to its own interface
+		if i >= len(shots) || sender(w.buf[:n]) != shots[i].Src || !addressed(w.buf[:n], shots[i].Dst) {
+			continue // an ICMP message that quotes it, or an answer
 		}
-		if at := w.at[from.(*unix.SockaddrLinklayer).Ifindex]; !slices.Contains(shots[i].came, at) {
-			shots[i].came = append(shots[i].came, at)
+		if at := w.at[from.(*unix.SockaddrLinklayer).Ifindex]; at >= 0 {
+			shots[i].arrived(at)
 		}
 	}
 }
@@ -242,7 +255,7 @@ func TestQ02_KernelAgreesWithEvaluator(t *testing.T) {
 	ns, err := os.Open(w.host.Path())
 	must(t, err)
 	defer ns.Close()
-	tab = openTable(t, func(o *Options) { o.NetNS = int(ns.Fd()) })
+	tab = openTable(t, func(o *Options) { o.NetNS, o.HostAction, o.Failsafes = int(ns.Fd()), HostAccept, oracleFailsafes })
 
 	x := policy.NewIndex(policytest.Nodes[0])
 	stored := map[policy.Key]bool{}
@@ -250,8 +263,13 @@ func TestQ02_KernelAgreesWithEvaluator(t *testing.T) {
 	sent := 0
 	must(t, flag.Set("rapid.checks", fmt.Sprint(max(1, *oraclePackets*3/2/perWorld))))
 	rapid.Check(t, func(t *rapid.T) {
-		world := &policy.World{Reserved: policytest.Reserved(t)}
+		world := &policy.World{Reserved: policytest.Reserved(t), Interfaces: map[string][]netip.Addr{}, Failsafes: oracleFailsafes}
+		for _, a := range hostAddrs {
+			world.Reserved[a] = "this host"
+			world.Interfaces[uplink] = append(world.Interfaces[uplink], a)
+		}
 		x.Reserve(world.Reserved)
+		x.HostInterfaces(world.Interfaces)
 		for k := range stored { // nothing of the last world stays
 			x.Set(k, nil, nil)
 		}
@@ -260,6 +278,9 @@ func TestQ02_KernelAgreesWithEvaluator(t *testing.T) {
 		for range rapid.IntRange(5, 40).Draw(t, "objects") {
 			k := policytest.DrawKey(t)
 			objects[policy.Key(k)] = policytest.DrawObject(t, k, true)
+		}
+		if policytest.Chance(t, "host", 2) { // a host endpoint and what concerns it
+			policytest.DrawHostWorld(t, func(k policytest.Key, r v3.Resource) { objects[policy.Key(k)] = r })
 		}
 		for k, r := range objects { // in any order, each once: a bad one leaves the last good one in force
 			world.Put(k, r, nil)
@@ -290,6 +311,7 @@ func TestQ02_KernelAgreesWithEvaluator(t *testing.T) {
 				failed = true
 			}
 			tally[strings.SplitN(s.expected, ":", 2)[0]]++
+			s.count(tally)
 		}
 		if failed {
 			b, _ := json.MarshalIndent(slices.Collect(maps.Values(objects)), "", " ")
@@ -298,7 +320,8 @@ func TestQ02_KernelAgreesWithEvaluator(t *testing.T) {
 		sent += len(shots)
 	})
 	t.Logf("%d packets: %v", sent, tally)
-	for _, k := range []string{"allowed", "denied", "invalid", "spoofed"} {
+	for _, k := range []string{"allowed", "denied", "invalid", "spoofed", "to the host", "from the host",
+		"host stage 1", "host stage 2", "host stage 3", "host stage 4"} {
 		if tally[k] == 0 {
 			t.Errorf("no packet was %s: the worlds are too poor", k)
 		}
@@ -307,7 +330,11 @@ func TestQ02_KernelAgreesWithEvaluator(t *testing.T) {
 
 func (w *wires) names(places []int) (names []string) {
 	for _, p := range places {
-		names = append(names, w.links[p].host)
+		if p == atHost {
+			names = append(names, "the host")
+		} else {
+			names = append(names, w.links[p].host)
+		}
 	}
 	return names
 }
@@ -355,10 +382,10 @@ func (c *crossing) shots(n int) []*shot {
 		} else {
 			flows[k] = true
 		}
-		if c.home(s.Src)+c.home(s.Dst) == "" && c.rnd.IntN(50) > 0 {
+		if isOwn(s.Src) && isOwn(s.Dst) || c.home(s.Src)+c.home(s.Dst) == "" && c.rnd.IntN(50) > 0 && len(c.world.HostEndpoints) == 0 {
 			continue // no endpoint has a say
 		}
-		s.split = s.Proto == udp && c.rnd.IntN(8) == 0
+		s.split = s.Proto == udp && c.rnd.IntN(8) == 0 && !isOwn(s.Src)
 		c.judge(s)
 		out = append(out, s)
 	}
@@ -367,6 +394,10 @@ func (c *crossing) shots(n int) []*shot {
 
 // judge says where a packet goes in and must come out.
 func (c *crossing) judge(s *shot) {
+	if isOwn(s.Src) || isOwn(s.Dst) {
+		c.judgeLocal(s)
+		return
+	}
 	from, to := c.home(s.Src), c.home(s.Dst)
 	in, out := from, to
 	if in == "" {
@@ -382,14 +413,20 @@ func (c *crossing) judge(s *shot) {
 			return
 		}
 	}
-	trace := policy.Evaluate(c.world, policy.Flow{Packet: s.Packet, From: c.local(s.Src), To: c.local(s.Dst)})
+	c.conclude(s, c.w.place[out], policy.Flow{Packet: s.Packet, From: c.local(s.Src), To: c.local(s.Dst),
+		Via: policy.Passage{Node: policytest.Nodes[0], In: in, Out: out, FromWorkload: from != "", ToWorkload: to != ""}})
+}
+
+// conclude says what must become of a packet that goes this way.
+func (c *crossing) conclude(s *shot, out int, f policy.Flow) {
+	s.trace = policy.Evaluate(c.world, f)
 	switch {
-	case from+to != "" && !begins(s.Packet):
+	case !begins(s.Packet) && tracked(s.trace):
 		s.expected = "invalid: begins no flow"
-	case trace.Allowed:
-		s.out, s.expected = c.w.place[out], "allowed: "+reasons(trace)
+	case s.trace.Allowed:
+		s.out, s.expected = out, "allowed: "+reasons(s.trace)
 	default:
-		s.expected = "denied: " + reasons(trace)
+		s.expected = "denied: " + reasons(s.trace)
 	}
 }
 
@@ -399,6 +436,9 @@ func reasons(t policy.Trace) string {
 		if d != nil {
 			s += d.String() + "; "
 		}
+	}
+	for _, d := range slices.Concat(t.In, t.Out) {
+		s += d.String() + "; "
 	}
 	return s
 }

@@ -66,11 +66,16 @@ const kindProfile = "Profile"
 // policyChain renders the shared chain of a policy's direction. A packet that
 // matches no rule returns to the chain of the effective policy, which ends
 // in a drop.
-func (r *renderer) policyChain(p *policy.Policy, d policy.Direction) *chain {
+func (r *renderer) policyChain(p *policy.Policy, pd polDir) *chain {
+	d := pd.dir
 	c := &chain{
-		name:    policyChain(p.Key, d),
+		name:    pd.chain(),
+		stage:   p.Stage,
 		comment: comment(fmt.Sprintf("%s %s %s", p.Key.Kind, displayName(p), dirWord(d))),
 		owner:   policyOwner(p.Key),
+	}
+	if pd.host && p.Stage == policy.StageWorkload {
+		c.stage = policy.StageHost
 	}
 	r.rules(c, p, d, "")
 	return c
@@ -211,7 +216,16 @@ func spell(list []netip.Prefix, room *int) (out [][]netip.Prefix) {
 func (r *renderer) action(c *chain, b *rb, a policy.Action, d policy.Direction, next string) {
 	switch a {
 	case policy.Allow:
-		b.goTo(Acceptor(d))
+		switch c.stage {
+		case policy.StageWorkload:
+			b.goTo(Acceptor(d))
+			return
+		case policy.StageUntracked:
+			b.notrack().setMark(markAllowed, true)
+		case policy.StagePreDNAT:
+			b.setMark(markAllowed, true)
+		}
+		b.accept()
 	case policy.Log:
 		if r.opts.LogLimit.Packets > 0 {
 			b.limit(r.opts.LogLimit)

@@ -22,9 +22,10 @@ type state struct {
 	users      map[polDir]int                     // jumps to a shared policy chain
 	listedBy   map[policy.Key]map[string]struct{} // effectives that contain the policy
 	endpoints  map[policy.EndpointID]*policy.Endpoint
-	claims     map[string][]policy.EndpointID // by interface
-	live       map[string][]setElem           // elements of the interface's endpoint
-	guests     map[string]bool                // interfaces of guests
+	hosts      map[string]*policy.HostEndpoint // by name
+	claims     map[string][]policy.EndpointID  // by interface
+	live       map[string][]setElem            // elements of the interface's endpoint
+	guests     map[string]bool                 // interfaces of guests
 	chains     map[string]*chainState
 	sets       map[string]*setState
 	byID       map[policy.SetID][]string // kernel sets of a policy set
@@ -37,6 +38,7 @@ type state struct {
 
 type effState struct {
 	effective *policy.Effective
+	entered   bool // into the verdict maps
 	chains    []string
 	uses      []polDir
 	lists     []policy.Key
@@ -69,6 +71,7 @@ func newState() *state {
 		users:      map[polDir]int{},
 		listedBy:   map[policy.Key]map[string]struct{}{},
 		endpoints:  map[policy.EndpointID]*policy.Endpoint{},
+		hosts:      map[string]*policy.HostEndpoint{},
 		claims:     map[string][]policy.EndpointID{},
 		live:       map[string][]setElem{},
 		guests:     map[string]bool{},
@@ -101,11 +104,15 @@ type change struct {
 func everything(view policy.View) policy.Changes {
 	ch := policy.Changes{
 		Endpoints:  map[policy.EndpointID]*policy.Endpoint{},
+		Hosts:      map[string]*policy.HostEndpoint{},
 		Effectives: map[string]*policy.Effective{},
 		Policies:   map[policy.Key]*policy.Policy{},
 	}
 	for e := range view.Endpoints() {
 		ch.Endpoints[e.ID] = e
+	}
+	for h := range view.Hosts() {
+		ch.Hosts[h.Name] = h
 	}
 	for e := range view.Effectives() {
 		ch.Effectives[e.ID] = e
@@ -138,12 +145,13 @@ func (s *state) stage(r *renderer, view policy.View, ch *policy.Changes) *change
 	for _, id := range sortedKeys(g.eff) {
 		g.renderEffective(id)
 	}
+	g.takeHosts(ch)
 	pds := slices.SortedFunc(mapKeys(g.pol), comparePolDir)
 	for i, c := range g.renderPolicies(pds) {
 		if c != nil {
 			g.put(c).pol = pds[i]
 		} else {
-			g.remove(policyChain(pds[i].key, pds[i].dir))
+			g.remove(pds[i].chain())
 		}
 	}
 	for key := range ch.Policies {
@@ -166,7 +174,7 @@ func (g *stager) renderPolicies(pds []polDir) []*chain {
 		renderers.Go(func() {
 			for i := part * len(pds) / parts; i < (part+1)*len(pds)/parts; i++ {
 				if pd := pds[i]; g.users[pd] > 0 {
-					out[i] = g.r.policyChain(g.policies[pd.key], pd.dir)
+					out[i] = g.r.policyChain(g.policies[pd.key], pd)
 				}
 			}
 		})
@@ -242,7 +250,10 @@ func (g *stager) takePolicies(ch *policy.Changes) {
 		old := g.policies[key]
 		g.policies[key] = p
 		for _, d := range directions {
-			g.pol[polDir{key, d}] = true
+			g.pol[polDir{key: key, dir: d}] = true
+			if pd := (polDir{key, d, true}); g.users[pd] > 0 {
+				g.pol[pd] = true
+			}
 			if old == nil || !shared(old, d) || !shared(p, d) {
 				for id := range g.listedBy[key] {
 					g.eff[id] = true
@@ -272,10 +283,21 @@ func (g *stager) takeEffectives(ch *policy.Changes) {
 			g.eff[id] = true
 		}
 	}
+	missing := func(e *policy.Effective) bool {
+		return e != nil && (g.effectives[e.ID] == nil || g.effectives[e.ID].effective == nil)
+	}
 	for _, ep := range ch.Endpoints {
-		if ep != nil && ep.Effective != nil {
-			if st := g.effectives[ep.Effective.ID]; st == nil || st.effective == nil {
-				take(ep.Effective)
+		if ep != nil && missing(ep.Effective) {
+			take(ep.Effective)
+		}
+	}
+	for _, h := range ch.Hosts {
+		if h == nil {
+			continue
+		}
+		for _, e := range h.Stages {
+			if missing(e) {
+				take(e)
 			}
 		}
 	}
@@ -314,10 +336,10 @@ func (g *stager) renderEffective(id string) {
 		}
 	}
 	var entries, entered []setElem
-	if st.effective != nil {
+	if st.entered = st.effective != nil && st.effective.Stage == policy.StageWorkload; st.entered {
 		entries = g.r.entries(id)
 	}
-	if was.chains != nil {
+	if was.entered {
 		entered = g.r.entries(id)
 	}
 	del, add := diffElems(entered, entries)
@@ -631,5 +653,5 @@ func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(mapKeys(m
 
 func comparePolDir(a, b polDir) int {
 	return cmp.Or(strings.Compare(a.key.Kind, b.key.Kind), strings.Compare(a.key.Namespace, b.key.Namespace),
-		strings.Compare(a.key.Name, b.key.Name), int(a.dir)-int(b.dir))
+		strings.Compare(a.key.Name, b.key.Name), int(a.dir)-int(b.dir), strings.Compare(a.chain(), b.chain()))
 }

@@ -16,6 +16,7 @@ import (
 // does.
 type memView struct {
 	endpoints  map[policy.EndpointID]*policy.Endpoint
+	hosts      map[string]*policy.HostEndpoint
 	effectives map[string]*policy.Effective
 	policies   map[policy.Key]*policy.Policy
 	kinds      map[policy.SetID]policy.SetKind
@@ -26,6 +27,7 @@ type memView struct {
 func newView() *memView {
 	v := &memView{
 		endpoints:  map[policy.EndpointID]*policy.Endpoint{},
+		hosts:      map[string]*policy.HostEndpoint{},
 		effectives: map[string]*policy.Effective{},
 		policies:   map[policy.Key]*policy.Policy{},
 		kinds:      map[policy.SetID]policy.SetKind{},
@@ -39,6 +41,7 @@ func (v *memView) flush() policy.Changes {
 	ch := v.ch
 	v.ch = policy.Changes{
 		Endpoints:  map[policy.EndpointID]*policy.Endpoint{},
+		Hosts:      map[string]*policy.HostEndpoint{},
 		Effectives: map[string]*policy.Effective{},
 		Policies:   map[policy.Key]*policy.Policy{},
 		Sets:       map[policy.SetID]*policy.SetChange{},
@@ -47,6 +50,7 @@ func (v *memView) flush() policy.Changes {
 }
 
 func (v *memView) Endpoints() iter.Seq[*policy.Endpoint]   { return maps.Values(v.endpoints) }
+func (v *memView) Hosts() iter.Seq[*policy.HostEndpoint]   { return maps.Values(v.hosts) }
 func (v *memView) Effectives() iter.Seq[*policy.Effective] { return maps.Values(v.effectives) }
 func (v *memView) Policies() iter.Seq[*policy.Policy]      { return maps.Values(v.policies) }
 func (v *memView) Sets() iter.Seq2[policy.SetID, policy.SetKind] {
@@ -89,6 +93,21 @@ func (v *memView) endpoint(e *policy.Endpoint) *policy.Endpoint {
 	v.endpoints[e.ID] = e
 	v.ch.Endpoints[e.ID] = e
 	return e
+}
+
+func (v *memView) host(h *policy.HostEndpoint) *policy.HostEndpoint {
+	v.hosts[h.Name] = h
+	v.ch.Hosts[h.Name] = h
+	return h
+}
+
+func (v *memView) removeHost(name string) {
+	for _, e := range v.hosts[name].Stages {
+		delete(v.effectives, e.ID)
+		v.ch.Effectives[e.ID] = nil
+	}
+	delete(v.hosts, name)
+	v.ch.Hosts[name] = nil
 }
 
 func (v *memView) removeEndpoint(id policy.EndpointID) {

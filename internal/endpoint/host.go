@@ -157,6 +157,32 @@ func AllAddrs() (map[netip.Addr]bool, error) {
 	return out, nil
 }
 
+// InterfaceAddrs returns the addresses of each interface of this host, sorted.
+func InterfaceAddrs() (map[string][]netip.Addr, error) {
+	links, err := netlink.LinkList()
+	if err != nil && !errors.Is(err, nl.ErrDumpInterrupted) {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	names := make(map[int]string, len(links))
+	for _, l := range links {
+		names[l.Attrs().Index] = l.Attrs().Name
+	}
+	list, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil && !errors.Is(err, nl.ErrDumpInterrupted) {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	out := map[string][]netip.Addr{}
+	for _, a := range list {
+		if ip, ok := netip.AddrFromSlice(a.IP); ok && names[a.LinkIndex] != "" {
+			out[names[a.LinkIndex]] = append(out[names[a.LinkIndex]], ip.Unmap())
+		}
+	}
+	for _, addrs := range out {
+		slices.SortFunc(addrs, netip.Addr.Compare)
+	}
+	return out, nil
+}
+
 // OnLink tells whether an address is a neighbour's on a link of this host: a
 // link-local one, or one in the subnet of an interface.
 func OnLink(ip netip.Addr) bool {

@@ -200,7 +200,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	g.Go(func() error { return d.prepare(ctx) })
 	g.Go(func() error { return d.followAddresses(ctx) })
 	g.Go(func() error {
-		if err := endpoint.WatchHostAddrs(ctx, d.loop.addrsChanged.notify); err != nil {
+		if err := endpoint.WatchHostAddrs(ctx, func() { d.loop.addrsChanged.notify(); d.loop.ifacesChanged.notify() }); err != nil {
 			log.Error("addresses that this host gets are taken at the next start", "err", err)
 		}
 		return nil

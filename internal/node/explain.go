@@ -15,6 +15,7 @@ import (
 
 	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/acl"
+	"github.com/muslin-net/muslin/internal/endpoint"
 	"github.com/muslin-net/muslin/internal/node/api"
 	"github.com/muslin-net/muslin/internal/policy"
 	"github.com/muslin-net/muslin/internal/store"
@@ -52,6 +53,10 @@ func (d *Daemon) getExplain(r *http.Request) (any, error) {
 		if source, err = netip.ParseAddr(s); err != nil {
 			return nil, fmt.Errorf("source address %q: want an address", s)
 		}
+	}
+	w.Failsafes = o.Failsafes
+	if w.Interfaces, err = endpoint.InterfaceAddrs(); err != nil {
+		return nil, err
 	}
 	answer := api.Explain{Source: q.Get("src"), Destination: q.Get("dst"), Protocol: q.Get("proto"), Port: port}
 	for _, six := range []bool{false, true} {

@@ -77,8 +77,15 @@ func (d *Daemon) walk(ctx context.Context, w *world, o acl.Options, f policy.Flo
 	if from != nil && !k.fromHere {
 		k.notes = append(k.notes, fmt.Sprintf("%s is on node %s: which way its packets go from there is known there", f.From, from.Spec.Node))
 	}
-	if k.here {
-		d.walkRoute(ctx, k, f, k.toHere)
+	var out []policy.Decision
+	policed := false
+	if way, ok := d.walkRoute(ctx, k, f, k.toHere); ok {
+		var in []policy.Decision
+		in, out = k.askHosts(w, d.cfg.Node, o.Prefixes, way)
+		policed = len(in)+len(out) > 0
+		for i := range in {
+			add(explainHost(&in[i]))
+		}
 	}
 	switch {
 	case fromHost && k.toHere:
@@ -86,8 +93,11 @@ func (d *Daemon) walk(ctx context.Context, w *world, o acl.Options, f policy.Flo
 		k.trace.Ingress = nil
 	case k.trace.Ingress != nil:
 		add(explainStep(k.trace.Ingress))
-	case k.trace.Egress == nil:
+	case k.trace.Egress == nil && !policed:
 		add(step("forward", true, "none", "neither end is a workload: no policy applies"))
+	}
+	for i := range out {
+		add(explainHost(&out[i]))
 	}
 	if toHost && p.Allowed && from != nil {
 		add(d.toHost(ctx))
@@ -112,8 +122,12 @@ func (w *world) mayHave(id policy.EndpointID, src netip.Addr) api.ExplainStep {
 	return step("anti-spoof", false, object, "%s is no address of %s: %s", src, id, why)
 }
 
-// walkRoute asks the kernel which way the packet goes, and BGP who said so.
-func (d *Daemon) walkRoute(ctx context.Context, k *walk, f policy.Flow, local bool) {
+// walkRoute asks the kernel which way the packet goes, and BGP who said so. It is
+// not ok if it does not come by here, or goes nowhere.
+func (d *Daemon) walkRoute(ctx context.Context, k *walk, f policy.Flow, local bool) (way route.Way, ok bool) {
+	if !k.here {
+		return way, false
+	}
 	way, err := route.Ask(route.Query{Src: f.Src, Dst: f.Dst, In: k.in})
 	if err != nil || way.Refused != "" && k.in != "" { // of a source that may not come in there, or while the interface is away
 		if plain, perr := route.Ask(route.Query{Dst: f.Dst}); perr == nil {
@@ -122,7 +136,7 @@ func (d *Daemon) walkRoute(ctx context.Context, k *walk, f policy.Flow, local bo
 	}
 	if err != nil {
 		k.notes = append(k.notes, err.Error())
-		return
+		return way, false
 	}
 	var protocol uint8
 	d.loop.call(ctx, func() { protocol = d.loop.protocol })
@@ -139,7 +153,7 @@ func (d *Daemon) walkRoute(ctx context.Context, k *walk, f policy.Flow, local bo
 	}
 	k.path.Steps = append(k.path.Steps, s)
 	if object != "BGP" || way.Refused != "" {
-		return
+		return way, way.Refused == ""
 	}
 	for _, r := range d.speaker.Routes(bgp.RouteFilter{Prefix: way.Prefix, Exact: true, View: bgp.ViewBest}) {
 		if r.PeerName == "" {
@@ -152,4 +166,5 @@ func (d *Daemon) walkRoute(ctx context.Context, k *walk, f policy.Flow, local bo
 		k.path.Steps = append(k.path.Steps, step("bgp", true, "peer "+r.PeerName, "%s", text))
 		break
 	}
+	return way, true
 }

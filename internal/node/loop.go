@@ -98,16 +98,18 @@ type loop struct {
 	settings settings
 	problems map[string][]problem // by part
 
-	turns        atomic.Uint64 // how often run has come round, for others to see whether it rests
-	seen, live   int64
-	inSync       bool
-	connected    bool
-	heldText     string
-	datastoreErr string
-	prepareAgain signal
-	addrsChanged signal // of this host; see followAddresses
-	registered   bool   // this node's objects were written, or cannot be: see problems
-	registeredAt int64  // and the revision of what was written
+	turns         atomic.Uint64 // how often run has come round, for others to see whether it rests
+	seen, live    int64
+	inSync        bool
+	connected     bool
+	heldText      string
+	datastoreErr  string
+	prepareAgain  signal
+	addrsChanged  signal // of this host; see followAddresses
+	ifacesChanged signal // their addresses; see applyHostInterfaces
+	ifacesDue     bool   // they are to be looked at
+	registered    bool   // this node's objects were written, or cannot be: see problems
+	registeredAt  int64  // and the revision of what was written
 
 	// What has to be compared with the kernel as a whole, and why the last
 	// attempt failed.
@@ -155,7 +157,7 @@ func newLoop(d *Daemon) *loop {
 	l := &loop{
 		d:       d,
 		updates: make(chan update), taken: make(chan struct{}), calls: make(chan func()),
-		aclChanged: make(signal, 1), routeChanged: make(signal, 1), linksLost: make(signal, 1), secretsChanged: make(signal, 1), hostLinks: make(signal, 1), found: make(signal, 1), prepareAgain: make(signal, 1), addrsChanged: make(signal, 1),
+		aclChanged: make(signal, 1), routeChanged: make(signal, 1), linksLost: make(signal, 1), secretsChanged: make(signal, 1), hostLinks: make(signal, 1), found: make(signal, 1), prepareAgain: make(signal, 1), addrsChanged: make(signal, 1), ifacesChanged: make(signal, 1), ifacesDue: true,
 		linkChanged: changedLinks{signal: make(signal, 1)},
 		best:        make(chan []bgp.Best),
 		nextHops:    make(chan hopUse),
@@ -221,6 +223,10 @@ func (l *loop) run(ctx context.Context) error {
 		case <-l.linksLost:
 			l.linkPrefixes = nil // so that they are opened again
 			l.converge()
+		case <-l.ifacesChanged:
+			if l.ifacesDue = true; l.model.index.NeedsHostInterfaces() {
+				l.converge()
+			}
 		case <-l.secretsChanged:
 			l.model.touchedPeering = true
 			l.converge()
@@ -344,6 +350,8 @@ func (l *loop) converge() {
 		l.linksDue = true
 	}
 	l.attempt("neighbours", l.lookAtLinks)
+	l.ifacesDue = l.ifacesDue || l.resyncLinks
+	l.attempt("interface addresses", l.applyHostInterfaces)
 	var changes policy.Changes
 	l.timed("index", func() error { changes = l.model.index.Flush(); return nil })
 	if l.model.touchedPeering || l.model.touchedWorkloads {

@@ -16,6 +16,7 @@ import (
 
 	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/acl"
+	"github.com/muslin-net/muslin/internal/policy"
 	"github.com/muslin-net/muslin/selector"
 )
 
@@ -36,6 +37,7 @@ type settings struct {
 	logLimit      acl.Rate
 	logBurst      uint32
 	denied        acl.Rate // at which denied packets are logged
+	failsafes     [2][]policy.Failsafe
 }
 
 func (s settings) equal(o settings) bool {
@@ -71,6 +73,8 @@ var known = []setting{
 	{"logActionRateLimit", "LogActionRateLimit", ""},
 	{"logActionRateLimitBurst", "LogActionRateLimitBurst", "5"},
 	{v3.AnnotationPrefix + "denied-log", "DeniedLog", "Disabled"},
+	{"failsafeInboundHostPorts", "FailsafeInboundHostPorts", failsafeInbound},
+	{"failsafeOutboundHostPorts", "FailsafeOutboundHostPorts", failsafeOutbound},
 }
 
 // felixSources are the places a setting may come from, apart from a flag.
@@ -170,6 +174,10 @@ func (s *settings) set(field, v string) error {
 		s.allowIPIP, err = strconv.ParseBool(v)
 	case "vxlanPort":
 		s.vxlanPort, err = number(1, 65535)
+	case "failsafeInboundHostPorts":
+		s.failsafes[policy.Ingress], err = parseFailsafes(v)
+	case "failsafeOutboundHostPorts":
+		s.failsafes[policy.Egress], err = parseFailsafes(v)
 	case "programClusterRoutes":
 		s.clusterRoutes, err = oneOf("Disabled", "EnabledIPIPOnly", "EnabledNoEncapOnly", "Enabled")
 	case "logPrefix":
@@ -250,6 +258,8 @@ func (r resource) value(k setting) (string, bool) {
 		return strconv.FormatFloat(v, 'f', -1, 64), true
 	case bool:
 		return strconv.FormatBool(v), true
+	case []any:
+		return failsafeText(v), true
 	}
 	return "", false
 }

@@ -24,6 +24,7 @@ type (
 // localVal is kept with a class of local endpoints.
 type localVal struct {
 	sum   token // of the policies that select it
+	host  bool  // host endpoints
 	group *group
 }
 
@@ -42,7 +43,8 @@ type rec struct {
 	present bool // in the datastore, in a good version
 	*compiled
 	tier      *tier       // of policies that are placed
-	query     *localQuery // of policies that are placed
+	query     *localQuery // of policies that workload endpoints can have
+	hostQuery *localQuery // of policies, while there is a host endpoint here
 	groups    bag[*group] // those it is part of; in use if there are any
 	held      []*ipset    // its sets, while in use
 	published *Policy
@@ -59,17 +61,18 @@ type tier struct {
 }
 
 // group is all classes of local endpoints that the same policies and profiles
-// apply to.
+// apply to. effs are its effective policies: one, or of host endpoints one for
+// each stage that is in use.
 type group struct {
 	key      groupKey
 	classes  bag[*localClass]
 	policies []*rec
 	profiles []*rec
-	eff      *Effective
-	id       string // under which it is known, empty if it is not
+	effs     []*Effective
 }
 
 type groupKey struct {
+	host     bool
 	sum      token
 	profiles string // joined by newlines, which names cannot hold
 }
@@ -77,10 +80,11 @@ type groupKey struct {
 // applied is the part of the Index that says what applies to local endpoints.
 type applied struct {
 	local  *localIndex
+	hosts  *hosts
 	recs   map[Key]*rec
 	tiers  map[string]*tier
 	groups map[groupKey]*group
-	byID   map[string]*group
+	byID   map[string]*Effective
 	locals map[EndpointID]*Endpoint // as published
 
 	// What the next Flush has to look at.
@@ -95,14 +99,22 @@ func newApplied() *applied {
 		recs:           map[Key]*rec{},
 		tiers:          map[string]*tier{},
 		groups:         map[groupKey]*group{},
-		byID:           map[string]*group{},
+		byID:           map[string]*Effective{},
+		hosts:          newHosts(),
 		locals:         map[EndpointID]*Endpoint{},
 		dirtyClasses:   map[*localClass]struct{}{},
 		dirtyGroups:    map[*group]struct{}{},
 		dirtyRecs:      map[*rec]struct{}{},
 		dirtyEndpoints: map[EndpointID]struct{}{},
 	}
-	x.local = newLabelIndex(
+	x.local = x.newLocalIndex()
+	r := x.rec(Key{Kind: kindProfile, Name: defaultAllow})
+	r.compiled, r.present = openProfile(), true
+	return x
+}
+
+func (x *applied) newLocalIndex() *localIndex {
+	return newLabelIndex(
 		func(c *localClass, q *localQuery) {
 			for r := range q.val.each {
 				x.selects(r, c)
@@ -114,9 +126,6 @@ func newApplied() *applied {
 			}
 		},
 	)
-	r := x.rec(Key{Kind: kindProfile, Name: defaultAllow})
-	r.compiled, r.present = openProfile(), true
-	return x
 }
 
 func (x *applied) selects(r *rec, c *localClass) {
@@ -162,27 +171,12 @@ func (x *applied) setPolicy(k Key, c *compiled) {
 	}
 	x.touchRec(r)
 	r.present = c != nil
-	var q *localQuery
 	var t *tier
-	if c != nil && c.policy != nil {
-		q, t = x.local.acquire(c.sel), x.tier(c.policy.Tier)
+	if c != nil {
+		t = x.tier(c.policy.Tier)
 	}
-	if r.query != q && r.query != nil {
-		r.query.val.remove(r)
-		for cl := range r.query.classes.each {
-			x.deselects(r, cl)
-		}
-	}
-	old := r.query
-	if q != old && q != nil {
-		q.val.add(r)
-		for cl := range q.classes.each {
-			x.selects(r, cl)
-		}
-	}
-	if old != nil {
-		x.local.release(old)
-	}
+	r.query = x.ask(x.local, r, r.query, c, c != nil && c.policy.Stage == StageWorkload)
+	r.hostQuery = x.ask(x.hosts.index, r, r.hostQuery, c, c != nil && x.hosts.index != nil)
 	if r.tier != t {
 		if t != nil {
 			t.recs.add(r)
@@ -192,7 +186,32 @@ func (x *applied) setPolicy(k Key, c *compiled) {
 			x.dropTier(r.tier)
 		}
 	}
-	r.compiled, r.query, r.tier = c, q, t
+	r.compiled, r.tier = c, t
+}
+
+// ask files a policy in an index of endpoints under its selector, if it is to be
+// there, in place of old.
+func (x *applied) ask(index *localIndex, r *rec, old *localQuery, c *compiled, there bool) *localQuery {
+	var q *localQuery
+	if there {
+		q = index.acquire(c.sel)
+	}
+	if q != old && old != nil {
+		old.val.remove(r)
+		for cl := range old.classes.each {
+			x.deselects(r, cl)
+		}
+	}
+	if q != old && q != nil {
+		q.val.add(r)
+		for cl := range q.classes.each {
+			x.selects(r, cl)
+		}
+	}
+	if old != nil {
+		index.release(old)
+	}
+	return q
 }
 
 func equalSelectors(a, b *compiled) bool {
@@ -233,6 +252,7 @@ func (x *Index) setProfile(k Key, c *compiled, labels labelSet) []error {
 	x.setProfileRules(k, c)
 	x.sets.index.setParent(k.Name, labels)
 	x.local.setParent(k.Name, labels)
+	x.hosts.setParent(k.Name, labels)
 	return nil
 }
 
@@ -344,9 +364,7 @@ func (x *applied) regroup() {
 		if g != nil {
 			g.classes.add(c)
 		}
-		for e := range c.items.each {
-			x.dirtyEndpoints[e.id] = struct{}{}
-		}
+		x.dirtyItems(c)
 	}
 	clear(x.dirtyClasses)
 	for _, g := range left {
@@ -362,12 +380,22 @@ func (x *applied) regroup() {
 	}
 }
 
+// dirtyItems notes that the endpoints of a class are to be made anew.
+func (x *applied) dirtyItems(c *localClass) {
+	x.hosts.dirty = x.hosts.dirty || c.val.host
+	if !c.val.host {
+		for e := range c.items.each {
+			x.dirtyEndpoints[e.id] = struct{}{}
+		}
+	}
+}
+
 func (x *applied) groupOf(c *localClass) *group {
 	names := make([]string, len(c.parents))
 	for i, p := range c.parents {
 		names[i] = p.name.Value()
 	}
-	key := groupKey{c.val.sum, strings.Join(names, "\n")}
+	key := groupKey{c.val.host, c.val.sum, strings.Join(names, "\n")}
 	if g := x.groups[key]; g != nil {
 		return g
 	}

@@ -58,16 +58,20 @@ type compiler struct {
 }
 
 // compilePolicy compiles a NetworkPolicy or, without a namespace, a
-// GlobalNetworkPolicy. A nil policy within the result means that it does not
-// apply to workload endpoints. With an error, a result is returned if the
-// selector could be read: it denies all that the policy selects.
+// GlobalNetworkPolicy. With an error, a result is returned if the selector could
+// be read: it denies all that the policy selects.
 func compilePolicy(k Key, name string, spec *v3.PolicySpec, global *v3.GlobalPolicySpec) (*compiled, []error, error) {
 	namespaceSelector := ""
+	p := &Policy{Key: k, Name: name, Tier: tierName(spec.Tier)}
 	if global != nil {
-		if global.DoNotTrack || global.PreDNAT {
-			return &compiled{}, nil, nil // they police host endpoints only
-		}
 		namespaceSelector = global.NamespaceSelector
+		p.Forward = global.ApplyOnForward
+		switch {
+		case global.DoNotTrack:
+			p.Stage = StageUntracked
+		case global.PreDNAT:
+			p.Stage = StagePreDNAT
+		}
 	}
 	sel, err := policySelector(k.Namespace, spec, namespaceSelector)
 	if err != nil {
@@ -77,7 +81,6 @@ func compilePolicy(k Key, name string, spec *v3.PolicySpec, global *v3.GlobalPol
 	if spec.Order != nil && !math.IsNaN(*spec.Order) {
 		out.order = *spec.Order
 	}
-	p := &Policy{Key: k, Name: name, Tier: tierName(spec.Tier)}
 	out.policy = p
 	c := compiler{namespace: k.Namespace}
 	out.types, err = policyTypes(spec.Types)
@@ -97,7 +100,7 @@ func compilePolicy(k Key, name string, spec *v3.PolicySpec, global *v3.GlobalPol
 
 // denying makes a policy deny all in the directions it applies to.
 func denying(c *compiled) *compiled {
-	p := &Policy{Key: c.policy.Key, Name: c.policy.Name, Tier: c.policy.Tier}
+	p := &Policy{Key: c.policy.Key, Name: c.policy.Name, Tier: c.policy.Tier, Stage: c.policy.Stage, Forward: c.policy.Forward}
 	if c.types == [2]bool{} {
 		c.types = [2]bool{true, true}
 	}

@@ -19,6 +19,7 @@ import (
 // Kinds that the Index takes.
 const (
 	kindEndpoint      = "WorkloadEndpoint"
+	kindHostEndpoint  = "HostEndpoint"
 	kindPolicy        = "NetworkPolicy"
 	kindGlobalPolicy  = "GlobalNetworkPolicy"
 	kindTier          = "Tier"

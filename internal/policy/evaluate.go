@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/selector"
 )
 
 // Packet is the first packet of a flow, as rules see it.
@@ -22,10 +23,12 @@ type Packet struct {
 }
 
 // Flow is a packet and the workload endpoints at its ends; the zero EndpointID
-// means that the end is not a workload.
+// means that the end is not a workload. Via is its way through one server, for
+// what the host endpoints of that say; without a node none is asked.
 type Flow struct {
 	Packet
 	From, To EndpointID
+	Via      Passage
 }
 
 // FlowOf finds the endpoints of a packet by its addresses.
@@ -49,6 +52,12 @@ const (
 	MissingProfile Reason = "profile missing or unreadable"
 	BadPolicy      Reason = "policy unreadable"
 	Closed         Reason = "endpoint closed" // absent, bad, or its interface is another's
+
+	// Of host endpoints.
+	ByFailsafe   Reason = "failsafe port"
+	ByNeighbours Reason = "neighbour discovery"
+	NoForward    Reason = "no policy with applyOnForward"
+	Open         Reason = "no rule matched" // in a stage that leaves the packet to the next one
 )
 
 // PolicyRef names a policy as users know it.
@@ -66,13 +75,16 @@ func (p PolicyRef) String() string {
 	return p.Key.Kind + " " + p.Name
 }
 
-// Decision is the verdict at one endpoint in one direction. Tier is set if a
+// Decision is the verdict at one endpoint in one direction, or, if Host is set, at
+// the host endpoint of that name in one stage. Tier is set if a
 // policy or the end of a tier decided. Policy is the policy or profile that
 // did, and Rule the place of its rule in its list, or -1. Selected lists the
 // policies that apply, of the tier at whose end the packet was dropped, or, if no
 // tier decided and no profile did, all policies and profiles.
 type Decision struct {
 	Endpoint  EndpointID
+	Host      string
+	Stage     Stage
 	Direction Direction
 	Allowed   bool
 	Reason    Reason
@@ -92,6 +104,9 @@ func (d Decision) String() string {
 		dir = "egress from"
 	}
 	s := fmt.Sprintf("%s %s %s: ", verdict, dir, d.Endpoint)
+	if d.Host != "" {
+		s = fmt.Sprintf("%s %s HostEndpoint %s%s: ", verdict, dir, d.Host, stageWords[d.Stage])
+	}
 	list := strings.ToLower(strings.Fields(dir)[0])
 	switch d.Reason {
 	case ByPolicy:
@@ -118,12 +133,15 @@ func refNames(list []PolicyRef) string {
 	return strings.Join(names, ", ")
 }
 
-// Trace is why a flow is allowed or not: both ends must allow it. Egress is
-// nil if the source is not a workload, and Ingress if the destination is not.
-// Ingress is told even if Egress denies.
+// Trace is why a flow is allowed or not: all that are asked must allow it. Egress
+// is nil if the source is not a workload, and Ingress if the destination is not.
+// In is what the host endpoint of the interface says by which it comes in, and Out
+// that of the one by which it leaves. All are told even if an earlier one denies.
 type Trace struct {
 	Allowed         bool
+	In              []Decision
 	Egress, Ingress *Decision
+	Out             []Decision
 }
 
 // Evaluate returns the verdict on a flow. It reads the objects plainly, in time
@@ -140,6 +158,12 @@ func Evaluate(w *World, f Flow) Trace {
 	if f.To != (EndpointID{}) {
 		d := v.decide(f.To, Ingress)
 		t.Ingress, t.Allowed = &d, t.Allowed && d.Allowed
+	}
+	if f.Via.Node != "" {
+		t.In, t.Out = v.passage(f.Via)
+	}
+	for _, d := range slices.Concat(t.In, t.Out) {
+		t.Allowed = t.Allowed && d.Allowed
 	}
 	return t
 }
@@ -166,52 +190,66 @@ func (v *evaluation) decide(id EndpointID, dir Direction) Decision {
 		d.Reason = Closed
 		return d
 	}
-	list := v.applying(id, dir)
+	list := v.applying(v.w.endpointLabels(id), StageWorkload, dir)
 	profiles := v.w.Endpoints[id].Spec.Profiles
 	d.Reason = NoMatch
 	if len(list) == 0 && len(profiles) == 0 {
 		d.Reason = Unselected
 	}
-	var passed []PolicyRef
+	if !v.tiers(&d, list, dir, true) {
+		v.profiles(&d, profiles, dir)
+	}
+	return d
+}
+
+// tiers evaluates policies, which are in order, and tells whether they decided.
+// Not all stages deny at the end of a tier.
+func (v *evaluation) tiers(d *Decision, list []applying, dir Direction, ends bool) bool {
 	for len(list) > 0 {
 		n := 1
 		for n < len(list) && list[n].tier == list[0].tier {
 			n++
 		}
-		if v.tier(&d, list[:n], dir) {
-			return d
+		passed := d.Selected
+		d.Selected = nil
+		if v.tier(d, list[:n], dir, ends) {
+			return true
 		}
 		for _, a := range list[:n] {
 			passed = append(passed, a.ref)
 		}
+		d.Selected = passed
 		list = list[n:]
 	}
-	for _, name := range profiles {
+	return false
+}
+
+// profiles evaluates profiles in order.
+func (v *evaluation) profiles(d *Decision, names []string, dir Direction) {
+	for _, name := range names {
 		ref := PolicyRef{Key{Kind: kindProfile, Name: name}, name}
 		p := v.w.Profiles[name]
 		if name == defaultAllow {
 			p = &v3.Profile{Spec: v3.ProfileSpec{Ingress: []v3.Rule{{Action: "Allow"}}, Egress: []v3.Rule{{Action: "Allow"}}}}
 		}
 		if p == nil || badRules(p.Spec.Ingress) || badRules(p.Spec.Egress) {
-			d.Reason, d.Policy = MissingProfile, ref
-			return d
+			d.Reason, d.Policy, d.Selected = MissingProfile, ref, nil
+			return
 		}
 		rules := p.Spec.Ingress
 		if dir == Egress {
 			rules = p.Spec.Egress
 		}
 		if action, i := v.first("", rules); action == "Allow" || action == "Deny" {
-			d.Allowed, d.Reason, d.Policy, d.Rule = action == "Allow", ByProfile, ref, i
-			return d
+			d.Allowed, d.Reason, d.Policy, d.Rule, d.Selected = action == "Allow", ByProfile, ref, i, nil
+			return
 		}
-		passed = append(passed, ref)
+		d.Selected = append(d.Selected, ref)
 	}
-	d.Selected = passed
-	return d
 }
 
 // tier evaluates the policies of one tier and tells whether they decided.
-func (v *evaluation) tier(d *Decision, list []applying, dir Direction) bool {
+func (v *evaluation) tier(d *Decision, list []applying, dir Direction, ends bool) bool {
 	for _, a := range list {
 		if a.bad {
 			d.Reason, d.Tier, d.Policy = BadPolicy, a.tier, a.ref
@@ -226,7 +264,7 @@ func (v *evaluation) tier(d *Decision, list []applying, dir Direction) bool {
 			return false
 		}
 	}
-	if t := v.w.Tiers[list[0].tier]; t != nil && t.Spec.DefaultAction == "Pass" {
+	if t := v.w.Tiers[list[0].tier]; !ends || t != nil && t.Spec.DefaultAction == "Pass" {
 		return false
 	}
 	d.Reason, d.Tier = EndOfTier, list[0].tier
@@ -254,9 +292,8 @@ func (v *evaluation) first(namespace string, rules []v3.Rule) (string, int) {
 	return "", -1
 }
 
-// applying returns the policies that apply to an endpoint, in order.
-func (v *evaluation) applying(id EndpointID, dir Direction) []applying {
-	labels := v.w.endpointLabels(id)
+// applying returns the policies that apply to labels in a stage, in order.
+func (v *evaluation) applying(labels selector.Map, stage Stage, dir Direction) []applying {
 	var list []applying
 	consider := func(k Key, m *v3.ObjectMeta, s *v3.PolicySpec) {
 		a := applying{
@@ -289,7 +326,7 @@ func (v *evaluation) applying(id EndpointID, dir Direction) []applying {
 	}
 	for k, p := range v.w.Policies {
 		s := &p.Spec
-		if labels[labelNamespace] == k.Namespace &&
+		if stage <= StageHost && labels[labelNamespace] == k.Namespace &&
 			selects(s.Selector, labels) &&
 			(s.ServiceAccountSelector == "" || selectsPrefixed(s.ServiceAccountSelector, labels, "pcsa.", "")) {
 			consider(k, p.Meta(), s)
@@ -297,7 +334,7 @@ func (v *evaluation) applying(id EndpointID, dir Direction) []applying {
 	}
 	for k, p := range v.w.GlobalPolicies {
 		s := &p.Spec
-		if !s.DoNotTrack && !s.PreDNAT && selects(s.Selector, labels) &&
+		if stageOf(s, stage) && selects(s.Selector, labels) &&
 			(s.ServiceAccountSelector == "" || selectsPrefixed(s.ServiceAccountSelector, labels, "pcsa.", labelServiceAccount)) &&
 			(s.NamespaceSelector == "" || selectsPrefixed(s.NamespaceSelector, labels, "pcns.", labelNamespace)) {
 			consider(k, p.Meta(), &s.PolicySpec)

@@ -18,14 +18,17 @@ var _ View = (*Index)(nil)
 func (x *Index) Flush() Changes {
 	ch := Changes{
 		Endpoints:  map[EndpointID]*Endpoint{},
+		Hosts:      map[string]*HostEndpoint{},
 		Effectives: map[string]*Effective{},
 		Policies:   map[Key]*Policy{},
 		Sets:       map[SetID]*SetChange{},
 	}
+	x.assignHosts()
 	x.regroup()
 	x.flushGroups(ch.Effectives)
 	x.flushRecs(ch.Policies)
 	x.flushEndpoints(ch.Endpoints)
+	x.flushHosts(ch.Hosts)
 	x.sets.flush(ch.Sets)
 	return ch
 }
@@ -34,51 +37,76 @@ func (x *Index) Flush() Changes {
 // One that keeps its identity is not told, unless the chain of jumps must
 // differ because a policy begins or ceases to pass.
 func (x *Index) flushGroups(out map[string]*Effective) {
-	passes := map[*group]bool{}
 	for g := range x.dirtyGroups {
-		if g.id != "" {
-			delete(x.byID, g.id)
-			out[g.id] = nil
+		for _, e := range g.effs {
+			delete(x.byID, e.ID)
+			out[e.ID] = nil
 		}
 	}
 	for g := range x.dirtyGroups {
+		old := g.effs
+		g.effs = nil
 		if g.classes.len() == 0 {
-			g.id = ""
 			continue
 		}
-		old := g.eff
 		slices.SortFunc(g.policies, compareRecs)
-		g.eff = g.effective()
-		for n := 0; ; n++ {
-			g.eff.ID = g.eff.identity(n)
-			if x.byID[g.eff.ID] == nil {
-				break
+		g.effs = g.effectives()
+		for _, eff := range g.effs {
+			for n := 0; ; n++ {
+				eff.ID = g.identity(eff, n)
+				if x.byID[eff.ID] == nil {
+					break
+				}
+			}
+			x.byID[eff.ID] = eff
+			if _, had := out[eff.ID]; had && slices.ContainsFunc(old, func(o *Effective) bool { return samePasses(o, eff) }) {
+				delete(out, eff.ID)
+			} else {
+				out[eff.ID] = eff
 			}
 		}
-		passes[g] = old != nil && samePasses(old, g.eff)
-		x.byID[g.eff.ID] = g
-		if _, had := out[g.eff.ID]; had && g.id == g.eff.ID && passes[g] {
-			delete(out, g.eff.ID)
-		} else {
-			out[g.eff.ID] = g.eff
-		}
-		g.id = g.eff.ID
 		for c := range g.classes.each {
-			for e := range c.items.each {
-				x.dirtyEndpoints[e.id] = struct{}{}
-			}
+			x.dirtyItems(c)
 		}
 	}
 	clear(x.dirtyGroups)
 }
 
-// effective makes the effective policy of a group from its sorted policies.
-func (g *group) effective() *Effective {
-	eff := &Effective{}
+// effectives makes the effective policies of a group from its sorted policies:
+// one, or of host endpoints one for each stage in which there is any policy, and
+// that of StageHost in any case.
+func (g *group) effectives() []*Effective {
+	if !g.key.host {
+		return []*Effective{g.effective(StageWorkload)}
+	}
+	out := []*Effective{g.effective(StageHost)}
+	for _, s := range []Stage{StageForward, StageUntracked, StagePreDNAT} {
+		if eff := g.effective(s); len(eff.Tiers[Ingress])+len(eff.Tiers[Egress]) > 0 {
+			out = append(out, eff)
+		}
+	}
+	return out
+}
+
+// asks tells whether a policy that applies is asked in a stage and direction.
+func (p *Policy) asks(s Stage, dir Direction) bool {
+	switch s {
+	case StageForward:
+		return p.Stage == StageWorkload && p.Forward
+	case StageUntracked:
+		return p.Stage == s
+	case StagePreDNAT:
+		return p.Stage == s && dir == Ingress // nothing is translated before it is sent
+	}
+	return p.Stage == StageWorkload
+}
+
+func (g *group) effective(s Stage) *Effective {
+	eff := &Effective{Stage: s}
 	for _, dir := range []Direction{Ingress, Egress} {
 		var last *tier
 		for _, r := range g.policies {
-			if !r.types[dir] {
+			if !r.types[dir] || !r.policy.asks(s, dir) {
 				continue
 			}
 			if r.tier != last {
@@ -89,15 +117,17 @@ func (g *group) effective() *Effective {
 			t.Policies = append(t.Policies, r.policy)
 		}
 	}
-	for _, r := range g.profiles {
-		eff.Profiles = append(eff.Profiles, r.policy)
+	if s == StageWorkload || s == StageHost {
+		for _, r := range g.profiles {
+			eff.Profiles = append(eff.Profiles, r.policy)
+		}
 	}
 	return eff
 }
 
 // identity is Effective.ID. n is 0, or counts up if another identity has the
-// same hash.
-func (eff *Effective) identity(n int) string {
+// same hash. Groups of host endpoints that differ in one stage differ in all.
+func (g *group) identity(eff *Effective, n int) string {
 	h := sha256.New()
 	// Names come from the datastore: lengths keep them apart.
 	put := func(kind byte, names ...string) {
@@ -105,6 +135,15 @@ func (eff *Effective) identity(n int) string {
 		for _, s := range names {
 			fmt.Fprintf(h, "%d:", len(s))
 			io.WriteString(h, s)
+		}
+	}
+	if g.key.host {
+		put('h', fmt.Sprint(eff.Stage))
+		for _, r := range g.policies {
+			put('a', r.key.Kind, r.key.Namespace, r.key.Name)
+		}
+		for _, r := range g.profiles {
+			put('b', r.key.Name)
 		}
 	}
 	for _, tiers := range eff.Tiers {
@@ -193,7 +232,7 @@ func (x *Index) flushEndpoints(out map[EndpointID]*Endpoint) {
 			continue
 		}
 		l := e.local
-		now := &Endpoint{ID: id, Interface: l.iface, MAC: l.mac, HasMAC: l.hasMAC, Guest: l.guest, Effective: l.class.val.group.eff}
+		now := &Endpoint{ID: id, Interface: l.iface, MAC: l.mac, HasMAC: l.hasMAC, Guest: l.guest, Effective: l.class.val.group.effs[0]}
 		for _, p := range e.member.nets {
 			if x.owner(p.Addr()) == e {
 				now.Addrs = append(now.Addrs, p.Addr())
@@ -229,8 +268,8 @@ func (x *Index) Endpoints() iter.Seq[*Endpoint] {
 // Effectives implements View.
 func (x *Index) Effectives() iter.Seq[*Effective] {
 	return func(yield func(*Effective) bool) {
-		for _, g := range x.byID {
-			if !yield(g.eff) {
+		for _, e := range x.byID {
+			if !yield(e) {
 				return
 			}
 		}

@@ -92,7 +92,7 @@ func NewIndex(node string) *Index {
 // others.
 func Takes(kind string) bool {
 	switch kind {
-	case kindEndpoint, kindPolicy, kindGlobalPolicy, kindTier, kindProfile, kindNetworkSet, kindGlobalNetwSet:
+	case kindEndpoint, kindHostEndpoint, kindPolicy, kindGlobalPolicy, kindTier, kindProfile, kindNetworkSet, kindGlobalNetwSet:
 		return true
 	}
 	return false
@@ -129,6 +129,8 @@ func (x *Index) remove(k Key) {
 	switch k.Kind {
 	case kindEndpoint:
 		x.removeEndpoint(EndpointID{k.Namespace, k.Name})
+	case kindHostEndpoint:
+		x.setHost(k, nil)
 	case kindPolicy, kindGlobalPolicy:
 		x.setPolicy(k, nil)
 	case kindProfile:

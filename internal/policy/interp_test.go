@@ -20,12 +20,13 @@ type failer interface {
 type interp struct {
 	index *Index // of which it is a view; not asked here
 
-	sets map[SetID][]Member
-	eps  map[EndpointID]*Endpoint
+	sets  map[SetID][]Member
+	eps   map[EndpointID]*Endpoint
+	hosts []*HostEndpoint
 }
 
 func newInterp(v *Index) *interp {
-	in := &interp{v, map[SetID][]Member{}, map[EndpointID]*Endpoint{}}
+	in := &interp{v, map[SetID][]Member{}, map[EndpointID]*Endpoint{}, slices.Collect(v.Hosts())}
 	for id := range v.Sets() {
 		in.sets[id] = slices.Collect(v.Members(id))
 	}
@@ -45,6 +46,10 @@ type outcome struct {
 }
 
 func (in *interp) decide(t failer, e *Endpoint, dir Direction, p *Packet) outcome {
+	return in.ask(t, e.Effective, dir, p)
+}
+
+func (in *interp) ask(t failer, eff *Effective, dir Direction, p *Packet) outcome {
 	rulesOf := func(pol *Policy) []Rule {
 		if dir == Ingress {
 			return pol.Ingress
@@ -61,9 +66,9 @@ func (in *interp) decide(t failer, e *Endpoint, dir Direction, p *Packet) outcom
 		return 0, 0, false
 	}
 tiers:
-	for _, tier := range e.Effective.Tiers[dir] {
+	for _, tier := range eff.Tiers[dir] {
 		if len(tier.Policies) == 0 {
-			t.Fatalf("tier %s of %s has no policy", tier.Name, e.ID)
+			t.Fatalf("tier %s of %s has no policy", tier.Name, eff.ID)
 		}
 		for _, pol := range tier.Policies {
 			switch a, i, ok := first(pol); {
@@ -76,11 +81,14 @@ tiers:
 				return outcome{a == Allow, "tier", tier.Name, pol.Key, i}
 			}
 		}
-		if !tier.DefaultPass {
+		if !tier.DefaultPass && eff.Stage <= StageForward {
 			return outcome{kind: "end", tier: tier.Name}
 		}
 	}
-	for _, pol := range e.Effective.Profiles {
+	if eff.Stage >= StageForward {
+		return outcome{allowed: true, kind: "none"}
+	}
+	for _, pol := range eff.Profiles {
 		if a, i, ok := first(pol); ok && a != Pass {
 			return outcome{a == Allow, "profile", "", pol.Key, i}
 		}
@@ -97,7 +105,7 @@ func version(p *Packet) uint8 {
 
 func (in *interp) matches(r *Rule, p *Packet) bool {
 	if r.Never || r.IPVersion != 0 && r.IPVersion != version(p) ||
-		r.HasProto && r.Proto != p.Proto || r.HasNotProto && r.NotProto == p.Proto ||
+		r.HasProto && (r.Proto != p.Proto || r.Proto == icmpOf(10-version(p))) || r.HasNotProto && r.NotProto == p.Proto ||
 		r.MatchesPorts() && !HasPorts(p.Proto) {
 		return false
 	}
@@ -146,6 +154,9 @@ func dump(v View) string {
 	for e := range v.Endpoints() {
 		line("%s", dumpEndpoint(e))
 	}
+	for h := range v.Hosts() {
+		line("%s", dumpHost(h))
+	}
 	for e := range v.Effectives() {
 		line("%s", dumpEffective(e))
 	}
@@ -163,8 +174,16 @@ func dumpEndpoint(e *Endpoint) string {
 	return fmt.Sprintf("endpoint %s %s %x/%v %v %s", e.ID, e.Interface, e.MAC, e.HasMAC, e.Addrs, e.Effective.ID)
 }
 
+func dumpHost(h *HostEndpoint) string {
+	s := fmt.Sprintf("host endpoint %s %v %v", h.Name, h.Interfaces, h.Rest)
+	for _, e := range h.Stages {
+		s += fmt.Sprintf(" %d:%s", e.Stage, e.ID)
+	}
+	return s
+}
+
 func dumpEffective(e *Effective) string {
-	s := "effective " + e.ID
+	s := fmt.Sprintf("effective %s, stage %d", e.ID, e.Stage)
 	for dir, tiers := range e.Tiers {
 		for _, t := range tiers {
 			s += fmt.Sprintf(" %d:%s/%v", dir, t.Name, t.DefaultPass)
@@ -180,7 +199,7 @@ func dumpEffective(e *Effective) string {
 }
 
 func dumpPolicy(p *Policy) string {
-	s := fmt.Sprintf("policy %v %s %s %v", p.Key, p.Name, p.Tier, p.HasPass)
+	s := fmt.Sprintf("policy %v %s %s %v %v %v", p.Key, p.Name, p.Tier, p.HasPass, p.Stage, p.Forward)
 	for i, rules := range [][]Rule{p.Ingress, p.Egress} {
 		for _, r := range rules {
 			icmp := func(m *ICMPMatch) string {
@@ -207,6 +226,7 @@ func dumpMembers(list []Member) string {
 // follower is a data plane that knows only Changes.
 type follower struct {
 	eps   map[EndpointID]*Endpoint
+	hosts map[string]*HostEndpoint
 	effs  map[string]*Effective
 	pols  map[Key]*Policy
 	kinds map[SetID]SetKind
@@ -214,11 +234,12 @@ type follower struct {
 }
 
 func newFollower() *follower {
-	return &follower{map[EndpointID]*Endpoint{}, map[string]*Effective{}, map[Key]*Policy{}, map[SetID]SetKind{}, map[SetID]map[Member]bool{}}
+	return &follower{map[EndpointID]*Endpoint{}, map[string]*HostEndpoint{}, map[string]*Effective{}, map[Key]*Policy{}, map[SetID]SetKind{}, map[SetID]map[Member]bool{}}
 }
 
 func (f *follower) apply(ch Changes) error {
 	follow(f.eps, ch.Endpoints)
+	follow(f.hosts, ch.Hosts)
 	follow(f.effs, ch.Effectives)
 	follow(f.pols, ch.Policies)
 	for id, c := range ch.Sets {
@@ -265,6 +286,9 @@ func (f *follower) dump() string {
 	var b []string
 	for _, e := range f.eps {
 		b = append(b, dumpEndpoint(e))
+	}
+	for _, h := range f.hosts {
+		b = append(b, dumpHost(h))
 	}
 	for _, e := range f.effs {
 		b = append(b, dumpEffective(e))

@@ -94,7 +94,7 @@ func (x *Index) matches(r *Rule, p *Packet) bool {
 	switch {
 	case r.Never,
 		r.IPVersion != 0 && r.IPVersion != version,
-		r.HasProto && r.Proto != p.Proto,
+		r.HasProto && (r.Proto != p.Proto || r.Proto == icmpOf(10-version)),
 		r.HasNotProto && r.NotProto == p.Proto,
 		r.MatchesPorts() && !HasPorts(p.Proto),
 		r.ICMP != nil && !icmp(r.ICMP),

@@ -19,8 +19,8 @@ func (v *evaluation) matches(namespace string, r *v3.Rule) bool {
 		return false
 	}
 	if r.Protocol != nil {
-		if n, known := r.Protocol.Number(); !known || n != p.Proto {
-			return false
+		if n, known := r.Protocol.Number(); !known || n != p.Proto || n == 1 && !is4 || n == 58 && is4 {
+			return false // ICMP is IPv4's alone, and ICMPv6 IPv6's
 		}
 	}
 	if r.NotProtocol != nil {

@@ -25,18 +25,20 @@ func TestQ01_IndexAgreesWithEvaluator(t *testing.T) {
 			k := Key(policytest.DrawKey(t))
 			objects[k] = policytest.DrawObject(t, policytest.Key(k), true)
 		}
-		w := &World{Reserved: policytest.Reserved(t)}
+		w := &World{Reserved: policytest.Reserved(t), Interfaces: policytest.Addresses(t), Failsafes: failsafes(t)}
 		late := rapid.Bool().Draw(t, "reserved late")
 		views := map[string]*interp{}
 		for _, node := range policytest.Nodes {
 			x := NewIndex(node)
 			if !late {
 				x.Reserve(w.Reserved)
+				x.HostInterfaces(w.Interfaces)
 			}
 			for k, r := range objects {
 				x.Set(k, r, nil)
 			}
 			x.Reserve(w.Reserved)
+			x.HostInterfaces(w.Interfaces)
 			x.Flush()
 			views[node] = newInterp(x)
 		}
@@ -45,7 +47,12 @@ func TestQ01_IndexAgreesWithEvaluator(t *testing.T) {
 		}
 		for range 60 {
 			f := w.FlowOf(Packet(policytest.DrawPacket(t)))
+			f.Via = drawPassage(t)
 			trace := Evaluate(w, f)
+			views[f.Via.Node].passes(t, f, trace)
+			for _, d := range slices.Concat(trace.In, trace.Out) {
+				verdicts[string(d.Reason)+stageWords[d.Stage]]++
+			}
 			if f.From != (EndpointID{}) {
 				compare(t, w, views, f, *trace.Egress)
 				verdicts[string(trace.Egress.Reason)]++
@@ -74,7 +81,8 @@ func TestQ01_IndexAgreesWithEvaluator(t *testing.T) {
 		}
 	})
 	t.Log(verdicts)
-	for _, r := range []Reason{ByPolicy, ByProfile, EndOfTier, NoMatch, Unselected, MissingProfile, BadPolicy, Closed} {
+	for _, r := range []Reason{ByPolicy, ByProfile, EndOfTier, NoMatch, Unselected, MissingProfile, BadPolicy, Closed,
+		"policy rule (forwarded)", "policy rule (not tracked)", "policy rule (before DNAT)", "no rule matched (before DNAT)", NoForward + " (forwarded)"} {
 		if verdicts[string(r)] == 0 && !testing.Short() {
 			t.Errorf("no packet was decided for the reason %q: the worlds are too poor", r)
 		}
@@ -110,11 +118,122 @@ func compare(t *rapid.T, w *World, views map[string]*interp, f Flow, d Decision)
 	}
 }
 
-// step is a change of an object, or of the reservations if these are not nil.
+func failsafes(t *rapid.T) (out [2][]Failsafe) {
+	for d := range out {
+		for _, f := range policytest.Failsafes(t) {
+			out[d] = append(out[d], Failsafe(f))
+		}
+	}
+	return out
+}
+
+// drawPassage draws a way through a server, which need not lead from and to
+// where the packet's addresses are.
+func drawPassage(t *rapid.T) Passage {
+	all := append([]string{"", "cali0", "other"}, policytest.HostInterfaces...)
+	p := Passage{Node: policytest.Pick(t, "node", policytest.Nodes), In: policytest.Pick(t, "in", all), Out: policytest.Pick(t, "out", all)}
+	p.FromWorkload, p.ToWorkload = p.In == "cali0", p.Out == "cali0"
+	return p
+}
+
+// passes compares what the host endpoints of a View do with a packet with what
+// the evaluator says.
+func (in *interp) passes(t *rapid.T, f Flow, trace Trace) {
+	host := func(iface string, workload bool, s Stage) (found *HostEndpoint) {
+		for _, h := range in.hosts {
+			if h.Rest && found == nil && s != StageUntracked || slices.Contains(h.Interfaces, iface) && !workload {
+				found = h
+			}
+		}
+		return found
+	}
+	side := func(said []Decision, dir Direction, iface string, workload bool, stages ...Stage) {
+		for _, s := range stages {
+			h := host(iface, workload, s)
+			if h == nil {
+				continue
+			}
+			eff := h.At(s)
+			if s > StageForward && (eff == nil || len(eff.Tiers[dir]) == 0) {
+				continue // not asked
+			}
+			if len(said) == 0 || said[0].Host != h.Name || said[0].Stage != s || said[0].Direction != dir {
+				t.Fatalf("%+v: host endpoint %s is asked in stage %d; the evaluator says %v", f, h.Name, s, said)
+			}
+			d := said[0]
+			said = said[1:]
+			if d.Reason == ByFailsafe || d.Reason == ByNeighbours {
+				continue
+			}
+			got := outcome{allowed: true, kind: "none"}
+			if eff != nil && (s != StageForward || len(eff.Tiers[dir]) > 0) {
+				got = in.ask(t, eff, dir, &f.Packet)
+			}
+			if got.allowed != d.Allowed || got.key != d.Policy.Key || got.rule != max(d.Rule, 0) {
+				t.Fatalf("%+v at host endpoint %s, stage %d, direction %d: the index says %+v, the evaluator %s", f, h.Name, s, dir, got, d)
+			}
+			if s > StageForward && got.kind == "tier" && got.allowed {
+				break // allowed on this side
+			}
+		}
+		if len(said) > 0 {
+			t.Fatalf("%+v: the evaluator says besides: %v", f, said)
+		}
+	}
+	var stages []Stage
+	p := f.Via
+	if p.In != "" {
+		stages = append(stages, StageUntracked, StagePreDNAT)
+	}
+	switch {
+	case p.In != "" && p.Out != "":
+		stages = append(stages, StageForward)
+	case p.In != "" && !p.FromWorkload:
+		stages = append(stages, StageHost)
+	}
+	side(trace.In, Ingress, p.In, p.FromWorkload, stages...)
+	stages = nil
+	switch {
+	case p.Out == "":
+	case p.In != "":
+		stages = []Stage{StageForward}
+	case p.ToWorkload:
+		stages = []Stage{StageUntracked}
+	default:
+		stages = []Stage{StageUntracked, StageHost}
+	}
+	side(trace.Out, Egress, p.Out, p.ToWorkload, stages...)
+}
+
+// step is a change of an object, or of the reservations or the addresses of
+// interfaces if these are not nil.
 type step struct {
 	key      Key
 	r        v3.Resource
 	reserved map[netip.Addr]string
+	ifaces   map[string][]netip.Addr
+}
+
+// told is what an Index is told beside the objects.
+type told struct {
+	reserved map[netip.Addr]string
+	ifaces   map[string][]netip.Addr
+}
+
+// take notes what a step tells, and whether it told anything.
+func (o *told) take(s step) bool {
+	if s.reserved != nil {
+		o.reserved = s.reserved
+	}
+	if s.ifaces != nil {
+		o.ifaces = s.ifaces
+	}
+	return s.reserved != nil || s.ifaces != nil
+}
+
+func (o *told) tell(x *Index) {
+	x.Reserve(o.reserved)
+	x.HostInterfaces(o.ifaces)
 }
 
 func drawSteps(t *rapid.T, low, high int) []step {
@@ -122,6 +241,10 @@ func drawSteps(t *rapid.T, low, high int) []step {
 	for i := range steps {
 		if policytest.Chance(t, "reserve", 6) {
 			steps[i].reserved = policytest.Reserved(t)
+			continue
+		}
+		if policytest.Chance(t, "readdress", 6) {
+			steps[i].ifaces = policytest.Addresses(t)
 			continue
 		}
 		k := Key(policytest.DrawKey(t))
@@ -133,9 +256,9 @@ func drawSteps(t *rapid.T, low, high int) []step {
 	return steps
 }
 
-func fresh(state map[Key]v3.Resource, reserved map[netip.Addr]string) *Index {
+func fresh(state map[Key]v3.Resource, o told) *Index {
 	x := NewIndex(policytest.Nodes[0])
-	x.Reserve(reserved)
+	o.tell(x)
 	for k, r := range state {
 		x.Set(k, r, nil)
 	}
@@ -149,11 +272,10 @@ func fresh(state map[Key]v3.Resource, reserved map[netip.Addr]string) *Index {
 func TestQ08_EveryPrefix(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		x, f, state := NewIndex(policytest.Nodes[0]), newFollower(), map[Key]v3.Resource{}
-		var reserved map[netip.Addr]string
+		var o told
 		for i, s := range drawSteps(t, 1, 60) {
-			if s.reserved != nil {
-				reserved = s.reserved
-				x.Reserve(reserved)
+			if o.take(s) {
+				o.tell(x)
 			} else {
 				x.Set(s.key, s.r, nil)
 				delete(state, s.key)
@@ -167,7 +289,7 @@ func TestQ08_EveryPrefix(t *testing.T) {
 			if err := f.apply(x.Flush()); err != nil {
 				t.Fatal(err)
 			}
-			same := fresh(state, reserved)
+			same := fresh(state, o)
 			if diff := cmp.Diff(problemTexts(same), problemTexts(x)); diff != "" {
 				t.Fatalf("problems after step %d, %v: (-fresh +grown)\n%s", i, s.key, diff)
 			}
@@ -190,10 +312,10 @@ func TestQ08_EveryPrefix(t *testing.T) {
 		for k := range state {
 			x.Set(k, nil, nil)
 		}
-		x.Reserve(nil)
+		(&told{}).tell(x)
 		x.Flush()
 		if n := len(x.recs); dump(x) != "" || n != 1 || len(x.endpoints)+len(x.members)+x.owners.Len()+len(x.rivals)+len(x.reserved)+len(x.ifaces)+
-			len(x.groups)+len(x.tiers)+len(x.sets.byID) != 0 || !indexEmpty(x.local) || !indexEmpty(x.sets.index) {
+			len(x.groups)+len(x.tiers)+len(x.sets.byID)+len(x.hosts.all)+len(x.hosts.active)+len(x.hosts.public) != 0 || x.hosts.index != nil || !indexEmpty(x.local) || !indexEmpty(x.sets.index) {
 			t.Fatalf("something remains: %s %+v", dump(x), x)
 		}
 		if p := slices.Collect(x.Problems()); len(p) > 0 {
@@ -218,11 +340,9 @@ func indexEmpty[I comparable, C, Q any](x *labelIndex[I, C, Q]) bool {
 func TestQ08_Orders(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		state := map[Key]v3.Resource{}
-		var reserved map[netip.Addr]string
+		var o told
 		for _, s := range drawSteps(t, 1, 40) {
-			if s.reserved != nil {
-				reserved = s.reserved
-			} else if s.r != nil {
+			if !o.take(s) && s.r != nil {
 				state[s.key] = s.r
 			}
 		}
@@ -231,13 +351,13 @@ func TestQ08_Orders(t *testing.T) {
 			steps = append(steps, step{key: k, r: r})
 		}
 		slices.SortFunc(steps, func(a, b step) int { return compareKeys(a.key, b.key) })
-		want := dump(fresh(state, reserved))
+		want := dump(fresh(state, o))
 		rnd := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))
 		try := func(name string, flushEach, empties bool) {
 			x := NewIndex(policytest.Nodes[0])
 			for i, s := range steps {
 				if i == len(steps)/2 {
-					x.Reserve(reserved)
+					o.tell(x)
 				}
 				x.Set(s.key, s.r, nil)
 				if empties {

@@ -41,7 +41,8 @@ func problem(k Key, err error) Problem {
 
 // Problems is an iterator over all that is wrong now, ordered by kind,
 // namespace and name. It costs as much as there are local endpoints, so call
-// it when someone asks. It is up to date without Flush.
+// it when someone asks. It is up to date without Flush, but for which host
+// endpoint has an interface.
 func (x *Index) Problems() iter.Seq[Problem] {
 	var all []Problem
 	for k, list := range x.odd {
@@ -67,14 +68,21 @@ func (x *Index) Problems() iter.Seq[Problem] {
 			all = append(all, Problem{e.id.key(), "spec.interfaceName", fmt.Errorf("%s belongs to endpoint %s; the endpoint is closed until one of them is removed", iface, list[0].id)})
 		}
 	}
-	for _, list := range x.ifaces {
-		for _, profile := range list[0].local.parents {
+	profiles := func(k Key, l *local) {
+		for _, profile := range l.parents {
 			name := profile.Value()
 			if r := x.recs[Key{Kind: kindProfile, Name: name}]; r == nil || !r.present {
-				all = append(all, Problem{list[0].id.key(), "spec.profiles", fmt.Errorf("profile %q does not exist and denies; create it or remove its name", name)})
+				all = append(all, Problem{k, "spec.profiles", fmt.Errorf("profile %q does not exist and denies; create it or remove its name", name)})
 			}
 		}
 	}
+	for _, list := range x.ifaces {
+		profiles(list[0].id.key(), list[0].local)
+	}
+	for _, h := range x.hosts.local() {
+		profiles(h.key(), h.here.local)
+	}
+	all = append(all, x.hosts.problems()...)
 	slices.SortStableFunc(all, func(a, b Problem) int {
 		return cmp.Or(compareKeys(a.Key, b.Key), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Err.Error(), b.Err.Error()))
 	})

@@ -68,6 +68,11 @@ func (rd *Reader) readable(k Key, r v3.Resource) func(*Index) []error {
 			p, odd, err := rd.endpoint(k, o)
 			return func(x *Index) []error { return x.setEndpoint(p, odd, err) }
 		}
+	case *v3.HostEndpoint:
+		if k.Kind == kindHostEndpoint {
+			h, odd, err := rd.hostEndpoint(k, o)
+			return func(x *Index) []error { x.setHost(k, h); return append(odd, err...) }
+		}
 	case *v3.NetworkPolicy:
 		if k.Kind == kindPolicy {
 			c, odd, err := compilePolicy(k, displayName(k, o.Meta(), o.Spec.Tier), &o.Spec, nil)
@@ -132,7 +137,7 @@ func unreadable(k Key, r v3.Resource, err error) func(*Index) []error {
 		if rec := x.recs[k]; rec != nil && rec.present {
 			return []error{err}
 		}
-		if c != nil && c.policy != nil {
+		if c != nil {
 			x.setPolicy(k, denying(c))
 			x.recs[k].present = false // a better version replaces it, a bad one may too
 		}

@@ -42,6 +42,22 @@ func (a Action) String() string {
 	return "Deny"
 }
 
+// Stage is where on a packet's way an effective policy is asked. Those of a host
+// endpoint are one for each of the stages after the first.
+type Stage uint8
+
+// The stages. StageHost is what the host itself receives and sends through an
+// interface, StageForward what it forwards in and out there. StageUntracked comes
+// before connection tracking, StagePreDNAT before the destination is translated:
+// what these two allow is not asked about again as it comes in, or is sent.
+const (
+	StageWorkload Stage = iota
+	StageHost
+	StageForward
+	StageUntracked
+	StagePreDNAT
+)
+
 // Key identifies an object by its place in the datastore. Name is the key's
 // name, not the displayed one. Namespace is empty for cluster-scoped kinds. Of a
 // Policy, Kind is NetworkPolicy, GlobalNetworkPolicy or Profile.
@@ -124,6 +140,10 @@ type Policy struct {
 	Name            string
 	Tier            string // empty for a profile
 	Ingress, Egress []Rule
+	// Stage is StageUntracked or StagePreDNAT if the policy is asked there alone,
+	// and concerns host endpoints only. Forward: it is asked in StageForward, too.
+	Stage   Stage
+	Forward bool
 	// HasPass tells whether any rule of the direction passes to the next tier.
 	HasPass [2]bool
 }
@@ -145,6 +165,7 @@ type TierPolicies struct {
 // Pointers are equal within one View; compare IDs across a Flush.
 type Effective struct {
 	ID       string            // 16 characters of [a-z0-9]
+	Stage    Stage             // decides what is asked besides, and what becomes of a packet that no rule matches
 	Tiers    [2][]TierPolicies // by Direction
 	Profiles []*Policy         // a missing profile is present as one that denies
 }
@@ -163,6 +184,36 @@ type Endpoint struct {
 	Effective *Effective
 }
 
+// HostEndpoint is a host endpoint of this node that has an interface; immutable.
+// Interfaces are those it has, sorted. One that is Rest has, instead, all that no
+// other host endpoint has. Stages are its effective policies: that of StageHost
+// first, and of the others those that have any policy.
+type HostEndpoint struct {
+	Name       string
+	Interfaces []string
+	Rest       bool
+	Stages     []*Effective
+}
+
+// At returns the effective policy of a stage, nil if it has none there.
+func (h *HostEndpoint) At(s Stage) *Effective {
+	for _, e := range h.Stages {
+		if e.Stage == s {
+			return e
+		}
+	}
+	return nil
+}
+
+// Failsafe is a port of host endpoints that is open whatever policy says: as a
+// destination, of what comes in or of what goes out. Net, if it is valid, limits
+// who is at the other end.
+type Failsafe struct {
+	Proto uint8
+	Port  uint16
+	Net   netip.Prefix
+}
+
 // SetChange is how a set differs since the last Flush. New means that the set
 // came into use (all its members are in Added); Gone that it left use (all it had
 // are in Removed).
@@ -177,6 +228,7 @@ type SetChange struct {
 // that has lost track ignores it and compares the whole View with the kernel.
 type Changes struct {
 	Endpoints  map[EndpointID]*Endpoint // nil when it left
+	Hosts      map[string]*HostEndpoint // by name; nil when it left
 	Effectives map[string]*Effective    // by Effective.ID; nil when it left use
 	Policies   map[Key]*Policy          // policies and profiles in use; nil when it left use
 	Sets       map[SetID]*SetChange
@@ -184,14 +236,15 @@ type Changes struct {
 
 // Empty tells whether nothing changed.
 func (c *Changes) Empty() bool {
-	return len(c.Endpoints)+len(c.Effectives)+len(c.Policies)+len(c.Sets) == 0
+	return len(c.Endpoints)+len(c.Hosts)+len(c.Effectives)+len(c.Policies)+len(c.Sets) == 0
 }
 
 // View is the whole desired policy of this node. It is only valid in the loop
 // that owns the Index, between two updates.
 type View interface {
 	Endpoints() iter.Seq[*Endpoint]   // local endpoints that are not closed
-	Effectives() iter.Seq[*Effective] // in use by some local endpoint
+	Hosts() iter.Seq[*HostEndpoint]   // host endpoints of this node that have an interface
+	Effectives() iter.Seq[*Effective] // in use by some local endpoint or host endpoint
 	Policies() iter.Seq[*Policy]      // policies and profiles in use, once each
 	Sets() iter.Seq2[SetID, SetKind]  // in use by some policy in use
 	Members(SetID) iter.Seq[Member]   // of a set in use, merged, in any order

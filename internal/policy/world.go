@@ -18,6 +18,7 @@ import (
 // to keep one.
 type World struct {
 	Endpoints         map[EndpointID]*v3.WorkloadEndpoint
+	HostEndpoints     map[string]*v3.HostEndpoint
 	Policies          map[Key]*v3.NetworkPolicy
 	GlobalPolicies    map[Key]*v3.GlobalNetworkPolicy
 	Profiles          map[string]*v3.Profile
@@ -26,8 +27,12 @@ type World struct {
 	GlobalNetworkSets map[Key]*v3.GlobalNetworkSet
 	Bad               map[Key]error // policies of which only the selector can be trusted
 
-	// Reserved is what Index.Reserve is told. Put leaves it alone.
-	Reserved map[netip.Addr]string
+	// Reserved is what Index.Reserve is told, and Interfaces what
+	// Index.HostInterfaces is, of the server that flows are asked about, whose
+	// failsafes, by direction, are Failsafes. Put leaves them alone.
+	Reserved   map[netip.Addr]string
+	Interfaces map[string][]netip.Addr
+	Failsafes  [2][]Failsafe
 }
 
 // Put takes an object as Index.Set does, except that a World knows no last
@@ -38,6 +43,8 @@ func (w *World) Put(k Key, r v3.Resource, err error) {
 	switch k.Kind {
 	case kindEndpoint:
 		put(&w.Endpoints, id, r, err)
+	case kindHostEndpoint:
+		put(&w.HostEndpoints, k.Name, r, err)
 	case kindPolicy:
 		if put(&w.Policies, k, r, nil) && err != nil {
 			set(&w.Bad, k, err)
@@ -172,6 +179,11 @@ func (w *World) entities(a netip.Addr) []entity {
 	for id, e := range w.Endpoints {
 		if w.has(e, a) {
 			all = append(all, entity{w.endpointLabels(id), e.Spec.Ports})
+		}
+	}
+	for _, h := range w.HostEndpoints {
+		if w.acts(h) && holds(expectedAddrs(h), a) {
+			all = append(all, entity{w.hostLabels(h), hostPorts(h)})
 		}
 	}
 	for k, s := range w.NetworkSets {

@@ -23,9 +23,12 @@ type Key struct {
 
 // Nodes are those of the endpoints in a world; Interfaces are the names that
 // these have on either.
+// HostInterfaces are those of servers that are no workload's.
 var (
 	Nodes      = []string{"alpha", "beta"}
 	Interfaces = []string{"cali0", "cali1", "cali2", "cali3", "cali4", "cali5", "cali6", "cali7"}
+
+	HostInterfaces = []string{"up0", "up1"}
 )
 
 // What worlds are made of is little, so that much in them meets.
@@ -122,7 +125,7 @@ func drawNets(t *rapid.T, name string, families int) []string {
 func DrawKey(t *rapid.T) Key {
 	kind := Pick(t, "kind", []string{
 		"WorkloadEndpoint", "WorkloadEndpoint", "WorkloadEndpoint", "NetworkPolicy", "NetworkPolicy", "GlobalNetworkPolicy", "GlobalNetworkPolicy",
-		"Tier", "Profile", "NetworkSet", "GlobalNetworkSet",
+		"GlobalNetworkPolicy", "Tier", "Profile", "NetworkSet", "GlobalNetworkSet", "HostEndpoint", "HostEndpoint",
 	})
 	k := Key{Kind: kind}
 	switch kind {
@@ -131,11 +134,13 @@ func DrawKey(t *rapid.T) Key {
 	case "NetworkPolicy":
 		k.Namespace, k.Name = Pick(t, "ns", namespaces), Pick(t, "name", []string{"default.n0", "n1", "n2"})
 	case "GlobalNetworkPolicy":
-		k.Name = fmt.Sprintf("g%d", rapid.IntRange(0, 2).Draw(t, "n"))
+		k.Name = fmt.Sprintf("g%d", rapid.IntRange(0, 4).Draw(t, "n"))
 	case "Tier":
 		k.Name = Pick(t, "tier", tierNames[:3])
 	case "Profile":
 		k.Name = Pick(t, "profile", profiles[:5])
+	case "HostEndpoint":
+		k.Name = fmt.Sprintf("h%d", rapid.IntRange(0, 3).Draw(t, "n"))
 	case "NetworkSet":
 		k.Namespace, k.Name = Pick(t, "ns", namespaces), "s"
 	case "GlobalNetworkSet":
@@ -183,11 +188,20 @@ func DrawObject(t *rapid.T, k Key, bad bool) v3.Resource {
 			s.MAC = "nonsense"
 		}
 		return w
+	case "HostEndpoint":
+		return drawHost(t, obj, bad)
 	case "NetworkPolicy":
 		return &v3.NetworkPolicy{Object: obj, Spec: drawPolicy(t, bad)}
 	case "GlobalNetworkPolicy":
 		s := v3.GlobalPolicySpec{PolicySpec: drawPolicy(t, bad), NamespaceSelector: Pick(t, "nssel", namespaceSelectors)}
-		s.DoNotTrack = Chance(t, "untracked", 12)
+		switch rapid.IntRange(0, 9).Draw(t, "stage") {
+		case 0, 1:
+			s.ApplyOnForward, s.DoNotTrack = true, true
+		case 2, 3:
+			s.ApplyOnForward, s.PreDNAT = true, true
+		case 4, 5, 6:
+			s.ApplyOnForward = true
+		}
 		return &v3.GlobalNetworkPolicy{Object: obj, Spec: s}
 	case "Tier":
 		s := v3.TierSpec{DefaultAction: Pick(t, "default", []string{"", "Deny", "Pass", "Allow"})}
@@ -214,6 +228,81 @@ func DrawObject(t *rapid.T, k Key, bad bool) v3.Resource {
 		return &v3.NetworkSet{Object: obj, Spec: v3.NetworkSetSpec{Nets: drawNets(t, "nets", 2)}}
 	}
 	return &v3.GlobalNetworkSet{Object: obj, Spec: v3.NetworkSetSpec{Nets: drawNets(t, "nets", 2)}}
+}
+
+// drawHost draws a host endpoint, mostly of the first node.
+func drawHost(t *rapid.T, obj v3.Object, bad bool) v3.Resource {
+	h := &v3.HostEndpoint{Object: obj}
+	s := &h.Spec
+	s.Node = Nodes[0]
+	if Chance(t, "elsewhere", 5) {
+		s.Node = Nodes[1]
+	}
+	s.InterfaceName = Pick(t, "iface", append([]string{"", "*"}, HostInterfaces...))
+	for range rapid.IntRange(0, 2).Draw(t, "expected") {
+		s.ExpectedIPs = append(s.ExpectedIPs, addr(t, rapid.Bool().Draw(t, "v4")).String())
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "profiles") {
+		s.Profiles = append(s.Profiles, Pick(t, "profile", profiles))
+	}
+	if Chance(t, "port", 3) {
+		s.Ports = []v3.HostEndpointPort{{Name: Pick(t, "port name", portNames), Protocol: drawProtocol(t), Port: Pick(t, "port", portNums[1:])}}
+	}
+	if Chance(t, "inside", 6) {
+		s.ExpectedIPs = append(s.ExpectedIPs, "nonsense")
+		obj.Metadata.Labels["projectcalico.org/namespace"] = Pick(t, "ns", namespaces)
+	}
+	if bad {
+		s.InterfaceName, s.ExpectedIPs = "", nil
+	}
+	return h
+}
+
+// DrawHostWorld draws host endpoints of the first node, and policies for all
+// endpoints in different stages.
+func DrawHostWorld(t *rapid.T, put func(Key, v3.Resource)) {
+	for i := range rapid.IntRange(1, 2).Draw(t, "hosts") {
+		k := Key{Kind: "HostEndpoint", Name: fmt.Sprintf("h%d", i)}
+		h := DrawObject(t, k, false).(*v3.HostEndpoint)
+		h.Spec.Node, h.Spec.InterfaceName = Nodes[0], Pick(t, "iface", []string{HostInterfaces[0], HostInterfaces[0], "*"})
+		put(k, h)
+	}
+	for i := range rapid.IntRange(1, 4).Draw(t, "policies") {
+		k := Key{Kind: "GlobalNetworkPolicy", Name: fmt.Sprintf("g%d", i)}
+		p := DrawObject(t, k, false).(*v3.GlobalNetworkPolicy)
+		p.Spec.Selector, p.Spec.NamespaceSelector, p.Spec.ServiceAccountSelector = "", "", ""
+		put(k, p)
+	}
+}
+
+// Addresses draws which addresses host interfaces have.
+func Addresses(t *rapid.T) map[string][]netip.Addr {
+	m := map[string][]netip.Addr{}
+	for _, name := range HostInterfaces {
+		for range rapid.IntRange(0, 2).Draw(t, name) {
+			m[name] = append(m[name], addr(t, rapid.Bool().Draw(t, "v4")))
+		}
+	}
+	return m
+}
+
+// Failsafe is as policy.Failsafe.
+type Failsafe struct {
+	Proto uint8
+	Port  uint16
+	Net   netip.Prefix
+}
+
+// Failsafes draws the failsafe ports of one direction.
+func Failsafes(t *rapid.T) (list []Failsafe) {
+	for range rapid.IntRange(0, 2).Draw(t, "failsafes") {
+		f := Failsafe{Proto: Pick(t, "proto", []uint8{6, 17, 132}), Port: Pick(t, "port", []uint16{53, 80, 443})}
+		if Chance(t, "net", 3) {
+			f.Net = netip.MustParsePrefix(Pick(t, "net", []string{"10.0.0.0/30", "2001:db8::/126"}))
+		}
+		list = append(list, f)
+	}
+	return list
 }
 
 func drawOrder(t *rapid.T) *float64 {
@@ -428,6 +517,6 @@ func DrawPacket(t *rapid.T) Packet {
 		Src: addr(t, v4), Dst: addr(t, v4),
 		Proto:   Pick(t, "proto", protoNums),
 		SrcPort: Pick(t, "sport", portNums), DstPort: Pick(t, "dport", portNums),
-		ICMPType: Pick(t, "type", []uint8{0, 8, 128, 255}), ICMPCode: Pick(t, "code", []uint8{0, 1}),
+		ICMPType: Pick(t, "type", []uint8{0, 8, 128, 135, 255}), ICMPCode: Pick(t, "code", []uint8{0, 1}),
 	}
 }
