@@ -198,12 +198,23 @@ spec: {}
 	for _, name := range []string{"tor1", "tor2"} {
 		shows("tor/"+name, " "+name+" ", "Idle", "no router advertisement was heard on "+name)
 	}
+	if out, err := n.Muslin(t.Context(), "bgp", "peer", "tor1"); err != nil || !strings.Contains(out, "tor/tor1, not found yet on tor1") {
+		t.Errorf("bgp peer: %v: %s", err, out)
+	}
+	if text := scrape(t, n); !strings.Contains(text, `muslin_bgp_peer_up{address="tor1",peer="tor/tor1"} 0`) {
+		t.Errorf("metrics:\n%s", text)
+	}
 	f1 := one.frr(t)
 	two.frr(t)
 	both := []string{one.hop(t), two.hop(t)}
 	wantHops(t, n.Namespace, both...)
 	shows("tor/tor1", one.hop(t), "65001", "Established")
 	shows("tor/tor2", two.hop(t), "65002", "Established")
+	for word, sessions := range map[string]int{"tor": 2, "tor/tor1": 1, "tor2": 1, one.hop(t): 1} {
+		if out, err := n.Muslin(t.Context(), "bgp", "peer", word); err != nil || strings.Count(out, "State         Established") != sessions {
+			t.Errorf("bgp peer %s: %v: %s", word, err, out)
+		}
+	}
 	talk := func(text string, routers ...*linkTor) {
 		t.Helper()
 		judge(t, w.asks(text, behind, lab.TCP, 80, true))

@@ -66,7 +66,11 @@ func (c statusCollector) Collect(out chan<- prometheus.Metric) {
 	s, _ = c.d.board.read()
 	var written acl.Stats
 	var flows acl.Reviewed
-	c.d.loop.call(ctx, func() { c.d.loop.fill(&s); written, flows = c.d.acl.Stats(), c.d.loop.established.total })
+	var waiting []api.Peer
+	c.d.loop.call(ctx, func() {
+		c.d.loop.fill(&s)
+		written, flows, waiting = c.d.acl.Stats(), c.d.loop.established.total, c.d.loop.peeringInput().waiting()
+	})
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
@@ -92,6 +96,9 @@ func (c statusCollector) Collect(out chan<- prometheus.Metric) {
 	c.collectBFD(ctx, out)
 	peers := c.d.speaker.Peers()
 	collectBGP(out, peers, c.d.speaker.Tables())
+	for _, p := range waiting {
+		gauge(descPeerUp, 0, p.Name, p.Interface)
+	}
 	for _, p := range peers {
 		gauge(descPeerUp, boolValue(p.State == bgp.Established.String()), p.Name, p.Addr.String())
 		gauge(descPeerIn, float64(p.Received), p.Name, p.Addr.String())
