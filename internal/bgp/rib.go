@@ -267,6 +267,9 @@ func (r *rib) of(peer uint16, want func(netip.Prefix, *path) bool) []pathRef {
 // markDue makes all paths of peer in one family due. That is of no interest to
 // anybody else.
 func (r *rib) markDue(peer uint16, f family) {
+	if src := r.sources[peer]; src.due[f] == src.received[f] {
+		return // whoever begins again and again costs no walk each time
+	}
 	entries := r.table.entries.All4()
 	if f == v6 {
 		entries = r.table.entries.All6()
