@@ -137,6 +137,15 @@ func unexpected(s State) *notification {
 	return &notification{code: codeFSM, sub: sub, reason: "unexpected message in " + s.String()}
 }
 
+// early is the same for a message that belongs into Established alone, where it
+// costs nothing.
+func early(s State) *notification {
+	if s == Established {
+		return nil
+	}
+	return unexpected(s)
+}
+
 // collide decides which of two connections of one peer lives, by RFC 4271
 // section 6.8 with the tie-break of RFC 6286 section 2.3: the one that the
 // speaker with the higher BGP Identifier initiated. It reports whether the

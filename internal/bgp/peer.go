@@ -118,13 +118,13 @@ func (s *Speaker) receive(c *conn, m message) {
 	case m.typ == msgUpdate && m.note != nil && c.state == Established:
 		s.fire(c, evUpdateErr, m.note, nil)
 	case m.typ == msgUpdate:
-		if s.fire(c, evUpdate, unexpected(c.state), nil)&actUse != 0 {
+		if s.fire(c, evUpdate, early(c.state), nil)&actUse != 0 {
 			s.ingest(c, m.update)
 		}
 	case m.typ == msgKeepalive:
-		s.fire(c, evKeepalive, unexpected(c.state), nil)
+		s.fire(c, evKeepalive, early(c.state), nil)
 	case m.typ == msgRefresh:
-		if s.fire(c, evRefresh, unexpected(c.state), nil)&actUse != 0 {
+		if s.fire(c, evRefresh, early(c.state), nil)&actUse != 0 {
 			s.refreshed(c, m.refresh)
 		}
 	}

@@ -94,28 +94,29 @@ func TestTick(t *testing.T) {
 	}
 }
 
-// What NextBest names was received since, unless no message led to it.
-func TestBestSince(t *testing.T) {
+// What NextBest names was received so long ago, unless no message led to it.
+func TestWaited(t *testing.T) {
 	a, b := pair(t, 64512, 64512, nil)
 	b.waitUp(a.cfg.RouterID)
-	since := func(prefix string) (at time.Time, known bool) {
+	waited := func(prefix string) (list []time.Duration, known bool) {
 		b.mu.Lock()
-		defer b.mu.Unlock()
 		best, known := b.fib[netip.MustParsePrefix(prefix)]
-		return best.Since, known
+		b.mu.Unlock()
+		b.Waited([]Best{best}, func(d time.Duration) { list = append(list, d) })
+		return list, known
 	}
 	for _, prefix := range []string{"10.1.0.0/24", "fd00:1::/64"} {
 		before := time.Now()
 		a.originate(prefix)
-		eventually(t, prefix, func() bool { _, known := since(prefix); return known })
-		if at, _ := since(prefix); at.Before(before.Add(-tickTime)) || at.After(time.Now()) {
-			t.Errorf("%s: since %v, announced at %v", prefix, at, before)
+		eventually(t, prefix, func() bool { _, known := waited(prefix); return known })
+		if d, _ := waited(prefix); len(d) != 1 || d[0] < 0 || d[0] > time.Since(before)+tickTime {
+			t.Errorf("%s: received %v ago, announced %v ago", prefix, d, time.Since(before))
 		}
 	}
 	b.Repeat()
 	eventually(t, "it is said again, with no message", func() bool {
-		four, _ := since("10.1.0.0/24")
-		six, _ := since("fd00:1::/64")
-		return four.IsZero() && six.IsZero()
+		four, _ := waited("10.1.0.0/24")
+		six, _ := waited("fd00:1::/64")
+		return len(four)+len(six) == 0
 	})
 }

@@ -362,13 +362,21 @@ func (s *Speaker) nextBest() []Best {
 	n := min(s.pending.len(), maxBest)
 	out := make([]Best, n)
 	hops := make([]netip.Addr, 0, n) // nearly all have one
-	now := time.Now()
 	for i := range out {
 		prefix, since := s.pending.take()
 		out[i], hops = outcome(prefix, s.rib.table.read(prefix, &s.room), hops)
-		if since != 0 {
-			out[i].Since = now.Add(-since.until(tickAt(now.Sub(s.epoch))))
-		}
+		out[i].since = since
 	}
 	return out
+}
+
+// Waited calls each for those of a page of NextBest that a message led to, through
+// the question for an unknown next hop, too: how long ago it was received.
+func (s *Speaker) Waited(page []Best, each func(time.Duration)) {
+	now := tickAt(time.Since(s.epoch))
+	for i := range page {
+		if page[i].since != 0 {
+			each(page[i].since.until(now))
+		}
+	}
 }

@@ -190,9 +190,7 @@ type Best struct {
 	Prefix    netip.Prefix
 	NextHops  []netip.Addr
 	LocalPref uint32
-	// Since is when the message was received that led here, through the question for an
-	// unknown next hop, too; zero if it was something else.
-	Since time.Time
+	since     tick // see Waited
 }
 
 // State is an FSM state of RFC 4271 section 8.2.2.

@@ -547,12 +547,7 @@ func (l *loop) learned(best []bgp.Best) {
 		if err := l.programRoutes(); err != nil {
 			return err
 		}
-		now := time.Now()
-		for _, b := range best {
-			if !b.Since.IsZero() {
-				l.d.updateToKernel.Observe(now.Sub(b.Since).Seconds())
-			}
-		}
+		l.d.speaker.Waited(best, func(d time.Duration) { l.d.updateToKernel.Observe(d.Seconds()) })
 		return nil
 	})
 	l.finish()
