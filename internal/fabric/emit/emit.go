@@ -28,8 +28,9 @@ var Targets = []Target{FRR, BIRD, VRouter}
 
 // Emitter writes the configurations of one design.
 type Emitter struct {
-	x    *fabric.Index
-	hash string
+	x         *fabric.Index
+	hash      string
+	selectors map[end]string // of sessions that many servers have
 }
 
 // New prepares a design.
@@ -38,7 +39,9 @@ func New(g *fabric.Design) (*Emitter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Emitter{g.Index(), fmt.Sprintf("%x", sha256.Sum256(text))[:12]}, nil
+	e := &Emitter{x: g.Index(), hash: fmt.Sprintf("%x", sha256.Sum256(text))[:12]}
+	e.selectors = e.shared()
+	return e, nil
 }
 
 // Target is what a device of a design is configured as, by its software.
@@ -79,7 +82,7 @@ func (e *Emitter) peers(d *fabric.Device) []peer {
 	var list []peer
 	for i := range d.Sessions {
 		s := &d.Sessions[i]
-		list = append(list, peer{s.Peer, s.PeerAS, s.Address, d.Interface(s.Segment), e.x.Profile(s.Profile)})
+		list = append(list, peer{s.Peer, s.PeerAS, s.Address, portOn(d, s.Segment), e.x.Profile(s.Profile)})
 	}
 	for _, m := range e.x.MeshesOf(d) {
 		for _, name := range m.Members {
@@ -87,14 +90,23 @@ func (e *Emitter) peers(d *fabric.Device) []peer {
 			if name == d.Name || (other.AS == d.AS) != (m.Kind == fabric.MeshIBGP) {
 				continue
 			}
-			p := peer{name: name, as: other.AS, local: d.Interface(m.Segment), profile: e.x.Profile(m.Profile)}
-			for _, a := range other.Interface(m.Segment).Addresses {
+			p := peer{name: name, as: other.AS, local: portOn(d, m.Segment), profile: e.x.Profile(m.Profile)}
+			for _, a := range portOn(other, m.Segment).Addresses {
 				p.address = append(p.address, a.Addr())
 			}
 			list = append(list, p)
 		}
 	}
 	return list
+}
+
+// portOn is the port of a device on a segment. A session of a device that has
+// none there is one of its loopback.
+func portOn(d *fabric.Device, segment string) *fabric.Interface {
+	if i := d.Interface(segment); i != nil {
+		return i
+	}
+	return &fabric.Interface{Name: "lo"}
 }
 
 // profiles are those that a device uses, in the order of the design.

@@ -148,8 +148,9 @@ func TestParsersRefuse(t *testing.T) {
 	}
 }
 
-// TestVRouter: what is written for vRouters are valid resources, and short: a
-// server below four sessions has 60 lines at most.
+// TestVRouter: what is written for vRouters are valid resources, each session of
+// the design is there once, and a server's own file is short: 60 lines for four
+// sessions.
 func TestVRouter(t *testing.T) {
 	for name, spec := range specs {
 		for _, families := range []string{"ipv4", "ipv6", "ipv4, ipv6"} {
@@ -160,6 +161,7 @@ func TestVRouter(t *testing.T) {
 				t.Fatal(name, err)
 			}
 			texts := []string{common}
+			want := 0 // sessions of servers and reflectors
 			for i := range g.Devices {
 				if e.Target(&g.Devices[i]) == VRouter {
 					text, err := e.Device(&g.Devices[i], VRouter)
@@ -168,7 +170,11 @@ func TestVRouter(t *testing.T) {
 					}
 					texts = append(texts, text)
 					lines := strings.Count(text, "\n") - strings.Count(text, "#")
-					if sessions := strings.Count(text, "kind: BGPPeer"); sessions <= 2 && lines > 60 {
+					d := &g.Devices[i]
+					for _, p := range e.peers(d) {
+						want += max(1, len(p.address))
+					}
+					if sessions := e.x.Peers(d); d.Role == fabric.RoleServer && sessions <= 4 && families != "ipv4, ipv6" && lines > 60 {
 						t.Errorf("%s: %d lines for %d sessions\n%s", name, lines, sessions, text)
 					}
 				}
@@ -177,10 +183,25 @@ func TestVRouter(t *testing.T) {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
+			got := 0
 			for _, r := range all {
+				if p, ok := r.(*v3.BGPPeer); ok {
+					switch selector := p.Spec.NodeSelector; {
+					case selector == "":
+						got++
+					case selector == "has(rack)":
+						got += strings.Count(strings.Join(texts, ""), "    rack: ")
+					default:
+						rack := strings.Trim(strings.TrimPrefix(selector, "rack == "), "'")
+						got += strings.Count(strings.Join(texts, ""), "    rack: "+rack+"\n")
+					}
+				}
 				if err := v3.Validate(r); err != nil {
 					t.Errorf("%s: %v", name, err)
 				}
+			}
+			if got != want {
+				t.Errorf("%s, %s: %d sessions, want %d", name, families, got, want)
 			}
 		}
 	}
@@ -198,6 +219,13 @@ func TestStory(t *testing.T) {
 		text, err := e.Device(d, e.Target(d))
 		if err != nil {
 			t.Fatal(err)
+		}
+		if d.Name == "r0-s0" {
+			common, err := e.Common()
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = common + "---\n" + text
 		}
 		file := filepath.Join("testdata", d.Name+"."+string(e.Target(d)))
 		if os.Getenv("UPDATE") != "" {

@@ -22,7 +22,7 @@ func (e *Emitter) vrouter(d *fabric.Device) (string, error) {
 	}
 	as := v3.ASNumber(d.AS)
 	node := &v3.Node{Object: object("Node", d.Name)}
-	if d.Rack != "" {
+	if d.Rack != "" && d.Role == fabric.RoleServer { // the sessions of Common go by it
 		node.Metadata.Labels = map[string]string{"rack": d.Rack}
 	}
 	node.Spec.BGP = &v3.NodeBGP{ASNumber: &as}
@@ -54,7 +54,9 @@ func (e *Emitter) vrouter(d *fabric.Device) (string, error) {
 	}
 	list := []v3.Resource{node}
 	for _, p := range peers {
-		list = append(list, e.bgpPeers(d, p)...)
+		if !e.common(d, p) {
+			list = append(list, e.bgpPeers(v3.BGPPeerSpec{Node: d.Name}, d, p)...)
+		}
 	}
 	return e.resources(e.header(d, "#", "for muslin apply"), list)
 }
@@ -64,14 +66,17 @@ func object(kind, name string) v3.Object {
 }
 
 // bgpPeers is a session of each family, or one over an interface without
-// addresses.
-func (e *Emitter) bgpPeers(d *fabric.Device, p peer) (list []v3.Resource) {
+// addresses, of the nodes that of means; d is one of them.
+func (e *Emitter) bgpPeers(of v3.BGPPeerSpec, d *fabric.Device, p peer) (list []v3.Resource) {
 	one := func(suffix, peerIP string) *v3.BGPPeer {
 		name := fmt.Sprintf("%s.%s.%s%s", d.Name, p.name, p.local.Name, suffix)
-		r := &v3.BGPPeer{Object: object("BGPPeer", name)}
+		if of.Node == "" {
+			name = fmt.Sprintf("%s.%s%s", p.name, p.local.Segment, suffix)
+		}
+		r := &v3.BGPPeer{Object: object("BGPPeer", name), Spec: of}
 		// The ports have subnets of their own, and none of them is the node's
 		// address on all.
-		r.Spec = v3.BGPPeerSpec{Node: d.Name, PeerIP: peerIP, ASNumber: v3.ASNumber(p.as), SourceAddress: "None"}
+		r.Spec.PeerIP, r.Spec.ASNumber, r.Spec.SourceAddress = peerIP, v3.ASNumber(p.as), "None"
 		e.settings(r, p.profile)
 		list = append(list, r)
 		return r
@@ -86,6 +91,73 @@ func (e *Emitter) bgpPeers(d *fabric.Device, p peer) (list []v3.Resource) {
 		r.Metadata.Annotations["muslin/remote-as"] = "External"
 		if p.as == d.AS {
 			r.Metadata.Annotations["muslin/remote-as"] = "Internal"
+		}
+	}
+	return list
+}
+
+// end is what a session of a server with another is, seen from the server.
+type end struct{ peer, segment, profile string }
+
+func endOf(p peer) end {
+	return end{p.name, p.local.Segment, p.profile.Name}
+}
+
+// shared finds the ends that all servers of a rack have, or all servers there
+// are: those are one BGPPeer with a selector.
+func (e *Emitter) shared() map[end]string {
+	count, racks := map[end]int{}, map[end]string{}
+	servers, of := 0, map[string]int{}
+	for i := range e.x.Devices {
+		d := &e.x.Devices[i]
+		if d.Role != fabric.RoleServer || d.Software != fabric.Muslin || d.Rack == "" {
+			continue
+		}
+		servers++
+		of[d.Rack]++
+		for j := range d.Sessions {
+			s := &d.Sessions[j]
+			k := end{s.Peer, s.Segment, s.Profile}
+			count[k]++
+			if len(s.Address) == 0 {
+				count[k] = -1 << 30 // a session over an interface is its own
+			}
+			racks[k] = d.Rack
+		}
+	}
+	out := map[end]string{}
+	for k, n := range count {
+		switch rack := racks[k]; {
+		case n == servers && servers > 1:
+			out[k] = "has(rack)"
+		case n == of[rack] && n > 1:
+			out[k] = fmt.Sprintf("rack == '%s'", rack)
+		}
+	}
+	return out
+}
+
+// common tells whether Common has a session of a server.
+func (e *Emitter) common(d *fabric.Device, p peer) bool {
+	return d.Role == fabric.RoleServer && e.selectors[endOf(p)] != ""
+}
+
+// commonPeers are the sessions that many servers have.
+func (e *Emitter) commonPeers() (list []v3.Resource) {
+	done := map[end]bool{}
+	for i := range e.x.Devices {
+		d := &e.x.Devices[i]
+		if d.Role != fabric.RoleServer || d.Software != fabric.Muslin {
+			continue
+		}
+		for j := range d.Sessions {
+			s := &d.Sessions[j]
+			k := end{s.Peer, s.Segment, s.Profile}
+			if selector := e.selectors[k]; selector != "" && !done[k] {
+				done[k] = true
+				p := peer{s.Peer, s.PeerAS, s.Address, portOn(d, s.Segment), e.x.Profile(s.Profile)}
+				list = append(list, e.bgpPeers(v3.BGPPeerSpec{NodeSelector: selector}, d, p)...)
+			}
 		}
 	}
 	return list
@@ -138,7 +210,8 @@ func (e *Emitter) settings(r *v3.BGPPeer, p *fabric.Profile) {
 
 // Common writes what holds for all vRouters of the design: the pools, that each
 // endpoint is announced by itself, that there is no mesh but the sessions of
-// the design, and filters. It is applied before the vRouters' own files.
+// the design, filters, and the sessions that all servers of a rack or all
+// servers have. It is applied before the vRouters' own files.
 func (e *Emitter) Common() (string, error) {
 	off := false
 	configuration := &v3.BGPConfiguration{Object: object("BGPConfiguration", "default")}
@@ -171,6 +244,7 @@ func (e *Emitter) Common() (string, error) {
 			list = append(list, e.bgpFilter(p))
 		}
 	}
+	list = append(list, e.commonPeers()...)
 	return e.resources(fmt.Sprintf("# What all vRouters of %s have in common, design %s. Made by muslin fabric emit, for muslin apply.\n", e.x.Metadata.Name, e.hash), list)
 }
 
