@@ -31,6 +31,7 @@ type groupKey struct {
 	nh4, nh6 netip.Addr
 	ext      bool // IPv4 routes may have an IPv6 next hop (RFC 8950)
 	mode     NextHopMode
+	far      netip.Addr // the peer, with NextHopThirdParty
 	rewrite  Rewrite
 	exportID string
 	alone    uint16 // peer number when its policy has no ID and cannot be shared
@@ -71,6 +72,9 @@ func (s *Speaker) groupKeyOf(p *peer) groupKey {
 		k.peerAS, k.role = p.cfg.ASN, p.cfg.Role
 	} else {
 		k.client, k.cluster = p.cfg.Client, id32(s.cfg.ClusterID)
+	}
+	if k.mode == NextHopThirdParty {
+		k.far = p.cfg.Addr.Addr()
 	}
 	if k.ext = p.cfg.ExtendedNextHop && p.est.open.extNextHop; k.ext && p.cfg.Addr.Addr().Is6() {
 		k.nh4 = netip.Addr{} // what carries the session carries the packets
@@ -531,6 +535,9 @@ func (g *group) keeps(f family, nextHop netip.Addr, src *source) bool {
 		shared := g.key.rewrite.Shared4
 		if f == v6 {
 			shared = g.key.rewrite.Shared6
+		}
+		if nextHop == g.key.far {
+			return false // never its own address (RFC 4271 section 5.1.3)
 		}
 		if g.key.ebgp && shared.IsValid() && shared.Contains(nextHop) {
 			return true

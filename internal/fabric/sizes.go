@@ -180,7 +180,7 @@ func (c *counts) size(d *Device) Size {
 	case d.Role == RoleReflector && c.x.Model == Ethernet:
 		z.Paths = c.all * c.reflector
 		if placed := c.planesOf(d); placed > 1 {
-			z.Paths = c.all * placed
+			z.Paths = c.all * c.passedOn(placed)
 		}
 	case d.Role == RoleReflector:
 		z.Paths, z.UpTo = c.all*2, true
@@ -190,6 +190,16 @@ func (c *counts) size(d *Device) Size {
 	}
 	z.Memory = Bytes(bgpdIdle + bgpdPrefix*prefixes + bgpdPath*z.Paths)
 	return z
+}
+
+// passedOn is how many paths of a prefix a reflector has that serves several
+// planes: those of the client, and on each plane what the others pass on.
+func (c *counts) passedOn(planes int) int {
+	from := 1
+	if c.addPath() {
+		from = planes
+	}
+	return planes + (c.reflector-1)*planes*from
 }
 
 // server fills in a server, and returns how many prefixes it knows.
@@ -209,7 +219,7 @@ func (c *counts) server(d *Device, z *Size) int {
 	case c.x.Model == Ethernet:
 		up = c.planes * c.reflector
 		if c.addPath() && c.serves > 1 {
-			up *= c.planes
+			up *= c.passedOn(c.planes)
 		}
 	case c.reflector > 0 || c.rackReflectorsOnServers():
 		up, z.UpTo = 2, true
@@ -234,6 +244,9 @@ func (c *counts) tor(d *Device, z *Size) int {
 		z.Paths = n + c.remote(d.Rack, func(string) int { return (c.torCount - c.tors[d.Rack]) * c.planes })
 	default:
 		z.Paths = n + c.remote(d.Rack, func(r string) int { return c.tors[r] * c.planes })
+	}
+	if c.x.Model == ASPerRack && (c.reflector > 0 || c.rackReflectorsOnServers()) {
+		z.Paths += n // from either of the rack's reflectors
 	}
 	for j := range d.Sessions {
 		if p := c.x.Device(d.Sessions[j].Peer); p.Role == RoleToR { // the link between the two of a rack

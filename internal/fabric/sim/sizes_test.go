@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sim
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/muslin-net/muslin/internal/fabric"
+)
+
+// The closed formulas for what devices hold say what the simulation counts.
+func TestSizesBySimulation(t *testing.T) {
+	counted := []fabric.OriginKind{fabric.OriginEndpoints, fabric.OriginBlock, fabric.OriginRack, fabric.OriginAnycast, fabric.OriginDefault}
+	for i, c := range designs {
+		if strings.Contains(c.spec, "rack-block") || strings.Contains(c.spec, "anycast:") || strings.Contains(c.spec, "border:") {
+			continue // they count what they are made for in another way
+		}
+		t.Run(c.spec, func(t *testing.T) {
+			t.Parallel()
+			for _, family := range turn(i) {
+				d := designed(t, c.spec, 5, 5)
+				x := d.Index()
+				sizes, ok := x.Sizes(family)
+				if !ok {
+					t.Fatal("no formula")
+				}
+				for j := range d.Devices {
+					y := &d.Devices[j]
+					y.Originate = slices.DeleteFunc(slices.Clone(y.Originate), func(o fabric.Origin) bool { return !slices.Contains(counted, o.Kind) })
+				}
+				s, err := New(d, family)
+				if err != nil {
+					t.Fatal(err)
+				}
+				tables, err := s.Tables(Failure{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, want := range sizes.Devices {
+					got, ok := tables.Of(want.Device)
+					if !ok {
+						t.Fatalf("no %s", want.Device)
+					}
+					// A default route is a path to endpoints, and none of the routes to them. A reflector
+					// forwards nothing.
+					routes := got.FIB
+					if strings.Contains(c.spec, "downward") && (want.Role == fabric.RoleServer || want.Role == fabric.RoleToR && !strings.Contains(c.spec, "l2")) {
+						routes--
+					}
+					paths := got.Paths == want.Paths || want.UpTo && got.Paths <= want.Paths
+					if got.Peers != want.Peers || !paths || routes != want.Routes && want.Role != fabric.RoleReflector {
+						t.Errorf("%s: %s: peers %d paths %d routes %d, by the formulas %d %d (up to: %t) %d", family, want.Device,
+							got.Peers, got.Paths, got.FIB, want.Peers, want.Paths, want.UpTo, want.Routes)
+					}
+				}
+			}
+		})
+	}
+}
