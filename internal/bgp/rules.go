@@ -38,24 +38,35 @@ func NewRules(c Config, ids []netip.Addr) *Rules {
 	for _, a := range []netip.Addr{c.NextHop4, c.NextHop6} {
 		r.s.own[a] = a.IsValid()
 	}
-	for i, pc := range c.Peers {
+	n := len(c.Peers)
+	r.peers, r.groups, r.s.rib.sources = make([]*peer, n), make([]*group, n), append(make([]*source, 0, 1+n), r.s.rib.sources...)
+	peers, groups, sources := make([]peer, n), make([]group, n), make([]source, n)
+	families := familySet{true, true}
+	est := [2]conn{} // what the other end offered, with and without extended next hops
+	for i := range est {
+		est[i].families, est[i].open = families, &openMessage{as4: true, families: families, extNextHop: i > 0}
+	}
+	for i := range c.Peers {
+		pc := &r.s.cfg.Peers[i]
 		if pc.LocalAddr.IsValid() {
 			r.s.own[pc.LocalAddr] = true
 		}
-		p := &peer{s: r.s, cfg: pc, slot: uint16(i + 1), localAS: r.s.localAS(pc)}
+		p, g, src := &peers[i], &groups[i], &sources[i]
+		p.s, p.cfg, p.slot, p.localAS, p.est = r.s, *pc, uint16(i+1), r.s.localAS(*pc), &est[0]
+		if pc.ExtendedNextHop {
+			p.est = &est[1]
+		}
 		p.ebgp = p.localAS != pc.ASN
-		r.s.rib.sources = append(r.s.rib.sources,
-			&source{used: true, ebgp: p.ebgp, client: pc.Client, id: id32(ids[i]), addr: pc.Addr.Addr(), p: p})
-		families := familySet{true, true}
-		p.est = &conn{p: p, families: families, open: &openMessage{as4: true, families: families, extNextHop: pc.ExtendedNextHop}}
-		g := &group{key: r.s.groupKeyOf(p), export: pc.Export}
+		src.used, src.ebgp, src.client, src.id, src.addr, src.p = true, p.ebgp, pc.Client, id32(ids[i]), pc.Addr.Addr(), p
+		g.key, g.export = r.s.groupKeyOf(p), pc.Export
 		switch a := pc.LocalAddr; {
 		case a.Is4():
 			g.key.nh4 = a
 		case a.Is6():
 			g.key.nh6 = a
 		}
-		r.peers, r.groups = append(r.peers, p), append(r.groups, g)
+		r.peers[i], r.groups[i] = p, g
+		r.s.rib.sources = append(r.s.rib.sources, src)
 	}
 	return r
 }
