@@ -258,7 +258,14 @@ func (g *graph) peer(profOf map[string]int) error {
 				continue
 			}
 			back, ok := ends[end{e.to, i, e.seg}]
+			onSeg := func(d int) bool {
+				_, ok := g.portOn(d, e.seg)
+				return ok || e.seg < 0
+			}
 			switch peer := &g.devices[e.to]; {
+			case e.to == i || !onSeg(i) || !onSeg(e.to):
+				refused[e] = true
+				g.problems = append(g.problems, fmt.Sprintf("%s and %s do not meet on %q", x.Name, s.Peer, s.Segment))
 			case !ok:
 				g.problems = append(g.problems, fmt.Sprintf("%s has a session with %s, which has none with it", x.Name, s.Peer))
 			case s.PeerAS != peer.AS:
@@ -285,6 +292,10 @@ func (g *graph) peer(profOf map[string]int) error {
 			d, ok := g.deviceOf[name]
 			if !ok {
 				return fmt.Errorf("mesh %q: there is no device %q", m.Name, name)
+			}
+			if _, ok := g.portOn(d, seg); !ok {
+				g.problems = append(g.problems, fmt.Sprintf("%s is in mesh %q, and not on %q", name, m.Name, m.Segment))
+				continue
 			}
 			out.members = append(out.members, d)
 			g.devices[d].mesh = append(g.devices[d].mesh, i)

@@ -81,7 +81,7 @@ func newTwin(d *fabric.Design, family fabric.Family, down ...string) *twin {
 	for name, x := range w.device {
 		for _, s := range x.Sessions {
 			for _, back := range w.device[s.Peer].Sessions {
-				if back.Peer == name && back.Segment == s.Segment {
+				if back.Peer == name && back.Segment == s.Segment && s.PeerAS == w.device[s.Peer].AS && back.PeerAS == x.AS {
 					w.session(name, s.Peer, s.Segment, w.profile[s.Profile], w.profile[back.Profile])
 				}
 			}
