@@ -45,6 +45,7 @@ type Options struct {
 	// 4789), and IPv4 or IPv6 in IP.
 	AllowVXLAN, AllowIPIP bool
 	VXLANPort             uint16
+	NAT                   NAT
 	// Failsafes are the ports that host endpoints leave open, by direction.
 	Failsafes [2][]policy.Failsafe
 	// LogPrefix begins what rules that log write, default "calico-packet": %t is

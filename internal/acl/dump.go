@@ -40,7 +40,7 @@ func (a *actualChain) is(c *chain) bool {
 	if a.base != (c.hook != nil) || a.comment != c.comment || a.flags&^1 /* NFT_CHAIN_BASE */ != 0 {
 		return false
 	}
-	return c.hook == nil || a.hook == *c.hook && a.typ == "filter"
+	return c.hook == nil || a.hook.at(c.hook) && a.typ == c.hook.kind()
 }
 
 func (a *actualChain) holds(c *chain) bool {

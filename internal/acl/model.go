@@ -35,6 +35,7 @@ type hook struct {
 	num      uint32
 	priority int32
 	device   string // of the netdev table: its name
+	nat      bool   // its type is nat
 }
 
 func (c *chain) add(r *rule) { c.rules = append(c.rules, r) }

@@ -146,6 +146,7 @@ func (s *state) stage(r *renderer, view policy.View, ch *policy.Changes) *change
 		g.renderEffective(id)
 	}
 	g.takeHosts(ch)
+	g.takeNAT()
 	pds := slices.SortedFunc(mapKeys(g.pol), comparePolDir)
 	for i, c := range g.renderPolicies(pds) {
 		if c != nil {

@@ -72,7 +72,7 @@ func (w *whole) text(b *strings.Builder, view policy.View, table byte, parts map
 		}
 		b.WriteString("\n")
 		if c.hook != nil {
-			fmt.Fprintf(b, "\t\ttype filter hook %s priority %d; policy accept\n", hookWord(table, c.hook), c.hook.priority)
+			fmt.Fprintf(b, "\t\ttype %s hook %s priority %d; policy accept\n", c.hook.kind(), hookWord(table, c.hook), c.hook.priority)
 		}
 		for _, r := range c.rules {
 			fmt.Fprintf(b, "\t\t%s", r.text)

@@ -180,6 +180,14 @@ func (m *msgs) delTable(table byte) {
 	m.end()
 }
 
+// kind is the type of a base chain.
+func (h *hook) kind() string {
+	if h.nat {
+		return "nat"
+	}
+	return "filter"
+}
+
 func (m *msgs) addChain(c *chain) {
 	m.about(c.owner, c.name, unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, unix.NFTA_CHAIN_NAME)
 	if h := c.hook; h != nil {
@@ -189,7 +197,7 @@ func (m *msgs) addChain(c *chain) {
 		h.putDevice(&m.data)
 		m.data.end(at)
 		m.data.u32(unix.NFTA_CHAIN_POLICY, nfAccept)
-		m.data.str(unix.NFTA_CHAIN_TYPE, "filter")
+		m.data.str(unix.NFTA_CHAIN_TYPE, h.kind())
 	}
 	if c.comment != "" {
 		m.data.attr(nftaChainUserdata, userdata(udataComment, c.comment))

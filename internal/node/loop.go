@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/muslin-net/muslin/internal/acl"
 	"github.com/muslin-net/muslin/internal/bgp"
 	"github.com/muslin-net/muslin/internal/endpoint"
 	"github.com/muslin-net/muslin/internal/guard"
@@ -105,11 +106,12 @@ type loop struct {
 	heldText      string
 	datastoreErr  string
 	prepareAgain  signal
-	addrsChanged  signal // of this host; see followAddresses
-	ifacesChanged signal // their addresses; see applyHostInterfaces
-	ifacesDue     bool   // they are to be looked at
-	registered    bool   // this node's objects were written, or cannot be: see problems
-	registeredAt  int64  // and the revision of what was written
+	addrsChanged  signal  // of this host; see followAddresses
+	ifacesChanged signal  // their addresses; see applyHostInterfaces
+	nat           acl.NAT // of what leaves the pools
+	ifacesDue     bool    // they are to be looked at
+	registered    bool    // this node's objects were written, or cannot be: see problems
+	registeredAt  int64   // and the revision of what was written
 
 	// What has to be compared with the kernel as a whole, and why the last
 	// attempt failed.
@@ -347,6 +349,7 @@ func (l *loop) converge() {
 	}
 	if l.model.touchedPeering {
 		l.reserve()
+		l.attempt("nat", l.applyNAT)
 		l.linksDue = true
 	}
 	l.attempt("neighbours", l.lookAtLinks)

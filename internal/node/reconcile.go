@@ -79,7 +79,7 @@ func (l *loop) applySettings() error {
 
 // aclOptions is what the packet filter does that does not come from policy.
 func (l *loop) aclOptions() acl.Options {
-	o := acl.Options{Prefixes: l.settings.prefixes, HostAction: acl.HostAccept, Speakers: l.speakers.interfaces(), SpeakerPort: l.speakers.port, Failsafes: l.settings.failsafes}
+	o := acl.Options{Prefixes: l.settings.prefixes, HostAction: acl.HostAccept, Speakers: l.speakers.interfaces(), SpeakerPort: l.speakers.port, Failsafes: l.settings.failsafes, NAT: l.nat}
 	o.AllowVXLAN, o.AllowIPIP, o.VXLANPort = l.settings.allowVXLAN, l.settings.allowIPIP, uint16(l.settings.vxlanPort)
 	o.LogPrefix, o.LogLimit, o.Denied = l.settings.logPrefix, l.settings.logLimit, l.settings.denied
 	o.LogLimit.Burst = l.settings.logBurst

@@ -38,6 +38,7 @@ type settings struct {
 	logBurst      uint32
 	denied        acl.Rate // at which denied packets are logged
 	failsafes     [2][]policy.Failsafe
+	spareHosts    bool // what goes to servers is not translated
 }
 
 func (s settings) equal(o settings) bool {
@@ -73,6 +74,7 @@ var known = []setting{
 	{"logActionRateLimit", "LogActionRateLimit", ""},
 	{"logActionRateLimitBurst", "LogActionRateLimitBurst", "5"},
 	{v3.AnnotationPrefix + "denied-log", "DeniedLog", "Disabled"},
+	{"natOutgoingExclusions", "NATOutgoingExclusions", "IPPoolsOnly"},
 	{"failsafeInboundHostPorts", "FailsafeInboundHostPorts", failsafeInbound},
 	{"failsafeOutboundHostPorts", "FailsafeOutboundHostPorts", failsafeOutbound},
 }
@@ -174,6 +176,9 @@ func (s *settings) set(field, v string) error {
 		s.allowIPIP, err = strconv.ParseBool(v)
 	case "vxlanPort":
 		s.vxlanPort, err = number(1, 65535)
+	case "natOutgoingExclusions":
+		v, err = oneOf("IPPoolsOnly", "IPPoolsAndHostIPs")
+		s.spareHosts = v == "IPPoolsAndHostIPs"
 	case "failsafeInboundHostPorts":
 		s.failsafes[policy.Ingress], err = parseFailsafes(v)
 	case "failsafeOutboundHostPorts":
