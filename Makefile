@@ -12,7 +12,7 @@ BENCH       ?= .
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-oracle soak race bench bench-agent bench-bgp bench-policy bench-fabric test-fabric fuzz lint clean
+.PHONY: help build demo test test-oracle test-flood soak race bench bench-agent bench-bgp bench-policy bench-fabric test-fabric fuzz lint clean
 
 help: ## explain the targets
 	@echo 'muslin $(VERSION)'
@@ -34,6 +34,9 @@ test-oracle: ## a million packets through random policy: the kernel decides as t
 
 test-fabric: ## the fabric simulator against its slow twin: every variant in both families, larger than in make test
 	$(GO) test ./internal/fabric/sim -count=1 -v -fabric.full -timeout 60m
+
+test-flood: ## a thousand changes of each kind while packets flow that both ends forbid, or both allow (root)
+	MUSLIN_REQUIRE_ROOT=1 $(GO) test ./internal/acl -count=1 -run 'I4_Together|T14' -v -flood.commits=$(or $(COMMITS),1000) -timeout 60m
 
 soak: ## SOAK=24h with BIRD, FRR, GoBGP and OpenBGPD, the tables held against each other (root)
 	MUSLIN_REQUIRE_ROOT=1 $(GO) test ./internal/bgp -count=1 -run B21 -v -soak $(or $(SOAK),1h) -timeout 0

@@ -225,7 +225,7 @@ func (t *Table) Apply(view policy.View, ch policy.Changes) error {
 		return t.Resync(view)
 	}
 	before, m := incremental(c, view, r, t.state.epoch)
-	if len(m.starts) == 0 {
+	if len(m.starts)+len(c.entryDel) == 0 {
 		return nil
 	}
 	t.keepHits(c, &ch)
@@ -234,7 +234,9 @@ func (t *Table) Apply(view policy.View, ch policy.Changes) error {
 		t.state = nil
 		return t.Resync(view)
 	}
-	t.state.epoch = r.epoch
+	if len(m.starts) > 0 {
+		t.state.epoch = r.epoch
+	}
 	if err := t.commit(leftovers(c)); err != nil {
 		t.state = nil
 		return err
@@ -260,7 +262,7 @@ func (t *Table) retries(ch *policy.Changes) bool {
 	}
 	for id := range ch.Sets {
 		for _, f := range []*family{ipv4, ipv6} {
-			for _, s := range []*set{memberSet(id, f, true), memberSet(id, f, false), portSet(id, f)} {
+			for _, s := range []*set{memberSet(id, f, asHosts), memberSet(id, f, asNets), memberSet(id, f, asNetsToo), portSet(id, f)} {
 				touched = touched || t.bad[s.owner()] != nil
 			}
 		}

@@ -141,13 +141,16 @@ func uniform(gs []group) bool {
 // by is a rule of before or of after, and the list is a part of setServices that
 // changes in place. Otherwise it could pass between a denial of before and one
 // of after, and the list is a set of its own, named by its content.
+//
+// The same is true of two policies that change at once. Their lists are named by
+// content until they change alone.
 func (r *renderer) services(p *policy.Policy, d policy.Direction, g *group, inPlace bool) *set {
-	if !inPlace {
-		var es []elem
-		for _, s := range g.services {
-			es = append(es, elem{key: string([]byte{s.proto, 0, 0, 0, byte(s.port >> 8), byte(s.port), 0, 0})})
-		}
-		return constSet("cs", setService, es)
+	var es []elem
+	for _, s := range g.services {
+		es = append(es, elem{key: string([]byte{s.proto, 0, 0, 0, byte(s.port >> 8), byte(s.port), 0, 0})})
+	}
+	if list := constSet("cs", setService, es); !inPlace || r.atOnce || r.has(list.name) {
+		return list
 	}
 	name := hashName(p.Key.Kind, p.Key.Namespace, p.Key.Name, dirLetter(d), string(appendRule(nil, &g.rule)), fmt.Sprint(g.nth))
 	s := &set{name: "s-" + name, in: setServices, part: name[:16], typ: setListService, blame: policyOwner(p.Key),

@@ -21,7 +21,9 @@ func allow(changes ...func(r *policy.Rule)) policy.Rule { return with(policy.All
 func with(a policy.Action, changes ...func(r *policy.Rule)) policy.Rule {
 	r := policy.Rule{Action: a}
 	for _, change := range changes {
-		change(&r)
+		if change != nil {
+			change(&r)
+		}
 	}
 	return r
 }

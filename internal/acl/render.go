@@ -18,7 +18,9 @@ type renderer struct {
 	noFrames bool                             // the kernel cannot hook interfaces to come
 	text     bool                             // also make text
 	bad      map[string]error                 // objects quarantined: rendered closed
-	wide     func(policy.SetID, *family) bool // whether a set of networks holds more than hosts
+	form     func(policy.SetID, *family) form // of a set of networks
+	atOnce   bool                             // several policies change: no list may change in place
+	has      func(name string) bool           // whether the kernel has a set, while everything is staged
 
 	epoch epoch // of the table
 }
@@ -462,15 +464,25 @@ func addrSet(f *family) *setType {
 // takes 0.02 ms, where an interval set of 10,000 takes 1 to 2 ms. The first
 // network makes it an interval set of its own.
 func (r *renderer) netSet(id policy.SetID, f *family) *set {
-	return memberSet(id, f, r.wide(id, f))
+	return memberSet(id, f, r.form(id, f))
 }
 
-func memberSet(id policy.SetID, f *family, wide bool) *set {
+// form is how the kernel holds one family of a set of networks. An interval set
+// has two names, which change places when it is replaced as a whole.
+type form uint8
+
+const (
+	asHosts form = iota
+	asNets
+	asNetsToo
+)
+
+func memberSet(id policy.SetID, f *family, as form) *set {
 	s := &set{id: id, kind: policy.SetNets, fam: f}
-	letter := "h"
+	letter := []string{"h", "n", "m"}[as]
 	switch {
-	case wide:
-		s.typ, letter = addrSet(f), "n"
+	case as != asHosts:
+		s.typ = addrSet(f)
 	case f.v == 4:
 		s.typ, s.in, s.part = setPartIPv4, setHosts4, key16(string(id))
 	default:

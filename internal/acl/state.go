@@ -3,6 +3,7 @@
 package acl
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"runtime"
@@ -29,8 +30,8 @@ type state struct {
 	chains     map[string]*chainState
 	sets       map[string]*setState
 	byID       map[policy.SetID][]string // kernel sets of a policy set
-	width      map[setWidth]bool         // of sets of networks in use: more than hosts
-	widths     sync.Mutex                // of width, while policies are rendered
+	forms      map[setFamily]form        // of sets of networks in use
+	forming    sync.Mutex                // of forms, while policies are rendered
 	have       map[string]*actualSet     // the kernel's, while everything is staged
 	problems   map[string]error          // by owner
 	epoch      epoch                     // in force
@@ -52,8 +53,8 @@ type chainState struct {
 	eff  string // or an effective policy
 }
 
-// setWidth names one family of a set of networks.
-type setWidth struct {
+// setFamily names one family of a set of networks.
+type setFamily struct {
 	id policy.SetID
 	v  int
 }
@@ -78,7 +79,7 @@ func newState() *state {
 		chains:     map[string]*chainState{},
 		sets:       map[string]*setState{},
 		byID:       map[policy.SetID][]string{},
-		width:      map[setWidth]bool{},
+		forms:      map[setFamily]form{},
 		problems:   map[string]error{},
 	}
 }
@@ -91,10 +92,12 @@ type change struct {
 	newSets    []*set
 	goneSets   []string
 	gone       []setElem // of parts that nobody uses any more
+	early      []setElem // of what moves between sets, before the change
 	memberDel  []setElem
 	memberAdd  []setElem
 	elemDel    []setElem
 	elemAdd    []setElem
+	entryAdd   []setElem              // of effective policies that are new
 	entryDel   []setElem              // of effective policies that left
 	lost       bool                   // the hint contradicts the state
 	was        map[string]*chainState // chains that are rewritten or gone
@@ -131,6 +134,8 @@ type stager struct {
 	pol   map[polDir]bool // shared chains to render or remove
 	eff   map[string]bool // effectives to render
 	touch map[string]bool // sets whose use changed
+
+	changed int // policies in use whose rules did, if there are several
 }
 
 // stage brings the state to what the view wants, looking only where the hint
@@ -138,9 +143,11 @@ type stager struct {
 func (s *state) stage(r *renderer, view policy.View, ch *policy.Changes) *change {
 	g := &stager{state: s, r: r, out: &change{isNew: map[string]bool{}, was: map[string]*chainState{}},
 		pol: map[polDir]bool{}, eff: map[string]bool{}, touch: map[string]bool{}}
-	r.wide = func(id policy.SetID, f *family) bool { return s.isWide(view, id, f) }
-	g.widen(ch)
+	r.has = func(name string) bool { return s.have[name] != nil }
+	r.form = func(id policy.SetID, f *family) form { return s.form(view, id, f) }
+	g.reform(view, ch)
 	g.takePolicies(ch)
+	r.atOnce = g.changed > 1
 	g.takeEffectives(ch)
 	for _, id := range sortedKeys(g.eff) {
 		g.renderEffective(id)
@@ -184,61 +191,92 @@ func (g *stager) renderPolicies(pds []polDir) []*chain {
 	return out
 }
 
-// isWide tells whether the family of a set holds more than single addresses.
-// Once it did it stays so while the set is in use.
-func (s *state) isWide(view policy.View, id policy.SetID, f *family) bool {
-	k := setWidth{id, f.v}
-	s.widths.Lock()
-	defer s.widths.Unlock()
-	wide, known := s.width[k]
-	if known {
-		return wide
+// form tells how one family of a set is held: as networks if any member is more
+// than a single address. Once it was it stays so while the set is in use.
+func (s *state) form(view policy.View, id policy.SetID, f *family) form {
+	k := setFamily{id, f.v}
+	s.forming.Lock()
+	defer s.forming.Unlock()
+	if as, known := s.forms[k]; known {
+		return as
 	}
-	if s.have[memberSet(id, f, true).name] != nil {
-		wide = true
-	} else {
+	as := asHosts
+	for _, had := range []form{asNets, asNetsToo} {
+		if s.have[memberSet(id, f, had).name] != nil {
+			as = had
+		}
+	}
+	if as == asHosts {
 		for m := range view.Members(id) {
 			if isNetwork(m) && familyOf(m.Net.Addr()) == f {
-				wide = true
+				as = asNets
 				break
 			}
 		}
 	}
-	s.width[k] = wide
-	return wide
+	s.forms[k] = as
+	return as
 }
 
 func isNetwork(m policy.Member) bool { return m.Net.IsValid() && !m.Net.IsSingleIP() }
 
-// widen finds sets that get their first network, and renders what uses them
-// anew: with an interval set in place of the hash table.
-func (g *stager) widen(ch *policy.Changes) {
+// maxCopied bounds the members of a set that is replaced as a whole.
+const maxCopied = 4096
+
+// reform finds sets that must be held in another form, and renders what uses
+// them anew. One that gets its first network becomes an interval set. One that is
+// an interval set already changes in place, which takes effect shortly after the
+// rules of the transaction; if policies change with it, it is replaced instead.
+func (g *stager) reform(view policy.View, ch *policy.Changes) {
 	for id, sc := range ch.Sets {
 		if len(g.byID[id]) == 0 { // not in use: what was known may be old
-			delete(g.width, setWidth{id, 4})
-			delete(g.width, setWidth{id, 6})
+			delete(g.forms, setFamily{id, 4})
+			delete(g.forms, setFamily{id, 6})
 		}
-		for _, m := range sc.Added {
-			if sc.Kind != policy.SetNets || !isNetwork(m) {
-				continue
-			}
-			f := familyOf(m.Net.Addr())
-			k := setWidth{id, f.v}
-			if wide, known := g.width[k]; wide || !known {
-				continue
-			}
-			g.width[k] = true
-			name := memberSet(id, f, false).name
-			for _, c := range g.chains {
-				if !slices.Contains(c.sets, name) {
-					continue
+		if sc.Kind != policy.SetNets {
+			continue
+		}
+		for _, f := range []*family{ipv4, ipv6} {
+			k := setFamily{id, f.v}
+			was, known := g.forms[k]
+			of := func(m policy.Member) bool { return familyOf(m.Net.Addr()) == f }
+			now := was
+			switch {
+			case !known:
+			case was == asHosts:
+				if slices.ContainsFunc(sc.Added, func(m policy.Member) bool { return of(m) && isNetwork(m) }) {
+					now = asNets
 				}
-				if c.eff != "" {
-					g.eff[c.eff] = true
-				} else {
-					g.pol[c.pol] = true
-				}
+			case len(ch.Policies) > 0 && (slices.ContainsFunc(sc.Added, of) || slices.ContainsFunc(sc.Removed, of)) && few(view, id):
+				now = asNets + asNetsToo - was
 			}
+			if now != was {
+				g.forms[k] = now
+				g.renderUsers(memberSet(id, f, was).name)
+			}
+		}
+	}
+}
+
+func few(view policy.View, id policy.SetID) bool {
+	n := 0
+	for range view.Members(id) {
+		if n++; n > maxCopied {
+			return false
+		}
+	}
+	return true
+}
+
+// renderUsers renders the chains anew that look up a set.
+func (g *stager) renderUsers(name string) {
+	for _, c := range g.chains {
+		switch {
+		case !slices.Contains(c.sets, name):
+		case c.eff != "":
+			g.eff[c.eff] = true
+		default:
+			g.pol[c.pol] = true
 		}
 	}
 }
@@ -250,6 +288,9 @@ func (g *stager) takePolicies(ch *policy.Changes) {
 		}
 		old := g.policies[key]
 		g.policies[key] = p
+		if old != nil && len(ch.Policies) > 1 && !sameRules(old, p) {
+			g.changed++
+		}
 		for _, d := range directions {
 			g.pol[polDir{key: key, dir: d}] = true
 			if pd := (polDir{key, d, true}); g.users[pd] > 0 {
@@ -262,6 +303,17 @@ func (g *stager) takePolicies(ch *policy.Changes) {
 			}
 		}
 	}
+}
+
+func sameRules(a, b *policy.Policy) bool {
+	for _, d := range directions {
+		if !slices.EqualFunc(rulesOf(a, d), rulesOf(b, d), func(x, y policy.Rule) bool {
+			return bytes.Equal(appendRule(nil, &x), appendRule(nil, &y))
+		}) {
+			return false
+		}
+	}
+	return true
 }
 
 var directions = []policy.Direction{policy.Ingress, policy.Egress}
@@ -345,7 +397,7 @@ func (g *stager) renderEffective(id string) {
 	}
 	del, add := diffElems(entered, entries)
 	g.out.entryDel = append(g.out.entryDel, del...)
-	g.out.elemAdd = append(g.out.elemAdd, add...)
+	g.out.entryAdd = append(g.out.entryAdd, add...)
 	for _, pd := range st.uses {
 		g.users[pd]++
 		if g.users[pd] == 1 {
@@ -459,9 +511,58 @@ func (g *stager) takeMembers(ch *policy.Changes) {
 			g.out.memberAdd = append(g.out.memberAdd, inSet(st.set.kernel(), add)...)
 		}
 	}
+	if len(g.out.memberDel) > 0 && len(g.out.memberAdd) > 0 && (oneMoves(ch) || g.onlyLists(ch)) {
+		gone := map[setPlace]bool{}
+		for _, e := range g.out.memberDel {
+			gone[setPlace{e.set, e.place()}] = true
+		}
+		// One that stays with another value must go before it comes.
+		stays := func(e setElem) bool { return gone[setPlace{e.set, e.place()}] }
+		g.out.early = slices.DeleteFunc(slices.Clone(g.out.memberAdd), stays)
+		g.out.memberAdd = slices.DeleteFunc(g.out.memberAdd, func(e setElem) bool { return !stays(e) })
+	}
 	bySet := func(a, b setElem) int { return strings.Compare(a.set, b.set) }
-	slices.SortStableFunc(g.out.memberDel, bySet)
-	slices.SortStableFunc(g.out.memberAdd, bySet)
+	for _, list := range [][]setElem{g.out.memberDel, g.out.memberAdd, g.out.early} {
+		slices.SortStableFunc(list, bySet)
+	}
+}
+
+// setPlace identifies an element among those of all sets.
+type setPlace struct {
+	set string
+	place
+}
+
+// onlyLists tells whether all that changes is lists of services of one policy,
+// several of them, whose rules all do the same: the same is true of a service that
+// moves among these.
+func (g *stager) onlyLists(ch *policy.Changes) bool {
+	if len(ch.Policies) != 1 || len(ch.Effectives)+len(ch.Endpoints)+len(ch.Sets)+len(g.out.chains)+len(g.out.goneChains) > 0 {
+		return false
+	}
+	first := g.out.memberAdd[0].key
+	return slices.ContainsFunc(slices.Concat(g.out.memberAdd, g.out.memberDel), func(e setElem) bool { return e.key[:16] != first[:16] })
+}
+
+// oneMoves tells whether all that changes is the sets that one address of each
+// family is in. A packet may ask one set before a transaction takes effect and
+// another one after it: it would find what moves in neither. So that goes into
+// the new sets before it leaves the old ones.
+func oneMoves(ch *policy.Changes) bool {
+	if len(ch.Policies)+len(ch.Effectives)+len(ch.Endpoints) > 0 {
+		return false
+	}
+	moved := map[bool]policy.Member{}
+	for _, sc := range ch.Sets {
+		for _, m := range slices.Concat(sc.Added, sc.Removed) {
+			v4 := m.Net.Addr().Is4()
+			if other, ok := moved[v4]; sc.Kind != policy.SetNets || ok && other != m {
+				return false
+			}
+			moved[v4] = m
+		}
+	}
+	return true
 }
 
 func inSet(name string, es []elem) (out []setElem) {
@@ -490,8 +591,8 @@ func (g *stager) settleSets(view policy.View, ch *policy.Changes) {
 				g.byID[id] = slices.DeleteFunc(g.byID[id], func(n string) bool { return n == name })
 				if len(g.byID[id]) == 0 {
 					delete(g.byID, id)
-					delete(g.width, setWidth{id, 4})
-					delete(g.width, setWidth{id, 6})
+					delete(g.forms, setFamily{id, 4})
+					delete(g.forms, setFamily{id, 6})
 				}
 			}
 		}
@@ -594,17 +695,13 @@ func (g *stager) settleInterface(iface string) {
 // diffElems returns what to delete from old and add to it to reach want. An
 // element whose value changes is in both.
 func diffElems(old, want []setElem) (del, add []setElem) {
-	type at struct {
-		set string
-		place
-	}
-	have := make(map[at]string, len(old))
+	have := make(map[setPlace]string, len(old))
 	for _, e := range old {
-		have[at{e.set, e.place()}] = e.value()
+		have[setPlace{e.set, e.place()}] = e.value()
 	}
-	seen := make(map[at]bool, len(want))
+	seen := make(map[setPlace]bool, len(want))
 	for _, e := range want {
-		k := at{e.set, e.place()}
+		k := setPlace{e.set, e.place()}
 		if seen[k] {
 			continue
 		}
@@ -617,7 +714,7 @@ func diffElems(old, want []setElem) (del, add []setElem) {
 		}
 	}
 	for _, e := range old {
-		k := at{e.set, e.place()}
+		k := setPlace{e.set, e.place()}
 		if _, ok := have[k]; ok {
 			delete(have, k)
 			del = append(del, e)

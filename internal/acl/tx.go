@@ -94,13 +94,21 @@ func setElems(m *msgs, typ uint16, es []setElem) {
 // incremental makes the transaction for a change to a table that is as the
 // state said before, and one that goes before it. Parts that nobody uses any
 // more stay until it is in force (leftovers): a packet that is among the old
-// rules then finds them whole.
+// rules then finds them whole. So does an effective policy that nobody has any
+// more, because a packet may have looked it up just before.
 //
 // See early for what goes before.
 func incremental(c *change, view policy.View, r *renderer, was epoch) (before, m *msgs) {
 	var first, t tx
+	// An effective policy that is new is made before an endpoint has it: a packet
+	// that looks up the elements of after a commit finds of a new chain only what it
+	// was before, nothing.
+	made := &t
+	if len(c.entryAdd) > 0 {
+		made = &first
+	}
 	for _, s := range c.newSets {
-		into := &t
+		into := made
 		if s.early() {
 			into = &first
 		}
@@ -108,21 +116,19 @@ func incremental(c *change, view policy.View, r *renderer, was epoch) (before, m
 	}
 	for _, ch := range c.chains {
 		if c.isNew[ch.name] {
-			t.newChain(ch)
+			made.newChain(ch)
 		} else {
 			t.refill(ch)
 		}
 	}
+	setElems(&first.members, unix.NFT_MSG_NEWSETELEM, c.early)
 	setElems(&t.members, unix.NFT_MSG_DELSETELEM, c.memberDel)
 	setElems(&t.members, unix.NFT_MSG_NEWSETELEM, c.memberAdd)
 	setElems(&t.elements, unix.NFT_MSG_DELSETELEM, c.elemDel)
-	setElems(&t.elements, unix.NFT_MSG_DELSETELEM, c.entryDel)
+	setElems(&first.elements, unix.NFT_MSG_NEWSETELEM, c.entryAdd)
 	setElems(&t.elements, unix.NFT_MSG_NEWSETELEM, c.elemAdd)
-	for _, n := range c.goneSets {
-		t.goneSets.delSet("", n)
-	}
-	for _, n := range c.goneChains {
-		t.dropChain(n)
+	if len(c.entryDel) == 0 {
+		t.dropGone(c)
 	}
 	if !t.empty() {
 		t.bump(was, r.epoch, r)
@@ -140,7 +146,20 @@ func (s *set) early() bool { return s.in == "" && s.typ.flags&unix.NFT_SET_INTER
 func leftovers(c *change) *msgs {
 	var t tx
 	setElems(&t.members, unix.NFT_MSG_DELSETELEM, c.gone)
+	if len(c.entryDel) > 0 {
+		setElems(&t.elements, unix.NFT_MSG_DELSETELEM, c.entryDel)
+		t.dropGone(c)
+	}
 	return t.all()
+}
+
+func (t *tx) dropGone(c *change) {
+	for _, n := range c.goneSets {
+		t.goneSets.delSet("", n)
+	}
+	for _, n := range c.goneChains {
+		t.dropChain(n)
+	}
 }
 
 // whole is the complete desired table.
@@ -162,7 +181,7 @@ func entire(r *renderer, view policy.View, have map[string]*actualSet) (*state, 
 	c := st.stage(r, view, &ch)
 	w := &whole{chains: append(r.staticChains(), c.chains...), elems: map[string][]elem{}}
 	w.sets = append(r.staticSets(), c.newSets...)
-	for _, e := range c.elemAdd {
+	for _, e := range slices.Concat(c.entryAdd, c.elemAdd) {
 		w.elems[e.set] = append(w.elems[e.set], e.elem)
 	}
 	return st, w
