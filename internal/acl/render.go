@@ -58,9 +58,10 @@ func rulesOf(p *policy.Policy, d policy.Direction) []policy.Rule {
 
 // shared tells whether the direction of a policy is one chain for all who
 // use it. In a tier, Pass must name the next tier's chain, which differs
-// from endpoint to endpoint; in a profile, Pass just ends the profile.
+// from endpoint to endpoint; in a profile, Pass just ends the profile. A staged
+// policy goes nowhere.
 func shared(p *policy.Policy, d policy.Direction) bool {
-	return p.Key.Kind == kindProfile || !hasPass(rulesOf(p, d))
+	return p.Key.Kind == kindProfile || p.Staged || !hasPass(rulesOf(p, d))
 }
 
 const kindProfile = "Profile"
@@ -99,7 +100,7 @@ func displayName(p *policy.Policy) string {
 // one that uses a quarantined set, is a drop.
 func (r *renderer) rules(c *chain, p *policy.Policy, d policy.Direction, next string) {
 	rulesBefore, setsBefore := len(c.rules), len(c.sets)
-	c.logPrefix = logPrefix(r.opts.LogPrefix, p)
+	c.logPrefix, c.staged = logPrefix(r.opts.LogPrefix, p), p.Staged
 	closed := r.bad[policyOwner(p.Key)] != nil
 	if !closed {
 		gs := merge(groups(rulesOf(p, d)))
@@ -113,6 +114,9 @@ func (r *renderer) rules(c *chain, p *policy.Policy, d policy.Direction, next st
 	}
 	if closed {
 		c.rules, c.sets = c.rules[:rulesBefore], c.sets[:setsBefore]
+		if p.Staged {
+			return // it denies nobody
+		}
 		c.add(r.rule().counter().drop().done(comment(displayName(p) + " quarantined")))
 		c.standFor(rulesBefore, origin{policy: p, dir: d, text: "quarantined"})
 	}
@@ -216,6 +220,12 @@ func spell(list []netip.Prefix, room *int) (out [][]netip.Prefix) {
 }
 
 func (r *renderer) action(c *chain, b *rb, a policy.Action, d policy.Direction, next string) {
+	if c.staged { // it has been counted
+		if a != policy.Log {
+			b.ret()
+		}
+		return
+	}
 	switch a {
 	case policy.Allow:
 		switch c.stage {

@@ -64,6 +64,7 @@ func (d *Daemon) walk(ctx context.Context, w *world, o acl.Options, f policy.Flo
 	}
 	if k.trace.Egress != nil {
 		add(explainStep(k.trace.Egress))
+		k.staged(k.trace.Egress)
 	}
 	switch {
 	case fromHost:
@@ -93,6 +94,7 @@ func (d *Daemon) walk(ctx context.Context, w *world, o acl.Options, f policy.Flo
 		k.trace.Ingress = nil
 	case k.trace.Ingress != nil:
 		add(explainStep(k.trace.Ingress))
+		k.staged(k.trace.Ingress)
 	case k.trace.Egress == nil && !policed:
 		add(step("forward", true, "none", "neither end is a workload: no policy applies"))
 	}
@@ -103,6 +105,14 @@ func (d *Daemon) walk(ctx context.Context, w *world, o acl.Options, f policy.Flo
 		add(d.toHost(ctx))
 	}
 	return k
+}
+
+// staged adds what staged policies would have done.
+func (k *walk) staged(dec *policy.Decision) {
+	for _, s := range dec.Staged {
+		k.path.Steps = append(k.path.Steps, api.ExplainStep{
+			Where: directionWord(dec.Direction), Verdict: "staged", Object: s.Policy.String(), Rule: s.Rule, Text: fmt.Sprintf("%s: %s", s.Policy, s)})
+	}
 }
 
 // mayHave is the anti-spoof step.

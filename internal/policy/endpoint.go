@@ -22,6 +22,8 @@ const (
 	kindHostEndpoint  = "HostEndpoint"
 	kindPolicy        = "NetworkPolicy"
 	kindGlobalPolicy  = "GlobalNetworkPolicy"
+	kindStaged        = "StagedNetworkPolicy"
+	kindStagedGlobal  = "StagedGlobalNetworkPolicy"
 	kindTier          = "Tier"
 	kindProfile       = "Profile"
 	kindNetworkSet    = "NetworkSet"

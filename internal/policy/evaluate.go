@@ -92,6 +92,8 @@ type Decision struct {
 	Policy    PolicyRef
 	Rule      int
 	Selected  []PolicyRef
+	// Staged is what staged policies would do that the packet comes to on the way.
+	Staged []StagedDecision
 }
 
 // String is the decision in one line.
@@ -182,6 +184,8 @@ type applying struct {
 	rules [2][]v3.Rule
 	types [2]bool
 	bad   bool
+	// Of a staged policy the rules are asked for show.
+	staged bool
 }
 
 func (v *evaluation) decide(id EndpointID, dir Direction) Decision {
@@ -216,7 +220,9 @@ func (v *evaluation) tiers(d *Decision, list []applying, dir Direction, ends boo
 			return true
 		}
 		for _, a := range list[:n] {
-			passed = append(passed, a.ref)
+			if !a.staged {
+				passed = append(passed, a.ref)
+			}
 		}
 		d.Selected = passed
 		list = list[n:]
@@ -251,6 +257,13 @@ func (v *evaluation) profiles(d *Decision, names []string, dir Direction) {
 // tier evaluates the policies of one tier and tells whether they decided.
 func (v *evaluation) tier(d *Decision, list []applying, dir Direction, ends bool) bool {
 	for _, a := range list {
+		if a.staged {
+			if !a.bad {
+				action, i := v.first(a.ref.Key.Namespace, a.rules[dir])
+				d.Staged = append(d.Staged, StagedDecision{a.ref, action, i})
+			}
+			continue
+		}
 		if a.bad {
 			d.Reason, d.Tier, d.Policy = BadPolicy, a.tier, a.ref
 			return true
@@ -265,6 +278,10 @@ func (v *evaluation) tier(d *Decision, list []applying, dir Direction, ends bool
 		}
 	}
 	if t := v.w.Tiers[list[0].tier]; !ends || t != nil && t.Spec.DefaultAction == "Pass" {
+		return false
+	}
+	list = slices.DeleteFunc(slices.Clone(list), func(a applying) bool { return a.staged })
+	if len(list) == 0 {
 		return false
 	}
 	d.Reason, d.Tier = EndOfTier, list[0].tier
@@ -320,24 +337,39 @@ func (v *evaluation) applying(labels selector.Map, stage Stage, dir Direction) [
 		for d, rules := range a.rules {
 			a.bad = a.bad || a.types[d] && badRules(rules)
 		}
+		a.staged = k.Kind == kindStaged || k.Kind == kindStagedGlobal
 		if a.types[dir] {
 			list = append(list, a)
 		}
 	}
-	for k, p := range v.w.Policies {
-		s := &p.Spec
+	namespaced := func(k Key, m *v3.ObjectMeta, s *v3.PolicySpec) {
 		if stage <= StageHost && labels[labelNamespace] == k.Namespace &&
 			selects(s.Selector, labels) &&
 			(s.ServiceAccountSelector == "" || selectsPrefixed(s.ServiceAccountSelector, labels, "pcsa.", "")) {
-			consider(k, p.Meta(), s)
+			consider(k, m, s)
 		}
 	}
-	for k, p := range v.w.GlobalPolicies {
-		s := &p.Spec
+	global := func(k Key, m *v3.ObjectMeta, s *v3.GlobalPolicySpec) {
 		if stageOf(s, stage) && selects(s.Selector, labels) &&
 			(s.ServiceAccountSelector == "" || selectsPrefixed(s.ServiceAccountSelector, labels, "pcsa.", labelServiceAccount)) &&
 			(s.NamespaceSelector == "" || selectsPrefixed(s.NamespaceSelector, labels, "pcns.", labelNamespace)) {
-			consider(k, p.Meta(), &s.PolicySpec)
+			consider(k, m, &s.PolicySpec)
+		}
+	}
+	for k, p := range v.w.Policies {
+		namespaced(k, p.Meta(), &p.Spec)
+	}
+	for k, p := range v.w.GlobalPolicies {
+		global(k, p.Meta(), &p.Spec)
+	}
+	for k, p := range v.w.Staged {
+		if stage <= StageHost && staging(p.Spec.StagedAction) {
+			namespaced(k, p.Meta(), &p.Spec.PolicySpec)
+		}
+	}
+	for k, p := range v.w.StagedGlobal {
+		if stage <= StageHost && staging(p.Spec.StagedAction) {
+			global(k, p.Meta(), &p.Spec.GlobalPolicySpec)
 		}
 	}
 	slices.SortFunc(list, func(a, b applying) int {

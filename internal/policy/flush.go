@@ -90,6 +90,9 @@ func (g *group) effectives() []*Effective {
 
 // asks tells whether a policy that applies is asked in a stage and direction.
 func (p *Policy) asks(s Stage, dir Direction) bool {
+	if p.Staged && s != StageWorkload && s != StageHost {
+		return false // where nothing is denied unless a policy says so, one that decides nothing is none
+	}
 	switch s {
 	case StageForward:
 		return p.Stage == StageWorkload && p.Forward
@@ -115,6 +118,10 @@ func (g *group) effective(s Stage) *Effective {
 			}
 			t := &eff.Tiers[dir][len(eff.Tiers[dir])-1]
 			t.Policies = append(t.Policies, r.policy)
+		}
+		for i := range eff.Tiers[dir] {
+			t := &eff.Tiers[dir][i]
+			t.DefaultPass = t.DefaultPass || !t.enforced()
 		}
 	}
 	if s == StageWorkload || s == StageHost {

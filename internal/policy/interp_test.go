@@ -71,6 +71,9 @@ tiers:
 			t.Fatalf("tier %s of %s has no policy", tier.Name, eff.ID)
 		}
 		for _, pol := range tier.Policies {
+			if pol.Staged {
+				continue
+			}
 			switch a, i, ok := first(pol); {
 			case ok && a == Pass:
 				if !pol.HasPass[dir] {

@@ -49,6 +49,9 @@ tiers:
 	for i := range e.Effective.Tiers[d] {
 		t := &e.Effective.Tiers[d][i]
 		for _, pol := range t.Policies {
+			if pol.Staged {
+				continue
+			}
 			switch r := x.first(pol, d, p); {
 			case r == nil:
 			case r.Action == Pass:

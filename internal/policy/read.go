@@ -83,6 +83,16 @@ func (rd *Reader) readable(k Key, r v3.Resource) func(*Index) []error {
 			c, odd, err := compilePolicy(k, displayName(k, o.Meta(), o.Spec.Tier), &o.Spec.PolicySpec, &o.Spec)
 			return func(x *Index) []error { return x.setCompiled(k, c, odd, err) }
 		}
+	case *v3.StagedNetworkPolicy:
+		if k.Kind == kindStaged {
+			c, odd, err := compileStaged(k, displayName(k, o.Meta(), o.Spec.Tier), o.Spec.StagedAction, &o.Spec.PolicySpec, nil)
+			return func(x *Index) []error { return x.setCompiled(k, c, odd, err) }
+		}
+	case *v3.StagedGlobalNetworkPolicy:
+		if k.Kind == kindStagedGlobal {
+			c, odd, err := compileStaged(k, displayName(k, o.Meta(), o.Spec.Tier), o.Spec.StagedAction, &o.Spec.PolicySpec, &o.Spec.GlobalPolicySpec)
+			return func(x *Index) []error { return x.setCompiled(k, c, odd, err) }
+		}
 	case *v3.Profile:
 		if k.Kind == kindProfile {
 			c, odd, err := compileProfile(k, k.Name, &o.Spec)

@@ -146,10 +146,13 @@ type Policy struct {
 	Forward bool
 	// HasPass tells whether any rule of the direction passes to the next tier.
 	HasPass [2]bool
+	// Staged: it is asked and counted, and decides nothing.
+	Staged bool
 }
 
 // TierPolicies is one tier as one endpoint sees it in one direction. A tier
-// with no policy for the endpoint in that direction is left out.
+// with no policy for the endpoint in that direction is left out. Where all are
+// staged, unmatched packets go to the next tier.
 type TierPolicies struct {
 	Name        string
 	DefaultPass bool // unmatched packets go to the next tier, not to drop

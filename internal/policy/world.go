@@ -21,6 +21,8 @@ type World struct {
 	HostEndpoints     map[string]*v3.HostEndpoint
 	Policies          map[Key]*v3.NetworkPolicy
 	GlobalPolicies    map[Key]*v3.GlobalNetworkPolicy
+	Staged            map[Key]*v3.StagedNetworkPolicy
+	StagedGlobal      map[Key]*v3.StagedGlobalNetworkPolicy
 	Profiles          map[string]*v3.Profile
 	Tiers             map[string]*v3.Tier
 	NetworkSets       map[Key]*v3.NetworkSet
@@ -53,6 +55,10 @@ func (w *World) Put(k Key, r v3.Resource, err error) {
 		if put(&w.GlobalPolicies, k, r, nil) && err != nil {
 			set(&w.Bad, k, err)
 		}
+	case kindStaged:
+		put(&w.Staged, k, r, err)
+	case kindStagedGlobal:
+		put(&w.StagedGlobal, k, r, err)
 	case kindProfile:
 		put(&w.Profiles, k.Name, r, err)
 	case kindTier:

@@ -45,6 +45,7 @@ var (
 		"role starts with 'a'", "shade == 'dark'", "role in {}", "has(pcns.team)",
 	}
 	namespaceSelectors = []string{"", "", "", "all()", "global()", "team == 't0'", "team != 't0'", "has(team) || all()"}
+	stagedActions      = []string{"", "Set", "Set", "Learn", "Ignore", "Delete"}
 	accountSelectors   = []string{"", "", "", "all()", "job == 'j0'", "!has(job)"}
 	netTexts           = [][]string{
 		{"10.0.0.0/29", "10.0.0.0/30", "10.0.0.1", "10.0.0.6/31", "0.0.0.0/0", "10.0.0.5/8", "192.0.2.0/24", "::ffff:10.0.0.2"},
@@ -126,14 +127,15 @@ func DrawKey(t *rapid.T) Key {
 	kind := Pick(t, "kind", []string{
 		"WorkloadEndpoint", "WorkloadEndpoint", "WorkloadEndpoint", "NetworkPolicy", "NetworkPolicy", "GlobalNetworkPolicy", "GlobalNetworkPolicy",
 		"GlobalNetworkPolicy", "Tier", "Profile", "NetworkSet", "GlobalNetworkSet", "HostEndpoint", "HostEndpoint",
+		"StagedNetworkPolicy", "StagedGlobalNetworkPolicy",
 	})
 	k := Key{Kind: kind}
 	switch kind {
 	case "WorkloadEndpoint":
 		k.Namespace, k.Name = Pick(t, "ns", namespaces), fmt.Sprintf("e%d", rapid.IntRange(0, 3).Draw(t, "n"))
-	case "NetworkPolicy":
+	case "NetworkPolicy", "StagedNetworkPolicy":
 		k.Namespace, k.Name = Pick(t, "ns", namespaces), Pick(t, "name", []string{"default.n0", "n1", "n2"})
-	case "GlobalNetworkPolicy":
+	case "GlobalNetworkPolicy", "StagedGlobalNetworkPolicy":
 		k.Name = fmt.Sprintf("g%d", rapid.IntRange(0, 4).Draw(t, "n"))
 	case "Tier":
 		k.Name = Pick(t, "tier", tierNames[:3])
@@ -203,6 +205,11 @@ func DrawObject(t *rapid.T, k Key, bad bool) v3.Resource {
 			s.ApplyOnForward = true
 		}
 		return &v3.GlobalNetworkPolicy{Object: obj, Spec: s}
+	case "StagedNetworkPolicy":
+		return &v3.StagedNetworkPolicy{Object: obj, Spec: v3.StagedPolicySpec{StagedAction: Pick(t, "staged", stagedActions), PolicySpec: drawPolicy(t, bad)}}
+	case "StagedGlobalNetworkPolicy":
+		s := v3.GlobalPolicySpec{PolicySpec: drawPolicy(t, bad), NamespaceSelector: Pick(t, "nssel", namespaceSelectors)}
+		return &v3.StagedGlobalNetworkPolicy{Object: obj, Spec: v3.StagedGlobalPolicySpec{StagedAction: Pick(t, "staged", stagedActions), GlobalPolicySpec: s}}
 	case "Tier":
 		s := v3.TierSpec{DefaultAction: Pick(t, "default", []string{"", "Deny", "Pass", "Allow"})}
 		if !Chance(t, "orderless", 4) {
