@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -104,10 +105,10 @@ func liveStep(s acl.Seen) (api.ExplainStep, bool) {
 // agrees compares what the model says with what happened: whether the packet
 // passed, and who decided at each end that is here.
 func (k *walk) agrees(live *api.ExplainLive) error {
-	var denied *api.ExplainStep // the first in the model, of what is asked on this host
-	at := map[string]*api.ExplainStep{}
+	var denied *api.ExplainStep           // the first in the model, of what is asked on this host
+	at := map[string][]*api.ExplainStep{} // several, if host endpoints are asked, too
 	for i := range live.Steps {
-		at[live.Steps[i].Where] = &live.Steps[i]
+		at[live.Steps[i].Where] = append(at[live.Steps[i].Where], &live.Steps[i])
 	}
 	for i := range k.path.Steps {
 		s := &k.path.Steps[i]
@@ -137,15 +138,16 @@ func (k *walk) agrees(live *api.ExplainLive) error {
 		if dec == nil || dec.Direction == policy.Egress && !k.fromHere || dec.Direction == policy.Ingress && !k.toHere {
 			continue
 		}
-		s := at[directionWord(dec.Direction)]
-		if s == nil {
-			if denied != nil {
-				break // it did not get so far, or was closed out before
-			}
-			return fmt.Errorf("no %s rule decided about it; the model: %s", directionWord(dec.Direction), dec)
-		}
-		if !sameDecision(dec, s) {
-			return fmt.Errorf("%s was decided by %s; the model: %s", s.Where, s.Text, dec)
+		where := directionWord(dec.Direction)
+		same := slices.ContainsFunc(at[where], func(s *api.ExplainStep) bool { return sameDecision(dec, s) })
+		switch {
+		case same:
+		case denied != nil && denied.Where != where, denied != nil && len(at[where]) == 0:
+			return nil // it did not get so far, or was closed out before
+		case len(at[where]) == 0:
+			return fmt.Errorf("no %s rule decided about it; the model: %s", where, dec)
+		default:
+			return fmt.Errorf("%s was decided by %s; the model: %s", where, at[where][len(at[where])-1].Text, dec)
 		}
 	}
 	return nil
