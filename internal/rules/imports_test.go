@@ -23,7 +23,7 @@ var never = []struct {
 	why     string
 }{
 	{
-		[]string{"selector", "api/v3", "internal/prefixmap", "internal/policy", "internal/ipam", "internal/guard", "internal/bfd", "internal/secret"},
+		[]string{"selector", "api/v3", "internal/prefixmap", "internal/policy", "internal/kubepolicy", "internal/ipam", "internal/guard", "internal/bfd", "internal/secret"},
 		[][]string{etcd, kernel, process, system, {"os", "net/http", "log"}},
 		"it decides and never touches the world, so that the lab, the simulator and the tests run the very code that the agent runs",
 	},
@@ -83,7 +83,7 @@ var ranks = [][]string{
 	{"selector", "internal/prefixmap", "internal/secret"},
 	{"api/v3"},
 	{"internal/policy", "internal/ipam", "internal/bgp", "internal/guard", "internal/bfd", "internal/lock"},
-	{"internal/filter", "internal/fabric", "internal/store", "internal/acl", "internal/route", "internal/endpoint", "internal/bfdd", "internal/neighbour"},
+	{"internal/filter", "internal/kubepolicy", "internal/fabric", "internal/store", "internal/acl", "internal/route", "internal/endpoint", "internal/bfdd", "internal/neighbour"},
 	{"internal/node/api"},
 	{"internal/node"},
 	{"internal/lab"},
