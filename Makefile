@@ -12,7 +12,7 @@ BENCH       ?= .
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-oracle test-flood soak race bench bench-agent bench-bgp bench-policy bench-fabric test-fabric fuzz lint clean
+.PHONY: help build demo test test-oracle test-guest test-flood soak race bench bench-agent bench-bgp bench-policy bench-fabric test-fabric fuzz lint clean
 
 help: ## explain the targets
 	@echo 'muslin $(VERSION)'
@@ -40,6 +40,9 @@ test-flood: ## a thousand changes of each kind while packets flow that both ends
 
 soak: ## SOAK=24h with BIRD, FRR, GoBGP and OpenBGPD, the tables held against each other (root)
 	MUSLIN_REQUIRE_ROOT=1 $(GO) test ./internal/bgp -count=1 -run B21 -v -soak $(or $(SOAK),1h) -timeout 0
+
+test-guest: ## a virtual machine on a tap finds its neighbours; installs qemu and fetches a kernel (root)
+	@GO='$(GO)' hack/test-guest
 
 race: ## the tests under the race detector (needs a C compiler)
 	$(GO) test -race -timeout 30m -p 1 ./...
