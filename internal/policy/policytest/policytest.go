@@ -127,8 +127,10 @@ func DrawKey(t *rapid.T) Key {
 	kind := Pick(t, "kind", []string{
 		"WorkloadEndpoint", "WorkloadEndpoint", "WorkloadEndpoint", "NetworkPolicy", "NetworkPolicy", "GlobalNetworkPolicy", "GlobalNetworkPolicy",
 		"GlobalNetworkPolicy", "Tier", "Profile", "NetworkSet", "GlobalNetworkSet", "HostEndpoint", "HostEndpoint",
-		"StagedNetworkPolicy", "StagedGlobalNetworkPolicy",
 	})
+	if (kind == "NetworkPolicy" || kind == "GlobalNetworkPolicy") && Chance(t, "staged", 12) {
+		kind = "Staged" + kind
+	}
 	k := Key{Kind: kind}
 	switch kind {
 	case "WorkloadEndpoint":
