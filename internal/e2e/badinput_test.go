@@ -294,9 +294,11 @@ spec: {defaultEndpointToHostAction: Accept}
 	stray := plug(t, c, n, "stray", "calistray", "", "10.77.0.1", "fd77::1")
 	serve(t, stray, 80)
 	live(t, c)
-	// All that a route could do for it is done by hand, so that what remains
-	// is the policy.
+	// All that a route could do for it is done by hand, and what its questions for
+	// the gateway would have to, which are not let through either: what remains is the policy.
+	mac, err := n.MAC("calistray")
 	for _, err := range []error{
+		err, stray.AddNeighbour("eth0", netip.MustParseAddr("169.254.1.1"), mac), stray.AddNeighbour("eth0", netip.MustParseAddr("fe80::ecee:eeff:feee:eeee"), mac),
 		n.AddAddr("calistray", netip.MustParsePrefix("169.254.1.1/32")), n.AddAddr("calistray", netip.MustParsePrefix("fe80::ecee:eeff:feee:eeee/64")),
 		n.AddRoute(netip.MustParsePrefix("10.77.0.1/32"), netip.Addr{}, "calistray"), n.AddRoute(netip.MustParsePrefix("fd77::1/128"), netip.Addr{}, "calistray"),
 	} {

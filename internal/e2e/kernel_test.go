@@ -134,6 +134,9 @@ func (n *nft) text() (string, error) {
 			return "", err
 		}
 		for _, s := range sets {
+			if s.Name == "accepted" { // the epoch, which each commit begins anew
+				continue
+			}
 			elements, err := n.GetSetElements(s)
 			if err != nil {
 				return "", err

@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"flag"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -19,6 +20,9 @@ import (
 // worlds, read as a data plane reads it, with the verdict evaluator.
 func TestQ01_IndexAgreesWithEvaluator(t *testing.T) {
 	verdicts := map[string]int{}
+	if err := flag.Set("rapid.checks", "500"); err != nil { // the rarest reasons come in one world of a hundred
+		t.Fatal(err)
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		objects := map[Key]v3.Resource{}
 		for range rapid.IntRange(5, 40).Draw(t, "objects") {
