@@ -102,3 +102,62 @@ func TestB15_DynamicPeersAreExpected(t *testing.T) {
 		}
 	})
 }
+
+// A peer that was expected, came, and broke before it had said all restarts like a
+// configured one: what our predecessor learned from it is kept for its restart time.
+func TestB15_ExpectedBreaks(t *testing.T) {
+	t.Parallel()
+	us, them := freeAddr(t), freeAddr(t)
+	cfg := nodeConfig(64512, us)
+	cfg.Ranges = []RangeConfig{{Prefixes: []netip.Prefix{netip.PrefixFrom(us, 24).Masked()}, ASNs: [][2]uint32{{65001, 65009}}, Peer: PeerConfig{Name: "racks"}}}
+	n := startNode(t, cfg, Options{Restarting: true, Expected: []netip.Addr{them}})
+	n.OriginationsComplete()
+	r := &rawPeer{t: t, addr: them}
+	r.connect(n)
+	open, err := openParams{asn: 65001, id: them, families: familySet{true, true}, restartTime: 2 * time.Second}.marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.write(cat(open, keepaliveMessage()))
+	n.waitUp(them)
+	converged := func() bool {
+		select {
+		case <-n.Converged():
+			return true
+		default:
+			return false
+		}
+	}
+	_ = r.nc.Close()
+	eventually(t, "the session is down", func() bool { return n.peer(them).State != "Established" })
+	n.Peers() // once more through the loop, which tells after each turn
+	if converged() {
+		t.Error("converged without what the peer had not said yet")
+	}
+	eventually(t, "its restart time is over", converged)
+}
+
+// RFC 4724 section 4.1: an expected peer of which only its OPEN will say whether it is
+// outside may be that.
+func TestB15_ExpectedMayBeOutside(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		rows  [][2]uint32
+		waits bool
+	}{
+		{"inside", [][2]uint32{{64512, 64512}}, false},
+		{"either", [][2]uint32{{64512, 64512}, {65001, 65009}}, true},
+		{"a row around ours", [][2]uint32{{64512, 64513}}, true},
+		{"outside", [][2]uint32{{65001, 65009}}, true},
+	} {
+		us, them := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+		d := newDesk(t, Config{ASN: 64512, RouterID: us, NextHop4: us,
+			Ranges: []RangeConfig{{Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")}, ASNs: c.rows, Peer: PeerConfig{Name: "racks"}}}},
+			func(o *Options) { o.Restarting, o.Expected = true, []netip.Addr{them} })
+		p := d.add("inside", PeerConfig{Addr: netip.MustParseAddrPort("10.0.0.3:179"), ASN: 64512}, netip.MustParseAddr("10.0.0.3"))
+		d.up(p)
+		if waits := !d.s.mayEndRIB(d.s.peers[p.cfg.Addr]); waits != c.waits {
+			t.Errorf("%s: End-of-RIB waits: %v", c.name, waits)
+		}
+	}
+}

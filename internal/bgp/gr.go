@@ -4,6 +4,7 @@ package bgp
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -144,12 +145,12 @@ func (s *Speaker) endOfRIB(p *peer, f family) {
 }
 
 // toldAll reports whether a peer has sent its table, or will not: nobody waits
-// for one who may be anybody and is not expected, for one that is not to be talked to, nor for one
+// for one who may be anybody, is not expected and does not restart, for one that is not to be talked to, nor for one
 // whose session has ended with its routes or whose path is lost. What our
 // predecessor learned from those is gone as it would be without a restart.
 func (p *peer) toldAll() bool {
 	if p.est == nil {
-		return p.dynamic && !p.expected || p.idle != "" || p.silent
+		return p.dynamic && !p.expected && p.retained == (familySet{}) || p.idle != "" || p.silent
 	}
 	if !p.est.open.gr && time.Since(p.est.since) >= settleTime {
 		return true
@@ -161,6 +162,12 @@ func (p *peer) toldAll() bool {
 // not waited for with End-of-RIB (RFC 4724 section 4.1), or two would wait for
 // each other.
 func (p *peer) restarts() bool { return p.est != nil && p.est.open.gr && p.est.open.grRestarting }
+
+// mayBeOutside reports whether a peer is in another AS, as far as that is known
+// before its OPEN.
+func (p *peer) mayBeOutside() bool {
+	return p.ebgp || !p.saidAS && slices.ContainsFunc(p.cfg.ASNs, func(row [2]uint32) bool { return row != [2]uint32{p.localAS, p.localAS} })
+}
 
 // mayEndRIB reports whether p may be told that it has heard all.
 func (s *Speaker) mayEndRIB(p *peer) bool {
@@ -176,7 +183,7 @@ func (s *Speaker) mayEndRIB(p *peer) bool {
 		return false
 	}
 	for _, q := range s.peers {
-		if q != p && q.ebgp && !q.toldAll() && !q.restarts() {
+		if q != p && q.mayBeOutside() && !q.toldAll() && !q.restarts() {
 			s.eorBound.set(s, left, s.releaseEOR)
 			return false
 		}

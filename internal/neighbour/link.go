@@ -54,12 +54,12 @@ type link struct {
 
 	rival      netip.Addr
 	rivalHeard time.Time
-	doubt      time.Time // when the neighbour must have answered; zero: there is none
+	latest     netip.Addr // of all rivals: who becomes the neighbour if it does not answer
+	doubt      time.Time  // when the neighbour must have answered; zero: there is none
 
 	sent int // advertisements, since the link or its neighbour is new
 	last time.Time
 	next time.Time
-	ask  bool // next is a solicitation, too
 }
 
 // newLink begins on a link that has come up.
@@ -75,9 +75,14 @@ func (l *link) advertised(from netip.Addr, now time.Time) {
 		l.heard, l.doubt = now, time.Time{}
 	default:
 		if l.doubt.IsZero() {
-			l.doubt, l.next, l.ask = now.Add(doubtFor), now, true
+			l.doubt, l.next = now.Add(doubtFor), now
 		}
-		l.rival, l.rivalHeard = from, now
+		l.latest = from
+		// Of many the first is named for as long as it is heard: who floods the
+		// link with new ones is not told of each.
+		if from == l.rival || !l.rivalThere(now) {
+			l.rival, l.rivalHeard = from, now
+		}
 	}
 }
 
@@ -101,30 +106,34 @@ func (l *link) solicited(now time.Time) {
 // due is what to send at a time, if anything.
 func (l *link) due(now time.Time) (advertise, solicit bool) {
 	if !l.doubt.IsZero() && !now.Before(l.doubt) {
-		l.become(l.rival, now)
+		l.become(l.latest, now)
 	}
 	if now.Before(l.next) {
 		return false, false
 	}
 	l.sent++
 	gap := every
-	if l.sent < firstOnes {
-		gap = firstGap
+	if l.sent < firstOnes || !l.doubt.IsZero() {
+		gap = firstGap // one message that is lost must not cost a neighbour
 	}
-	solicit = l.ask || !l.neighbour.IsValid()
-	l.last, l.next, l.ask = now, now.Add(gap), false
-	return true, solicit
+	l.last, l.next = now, now.Add(gap)
+	return true, !l.neighbour.IsValid() || !l.doubt.IsZero()
 }
 
 // wake is when due has something to do next.
 func (l *link) wake() time.Time { return earlier(l.next, l.doubt) }
+
+// rivalThere tells whether there is a second router.
+func (l *link) rivalThere(now time.Time) bool {
+	return l.rival.IsValid() && now.Sub(l.rivalHeard) < rivalFor
+}
 
 func (l *link) found(now time.Time) Found {
 	f := Found{Link: l.Link, Heard: l.heard}
 	if l.neighbour.IsValid() {
 		f.Neighbour = l.neighbour.WithZone(l.Name)
 	}
-	if l.rival.IsValid() && now.Sub(l.rivalHeard) < rivalFor {
+	if l.rivalThere(now) {
 		f.Second = l.rival.WithZone(l.Name)
 	}
 	return f

@@ -81,16 +81,31 @@ func TestLink(t *testing.T) {
 	expect("65?", "fe80::2", "fe80::3")
 	hear("fe80::2")
 	until(100)
-	expect("75 85 95", "fe80::2", "fe80::3")
+	expect("66 76 86 96", "fe80::2", "fe80::3")
 	until(160)
-	expect("105 115 125 135 145 155", "fe80::2", none)
+	expect("106 116 126 136 146 156", "fe80::2", none)
 	// It does not answer: the other one is the neighbour from then on, and hears of us.
 	hear("fe80::3")
 	until(163.9)
-	expect("160?", "fe80::2", "fe80::3")
+	expect("160? 161? 162? 163?", "fe80::2", "fe80::3")
 	hear("fe80::3")
 	until(170)
 	expect("164 165 166 167", "fe80::3", none)
+
+	// One message is lost, a question or the answer: the next one is answered.
+	hear("fe80::2")
+	until(171.5)
+	hear("fe80::3")
+	until(180)
+	expect("170? 171? 172", "fe80::3", "fe80::2")
+	// A flood of others: one of them is named, and who comes last is taken if the neighbour is gone.
+	for i := range 100 {
+		hear(fmt.Sprintf("fe80::a:%x", i))
+	}
+	until(181)
+	expect("180? 181?", "fe80::3", "fe80::2")
+	until(184)
+	expect("182? 183? 184", "fe80::a:63", none)
 }
 
 // RFC 4861 section 6.1: what a message must be like, and every way in which it may not.
