@@ -197,3 +197,82 @@ func TestFinder_HopLimit(t *testing.T) {
 	send(255)
 	eventually(t, "the neighbour", func() bool { return a.Found()[0].Neighbour == netip.MustParseAddr("fe80::3%l1") })
 }
+
+// What a router does that hears and asks: a socket that cannot be had is tried again, a
+// question is answered, an address of ours that is new is told, and a second router is news.
+func TestFinder_Router(t *testing.T) {
+	t.Parallel()
+	labtest.Require(t)
+	here, there := newPlace(t), newPlace(t)
+	a1, b1 := join(t, here, there, "l1")
+	second := netip.MustParseAddr("fe80::3")
+	add := func(p place, a netip.Addr) {
+		t.Helper()
+		err := p.in(func() error {
+			v, err := netlink.LinkByName("l1")
+			if err != nil {
+				return err
+			}
+			return netlink.AddrAdd(v, &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(64, 128)}, Flags: unix.IFA_F_NODAD})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(there, second)
+	s, err := open(there.in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.close)
+	// advertised waits for an advertisement, and returns who sent it and after how long.
+	advertised := func() (netip.Addr, time.Duration) {
+		t.Helper()
+		begin := time.Now()
+		for {
+			select {
+			case m := <-s.arrivals:
+				if m.message[0] == typeAdvertisement {
+					return m.from, time.Since(begin)
+				}
+			case <-time.After(20 * time.Second):
+				t.Fatal("no advertisement")
+			}
+		}
+	}
+	var tries, news atomic.Int32
+	f := New(Options{Log: slog.New(slog.DiscardHandler), Changed: func() { news.Add(1) }, Within: func(fn func() error) error {
+		if tries.Add(1) == 1 {
+			return unix.EMFILE
+		}
+		return here.in(fn)
+	}})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = f.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	f.Set([]Link{a1})
+	for range firstOnes {
+		if from, _ := advertised(); from != a1.Addr {
+			t.Errorf("from %s", from)
+		}
+	}
+	// Then it would be silent for long.
+	s.send(solicitation(b1.MAC), allRouters, &link{Link: b1})
+	if _, took := advertised(); took > every/2 {
+		t.Errorf("a question was answered after %v", took)
+	}
+	a1.Addr = netip.MustParseAddr("fe80::4")
+	add(here, a1.Addr)
+	f.Set([]Link{a1})
+	if from, took := advertised(); from != a1.Addr || took > every/2 {
+		t.Errorf("the new address was told by %s after %v", from, took)
+	}
+	s.send(advertisement(b1.MAC), allNodes, &link{Link: b1})
+	eventually(t, "a neighbour", func() bool { return f.Found()[0].Neighbour == b1.Addr.WithZone("l1") })
+	told := news.Load()
+	b2 := b1
+	b2.Addr = second
+	s.send(advertisement(b2.MAC), allNodes, &link{Link: b2})
+	eventually(t, "a second one is news", func() bool { return news.Load() > told && f.Found()[0].Second == second.WithZone("l1") })
+}
