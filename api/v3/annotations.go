@@ -232,7 +232,7 @@ var peerAnnotations = slices.Concat(bfdAnnotations(func(s *PeerSettings) *BFD { 
 
 var configurationAnnotations = slices.Concat(bfdAnnotations(func(s *ConfigurationSettings) *BFD { return &s.BFD }), timerAnnotations(func(s *ConfigurationSettings) *Timers { return &s.Timers }), []annotation[ConfigurationSettings]{
 	{"keepalive-time", func(s *ConfigurationSettings, v string) error {
-		return readSeconds(&s.Timers.Keepalive, v, time.Second)
+		return readSeconds(&s.Timers.Keepalive, v, time.Second, "")
 	}},
 	{"ebgp-requires-policy", func(s *ConfigurationSettings, v string) error { return readSwitch(&s.EBGPRequiresPolicy, v) }},
 	{"pass-unknown-attributes", func(s *ConfigurationSettings, v string) error { return readSwitch(&s.PassUnknown, v) }},
@@ -423,6 +423,9 @@ func ParseAnyCommunity(s string) (AnyCommunity, error) {
 	low, extended := sub[kind]
 	if !extended {
 		v, err := ParseCommunity(s)
+		if err != nil {
+			err = fmt.Errorf("%w, or rt:AS:nn or soo:AS:nn", err)
+		}
 		return AnyCommunity{Values: v}, err
 	}
 	asText, nText, _ := strings.Cut(rest, ":")

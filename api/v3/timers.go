@@ -20,6 +20,9 @@ type Timers struct {
 // minHoldTime is the least hold time that is not 0 (RFC 4271 section 4.2).
 const minHoldTime = 3 * time.Second
 
+// defaultHoldTime is the hold time where no object says one.
+const defaultHoldTime = 9 * time.Second
+
 // maxTimer is what the 16 bits of the hold time can say.
 const maxTimer = 65535 * time.Second
 
@@ -36,14 +39,14 @@ func readHoldTime(into **time.Duration, v string) error {
 		*into = &d
 		return nil
 	}
-	return readSeconds(into, v, minHoldTime)
+	return readSeconds(into, v, minHoldTime, ", or 0s for none")
 }
 
-// readSeconds reads whole seconds, as those of the wire.
-func readSeconds(into **time.Duration, v string, least time.Duration) error {
+// readSeconds reads whole seconds, as those of the wire; or is what else may be said.
+func readSeconds(into **time.Duration, v string, least time.Duration, or string) error {
 	d, err := time.ParseDuration(v)
 	if err != nil || d < least || d > maxTimer || d%time.Second != 0 {
-		return fmt.Errorf("%q: want whole seconds from %v on, such as 90s", v, least)
+		return fmt.Errorf("%q: want whole seconds, %v to %.0fs%s", v, least, maxTimer.Seconds(), or)
 	}
 	*into = &d
 	return nil
@@ -57,14 +60,21 @@ func (t Timers) check(r Resource, keepalive *time.Duration) []error {
 	bad := func(name, format string, args ...any) {
 		f.add("metadata.annotations["+strconv.Quote(AnnotationPrefix+name)+"]", format, args...)
 	}
-	if t.Hold == nil || *t.Hold == 0 {
+	hold := defaultHoldTime
+	switch {
+	case t.Hold != nil:
+		hold = *t.Hold
+	case keepalive != nil && *keepalive > 0:
+		hold = 3 * *keepalive
+	}
+	if hold == 0 {
 		return nil
 	}
-	if keepalive != nil && *keepalive >= *t.Hold {
-		bad("hold-time", "%v is not longer than the keepalive time, %v", *t.Hold, *keepalive)
+	if t.Hold != nil && keepalive != nil && *keepalive >= hold {
+		bad("hold-time", "%v is not longer than the keepalive time, %v", hold, *keepalive)
 	}
-	if t.SendHold != nil && *t.SendHold != 0 && *t.SendHold <= *t.Hold {
-		bad("send-hold-time", "%v is not longer than the hold time, %v (RFC 9687)", *t.SendHold, *t.Hold)
+	if t.SendHold != nil && *t.SendHold != 0 && *t.SendHold <= hold {
+		bad("send-hold-time", "%v is not longer than the hold time, %v (RFC 9687)", *t.SendHold, hold)
 	}
 	var errs []error
 	for _, e := range f.list {

@@ -37,5 +37,12 @@ func TestTimers(t *testing.T) {
 		if c.faulty == "" && (*s.Timers.Hold != c.wantHold || *s.Timers.SendHold != c.wantS) {
 			t.Errorf("%+v: %v, %v", c, *s.Timers.Hold, *s.Timers.SendHold)
 		}
+	} // Without a hold time of its own it is 9 s, or three times the keepalive time.
+	for keepalive, sendHold := range map[time.Duration]string{0: "9s", 10 * time.Second: "30s"} {
+		p := annotated(t, "BGPPeer", map[string]string{"muslin/send-hold-time": sendHold}).(*BGPPeer)
+		p.Spec.KeepaliveTime = &Duration{keepalive}
+		if got := paths(Validate(p)); got != `metadata.annotations["muslin/send-hold-time"]` {
+			t.Errorf("send-hold-time %s, keepalive %v: faults %q", sendHold, keepalive, got)
+		}
 	}
 }

@@ -25,13 +25,13 @@ func TestPeerOnInterface(t *testing.T) {
 		{"eth1", "External", "10.0.0.0/24", "{}", "spec.peerIP"},
 		{"eth1", "External", "", "{sourceAddress: None}", "spec.sourceAddress"},
 		{"", "External", "", "{peerIP: 10.0.0.1, asNumber: 65001}", "metadata.annotations"},
-		{"eth1", "external", "", "{}", "spec.asNumber " + annotation + `remote-as"]`},
-		{"lo", "External", "", "{}", "metadata.annotations " + annotation + `interface"]`},
+		{"eth1", "external", "", "{}", annotation + `remote-as"] spec.asNumber`},
+		{"lo", "External", "", "{}", annotation + `interface"] metadata.annotations`},
 		{"eth1,eth1", "External", "", "{}", annotation + `interface"]`},
-		{"eth/1", "External", "", "{}", "metadata.annotations " + annotation + `interface"]`},
-		{"eth1%", "External", "", "{}", "metadata.annotations " + annotation + `interface"]`},
+		{"eth/1", "External", "", "{}", annotation + `interface"] metadata.annotations`},
+		{"eth1%", "External", "", "{}", annotation + `interface"] metadata.annotations`},
 		{"eth1,", "External", "", "{}", annotation + `interface"]`},
-		{"an-interface-name", "External", "", "{}", "metadata.annotations " + annotation + `interface"]`},
+		{"an-interface-name", "External", "", "{}", annotation + `interface"] metadata.annotations`},
 	} {
 		r := load(t, "BGPPeer", "x", c.spec)
 		r.Meta().Annotations = map[string]string{}

@@ -71,8 +71,8 @@ func validate(info KindInfo, r Resource) *faults {
 		f.annotations(errs)
 	case *BGPPeer:
 		set, errs := r.Settings()
+		f.annotations(errs) // first: what else is wrong may follow from them
 		f.bgpPeer(&r.Spec, set)
-		f.annotations(errs)
 	case *BGPFilter:
 		f.bgpFilter(&r.Spec)
 	case *FelixConfiguration:
@@ -177,8 +177,8 @@ func (f *faults) node(s *NodeSpec) {
 	if s.BGP != nil && reflect.ValueOf(*s.BGP).IsZero() {
 		f.add("spec.bgp", "empty: give an address or remove it")
 	}
-	if s.BGP != nil && s.BGP.ASNumber != nil && *s.BGP.ASNumber == 0 {
-		f.add("spec.bgp.asNumber", "0 is reserved (RFC 7607): want 1–4294967295")
+	if s.BGP != nil && s.BGP.ASNumber != nil {
+		f.asNumber(*s.BGP.ASNumber, "spec.bgp.asNumber")
 	}
 }
 

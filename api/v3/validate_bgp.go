@@ -31,8 +31,8 @@ func (f *faults) bgpConfiguration(r *BGPConfiguration) {
 			"serviceLoadBalancerIPs", "nodeMeshPassword", "nodeMeshMaxRestartTime", "bindMode", "ignoredInterfaces",
 			"localWorkloadPeeringIPV4", "localWorkloadPeeringIPV6", "programClusterRoutes", "ipv4NormalRoutePriority", "ipv6NormalRoutePriority")
 	}
-	if s.ASNumber != nil && *s.ASNumber == 0 {
-		f.add("spec.asNumber", "0 is reserved (RFC 7607): want 1–4294967295")
+	if s.ASNumber != nil {
+		f.asNumber(*s.ASNumber, "spec.asNumber")
 	}
 	named := map[string]bool{}
 	for i, c := range s.Communities {
@@ -106,6 +106,26 @@ func (f *faults) notNegative(d *Duration, path string) {
 	}
 }
 
+// asNumber refuses those numbers that no speaker may have.
+func (f *faults) asNumber(n ASNumber, path string) {
+	rfc, reserved := map[ASNumber]string{0: "RFC 7607", 23456: "AS_TRANS, RFC 6793", 1<<32 - 1: "RFC 7300"}[n]
+	if reserved {
+		f.add(path, "%d is reserved (%s): want another of 1–4294967294", uint32(n), rfc)
+	}
+}
+
+// peerIP refuses addresses with which there can be no session.
+func (f *faults) peerIP(s string) {
+	a, _, err := ParsePeerIP(s)
+	switch {
+	case err != nil: // said already
+	case a.IsUnspecified() || a.IsMulticast():
+		f.add("spec.peerIP", "%s is no address to connect to", a)
+	case a.Is6() && a.IsLinkLocalUnicast():
+		f.add("spec.peerIP", "%s says nothing without its interface: remove it, and name the interface in muslin/interface", a)
+	}
+}
+
 func (f *faults) bgpPeer(s *BGPPeerSpec, set PeerSettings) {
 	if s.Node != "" && s.NodeSelector != "" {
 		f.add("spec.nodeSelector", "not together with spec.node: remove one")
@@ -143,8 +163,12 @@ func (f *faults) bgpPeer(s *BGPPeerSpec, set PeerSettings) {
 	if s.KeepOriginalNextHop && s.NextHopMode != "" {
 		f.add("spec.keepOriginalNextHop", "not together with nextHopMode: remove it, and set nextHopMode: Keep")
 	}
-	if s.LocalASNumber != nil && *s.LocalASNumber == 0 {
-		f.add("spec.localASNumber", "0 is reserved (RFC 7607): want 1–4294967295")
+	f.peerIP(s.PeerIP)
+	if s.ASNumber != 0 {
+		f.asNumber(s.ASNumber, "spec.asNumber")
+	}
+	if s.LocalASNumber != nil {
+		f.asNumber(*s.LocalASNumber, "spec.localASNumber")
 	}
 	if s.ReachableBy != "" {
 		via, err1 := ParseAddr(s.ReachableBy)
