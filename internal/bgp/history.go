@@ -69,6 +69,23 @@ func (h *history) ended(sent *notification, cause error) {
 	}
 }
 
+// refusedFor is how long a refused OPEN is spoken of: longer than BIRD, at most, waits
+// after one before it takes connections again.
+const refusedFor = 6 * time.Minute
+
+// refused is the last NOTIFICATION if it was about an OPEN, whoever sent it, and
+// not long ago; else nil.
+func (h *history) refused() *Notice {
+	n := h.sent
+	if n == nil || h.got != nil && h.got.Time.After(n.Time) {
+		n = h.got
+	}
+	if n == nil || n.Code != codeOpen || time.Since(n.Time) > refusedFor {
+		return nil
+	}
+	return n
+}
+
 // downOf is the end of a session for those who watch.
 func downOf(sent *notification, cause error) *Down {
 	d := &Down{Error: fmt.Sprint(cause)}

@@ -7,12 +7,12 @@ import "unicode/utf8"
 // Administrative shutdown, with the reason told to the other end: RFC 4486 and
 // RFC 9003. What a peer says is in decodeNotification.
 
-// maxShutdownText is how long a reason may be, in octets (RFC 9003 section 2).
-const maxShutdownText = 255
+// MaxShutdownText is how long a reason may be, in octets (RFC 9003 section 2).
+const MaxShutdownText = 255
 
 // shutdownData is the reason as it goes on the wire, cut at a character.
 func shutdownData(text string) []byte {
-	for len(text) > maxShutdownText || !utf8.ValidString(text) {
+	for len(text) > MaxShutdownText || !utf8.ValidString(text) {
 		text = text[:len(text)-1]
 	}
 	return append([]byte{byte(len(text))}, text...)

@@ -27,11 +27,15 @@ func (s *Speaker) Peers() []PeerStatus {
 	return out
 }
 
-// trouble is why there is no session. To one who waits the kernel does not say that it
+// trouble is why there is no session. What was wrong with an OPEN is so until somebody mends
+// it, and says more than how the attempts after it end. To one who waits the kernel does not say that it
 // dropped a SYN for its signature (RFC 2385): he is told what silence may mean.
 func (p *peer) trouble() string {
 	if p.lastErr == "" && p.cfg.Passive && p.state == Active && time.Since(p.since) > p.s.opt.OpenTimeout {
 		return "no connection from the peer, and this end waits for one; a wrong or missing password at either end looks like this, too"
+	}
+	if n := p.history.refused(); n != nil && p.est == nil && p.lastErr != "" && p.lastErr != n.Text {
+		return n.Text + "; then: " + p.lastErr
 	}
 	return p.lastErr
 }

@@ -50,6 +50,9 @@ type WhyPeer struct {
 	// said that it sent all it has (End-of-RIB, RFC 4724 section 2).
 	Sent     bool `json:"sent"`
 	Complete bool `json:"complete"`
+	// OverLimit tells whether prefixes of the family were turned away, of which
+	// this may be one.
+	OverLimit bool `json:"overLimit,omitempty"`
 	// Told tells whether the peer is told of the prefix, and NotTold why not.
 	Told    bool   `json:"told"`
 	NotTold string `json:"notTold,omitempty"`
@@ -129,7 +132,7 @@ func (s *Speaker) whyPeer(p *peer, prefix netip.Prefix, head *path) WhyPeer {
 		w.NotTold = "there is no session"
 		return w
 	}
-	w.Complete = p.gotEOR[f]
+	w.Complete, w.OverLimit = p.gotEOR[f], p.over[f] && p.cfg.OverLimit == LimitDiscard
 	g := p.group
 	told := s.desired(nil, g, prefix, head)
 	for _, t := range told {

@@ -143,6 +143,9 @@ func (a *app) showPeer(p api.Peer) error {
 		}
 		line("Malformed", "%s", text)
 	}
+	if len(p.OverLimit) > 0 {
+		line("Limit", "beyond its limit of prefixes: %s; %d turned away so far", strings.Join(p.OverLimit, ", "), p.Discarded)
+	}
 	if q := p.Queue; q.Octets+q.Messages+q.Prefixes > 0 {
 		line("Queue", "%d octets, %d messages of the table, %d prefixes", q.Octets, q.Messages, q.Prefixes)
 	}

@@ -101,6 +101,8 @@ func (a *app) showWhy(w api.BGPWhyPrefix) error {
 		case p.Sent:
 		case p.State != bgp.Established.String():
 			said = strings.TrimSuffix("has no session ("+p.State+"): "+p.Error, ": ")
+		case p.OverLimit:
+			said = "has not sent it, or it was turned away: the peer is beyond its limit of prefixes"
 		case p.Complete:
 			said = "has not sent it"
 		default:

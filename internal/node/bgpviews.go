@@ -115,7 +115,10 @@ func (d *Daemon) postBGPReset(r *http.Request) (any, error) {
 	if !known {
 		return nil, fmt.Errorf("soft %q: want in, out, or nothing", ask.Soft)
 	}
-	addr, err := d.peerAddr(ask.Peer)
+	if n := len(ask.Message); n > bgp.MaxShutdownText {
+		return nil, fmt.Errorf("message: %d octets: want at most %d (RFC 9003)", n, bgp.MaxShutdownText)
+	}
+	addr, err := d.peerAddr(r.Context(), ask.Peer)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +140,7 @@ func (d *Daemon) watchBGP(w http.ResponseWriter, r *http.Request) {
 	watch := bgp.Watch{Selected: q.Get("view") != "received", Received: q.Get("view") == "received"}
 	var err error
 	if s := q.Get("peer"); s != "" {
-		if watch.Peer, err = d.peerAddr(s); err != nil {
+		if watch.Peer, err = d.peerAddr(r.Context(), s); err != nil {
 			fail(err)
 			return
 		}

@@ -170,6 +170,7 @@ func (in *peeringInput) waiting() (list []api.Peer) {
 		if l.by.Spec.LocalASNumber != nil {
 			p.LocalASN = uint32(*l.by.Spec.LocalASNumber)
 		}
+		p.EBGP = l.set.RemoteAS == "External" || p.ASN != 0 && p.ASN != p.LocalASN
 		p.LastError = cmp.Or(f.Down, "no router advertisement was heard on "+l.name+": the other end must send them (RFC 4861)")
 		list = append(list, p)
 	}

@@ -3,6 +3,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/http"
@@ -227,7 +228,7 @@ func (d *Daemon) getBGPRoutes(r *http.Request) (any, error) {
 	f := bgp.RouteFilter{}
 	var err error
 	if s := q.Get("peer"); s != "" {
-		if f.Peer, err = d.peerAddr(s); err != nil {
+		if f.Peer, err = d.peerAddr(r.Context(), s); err != nil {
 			return nil, err
 		}
 	}
@@ -274,7 +275,7 @@ func (d *Daemon) getBGPRoutes(r *http.Request) (any, error) {
 }
 
 // peerAddr reads the address of a session, or finds it by its name.
-func (d *Daemon) peerAddr(s string) (netip.Addr, error) {
+func (d *Daemon) peerAddr(ctx context.Context, s string) (netip.Addr, error) {
 	if a, err := netip.ParseAddr(s); err == nil {
 		return a, nil
 	}
@@ -284,6 +285,13 @@ func (d *Daemon) peerAddr(s string) (netip.Addr, error) {
 			return p.Addr.Addr(), nil
 		}
 		names = append(names, p.Name)
+	}
+	var waiting []api.Peer
+	d.loop.call(ctx, func() { waiting = d.loop.peeringInput().waiting() })
+	for _, p := range waiting {
+		if p.Name == s {
+			return netip.Addr{}, fmt.Errorf("peer %q: nobody was found on %s yet: %s", s, p.Interface, p.LastError)
+		}
 	}
 	if len(names) == 0 {
 		return netip.Addr{}, fmt.Errorf("peer %q: %w: this server has no peers", s, errNotFound)
