@@ -271,7 +271,7 @@ func (t *Table) retries(ch *policy.Changes) bool {
 }
 
 // Resync compares the whole view with the kernel, by content, and writes the
-// difference in one transaction, after one with new interval sets; with none it
+// difference in one transaction, after one with new interval sets, and tables that are made anew in two; with none it
 // writes nothing. What failed before is tried again.
 func (t *Table) Resync(view policy.View) error {
 	clear(t.bad)
@@ -358,12 +358,14 @@ func (t *Table) compare(view policy.View) (before, m *msgs, st *state, gen uint3
 	st, w := entire(r, view, a.sets)
 	st.epoch = r.epoch
 	if a.tables[inetTable] == nil {
-		return &msgs{}, w.create(a, view), st, a.gen, nil
+		before, m := w.create(a, view)
+		return before, m, st, a.gen, nil
 	}
 	before, m, ok := w.repair(a, view, r, was, steady)
 	if !ok {
 		t.opts.Log.Warn("nftables tables have objects of ours with other definitions, replacing them", "tables", TableName)
-		return &msgs{}, w.create(a, view), st, a.gen, nil
+		before, m = w.create(a, view)
+		return before, m, st, a.gen, nil
 	}
 	if len(before.starts)+len(m.starts) == 0 {
 		st.epoch = was

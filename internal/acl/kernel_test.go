@@ -70,7 +70,7 @@ func TestP01_RestartIsQuiet(t *testing.T) {
 	v := smallView()
 	tab := openTable(t)
 	must(t, tab.Apply(v, v.flush()))
-	if s := tab.Stats(); s.Commits != 1 || len(tab.Problems()) != 0 {
+	if s := tab.Stats(); s.Commits != 2 || len(tab.Problems()) != 0 {
 		t.Fatalf("first apply: %+v, problems %v", s, tab.Problems())
 	}
 	quiet(t, tab, v)
@@ -386,8 +386,8 @@ func TestT03_T05_Tampering(t *testing.T) {
 			must(t, c.Flush())
 			n := tab.Stats().Commits
 			must(t, tab.Resync(v))
-			if tab.Stats().Commits != n+1 {
-				t.Fatal("not seen")
+			if got := tab.Stats().Commits - n; got < 1 || got > 2 { // two where tables are replaced
+				t.Fatalf("%d commits", got)
 			}
 			quiet(t, tab, v)
 		})

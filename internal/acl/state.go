@@ -682,6 +682,16 @@ func (g *stager) settleInterface(iface string) {
 		g.remove(framesName(iface))
 	}
 	del, add := diffElems(g.live[iface], want)
+	if len(g.live[iface]) > 0 && len(want) > 0 {
+		// Whether there is a MAC address to check is asked before the address: while
+		// that changes under an endpoint, the address is there.
+		if has(add, setMACChecked) {
+			g.out.early, add = moveTo(g.out.early, add, setMAC)
+		}
+		if has(del, setMACChecked) {
+			g.out.gone, del = moveTo(g.out.gone, del, setMAC)
+		}
+	}
 	g.out.elemDel = append(g.out.elemDel, del...)
 	g.out.elemAdd = append(g.out.elemAdd, add...)
 	if len(claims) == 0 {
@@ -690,6 +700,22 @@ func (g *stager) settleInterface(iface string) {
 		return
 	}
 	g.live[iface] = want
+}
+
+func has(es []setElem, set string) bool {
+	return slices.ContainsFunc(es, func(e setElem) bool { return e.set == set })
+}
+
+// moveTo moves the elements of one set from a list to another.
+func moveTo(to, from []setElem, set string) (longer, shorter []setElem) {
+	for _, e := range from {
+		if e.set == set {
+			to = append(to, e)
+		} else {
+			shorter = append(shorter, e)
+		}
+	}
+	return to, shorter
 }
 
 // diffElems returns what to delete from old and add to it to reach want. An

@@ -199,12 +199,13 @@ func (w *whole) content(s *set, view policy.View) []elem {
 	return es
 }
 
-// create makes the transaction that builds the tables where there are none.
-// What is there of them goes in the same transaction: nothing forbidden
-// passes meanwhile, but a packet that is within an old table at that moment
-// is lost, so it is for tables that somebody else has bent out of shape.
-func (w *whole) create(a *actual, view policy.View) *msgs {
-	var t tx
+// create makes the transactions that build the tables where there are none, or
+// others of theirs, which somebody else has bent out of shape and which go in the first.
+// An interval set is empty until all of its transaction is in force, and a
+// denial by it matches nothing. So no workload is led into policy by the first, and
+// drops; the second does that. What is on its way then is lost.
+func (w *whole) create(a *actual, view policy.View) (before, m *msgs) {
+	var t, last tx
 	for _, table := range tables {
 		if a.tables[table] != nil {
 			t.table.delTable(table)
@@ -233,10 +234,14 @@ func (w *whole) create(a *actual, view policy.View) *msgs {
 		}
 		t.setID++
 		t.sets.addSet(s, t.setID)
-		t.elements.elems(unix.NFT_MSG_NEWSETELEM, s.name, es)
+		to := &t
+		if s.name == setFrom || s.name == setTo {
+			to = &last
+		}
+		to.elements.elems(unix.NFT_MSG_NEWSETELEM, s.name, es)
 	}
 	chains.Wait()
-	return t.all()
+	return t.all(), last.all()
 }
 
 // ruleFrame is what a rule's message has beside names, expressions and comment,
