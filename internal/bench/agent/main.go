@@ -21,11 +21,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/muslin-net/muslin/internal/bench/datastore"
@@ -103,18 +101,7 @@ func (o *options) check() error {
 	return err
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	if errors.Is(err, flag.ErrHelp) {
-		os.Exit(2)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench-agent:", err)
-		os.Exit(1)
-	}
-}
+func main() { proc.Main("bench-agent", run) }
 
 func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if yes, err := datastore.Serving(ctx, args); yes {

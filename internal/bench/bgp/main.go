@@ -24,11 +24,9 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/muslin-net/muslin/internal/bench/datastore"
@@ -120,18 +118,7 @@ func split(list string) []string {
 	return slices.DeleteFunc(strings.Split(list, ","), func(s string) bool { return s == "" })
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	if errors.Is(err, flag.ErrHelp) {
-		os.Exit(2)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench-bgp:", err)
-		os.Exit(1)
-	}
-}
+func main() { proc.Main("bench-bgp", run) }
 
 func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	if yes, err := datastore.Serving(ctx, args); yes {

@@ -22,11 +22,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/muslin-net/muslin/internal/bench/proc"
@@ -96,18 +94,7 @@ func (o *options) check() error {
 	return err
 }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	if errors.Is(err, flag.ErrHelp) {
-		os.Exit(2)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench-policy:", err)
-		os.Exit(1)
-	}
-}
+func main() { proc.Main("bench-policy", run) }
 
 func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	var o options
