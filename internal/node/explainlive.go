@@ -144,6 +144,8 @@ func (k *walk) agrees(live *api.ExplainLive) error {
 		case same:
 		case denied != nil && denied.Where != where, denied != nil && len(at[where]) == 0:
 			return nil // it did not get so far, or was closed out before
+		case k.deniesToo(live):
+			return nil // the kernel came to another of the denials first
 		case len(at[where]) == 0:
 			return fmt.Errorf("no %s rule decided about it; the model: %s", where, dec)
 		default:
@@ -153,13 +155,24 @@ func (k *walk) agrees(live *api.ExplainLive) error {
 	return nil
 }
 
+// deniesToo tells whether what denied the packet in the kernel denies it in the
+// model as well: a host endpoint's policy may be asked before the workload's.
+func (k *walk) deniesToo(live *api.ExplainLive) bool {
+	return slices.ContainsFunc(live.Steps, func(l api.ExplainStep) bool {
+		return l.Verdict == "deny" && slices.ContainsFunc(k.path.Steps, func(m api.ExplainStep) bool {
+			object, _, _ := strings.Cut(m.Object, " (") // what selects the endpoint at the end of a tier
+			return m.Verdict == "deny" && m.Where == "host-"+l.Where && object == l.Object && (l.Rules == "" || spans(l.Rules, m.Rule))
+		})
+	})
+}
+
 func sameDecision(dec *policy.Decision, s *api.ExplainStep) bool {
 	if dec.Allowed != (s.Verdict == "allow") {
 		return false
 	}
 	switch dec.Reason {
 	case policy.ByPolicy, policy.ByProfile:
-		return s.Object == dec.Policy.String() && among(s.Rules, dec.Rule)
+		return s.Object == dec.Policy.String() && spans(s.Rules, dec.Rule)
 	case policy.BadPolicy, policy.MissingProfile:
 		return s.Object == dec.Policy.String()
 	case policy.EndOfTier:
@@ -170,18 +183,14 @@ func sameDecision(dec *policy.Decision, s *api.ExplainStep) bool {
 	return true
 }
 
-// among tells whether a number is in a list such as 0-2,7.
-func among(list string, n int) bool {
-	for part := range strings.SplitSeq(list, ",") {
-		lo, hi, is := strings.Cut(part, "-")
-		if !is {
-			hi = lo
-		}
-		a, err1 := strconv.Atoi(lo)
-		b, err2 := strconv.Atoi(hi)
-		if err1 == nil && err2 == nil && a <= n && n <= b {
-			return true
-		}
-	}
-	return false
+// spans tells whether a number is within a list such as 0-2,7. A packet that
+// several rules of one run match is counted by the first set of the run, whose rules
+// stand before and behind the first that matches.
+func spans(list string, n int) bool {
+	first, _, _ := strings.Cut(list, ",")
+	first, _, _ = strings.Cut(first, "-")
+	last := list[strings.LastIndexAny(list, ",-")+1:]
+	lo, err1 := strconv.Atoi(first)
+	hi, err2 := strconv.Atoi(last)
+	return err1 == nil && err2 == nil && lo <= n && n <= hi
 }
