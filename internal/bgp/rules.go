@@ -89,6 +89,24 @@ func (r *Rules) Import(peer int, prefix netip.Prefix, in Attributes) (Attributes
 // path, -1 if there is none, and for each whether it is equal to that up to the
 // interior cost. The slice is the caller's.
 func (r *Rules) Select(list []Candidate, equal []bool) (best int, _ []bool) {
+	best = -1
+	if len(list) == 0 {
+		return best, equal[:0]
+	}
+	r.load(list)
+	r.s.rib.decide(&r.paths[0])
+	equal = equal[:0]
+	for i := range r.paths {
+		if r.paths[i].flags&pathBest != 0 {
+			best = i
+		}
+		equal = append(equal, r.paths[i].flags&pathMulti != 0)
+	}
+	return best, equal
+}
+
+// load makes a list of paths of candidates.
+func (r *Rules) load(list []Candidate) {
 	if cap(r.paths) < len(list) {
 		r.paths = make([]path, len(list), 2*len(list))
 	}
@@ -100,19 +118,35 @@ func (r *Rules) Select(list []Candidate, equal []bool) (best int, _ []bool) {
 			r.paths[i-1].next = p
 		}
 	}
-	best = -1
+}
+
+// Beaten is why a candidate was not selected: which one beat it, at which step of the
+// decision process, and what was compared.
+type Beaten struct {
+	By        int // index in the list
+	Step      string
+	Value, To string
+}
+
+// Beaten tells for each candidate why Select did not take it; nil for the best one.
+func (r *Rules) Beaten(list []Candidate) []*Beaten {
+	out := make([]*Beaten, len(list))
 	if len(list) == 0 {
-		return best, equal[:0]
+		return out
 	}
-	r.s.rib.decide(&r.paths[0])
-	equal = equal[:0]
-	for i := range r.paths {
-		if r.paths[i].flags&pathBest != 0 {
-			best = i
+	r.load(list)
+	place := func(p *path) int {
+		for i := range r.paths {
+			if &r.paths[i] == p {
+				return i
+			}
 		}
-		equal = append(equal, r.paths[i].flags&pathMulti != 0)
+		return -1
 	}
-	return best, equal
+	r.s.rib.elect(&r.paths[0], func(p, to *path, by *step) {
+		out[place(p)] = &Beaten{place(to), by.name, by.value(&r.s.rib, p), by.value(&r.s.rib, to)}
+	})
+	return out
 }
 
 // Export returns with which attributes a peer is told of a path, or the reason why it is not.

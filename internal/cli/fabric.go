@@ -31,7 +31,10 @@ nothing else: no daemon, no datastore.`,
 		RunE: group,
 	}
 	cmd.AddCommand(a.fabricInitCommand(), a.fabricDesignCommand(), a.fabricValidateCommand(), a.fabricSizesCommand(), a.fabricEmitCommand(), a.fabricRulesCommand(), a.fabricSwitchesCommand(),
-		a.fabricWhatIfCommand(), a.fabricPathCommand())
+		a.fabricWhatIfCommand(), a.fabricPathCommand(), a.fabricExplainCommand())
+	for _, sub := range cmd.Commands() {
+		a.completeFabric(sub)
+	}
 	return cmd
 }
 
@@ -77,20 +80,32 @@ func (a *app) fabricInitCommand() *cobra.Command {
 	var model string
 	var racks, servers, endpoints int
 	cmd := &cobra.Command{
-		Use:   "init [FILE]",
+		Use:   "init [MODEL] [FILE]",
 		Short: "Write a commented file to start from",
-		Long: `Writes a file that describes a fabric, with the fields that its model has as comments. Without
+		Long: `Writes a file that describes a fabric, with the fields that its model has as comments. MODEL is
+as-per-rack, as-per-server, downward-default or ethernet, as is that of --model. Without
 FILE it is printed. A file that is there already is not touched.`,
 		Example: `  muslin fabric init pod-a.yaml
-  muslin fabric init --model downward-default --racks 80`,
-		Args: args(cobra.MaximumNArgs(1)),
+  muslin fabric init downward-default --racks 80`,
+		Args:              args(cobra.MaximumNArgs(2)),
+		ValidArgsFunction: completeInit,
 	}
 	f := cmd.Flags()
 	f.StringVar(&model, "model", string(fabric.ASPerRack), "`model`: as-per-rack, as-per-server, downward-default or ethernet")
+	completeFlag(cmd, "model", modelNames()...)
 	f.IntVar(&racks, "racks", 8, "racks")
 	f.IntVar(&servers, "servers", 40, "servers in each rack")
 	f.IntVar(&endpoints, "endpoints", 100, "endpoints on each server")
-	cmd.RunE = func(_ *cobra.Command, files []string) error {
+	cmd.RunE = func(cmd *cobra.Command, files []string) error {
+		if len(files) > 0 && slices.Contains(modelNames(), files[0]) {
+			if cmd.Flags().Changed("model") && model != files[0] {
+				return usagef("%s and --model %s: give one", files[0], model)
+			}
+			model, files = files[0], files[1:]
+		}
+		if len(files) > 1 {
+			return usagef("%s is no model: want %s", files[0], strings.Join(modelNames(), ", "))
+		}
 		name := "pod-a"
 		if len(files) > 0 && files[0] != "-" {
 			name = strings.TrimSuffix(filepath.Base(files[0]), filepath.Ext(files[0]))

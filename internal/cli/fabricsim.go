@@ -5,7 +5,6 @@ package cli
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -283,24 +282,9 @@ read.`,
 		if err := checkForm(*form, answerForms); err != nil {
 			return err
 		}
-		to, err := netip.ParseAddr(words[2])
-		byName := err != nil
-		if !byName && *family == "" {
-			*family = string(fabric.IPv6)
-			if to.Is4() {
-				*family = string(fabric.IPv4)
-			}
-		}
-		list, err := a.simulate(words[0], *family)
+		s, to, err := a.simulateTo(words[0], words[2], *family)
 		if err != nil {
 			return err
-		}
-		s := list[0]
-		if byName {
-			var ok bool
-			if to, ok = s.Endpoint(words[2]); !ok {
-				return usagef("%s: want an address, or a server that has endpoints of %s", words[2], s.family)
-			}
 		}
 		f, err := s.Failure(*fail...)
 		if err != nil {

@@ -40,7 +40,7 @@ const (
 )
 
 func (Role) words() []string {
-	return []string{string(RoleServer), string(RoleToR), string(RoleSpine), string(RoleReflector), string(RoleBorder), string(RoleMachine)}
+	return texts(RoleServer, RoleToR, RoleSpine, RoleReflector, RoleBorder, RoleMachine)
 }
 
 // Device is a router. Ethernet switches that do not route are not devices but
@@ -103,9 +103,7 @@ const (
 	Plane       SegmentKind = "plane" // an isolated Ethernet fabric
 )
 
-func (SegmentKind) words() []string {
-	return []string{string(Link), string(RackSegment), string(Plane)}
-}
+func (SegmentKind) words() []string { return texts(Link, RackSegment, Plane) }
 
 // Segment is one Ethernet, and one subnet of each family unless it is
 // unnumbered.
@@ -150,7 +148,7 @@ const (
 	MeshEBGP MeshKind = "ebgp" // those with different ones
 )
 
-func (MeshKind) words() []string { return []string{"ibgp", "ebgp"} }
+func (MeshKind) words() []string { return texts(MeshIBGP, MeshEBGP) }
 
 // Profile is the settings of one end of a session.
 type Profile struct {
@@ -187,7 +185,7 @@ const (
 	PeerPeer PeerRole = "peer"
 )
 
-func (PeerRole) words() []string { return []string{"provider", "customer", "peer"} }
+func (PeerRole) words() []string { return texts(Provider, Customer, PeerPeer) }
 
 // NextHopSelf is for which routes the next hop is set on an iBGP session. On
 // an eBGP session it is set anyway, unless it lies in the subnet of the session
@@ -201,7 +199,7 @@ const (
 	NextHopSelfAll  NextHopSelf = "all"
 )
 
-func (NextHopSelf) words() []string { return []string{"ebgp", "all"} }
+func (NextHopSelf) words() []string { return texts(NextHopSelfEBGP, NextHopSelfAll) }
 
 // DefaultRoute is whether a default route is made for the peer.
 type DefaultRoute string
@@ -212,7 +210,7 @@ const (
 	AlwaysDefault DefaultRoute = "always" // whether this device has one or not
 )
 
-func (DefaultRoute) words() []string { return []string{"always"} }
+func (DefaultRoute) words() []string { return texts(AlwaysDefault) }
 
 // AddPath is whether several paths of a prefix are exchanged (RFC 7911).
 type AddPath string
@@ -225,7 +223,7 @@ const (
 	AddPathBoth    AddPath = "both"
 )
 
-func (AddPath) words() []string { return []string{"send", "receive", "both"} }
+func (AddPath) words() []string { return texts(AddPathSend, AddPathReceive, AddPathBoth) }
 
 // Filter decides which prefixes pass. The first rule that matches counts;
 // what none matches is denied.
@@ -259,8 +257,7 @@ const (
 )
 
 func (OriginKind) words() []string {
-	return []string{string(OriginEndpoints), string(OriginBlock), string(OriginRack), string(OriginAnycast),
-		string(OriginLoopback), string(OriginSubnet), string(OriginDefault), string(OriginMoved)}
+	return texts(OriginEndpoints, OriginBlock, OriginRack, OriginAnycast, OriginLoopback, OriginSubnet, OriginDefault, OriginMoved)
 }
 
 // Origin is Count consecutive prefixes of one length, of which Prefix is the

@@ -537,6 +537,30 @@ var statements = map[string]func(t *testing.T){
 			t.Error(w.Pools)
 		}
 	},
+	"FAB-S-76": func(t *testing.T) { // a route that is missing is explained, in the words of the daemon's own log
+		w := worldOf(t, all["rack l3"])
+		for i := range w.Profiles {
+			w.Profiles[i].NextHopSelf = fabric.NextHopSelfNone
+		}
+		for i := range w.Devices {
+			if w.Devices[i].Role == fabric.RoleServer {
+				w.Devices[i].Software = fabric.BIRD
+			}
+		}
+		for _, family := range w.Families {
+			s, err := sim.New(w.Design, family)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, err := s.Explain("r0-s0", w.endpoint("r1-s0", family), sim.Failure{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p := e.Routes[0].Paths; e.Reached || len(p) != 1 || p[0].From != "r0-t0" || !strings.HasPrefix(p[0].Says, "Invalid NEXT_HOP attribute - address ") {
+				t.Errorf("%s: %+v", family, e)
+			}
+		}
+	},
 }
 
 // everyPair visits two ordered pairs of servers in each model: of one rack and

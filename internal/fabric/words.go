@@ -5,6 +5,14 @@ package fabric
 // The words of the file. Each type lists its own for the decoder, the first
 // being what a mistyped one is compared with.
 
+// texts are the constants of a type as words.
+func texts[T ~string](list ...T) (words []string) {
+	for _, w := range list {
+		words = append(words, string(w))
+	}
+	return words
+}
+
 // Model is one of the ways to lay AS numbers over a data centre.
 type Model string
 
@@ -16,9 +24,10 @@ const (
 	Ethernet        Model = "ethernet"
 )
 
-func (Model) words() []string {
-	return []string{string(ASPerRack), string(ASPerServer), string(DownwardDefault), string(Ethernet)}
-}
+// Models lists them.
+var Models = []Model{ASPerRack, ASPerServer, DownwardDefault, Ethernet}
+
+func (Model) words() []string { return texts(Models...) }
 
 // Family is an address family.
 type Family string
@@ -29,7 +38,7 @@ const (
 	IPv6 Family = "ipv6"
 )
 
-func (Family) words() []string { return []string{"ipv4", "ipv6"} }
+func (Family) words() []string { return texts(IPv4, IPv6) }
 
 // SpineKind tells routers from Ethernet switches.
 type SpineKind string
@@ -40,7 +49,7 @@ const (
 	L3 SpineKind = "l3"
 )
 
-func (SpineKind) words() []string { return []string{"l2", "l3"} }
+func (SpineKind) words() []string { return texts(L2, L3) }
 
 // Share tells whether devices have one AS number together or one each.
 type Share string
@@ -51,7 +60,7 @@ const (
 	Unique Share = "unique"
 )
 
-func (Share) words() []string { return []string{"shared", "unique"} }
+func (Share) words() []string { return texts(Shared, Unique) }
 
 // Uplink is how servers are attached to their ToR.
 type Uplink string
@@ -63,7 +72,7 @@ const (
 	Unnumbered Uplink = "unnumbered" // link-local addresses only (RFC 8950)
 )
 
-func (Uplink) words() []string { return []string{"segment", "routed", "unnumbered"} }
+func (Uplink) words() []string { return texts(OnSegment, Routed, Unnumbered) }
 
 // Announce is how endpoints become routes.
 type Announce string
@@ -75,7 +84,7 @@ const (
 	RackBlock   Announce = "rack-block"   // and each ToR that of its rack
 )
 
-func (Announce) words() []string { return []string{"one-by-one", "server-block", "rack-block"} }
+func (Announce) words() []string { return texts(OneByOne, ServerBlock, RackBlock) }
 
 // External is what happens to a pool's addresses at the border.
 type External string
@@ -86,7 +95,7 @@ const (
 	Advertise External = "advertise"
 )
 
-func (External) words() []string { return []string{"nat", "advertise"} }
+func (External) words() []string { return texts(NAT, Advertise) }
 
 // ASStyle is the length of AS numbers.
 type ASStyle string
@@ -97,7 +106,7 @@ const (
 	FourByte ASStyle = "4byte"
 )
 
-func (ASStyle) words() []string { return []string{"2byte", "4byte"} }
+func (ASStyle) words() []string { return texts(TwoByte, FourByte) }
 
 // Switch is a setting that can be left to the design.
 type Switch string
@@ -109,7 +118,7 @@ const (
 	Off  Switch = "off"
 )
 
-func (Switch) words() []string { return []string{"auto", "on", "off"} }
+func (Switch) words() []string { return texts(Auto, On, Off) }
 
 // Authentication of sessions.
 type Authentication string
@@ -121,7 +130,7 @@ const (
 	TCPAO            Authentication = "tcp-ao"
 )
 
-func (Authentication) words() []string { return []string{"none", "md5", "tcp-ao"} }
+func (Authentication) words() []string { return texts(NoAuthentication, MD5, TCPAO) }
 
 // MaxPrefixAction is what happens at a session's limit of prefixes.
 type MaxPrefixAction string
@@ -133,7 +142,9 @@ const (
 	MaxPrefixOff     MaxPrefixAction = "off"
 )
 
-func (MaxPrefixAction) words() []string { return []string{"warning", "restart", "off"} }
+func (MaxPrefixAction) words() []string {
+	return texts(MaxPrefixWarning, MaxPrefixRestart, MaxPrefixOff)
+}
 
 // InRackSessions is who peers with whom inside a rack that is one AS.
 type InRackSessions string
@@ -144,7 +155,7 @@ const (
 	RackMesh      InRackSessions = "mesh"
 )
 
-func (InRackSessions) words() []string { return []string{"reflector", "mesh"} }
+func (InRackSessions) words() []string { return texts(RackReflector, RackMesh) }
 
 // ReflectorPlace is what reflects inside a rack.
 type ReflectorPlace string
@@ -156,7 +167,7 @@ const (
 	Standalone ReflectorPlace = "standalone"
 )
 
-func (ReflectorPlace) words() []string { return []string{"tor", "server", "standalone"} }
+func (ReflectorPlace) words() []string { return texts(OnToR, OnServer, Standalone) }
 
 // Placement is which planes a reflector of an Ethernet fabric serves.
 type Placement string
@@ -168,7 +179,7 @@ const (
 	NoReflectors Placement = "none"
 )
 
-func (Placement) words() []string { return []string{"per-plane", "all-planes", "none"} }
+func (Placement) words() []string { return texts(PerPlane, AllPlanes, NoReflectors) }
 
 // Hosts is what reflectors of an Ethernet fabric run on.
 type Hosts string
@@ -179,7 +190,7 @@ const (
 	OnServers Hosts = "servers"
 )
 
-func (Hosts) words() []string { return []string{"dedicated", "servers"} }
+func (Hosts) words() []string { return texts(Dedicated, OnServers) }
 
 // DefaultFrom is who makes the default route of Downward Default.
 type DefaultFrom string
@@ -191,7 +202,7 @@ const (
 	FromBorder DefaultFrom = "border"
 )
 
-func (DefaultFrom) words() []string { return []string{"spine", "tor", "border"} }
+func (DefaultFrom) words() []string { return texts(FromSpine, FromToR, FromBorder) }
 
 // Fallback is the way for packets that reach a spine which has lost its link
 // to their rack.
@@ -205,7 +216,7 @@ const (
 	DualToR     Fallback = "dual-tor"
 )
 
-func (Fallback) words() []string { return []string{"none", "inter-spine", "border", "dual-tor"} }
+func (Fallback) words() []string { return texts(NoFallback, InterSpine, BorderRoute, DualToR) }
 
 // Software is what speaks BGP on a device.
 type Software string
@@ -218,7 +229,7 @@ const (
 	GoBGP  Software = "gobgp"
 )
 
-func (Software) words() []string { return []string{"muslin", "frr", "bird", "gobgp"} }
+func (Software) words() []string { return texts(Muslin, FRR, BIRD, GoBGP) }
 
 // Table is a table of switching silicon.
 type Table string
@@ -229,4 +240,4 @@ const (
 	LPMTable  Table = "lpm"
 )
 
-func (Table) words() []string { return []string{"host", "lpm"} }
+func (Table) words() []string { return texts(HostTable, LPMTable) }

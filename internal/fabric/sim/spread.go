@@ -178,12 +178,8 @@ func (w *spread) tell(n, k int) (sent []arrival) {
 	if st.best < 0 || w.summed(n, w.nodes[node.edges[k].to].device, prefix) {
 		return nil
 	}
-	does := w.devices[node.device].does
 	one := func(c bgp.Candidate, id uint32) {
-		if c.Peer == k && !does.echoes || node.rules.Loops(k, c) && !does.sendsLoops {
-			return
-		}
-		if a, _ := node.rules.Export(k, prefix, c); a.Valid() {
+		if a, _ := w.offer(n, k, c); a.Valid() {
 			sent = append(sent, arrival{received: a, id: id})
 		}
 	}
@@ -195,6 +191,19 @@ func (w *spread) tell(n, k int) (sent []arrival) {
 		one(c, uint32(c.Peer+1)<<8|c.ID)
 	}
 	return sent
+}
+
+// offer is a path as a peer is told of it, or why it is not.
+func (w *spread) offer(n, k int, c bgp.Candidate) (bgp.Attributes, string) {
+	node := &w.nodes[n]
+	does := w.devices[node.device].does
+	switch {
+	case c.Peer == k && !does.echoes:
+		return bgp.Attributes{}, "it has it from there"
+	case node.rules.Loops(k, c) && !does.sendsLoops:
+		return bgp.Attributes{}, "the AS of the peer is in the path (RFC 4271 section 9.1.2)"
+	}
+	return node.rules.Export(k, w.classes[w.class].prefix, c)
 }
 
 // summed tells whether a device keeps a prefix from a peer in another rack or in none, because it

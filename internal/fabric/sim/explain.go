@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sim
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/muslin-net/muslin/internal/bgp"
+	"github.com/muslin-net/muslin/internal/fabric"
+)
+
+// Explanation is what a device knows of an address, and why: from which peers it heard
+// of it, what it did with that, who did not tell it and why, and, if it knows no
+// way, where the route ends that somebody announces.
+type Explanation struct {
+	Device  string       `json:"device"`
+	To      netip.Addr   `json:"to"`
+	Failure string       `json:"failure"`
+	Routes  []Reasons    `json:"routes"`            // of the prefixes around the address, longest first
+	By      netip.Prefix `json:"by,omitzero"`       // that packets follow
+	Reached bool         `json:"reached"`           // packets from the device all arrive
+	Lost    string       `json:"lost,omitempty"`    // where and why, if they do not
+	Discard netip.Prefix `json:"discard,omitzero"`  // a discard route of the device that goes first
+	Without []string     `json:"without,omitempty"` // sessions of the device that are down
+}
+
+// Reasons are those of one prefix at the device.
+type Reasons struct {
+	Prefix  netip.Prefix      `json:"prefix"`
+	Kind    fabric.OriginKind `json:"kind"`
+	Origins []string          `json:"origins,omitempty"` // some of the devices that announce it
+	Many    int               `json:"many,omitempty"`    // how many there are
+	Local   bool              `json:"local,omitempty"`
+	Via     []NextHop         `json:"via,omitempty"`
+	Paths   []ReasonedPath    `json:"paths,omitempty"`
+	Silent  []Silence         `json:"silent,omitempty"` // peers that sent nothing
+	Ends    []End             `json:"ends,omitempty"`   // where the route got lost, if the device has none
+}
+
+// ReasonedPath is a path with the reason why it is not the best.
+type ReasonedPath struct {
+	RoutePath
+	Beaten string `json:"beaten,omitempty"`
+	Says   string `json:"says,omitempty"` // what the software of the device says about it
+}
+
+// Silence is a peer that sent nothing, and why.
+type Silence struct {
+	Peer string `json:"peer"`
+	Many int    `json:"many,omitempty"` // that many like it, if not one
+	Why  string `json:"why"`
+}
+
+// End is a session over which a route does not come: From has it and To has not.
+type End struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+	Many int    `json:"many,omitempty"` // that many like it, if not one
+	Why  string `json:"why"`
+}
+
+// maxNamed bounds the lists of an explanation.
+const maxNamed = 12
+
+// Explain says what a device knows of an address, and why.
+func (s *Sim) Explain(device string, to netip.Addr, f Failure) (out *Explanation, err error) {
+	d, ok := s.g.deviceOf[device]
+	if !ok {
+		return nil, fmt.Errorf("there is no device %q", device)
+	}
+	if !is(to, s.g.family) {
+		return nil, fmt.Errorf("%s is not of the family that is simulated, %s", to, s.g.family)
+	}
+	host, pins := netip.PrefixFrom(to, to.BitLen()), []int{d}
+	class := -1
+	for _, c := range s.g.over(host) {
+		if class < 0 && s.g.classes[c].isEndpoint(host) {
+			class = c
+		}
+		if n := len(s.g.classes[c].origins); n <= 64 {
+			pins = append(pins, s.g.classes[c].origins...)
+		}
+	}
+	err = s.g.run(func(more []int) error {
+		sc := s.g.scene(f, slices.Concat(pins, more))
+		k, err := sc.walk(host, class)
+		if err != nil {
+			return err
+		}
+		n := int(sc.at[d])
+		out = &Explanation{Device: device, To: to, Failure: s.g.failureName(f), Routes: []Reasons{}}
+		for _, w := range k.over {
+			out.Routes = append(out.Routes, w.reasons(n))
+		}
+		out.Without = sc.without(n)
+		k.judge(out, n)
+		return nil
+	})
+	return out, err
+}
+
+// judge says what becomes of packets from a node.
+func (k *walk) judge(out *Explanation, n int) {
+	by, ways, end := k.choose(n)
+	if by != nil && (len(ways) > 0 || end == "delivered") {
+		out.By = by.classes[by.class].prefix
+	}
+	if end == "discard route" {
+		for _, p := range k.devices[k.nodes[n].device].Discard {
+			if p.Contains(k.to.Addr()) && (!out.Discard.IsValid() || p.Bits() > out.Discard.Bits()) {
+				out.Discard = p
+			}
+		}
+	}
+	fate := k.from(n)
+	if out.Reached = fate.lost < 1e-9; !out.Reached {
+		out.Lost = fmt.Sprintf("%.3g %% of the flows at %s: %s", 100*fate.lost, k.devices[k.nodes[fate.at].device].Name, fate.why)
+	}
+}
+
+// without are the sessions that a node should have and has not.
+func (s *scene) without(n int) (list []string) {
+	d := s.nodes[n].device
+	for _, h := range s.devices[d].halfs {
+		to := s.at[h.peer]
+		if to >= 0 && !slices.ContainsFunc(s.nodes[n].edges, func(e edge) bool { return e.to == int(to) && e.seg == h.seg }) {
+			list = append(list, s.devices[h.peer].Name)
+		}
+	}
+	return list
+}
+
+// reasons are those of the class at a node.
+func (w *spread) reasons(n int) Reasons {
+	c, st, node := &w.classes[w.class], &w.state[n], &w.nodes[n]
+	known := w.route(n)
+	out := Reasons{Prefix: c.prefix, Kind: c.kind, Many: len(c.origins), Local: known.Local, Via: known.Via}
+	for _, d := range c.origins[:min(len(c.origins), maxNamed)] {
+		out.Origins = append(out.Origins, w.devices[d].Name)
+	}
+	beaten := node.rules.Beaten(st.paths)
+	at := 0
+	for k := range st.in {
+		for i, a := range st.in[k] {
+			p := ReasonedPath{RoutePath: known.Paths[at]}
+			at++
+			j := slices.IndexFunc(st.paths, func(x bgp.Candidate) bool { return x.Peer == k && int(x.ID) == i })
+			if j >= 0 && beaten[j] != nil {
+				b := beaten[j]
+				p.Beaten = fmt.Sprintf("%s: %s against %s of %s", b.Step, b.Value, b.To, w.teller(n, st.paths[b.By].Peer))
+			}
+			if a.refused == bgp.Accepted && a.on.node < 0 {
+				p.Says = unreached(w.devices[node.device].Software, p.NextHop)
+			}
+			out.Paths = append(out.Paths, p)
+		}
+		if len(st.in[k]) == 0 {
+			e := &node.edges[k]
+			out.Silent = append(out.Silent, Silence{w.devices[w.nodes[e.to].device].Name, e.many, w.silence(e.to, e.back)})
+		}
+	}
+	if st.best < 0 {
+		out.Ends = w.ends(n)
+	}
+	return out
+}
+
+// teller is who sent a path.
+func (w *spread) teller(n, peer int) string {
+	if peer == bgp.Own {
+		return "the device itself"
+	}
+	return w.devices[w.nodes[w.nodes[n].edges[peer].to].device].Name
+}
+
+// unreached is what a program says of a next hop that is on no segment.
+func unreached(s fabric.Software, hop netip.Addr) string {
+	switch s {
+	case fabric.BIRD:
+		return fmt.Sprintf("Invalid NEXT_HOP attribute - address %s not directly reachable", hop)
+	case fabric.FRR:
+		return fmt.Sprintf("%s (inaccessible)", hop)
+	}
+	return ""
+}
+
+// silence is why a node told a peer nothing.
+func (w *spread) silence(n, k int) string {
+	st := &w.state[n]
+	switch prefix := w.classes[w.class].prefix; {
+	case st.best < 0:
+		return "it has no route itself"
+	case w.summed(n, w.nodes[w.nodes[n].edges[k].to].device, prefix):
+		return "it announces the prefix of its rack instead"
+	}
+	_, why := w.offer(n, k, st.paths[st.best])
+	return why
+}
+
+// ends are the sessions over which the class does not come, other than those of the node itself.
+func (w *spread) ends(node int) (list []End) {
+	for n := range w.nodes {
+		if w.state[n].best < 0 {
+			continue
+		}
+		for k := range w.nodes[n].edges {
+			e := &w.nodes[n].edges[k]
+			if e.to == node || w.state[e.to].best >= 0 {
+				continue
+			}
+			why := ""
+			for _, a := range w.state[e.to].in[e.back] {
+				switch {
+				case a.refused != bgp.Accepted:
+					why = "refused: " + a.why
+				case a.on.node < 0:
+					why = fmt.Sprintf("next hop %s is not on a segment of the device", a.received.NextHop())
+				}
+			}
+			if why == "" {
+				why = "not sent: " + w.silence(n, k)
+			}
+			if len(list) < maxNamed {
+				list = append(list, End{w.devices[w.nodes[n].device].Name, w.devices[w.nodes[e.to].device].Name, e.many, why})
+			}
+		}
+	}
+	return list
+}
