@@ -21,21 +21,25 @@ import (
 // start, and therefore allocates nothing.
 func canonExprs(out, exprs []byte) []byte {
 	for _, e, rest, ok := cutAttr(exprs); ok; _, e, rest, ok = cutAttr(rest) {
-		var name, data []byte
-		for typ, v, more, ok := cutAttr(e); ok; typ, v, more, ok = cutAttr(more) {
-			switch typ {
-			case unix.NFTA_EXPR_NAME:
-				name = bytes.TrimRight(v, "\x00")
-			case unix.NFTA_EXPR_DATA:
-				data = v
-			}
-		}
-		out = append(out, name...)
-		out = append(out, '(')
-		out = canonAttrs(out, data, exprKinds[string(name)])
-		out = append(out, ')')
+		out = canonExpr(out, e)
 	}
 	return out
+}
+
+func canonExpr(out, e []byte) []byte {
+	var name, data []byte
+	for typ, v, more, ok := cutAttr(e); ok; typ, v, more, ok = cutAttr(more) {
+		switch typ {
+		case unix.NFTA_EXPR_NAME:
+			name = bytes.TrimRight(v, "\x00")
+		case unix.NFTA_EXPR_DATA:
+			data = v
+		}
+	}
+	out = append(out, name...)
+	out = append(out, '(')
+	out = canonAttrs(out, data, exprKinds[string(name)])
+	return append(out, ')')
 }
 
 // exprKind is what the attributes of one expression, or of a part of it, need.
@@ -45,6 +49,7 @@ type exprKind struct {
 	drop    uint16   // makes sense inside a transaction only
 	verdict bool     // holds a verdict
 	moves   bool     // changes with the traffic
+	expr    uint16   // holds an expression
 }
 
 var exprKinds = map[string]*exprKind{
@@ -56,6 +61,7 @@ var exprKinds = map[string]*exprKind{
 	"payload":   {zero: []uint16{unix.NFTA_PAYLOAD_CSUM_TYPE, unix.NFTA_PAYLOAD_CSUM_OFFSET, unix.NFTA_PAYLOAD_CSUM_FLAGS}},
 	"log":       {zero: []uint16{unix.NFTA_LOG_FLAGS}},
 	"counter":   {moves: true},
+	"dynset":    {zero: []uint16{unix.NFTA_DYNSET_FLAGS, unix.NFTA_DYNSET_PAD}, drop: unix.NFTA_DYNSET_SET_ID, expr: unix.NFTA_DYNSET_EXPR},
 	"limit":     {zero: []uint16{unix.NFTA_LIMIT_TYPE, unix.NFTA_LIMIT_FLAGS}, drop: unix.NFTA_LIMIT_PAD},
 }
 
@@ -87,6 +93,8 @@ func canonAttrs(out, data []byte, k *exprKind) []byte {
 			at := len(out)
 			out = append(out, 0, 0)
 			switch {
+			case k.expr != 0 && t == k.expr:
+				out = canonExpr(out, v)
 			case slices.Contains(k.data, t):
 				out = canonAttrs(out, v, dataKind)
 			case k.verdict && t == unix.NFTA_DATA_VERDICT:

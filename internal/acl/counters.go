@@ -239,24 +239,30 @@ func parseCounted(data []byte) (table, chain string, r counted) {
 // hitsIn finds the counter among the expressions of a rule.
 func hitsIn(exprs []byte) (h Hits) {
 	attrs(exprs, func(_ uint16, e []byte) bool {
-		name := ""
-		attrs(e, func(typ uint16, v []byte) bool {
-			switch {
-			case typ == unix.NFTA_EXPR_NAME:
-				name = cstr(v)
-			case typ == unix.NFTA_EXPR_DATA && name == "counter":
-				attrs(v, func(typ uint16, v []byte) bool {
-					switch typ {
-					case unix.NFTA_COUNTER_PACKETS:
-						h.Packets = beU64(v)
-					case unix.NFTA_COUNTER_BYTES:
-						h.Bytes = beU64(v)
-					}
-					return true
-				})
-			}
-			return true
-		})
+		h = h.plus(counterHits(e))
+		return true
+	})
+	return h
+}
+
+// counterHits reads an expression, if it is a counter.
+func counterHits(e []byte) (h Hits) {
+	name := ""
+	attrs(e, func(typ uint16, v []byte) bool {
+		switch {
+		case typ == unix.NFTA_EXPR_NAME:
+			name = cstr(v)
+		case typ == unix.NFTA_EXPR_DATA && name == "counter":
+			attrs(v, func(typ uint16, v []byte) bool {
+				switch typ {
+				case unix.NFTA_COUNTER_PACKETS:
+					h.Packets = beU64(v)
+				case unix.NFTA_COUNTER_BYTES:
+					h.Bytes = beU64(v)
+				}
+				return true
+			})
+		}
 		return true
 	})
 	return h

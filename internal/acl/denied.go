@@ -56,13 +56,16 @@ func (r *renderer) denied() []*chain {
 
 // limit ends the rule for packets beyond the rate.
 func (r *rb) limit(rate Rate) *rb {
-	r.expr("limit", func(b *buf) {
-		b.attr(unix.NFTA_LIMIT_RATE, binary.BigEndian.AppendUint64(nil, uint64(rate.Packets)))
-		b.attr(unix.NFTA_LIMIT_UNIT, binary.BigEndian.AppendUint64(nil, uint64(rate.Unit/time.Second)))
-		b.u32(unix.NFTA_LIMIT_BURST, rate.Burst)
-		b.u32(unix.NFTA_LIMIT_TYPE, unix.NFT_LIMIT_PKTS)
-	})
+	r.expr("limit", rate.put)
 	return r.say("limit rate %d/%v burst %d packets", rate.Packets, rate.Unit, rate.Burst)
+}
+
+// put writes the data of a limit expression.
+func (rate Rate) put(b *buf) {
+	b.attr(unix.NFTA_LIMIT_RATE, binary.BigEndian.AppendUint64(nil, uint64(rate.Packets)))
+	b.attr(unix.NFTA_LIMIT_UNIT, binary.BigEndian.AppendUint64(nil, uint64(rate.Unit/time.Second)))
+	b.u32(unix.NFTA_LIMIT_BURST, rate.Burst)
+	b.u32(unix.NFTA_LIMIT_TYPE, unix.NFT_LIMIT_PKTS)
 }
 
 // nflog copies the head of the packet to a group and goes on.

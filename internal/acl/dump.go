@@ -139,6 +139,9 @@ func (s *socket) readOnce() (*actual, error) {
 		}
 	}
 	for name, set := range a.sets {
+		if set.flags&unix.NFT_SET_EVAL != 0 {
+			continue // its elements are the traffic's
+		}
 		if err := s.readElems(name, set); err != nil {
 			return nil, fmt.Errorf("read elements of set %s: %w", bare(name), err)
 		}

@@ -41,6 +41,7 @@ func linkSets() []*set {
 	return []*set{
 		{name: setSenders, typ: setSender, static: true, comment: "MAC addresses, as source and as ARP sender, and IPv4 addresses"},
 		{name: setSendersAny, typ: setSenderAny, static: true, comment: "IPv4 addresses, where the MAC address is not known"},
+		{name: setARPRate, typ: setTraffic, static: true, comment: "ARP by interface"},
 	}
 }
 
@@ -55,9 +56,9 @@ func (r *renderer) linkChains() []*chain {
 	// of it must be the workload's own, with the unspecified address for a probe
 	// (RFC 5227 section 1.1).
 	wl := &chain{name: chainSendersWl}
-	wl.add(r.rule().arpSender(setSenders).accept().done(""))
-	wl.add(r.rule().arpSenderAddr(setSendersAny).accept().done(""))
-	wl.add(r.rule().drop().done("ARP sender"))
+	wl.add(r.rule().arpSender(setSenders).withinRate().accept().done(""))
+	wl.add(r.rule().arpSenderAddr(setSendersAny).withinRate().accept().done(""))
+	wl.add(r.rule().drop().done("ARP sender, or too much of it"))
 	chains := []*chain{base, wl}
 	if r.noFrames {
 		return chains

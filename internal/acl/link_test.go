@@ -71,9 +71,9 @@ func (r *rig) arpFrom(name string, mac net.HardwareAddr, addr netip.Addr, messag
 // pour sends frames from a workload, one after another.
 func (r *rig) pour(name string, frames [][]byte) {
 	r.Helper()
-	index, err := r.wl[name].LinkIndex("eth0")
+	index, err := r.ns(name).LinkIndex("eth0")
 	must(r, err)
-	must(r, r.wl[name].Do(func() error {
+	must(r, r.ns(name).Do(func() error {
 		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			return err

@@ -22,6 +22,7 @@ func (s *socket) probe() error {
 	t.newSet(&set{name: "probe-vmap", typ: setVmap, static: true}, nil)
 	t.newSet(&set{name: "probe-concat", typ: setIfIPv6, static: true}, nil)
 	t.newSet(&set{name: "probe-interval", typ: setIPv6, static: true}, nil)
+	t.newSet(&set{name: "probe-traffic", typ: setTraffic, static: true}, nil)
 	dispatch := &rb{}
 	dispatch.load(expr.MetaKeyIIFNAME, reg1)
 	dispatch.lookup("probe-vmap", reg1, unix.NFT_REG_VERDICT)
@@ -32,6 +33,7 @@ func (s *socket) probe() error {
 		{"verdict maps", "nf_tables", dispatch.done("")},
 		{"concatenations", "nf_tables", (&rb{}).iifAnd(expr.PayloadBaseNetworkHeader, ipv6.src, ipv6.bytes, "", "probe-concat").done("")},
 		{"interval sets", "nf_tables", (&rb{}).addrIn(ipv6, source, &set{name: "probe-interval"}, false).done("")},
+		{"limits by interface", "nft_limit", (&rb{}).note("probe-traffic", arpMemory, "limit", arpRate.put).done("")},
 		{"fib expressions", "nft_fib_inet", (&rb{}).reversePath().done("")},
 		{"connection tracking", "nft_ct", (&rb{}).ctState(ctInvalid, "").done("")},
 		{"marks of connections", "nft_ct", (&rb{}).ctMarkIs(markCut, markCut, false).ctSetMark(^uint32(markIn), markIn).done("")},

@@ -82,6 +82,7 @@ func (r *renderer) staticSets() []*set {
 		s(setSrc6, setIfIPv6, "IPv6 addresses"),
 		s(setLinkLocal, setIfIPv6, "link-local addresses made from MAC addresses"),
 		s(setLLAny, setIfname, "interfaces with any link-local address"),
+		s(setSpoofed, setTraffic, "packets with the sender of another, by interface"),
 		s(setHosts4, setPartIPv4, "members of sets, IPv4"),
 		s(setHosts6, setPartIPv6, "members of sets, IPv6"),
 		s(setServices, setListService, "protocols and ports in policies"),
@@ -186,7 +187,7 @@ func (r *renderer) antispoof() []*chain {
 
 	mac := &chain{name: chainAntispoofMAC}
 	mac.add(r.rule().iifAnd(expr.PayloadBaseLLHeader, 6, 6, "ether saddr", setMAC).goTo(chainAntispoofSrc).done(""))
-	mac.add(r.rule().drop().done("MAC address"))
+	r.spoofed(mac, "MAC address")
 
 	src := &chain{name: chainAntispoofSrc}
 	if r.opts.withoutSources {
@@ -203,11 +204,11 @@ func (r *renderer) antispoof() []*chain {
 		// sources are judged by the reverse path alone.
 		src.add(toRPF(r.rule().iifIn(setSpeakers)))
 	}
-	src.add(r.rule().drop().done("source address"))
+	r.spoofed(src, "source address")
 
 	path := &chain{name: rpf}
 	path.add(r.rule().reversePath().accept().done(""))
-	path.add(r.rule().drop().done("reverse path"))
+	r.spoofed(path, "reverse path")
 	return []*chain{wl, mac, src, path}
 }
 
@@ -249,9 +250,14 @@ func (r *renderer) endpoint(e *policy.Endpoint) []setElem {
 	if e.HasMAC {
 		add(setMACChecked, iface, "")
 		add(setMAC, iface+string(e.MAC[:])+"\x00\x00", "")
+	}
+	// One that is not to speak IPv6 has no link-local address, either.
+	speaks6 := slices.ContainsFunc(e.Addrs, func(a netip.Addr) bool { return a.Is6() && !a.Is4In6() })
+	switch {
+	case speaks6 && e.HasMAC:
 		ll := eui64(e.MAC)
 		add(setLinkLocal, iface+string(ll[:]), "")
-	} else {
+	case speaks6:
 		add(setLLAny, iface, "")
 	}
 	senders(e, add)

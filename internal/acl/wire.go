@@ -252,6 +252,11 @@ func (m *msgs) addSet(s *set, id uint32) {
 		m.data.end(list)
 		m.data.end(desc)
 	}
+	if s.typ.traffic() {
+		desc := m.data.begin(unix.NFTA_SET_DESC)
+		m.data.u32(unix.NFTA_SET_DESC_SIZE, trafficRoom)
+		m.data.end(desc)
+	}
 	m.data.u32(unix.NFTA_SET_ID, id)
 	var data []byte
 	if s.typ.keyType == typeIfname {

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/acl"
 	"github.com/muslin-net/muslin/internal/bgp"
 	"github.com/muslin-net/muslin/internal/endpoint"
 	"github.com/muslin-net/muslin/internal/node/api"
@@ -207,7 +208,11 @@ func (d *Daemon) getEndpoints(r *http.Request) (any, error) {
 	slices.SortFunc(list, func(a, b api.Endpoint) int {
 		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
 	})
-	return list, nil
+	spoofed, err := acl.Spoofed(0)
+	for i := range list {
+		list[i].Spoofed = spoofed[list[i].Interface].Packets
+	}
+	return list, err
 }
 
 func (d *Daemon) getPeers(r *http.Request) (any, error) {

@@ -94,6 +94,7 @@ type Endpoint struct {
 	Policies  []string `json:"policies,omitempty"` // those that select it, in order
 	State     string   `json:"state"`              // live, no interface, down, closed
 	Text      string   `json:"text,omitempty"`
+	Spoofed   uint64   `json:"spoofed,omitempty"` // packets it sent as another, of the last day in which there were any
 }
 
 // Attach is the body of POST /v1/endpoints.
