@@ -24,6 +24,7 @@ type fib[K key[K]] struct {
 	actions    []action[K]
 	actionNum  map[actionKey]uint32
 	actionFree []uint32
+	lastAction uint32 // that actionFor found; its key is empty when it is gone
 
 	contents    []content
 	contentNum  map[string]uint32
@@ -248,7 +249,11 @@ func (f *fib[K]) replaceAll(source uint8, routes []Route) {
 
 // actionFor returns the number of an action, new ones resolved, none counted.
 func (f *fib[K]) actionFor(key actionKey) uint32 {
+	if n := f.lastAction; n != 0 && f.actions[n].key == key { // routes come in runs
+		return n
+	}
 	if n, ok := f.actionNum[key]; ok {
+		f.lastAction = n
 		return n
 	}
 	var n uint32

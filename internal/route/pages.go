@@ -10,7 +10,12 @@ import "iter"
 type pages[K key[K]] struct {
 	list    []page[K]
 	n       int
-	version int // counts insertions and deletions
+	version int           // counts insertions and deletions
+	tally   map[entry]int // how many prefixes have each entry: there are few different ones
+
+	// Where the last find ended. Routes come, and are written, mostly in order:
+	// the next place is then that one, or right behind it.
+	at, i int
 }
 
 type page[K key[K]] struct {
@@ -22,6 +27,40 @@ const pageMax = 512
 
 // find returns where k is, or would be inserted.
 func (p *pages[K]) find(k K) (at, i int, ok bool) {
+	if at, i, ok, near := p.nearby(k); near {
+		p.at, p.i = at, i
+		return at, i, ok
+	}
+	at, i, ok = p.search(k)
+	p.at, p.i = at, i
+	return at, i, ok
+}
+
+// nearby is find where the last one ended and right behind that, if near.
+func (p *pages[K]) nearby(k K) (at, i int, ok, near bool) {
+	if p.at >= len(p.list) || p.i >= len(p.list[p.at].keys) {
+		return 0, 0, false, false
+	}
+	at, keys := p.at, p.list[p.at].keys
+	switch c := k.compare(keys[p.i]); {
+	case c == 0:
+		return at, p.i, true, true
+	case c < 0:
+		return 0, 0, false, false
+	}
+	i = p.i + 1
+	c := -1
+	if i < len(keys) {
+		c = k.compare(keys[i])
+	} else if at+1 < len(p.list) {
+		if c = k.compare(p.list[at+1].keys[0]); c == 0 {
+			at, i = at+1, 0
+		}
+	}
+	return at, i, c == 0, c <= 0
+}
+
+func (p *pages[K]) search(k K) (at, i int, ok bool) {
 	lo, hi := 0, len(p.list) // the last page that does not begin behind k
 	for lo < hi {
 		if m := (lo + hi) / 2; k.compare(p.list[m].keys[0]) < 0 {
@@ -62,11 +101,17 @@ func (p *pages[K]) get(k K) (e entry, ok bool) {
 func (p *pages[K]) set(k K, e entry) {
 	at, i, ok := p.find(k)
 	if ok {
-		p.list[at].vals[i] = e
+		v := &p.list[at].vals[i]
+		if *v != e {
+			p.count(*v, -1)
+			p.count(e, 1)
+			*v = e
+		}
 		return
 	}
 	p.n++
 	p.version++
+	p.count(e, 1)
 	switch {
 	case at == len(p.list):
 		p.list = append(p.list, page[K]{})
@@ -91,6 +136,17 @@ func (p *pages[K]) set(k K, e entry) {
 	g.keys[i], g.vals[i] = k, e
 }
 
+func (p *pages[K]) count(e entry, d int) {
+	if p.tally == nil {
+		p.tally = map[entry]int{}
+	}
+	if n := p.tally[e] + d; n != 0 {
+		p.tally[e] = n
+	} else {
+		delete(p.tally, e)
+	}
+}
+
 // remove forgets a prefix. Pages that become small are merged with the next.
 func (p *pages[K]) remove(k K) {
 	at, i, ok := p.find(k)
@@ -100,7 +156,12 @@ func (p *pages[K]) remove(k K) {
 	p.n--
 	p.version++
 	g := &p.list[at]
-	g.keys, g.vals = append(g.keys[:i], g.keys[i+1:]...), append(g.vals[:i], g.vals[i+1:]...)
+	p.count(g.vals[i], -1)
+	if i == 0 { // in order: what is behind stays where it is
+		g.keys, g.vals = g.keys[1:], g.vals[1:]
+	} else {
+		g.keys, g.vals = append(g.keys[:i], g.keys[i+1:]...), append(g.vals[:i], g.vals[i+1:]...)
+	}
 	if len(g.keys) > 0 && (len(g.keys) > pageMax/4 || at+1 == len(p.list) || len(g.keys)+len(p.list[at+1].keys) > pageMax/2) {
 		return
 	}

@@ -32,6 +32,13 @@ func TestPagesAgainstMap(t *testing.T) {
 		if !slices.Equal(keys, want) || p.n != len(twin) {
 			t.Fatalf("%d keys of %d, want %d", len(keys), p.n, len(want))
 		}
+		tally := map[entry]int{}
+		for _, e := range twin {
+			tally[e]++
+		}
+		if !maps.Equal(p.tally, tally) {
+			t.Fatalf("tally %v, want %v", p.tally, tally)
+		}
 		for i, g := range p.list {
 			if len(g.keys) == 0 || len(g.keys) > pageMax || len(g.keys) != len(g.vals) {
 				t.Fatalf("page %d has %d keys", i, len(g.keys))

@@ -207,6 +207,9 @@ func TestRandomHistories(t *testing.T) {
 					rt.Fatalf("%+v: kernel has\n\t%q\nwant\n\t%q\nproblems %v", r, got, want, h.tab.Problems())
 				}
 			}
+			if err := h.tab.statusAgrees(); err != nil {
+				rt.Fatal(err)
+			}
 		}
 		h.apply()
 		if got, want := h.kernel(true), w.lines(h, up); !slices.Equal(got, want) {
@@ -293,6 +296,9 @@ func TestRandomRestart(t *testing.T) {
 		h.must(h.tab.SetComplete("local"))
 		h.must(h.tab.Update("bgp", now, nil))
 		h.apply()
+		if err := h.tab.statusAgrees(); err != nil {
+			rt.Fatal(err)
+		}
 		w := twin{"bgp": {}}
 		for _, r := range now {
 			w["bgp"][r.Prefix] = r

@@ -63,22 +63,22 @@ func (t *Table) Count() Count {
 }
 
 func (f *fib[K]) count(c *Count) {
-	for _, e := range f.table.all() {
+	for e, n := range f.table.tally {
 		switch want := f.outcome(e); {
 		case e.want == wantNone:
-			c.Kept++
+			c.Kept += n
 			continue
 		case e.want == wantGone:
-			c.Other++
+			c.Other += n
 			continue
 		case want == 0:
-			c.Pending++
-		case want == e.have:
-			c.Installed++
+			c.Pending += n
+		case want == e.have&^seen:
+			c.Installed += n
 		default:
-			c.Other++
+			c.Other += n
 		}
-		c.Wanted++
+		c.Wanted += n
 	}
 }
 
@@ -152,19 +152,41 @@ func (t *Table) Problems() []Problem {
 func problems[K key[K]](f *fib[K]) []Problem {
 	conflicts := f.conflicts()
 	var out []Problem
-	for k, e := range f.table.all() {
+	look := func(k K, e entry) {
 		if e.want < firstAction {
 			if p := f.problems[k]; p != "" {
 				out = append(out, Problem{k.prefix(), Failed, p})
 			}
-			continue
-		}
-		if s, why := f.state(k, e, conflicts); s != Installed && s != Waiting {
+		} else if s, why := f.state(k, e, conflicts); s != Installed && s != Waiting {
 			out = append(out, Problem{k.prefix(), s, why})
+		}
+	}
+	if f.anyPending() {
+		for k, e := range f.table.all() {
+			look(k, e)
+		}
+	} else { // those who ask do so often, and the table may be long
+		for k := range conflicts {
+			look(k, f.entry(k))
+		}
+		for k := range f.problems {
+			if e, ok := f.table.get(k); ok && conflicts[k] == "" {
+				look(k, e)
+			}
 		}
 	}
 	slices.SortFunc(out, func(a, b Problem) int { return comparePrefix(a.Prefix, b.Prefix) })
 	return out
+}
+
+// anyPending tells whether a wanted prefix has no way.
+func (f *fib[K]) anyPending() bool {
+	for e := range f.table.tally {
+		if e.want >= firstAction && f.outcome(e) == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // protoKernel marks routes that the kernel makes for addresses: inside a

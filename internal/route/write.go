@@ -100,13 +100,12 @@ func (f *fib[K]) writeAll(c *conn, prune, final bool, log *slog.Logger) (Result,
 		}
 	} else {
 		// A prefix planned twice would be added twice.
-		planned := make(map[K]struct{}, len(f.dirty))
-		for _, k := range f.dirty {
+		slices.SortFunc(f.dirty, K.compare)
+		for _, k := range slices.Compact(f.dirty) {
 			e, ok := f.table.get(k)
-			if _, twice := planned[k]; twice || !ok {
+			if !ok {
 				continue
 			}
-			planned[k] = struct{}{}
 			if err := f.plan(c, k, e, prune, log); err != nil {
 				return w.result, f.giveUp(err)
 			}
