@@ -531,14 +531,19 @@ func unreachable(node string, announce []bgp.Origination, cfg bgp.Config) (probl
 // learned takes best paths into the routing table. They are programmed at
 // once, whatever else is going on: they come from peers, not from the model.
 func (l *loop) learned(best []bgp.Best) {
-	var add []route.Route
+	add := make([]route.Route, 0, len(best))
 	var remove []netip.Prefix
+	var via []netip.Addr
+	var hops route.Hops // of via: routes come in runs
 	for _, b := range best {
 		if len(b.NextHops) == 0 || l.controlPlaneOnly || liesIn(l.outOfKernel, b.Prefix) {
 			remove = append(remove, b.Prefix)
 			continue
 		}
-		add = append(add, route.Route{Prefix: b.Prefix, Kind: route.Via, Hops: route.HopsOf(b.NextHops...), Metric: learnedMetric(b.LocalPref)})
+		if !slices.Equal(b.NextHops, via) {
+			via, hops = b.NextHops, route.HopsOf(b.NextHops...)
+		}
+		add = append(add, route.Route{Prefix: b.Prefix, Kind: route.Via, Hops: hops, Metric: learnedMetric(b.LocalPref)})
 	}
 	l.attempt("routes", func() error {
 		if err := l.routes.Update(sourceBGP, add, remove); err != nil {
