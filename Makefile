@@ -32,8 +32,9 @@ test: ## everything; as root installs the Debian packages the tests need
 test-oracle: ## a million packets through random policy: the kernel decides as the evaluator does (root)
 	MUSLIN_REQUIRE_ROOT=1 $(GO) test ./internal/acl -count=1 -run Q02 -v -oracle.packets=$(or $(PACKETS),1000000) -timeout 60m
 
-test-fabric: ## the fabric simulator against its slow twin: every variant in both families, larger than in make test
+test-fabric: ## the fabric simulator against its slow twin, larger than in make test, and against real daemons in every variant (root)
 	$(GO) test ./internal/fabric/sim -count=1 -v -fabric.full -timeout 60m
+	MUSLIN_REQUIRE_ROOT=1 $(GO) test ./internal/lab/fabriclab -count=1 -v -fabric.full -timeout 60m
 
 test-flood: ## a thousand changes of each kind while packets flow that both ends forbid, or both allow (root)
 	MUSLIN_REQUIRE_ROOT=1 $(GO) test ./internal/acl -count=1 -run 'I4_Together|T14' -v -flood.commits=$(or $(COMMITS),1000) -timeout 60m

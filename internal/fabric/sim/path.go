@@ -38,18 +38,32 @@ type RoutePath struct {
 	Best      bool       `json:"best,omitempty"`
 	Used      bool       `json:"used,omitempty"` // in the ECMP group
 	Refused   string     `json:"refused,omitempty"`
+	// Unusable: it was accepted, and its next hop is on no segment of the device.
+	Unusable bool `json:"unusable,omitempty"`
 }
 
 // Routes are all routes of a device, in the order of prefixes. Those that devices in one
-// place originate are each there.
-func (s *Sim) Routes(device string, f Failure) (list []Route, err error) {
+// place originate are each there. Peers like one another are one path with a number.
+func (s *Sim) Routes(device string, f Failure) ([]Route, error) { return s.routes(device, f, nil) }
+
+// RoutesByPeer is Routes with each peer by itself. It takes as long as the
+// design is large.
+func (s *Sim) RoutesByPeer(device string, f Failure) ([]Route, error) {
+	all := make([]int, len(s.g.devices))
+	for d := range all {
+		all[d] = d
+	}
+	return s.routes(device, f, all)
+}
+
+func (s *Sim) routes(device string, f Failure, apart []int) (list []Route, err error) {
 	d, ok := s.g.deviceOf[device]
 	if !ok {
 		return nil, fmt.Errorf("there is no device %q", device)
 	}
 	err = s.g.run(func(pins []int) error {
 		list = list[:0]
-		base := s.g.scene(f, slices.Concat(pins, []int{d}))
+		base := s.g.scene(f, slices.Concat(pins, apart, []int{d}))
 		for c := range s.g.classes {
 			sc := base.with(s.g.classes[c].origins...)
 			w, err := sc.settle(c)
@@ -81,7 +95,7 @@ func (w *spread) route(n int) Route {
 			case a.refused != bgp.Accepted:
 				p.Refused = a.why
 			case a.on.node < 0:
-				p.Refused = fmt.Sprintf("next hop %s is not on a segment of the device", p.NextHop)
+				p.Refused, p.Unusable = fmt.Sprintf("next hop %s is not on a segment of the device", p.NextHop), true
 			default:
 				p.LocalPref = a.accepted.LocalPref()
 			}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fabriclab
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"strconv"
+	"strings"
+
+	"github.com/muslin-net/muslin/internal/fabric"
+)
+
+// vtysh asks the daemons of a device.
+func (l *Lab) vtysh(ctx context.Context, d *fabric.Device, command string) ([]byte, error) {
+	out, err := exec.CommandContext(ctx, "/usr/bin/vtysh", "--vty_socket", l.dir(d.Name), "-c", command).CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("%s: vtysh: %s: %w: %s", d.Name, command, err, out)
+	}
+	return out, nil
+}
+
+// frrPath is a path of bgpd's table, as far as it is looked at.
+type frrPath struct {
+	Valid    bool   `json:"valid"`
+	PeerID   string `json:"peerId"`
+	Path     string `json:"path"`
+	NextHops []struct {
+		IP    netip.Addr `json:"ip"`
+		Scope string     `json:"scope"`
+	} `json:"nexthops"`
+}
+
+// frrPaths reads bgpd's table.
+func (l *Lab) frrPaths(ctx context.Context, d *fabric.Device, family fabric.Family, t Table) error {
+	out, err := l.vtysh(ctx, d, fmt.Sprintf("show bgp %s unicast json", family))
+	if err != nil {
+		return err
+	}
+	return l.readFRR(d, out, t)
+}
+
+func (l *Lab) readFRR(d *fabric.Device, text []byte, t Table) error {
+	var table struct {
+		Routes map[netip.Prefix][]frrPath `json:"routes"`
+	}
+	if err := json.Unmarshal(text, &table); err != nil {
+		return fmt.Errorf("%s: bgpd's table: %w", d.Name, err)
+	}
+	for prefix, paths := range table.Routes {
+		e := t.at(prefix)
+		for _, p := range paths {
+			if p.PeerID == "(unspec)" {
+				e.Paths = append(e.Paths, own)
+				continue
+			}
+			from := l.peerNamed(d, p.PeerID)
+			nextHop := from
+			for _, n := range p.NextHops {
+				if n.Scope != "link-local" && !n.IP.IsLinkLocalUnicast() {
+					nextHop = l.deviceAt(n.IP, from)
+				}
+			}
+			as, err := asPath(p.Path)
+			if err != nil {
+				return fmt.Errorf("%s: %s: %w", d.Name, prefix, err)
+			}
+			e.Paths = append(e.Paths, path(from, nextHop, as, p.Valid))
+		}
+	}
+	return nil
+}
+
+// peerNamed is the device that a daemon calls by an address or by the interface towards it.
+func (l *Lab) peerNamed(d *fabric.Device, word string) string {
+	if a, err := netip.ParseAddr(word); err == nil && a.Zone() == "" {
+		return l.deviceAt(a, word)
+	} else if err == nil {
+		word = a.Zone()
+	}
+	name, _ := l.peerAt(d, word, netip.Addr{})
+	return name
+}
+
+// asPath reads AS numbers with spaces between them.
+func asPath(text string) (list []uint32, err error) {
+	for word := range strings.FieldsSeq(text) {
+		n, err := strconv.ParseUint(word, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("AS path %q: %w", text, err)
+		}
+		list = append(list, uint32(n))
+	}
+	return list, nil
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fabriclab
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/lab"
+)
+
+// root holds the directory of each lab: short, for the sockets in it.
+const root = "/run/muslin-lab"
+
+// Lab is a fabric that is up, or was.
+type Lab struct {
+	Name string `json:"name"`
+	// Binary is the muslin that runs on the servers.
+	Binary  string         `json:"binary"`
+	Design  *fabric.Design `json:"design"`
+	Started time.Time      `json:"started"`
+	// Failed are the things that were made to fail, and how.
+	Failed []Failed `json:"failed,omitempty"`
+
+	x      *fabric.Index
+	spaces map[string]*lab.Namespace
+	lock   *os.File
+}
+
+// Failed is a thing that was made to fail.
+type Failed struct {
+	What   string `json:"what"`
+	Silent bool   `json:"silent,omitempty"` // nobody sees it by the carrier
+}
+
+var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9-]{0,31}$`)
+
+func checkName(name string) error {
+	if !validName.MatchString(name) {
+		return fmt.Errorf("lab %q: want a metadata.name of 1–32 letters, digits and dashes: it names network namespaces", name)
+	}
+	return nil
+}
+
+// prefix is what the names of the lab's namespaces begin with. No device's name
+// has a dot, so that no lab's prefix is the beginning of another's.
+func prefix(name string) string { return "lab." + name + "." }
+
+// dir is where a device has its files.
+func (l *Lab) dir(device string) string { return filepath.Join(root, l.Name, device) }
+
+func stateFile(name string) string { return filepath.Join(root, name, "lab.json") }
+
+// claim keeps others from changing the lab at the same time.
+func claim(name string) (*os.File, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(root, 0o755); err != nil { // FRR's user goes through it
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(root, name+".lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lab %s: another command is at work on it", name)
+	}
+	return f, nil
+}
+
+// Open finds a lab that is up. Close it.
+func Open(name string) (*Lab, error) {
+	lock, err := claim(name)
+	if err != nil {
+		return nil, err
+	}
+	l := &Lab{}
+	text, err := os.ReadFile(stateFile(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("lab %s is not up: `muslin fabric lab up FILE` boots it", name)
+	} else if err == nil {
+		if err = json.Unmarshal(text, l); err != nil {
+			err = fmt.Errorf("%s: %w: `muslin fabric lab down %s` removes what is there", stateFile(name), err, name)
+		}
+	}
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	l.lock = lock
+	l.prepare()
+	return l, nil
+}
+
+func (l *Lab) prepare() {
+	l.x, l.spaces = l.Design.Index(), map[string]*lab.Namespace{}
+}
+
+// Close lets others at the lab, which stays up.
+func (l *Lab) Close() error { return l.lock.Close() }
+
+// save writes what the lab is, in one step.
+func (l *Lab) save() error {
+	text, err := json.MarshalIndent(l, "", "\t")
+	if err != nil {
+		return err
+	}
+	next := stateFile(l.Name) + ".new"
+	if err := os.WriteFile(next, text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(next, stateFile(l.Name))
+}
+
+// space is the namespace of a device, a plane or an endpoint.
+func (l *Lab) space(name string) (*lab.Namespace, error) {
+	if n := l.spaces[name]; n != nil {
+		return n, nil
+	}
+	n, err := lab.OpenNamespace(prefix(l.Name) + name)
+	if err != nil {
+		return nil, err
+	}
+	l.spaces[name] = n
+	return n, nil
+}
+
+// newSpace makes one.
+func (l *Lab) newSpace(name string) (*lab.Namespace, error) {
+	n, err := lab.NewNamespace(prefix(l.Name) + name)
+	if err != nil {
+		return nil, err
+	}
+	l.spaces[name] = n
+	return n, nil
+}
+
+// left are the namespaces of a lab that are there.
+func left(name string) ([]string, error) {
+	paths, err := filepath.Glob("/run/netns/" + prefix(name) + "*")
+	for i, p := range paths {
+		paths[i] = strings.TrimPrefix(p, "/run/netns/")
+	}
+	return paths, err
+}
+
+// Down ends every process in the lab's namespaces and removes them and the lab's directory.
+// It goes by names, and so finds what a crash left, too.
+func Down(name string) (found bool, err error) {
+	lock, err := claim(name)
+	if err != nil {
+		return false, err
+	}
+	defer lock.Close()
+	names, err := left(name)
+	if err != nil {
+		return false, err
+	}
+	_, noDir := os.Stat(filepath.Join(root, name))
+	if err := lab.EndInside(names...); err != nil {
+		return true, err
+	}
+	var errs []error
+	for _, n := range names {
+		errs = append(errs, lab.Remove(n))
+	}
+	errs = append(errs, os.RemoveAll(filepath.Join(root, name)), os.Remove(lock.Name()))
+	_ = os.Remove(root) // unless others are in it
+	return len(names) > 0 || noDir == nil, errors.Join(errs...)
+}

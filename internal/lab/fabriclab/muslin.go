@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fabriclab
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+
+	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/node/api"
+)
+
+// muslinPaths asks a vRouter what it has accepted, and what it originates.
+func (l *Lab) muslinPaths(ctx context.Context, d *fabric.Device, family fabric.Family, t Table) error {
+	var got api.BGPRoutes
+	var peers api.Peers
+	client := api.NewClient(l.dir(d.Name))
+	err := errors.Join(client.Get(ctx, "/v1/bgp/routes", url.Values{"view": {"accepted"}}, &got), client.Get(ctx, "/v1/bgp/peers", nil, &peers))
+	if err != nil {
+		return fmt.Errorf("%s: %w", d.Name, err)
+	}
+	// Paths name their peer as the BGPPeer, and on an interface with that behind it.
+	named := map[string]string{}
+	for _, p := range peers.Peers {
+		if p.Interface != "" {
+			named[p.Name], _ = l.peerAt(d, p.Interface, netip.Addr{})
+		} else {
+			named[p.Name] = l.deviceAt(p.Addr.Addr(), p.Name)
+		}
+	}
+	for _, r := range got.Routes {
+		prefix, err := netip.ParsePrefix(r.Prefix)
+		if err != nil {
+			return fmt.Errorf("%s: %w", d.Name, err)
+		}
+		if prefix.Addr().Is4() != (family == fabric.IPv4) {
+			continue
+		}
+		if r.Peer == "" {
+			t.at(prefix).Paths = append(t.at(prefix).Paths, own)
+			continue
+		}
+		from := cmp.Or(named[r.Peer], r.Peer)
+		nextHop := from
+		if a, err := netip.ParseAddr(r.NextHop); err == nil && !a.IsLinkLocalUnicast() {
+			nextHop = l.deviceAt(a, from)
+		}
+		t.at(prefix).Paths = append(t.at(prefix).Paths, path(from, nextHop, r.ASPath, true))
+	}
+	return nil
+}

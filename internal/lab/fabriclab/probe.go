@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fabriclab
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/muslin-net/muslin/internal/lab"
+)
+
+// Unreached is a pair of endpoints of which no packet came back.
+type Unreached struct {
+	From string     `json:"from"`
+	To   string     `json:"to"`
+	Addr netip.Addr `json:"address"`
+	Why  string     `json:"why"`
+}
+
+// Reach is how the endpoints of a lab reach each other.
+type Reach struct {
+	Probes    int         `json:"probes"` // ordered pairs, in each family
+	Unreached []Unreached `json:"unreached"`
+	// Apart are pairs that the simulation says cannot reach each other, since one of their servers is down or cut off.
+	Apart int `json:"apart,omitempty"`
+}
+
+// Probe sends an echo request from every endpoint to every other, in each family, and again if
+// none came back: neighbours have to be found first.
+func (l *Lab) Probe(ctx context.Context) (*Reach, error) {
+	all := l.Endpoints()
+	r := &Reach{Unreached: []Unreached{}}
+	var mu sync.Mutex
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(4 * parallel)
+	for _, from := range all {
+		n, err := l.space(from.Name)
+		if err != nil {
+			return nil, err
+		}
+		for _, to := range all {
+			if from.Name == to.Name {
+				continue
+			}
+			for _, a := range to.Addrs {
+				r.Probes++
+				g.Go(func() error {
+					var o lab.Outcome
+					for range 2 {
+						if o = n.Probe(ctx, lab.Probe{Proto: lab.ICMP, Dst: a, Timeout: 2 * time.Second}); o.Verdict == lab.Reached {
+							return nil
+						}
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					r.Unreached = append(r.Unreached, Unreached{from.Name, to.Name, a, fmt.Sprintf("%s: %v", o.Verdict, o.Err)})
+					return ctx.Err()
+				})
+			}
+		}
+	}
+	err := g.Wait()
+	slices.SortFunc(r.Unreached, func(a, b Unreached) int {
+		if a.From != b.From {
+			return slices.Index(names(all), a.From) - slices.Index(names(all), b.From)
+		}
+		return a.Addr.Compare(b.Addr)
+	})
+	return r, err
+}
+
+func names(list []Endpoint) (out []string) {
+	for _, e := range list {
+		out = append(out, e.Name)
+	}
+	return out
+}
