@@ -57,13 +57,14 @@ func (a *actualChain) holds(c *chain) bool {
 
 type actualSet struct {
 	flags, keyType, keyLen, dataType uint32
+	size                             uint32
 	timeout                          bool
 	elems                            map[place]string // value of each; kept, once it is known to be wanted
 	shown                            int              // elements in the dump, some perhaps twice
 }
 
 func (a *actualSet) is(t *setType) bool {
-	return a.flags == t.flags && a.keyType == t.keyType && a.keyLen == t.keyLen && a.dataType == t.dataType && !a.timeout
+	return a.flags == t.flags && a.keyType == t.keyType && a.keyLen == t.keyLen && a.dataType == t.dataType && a.size == t.size && !a.timeout
 }
 
 // kept stands for the value of an element that is as it should be.
@@ -295,6 +296,13 @@ func (a *actual) takeSet(t *actualTable, data []byte) {
 			s.keyLen = beU32(v)
 		case unix.NFTA_SET_DATA_TYPE:
 			s.dataType = beU32(v)
+		case unix.NFTA_SET_DESC:
+			attrs(v, func(typ uint16, v []byte) bool {
+				if typ == unix.NFTA_SET_DESC_SIZE {
+					s.size = beU32(v)
+				}
+				return true
+			})
 		case unix.NFTA_SET_TIMEOUT:
 			s.timeout = !allZero(v)
 		}

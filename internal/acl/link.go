@@ -33,7 +33,7 @@ const arpIn = 0
 const priorityFrames = -500
 
 var (
-	setSender    = &setType{0, concat(typeIfname, typeEther, typeEther, typeIPv4), 36, 0, "ifname . ether_addr . ether_addr . ipv4_addr"}
+	setSender    = &setType{0, concat(typeIfname, typeEther, typeEther, typeIPv4), 36, 0, "ifname . ether_addr . ether_addr . ipv4_addr", 0}
 	setSenderAny = setIfIPv4
 )
 

@@ -53,6 +53,7 @@ func (c *chain) sums() []sum {
 type setType struct {
 	flags, keyType, keyLen, dataType uint32
 	word                             string
+	size                             uint32 // most elements, 0 for any number
 }
 
 // Data types of nft(8), which the kernel only stores for its sake.
@@ -86,28 +87,28 @@ func fieldLengths(keyType uint32) (out []uint32) {
 }
 
 var (
-	setIfname = &setType{0, typeIfname, 16, 0, "ifname"}
-	setVmap   = &setType{unix.NFT_SET_MAP, typeIfname, 16, typeVerdict, "ifname : verdict"}
+	setIfname = &setType{0, typeIfname, 16, 0, "ifname", 0}
+	setVmap   = &setType{unix.NFT_SET_MAP, typeIfname, 16, typeVerdict, "ifname : verdict", 0}
 	// An effective policy is told by its name, in a type that nft(8) can show.
-	setIfPolicy = &setType{unix.NFT_SET_MAP, typeIfname, 16, concat(typeIfname, typeIfname), "ifname : ifname . ifname"}
-	setIfIPv4   = &setType{0, concat(typeIfname, typeIPv4), 20, 0, "ifname . ipv4_addr"}
-	setIfIPv6   = &setType{0, concat(typeIfname, typeIPv6), 32, 0, "ifname . ipv6_addr"}
+	setIfPolicy = &setType{unix.NFT_SET_MAP, typeIfname, 16, concat(typeIfname, typeIfname), "ifname : ifname . ifname", 0}
+	setIfIPv4   = &setType{0, concat(typeIfname, typeIPv4), 20, 0, "ifname . ipv4_addr", 0}
+	setIfIPv6   = &setType{0, concat(typeIfname, typeIPv6), 32, 0, "ifname . ipv6_addr", 0}
 	// A part is told by its name, in the same type.
-	setPartIPv4    = &setType{0, concat(typeIfname, typeIPv4), 20, 0, "ifname . ipv4_addr"}
-	setPartIPv6    = &setType{0, concat(typeIfname, typeIPv6), 32, 0, "ifname . ipv6_addr"}
-	setListService = &setType{0, concat(typeIfname, typeProto, typePort), 24, 0, "ifname . inet_proto . inet_service"}
-	setService     = &setType{0, concat(typeProto, typePort), 8, 0, "inet_proto . inet_service"}
-	setIfEther     = &setType{0, concat(typeIfname, typeEther), 24, 0, "ifname . ether_addr"}
-	setIPv4        = &setType{unix.NFT_SET_INTERVAL, typeIPv4, 4, 0, "ipv4_addr; flags interval"}
-	setIPv6        = &setType{unix.NFT_SET_INTERVAL, typeIPv6, 16, 0, "ipv6_addr; flags interval"}
-	setEnd4        = &setType{0, concat(typeIPv4, typeProto, typePort), 12, 0, "ipv4_addr . inet_proto . inet_service"}
-	setEnd6        = &setType{0, concat(typeIPv6, typeProto, typePort), 24, 0, "ipv6_addr . inet_proto . inet_service"}
-	setPort        = &setType{unix.NFT_SET_INTERVAL, typePort, 2, 0, "inet_service; flags interval"}
-	setProto       = &setType{0, typeProto, 1, 0, "inet_proto"}
-	setMark        = &setType{0, typeMark, 4, 0, "mark"}
-	setICMP        = &setType{0, typeICMP, 1, 0, "icmp_type"}
-	setUDPPort     = &setType{0, typePort, 2, 0, "inet_service"}
-	setICMPv6      = &setType{0, typeICMPv6, 1, 0, "icmpv6_type"}
+	setPartIPv4    = &setType{0, concat(typeIfname, typeIPv4), 20, 0, "ifname . ipv4_addr", 0}
+	setPartIPv6    = &setType{0, concat(typeIfname, typeIPv6), 32, 0, "ifname . ipv6_addr", 0}
+	setListService = &setType{0, concat(typeIfname, typeProto, typePort), 24, 0, "ifname . inet_proto . inet_service", 0}
+	setService     = &setType{0, concat(typeProto, typePort), 8, 0, "inet_proto . inet_service", 0}
+	setIfEther     = &setType{0, concat(typeIfname, typeEther), 24, 0, "ifname . ether_addr", 0}
+	setIPv4        = &setType{unix.NFT_SET_INTERVAL, typeIPv4, 4, 0, "ipv4_addr; flags interval", 0}
+	setIPv6        = &setType{unix.NFT_SET_INTERVAL, typeIPv6, 16, 0, "ipv6_addr; flags interval", 0}
+	setEnd4        = &setType{0, concat(typeIPv4, typeProto, typePort), 12, 0, "ipv4_addr . inet_proto . inet_service", 0}
+	setEnd6        = &setType{0, concat(typeIPv6, typeProto, typePort), 24, 0, "ipv6_addr . inet_proto . inet_service", 0}
+	setPort        = &setType{unix.NFT_SET_INTERVAL, typePort, 2, 0, "inet_service; flags interval", 0}
+	setProto       = &setType{0, typeProto, 1, 0, "inet_proto", 0}
+	setMark        = &setType{0, typeMark, 4, 0, "mark; size 64", 64} // a bounded set of such keys is the fastest the kernel has
+	setICMP        = &setType{0, typeICMP, 1, 0, "icmp_type", 0}
+	setUDPPort     = &setType{0, typePort, 2, 0, "inet_service", 0}
+	setICMPv6      = &setType{0, typeICMPv6, 1, 0, "icmpv6_type", 0}
 )
 
 // set is a set as it should be. Its elements are constant, or come from the

@@ -70,7 +70,7 @@ func (r *renderer) staticSets() []*set {
 		}
 		more = append(more, speakers)
 	}
-	more = append(append(more, linkSets()...), r.kindSets()...)
+	more = slices.Concat(more, linkSets(), r.kindSets(), ownSets())
 	return append(more, []*set{
 		s(setInterfaces, setIfname, "interfaces of endpoints"),
 		s(setPolicy, setIfPolicy, "effective policy of endpoints"),
@@ -100,13 +100,27 @@ func (r *renderer) staticSets() []*set {
 // leads to them, at each change of a rule: from forward and input it would
 // walk all policies twice. No other packet is decided upon here.
 func (r *renderer) staticChains() []*chain {
-	base := func(name, target string, num uint32, priority int32, key expr.MetaKey) *chain {
+	base := func(name, target string, num uint32, priority int32, key expr.MetaKey, first ...func(*chain)) *chain {
 		c := &chain{name: name, hook: &hook{num: num, priority: priority}}
+		for _, f := range first {
+			f(c)
+		}
 		for _, p := range r.opts.Prefixes {
 			c.add(r.rule().prefixed(key, p).goTo(target).done(""))
 		}
 		c.add(r.rule().accept().done("not a workload"))
 		return c
+	}
+	// What has been accepted in this epoch is asked for first, whoever sends it: the
+	// others are accepted in any case.
+	accepted := func(d policy.Direction) *rb {
+		return r.rule().ctMarkIn(markCut|markEpoch|markOf(d), setAccepted)
+	}
+	outAccepted := func(c *chain) { // from a known interface, says antispoof
+		c.add(accepted(policy.Egress).accept().done("in this epoch"))
+	}
+	inAccepted := func(c *chain) {
+		c.add(accepted(policy.Ingress).ifIn(expr.MetaKeyOIFNAME, setInterfaces).accept().done("in this epoch"))
 	}
 	// The kernel validates a verdict map by walking every chain it leads to,
 	// element by element, whenever a rule with a verdict or an element of such
@@ -116,9 +130,6 @@ func (r *renderer) staticChains() []*chain {
 	// effect may find the elements of after it, and of a chain that is new only
 	// what it was before: nothing. It comes back to the drop here; after a goto,
 	// the base chain would accept it.
-	accepted := func(b *rb, d policy.Direction) *rule {
-		return b.ctMarkIn(markCut|markEpoch|markOf(d), setAccepted).accept().done("in this epoch")
-	}
 	forward := func(name, set string, key expr.MetaKey) *chain {
 		c := &chain{name: name}
 		c.add(r.rule().dispatch(key, set).done("by effective policy in @" + setPolicy))
@@ -126,20 +137,17 @@ func (r *renderer) staticChains() []*chain {
 		return c
 	}
 	chains := []*chain{
-		base(chainAntispoof, chainAntispoofWl, unix.NF_INET_PRE_ROUTING, priorityRaw, expr.MetaKeyIIFNAME),
-		base(chainEgress, chainEgressWl, unix.NF_INET_PRE_ROUTING, priorityEgress, expr.MetaKeyIIFNAME),
-		base(chainIngress, chainIngressWl, unix.NF_INET_FORWARD, priorityFilter, expr.MetaKeyOIFNAME),
+		base(chainAntispoof, chainOwnAny, unix.NF_INET_PRE_ROUTING, priorityRaw, expr.MetaKeyIIFNAME, r.ownSources),
+		base(chainEgress, chainEgressWl, unix.NF_INET_PRE_ROUTING, priorityEgress, expr.MetaKeyIIFNAME, outAccepted),
+		base(chainIngress, chainIngressWl, unix.NF_INET_FORWARD, priorityFilter, expr.MetaKeyOIFNAME, inAccepted),
 		base(chainInputHost, chainInputHostWl, unix.NF_INET_LOCAL_IN, priorityFilter, expr.MetaKeyIIFNAME),
 	}
 	chains = append(chains, r.acceptChains()...)
-	ingress := forward(chainIngressWl, setTo, expr.MetaKeyOIFNAME)
-	ingress.rules = append([]*rule{accepted(r.rule().ifIn(expr.MetaKeyOIFNAME, setInterfaces), policy.Ingress)}, ingress.rules...)
-	chains = append(chains, ingress)
+	chains = append(chains, forward(chainIngressWl, setTo, expr.MetaKeyOIFNAME))
 
 	// What is excepted from policy goes to addresses that are never forwarded.
 	egress := forward(chainEgressWl, setFrom, expr.MetaKeyIIFNAME)
 	egress.rules = append([]*rule{
-		accepted(r.rule(), policy.Egress), // from a known interface, says antispoof
 		r.neighbours(r.rule().is(ipv6).addr(ipv6, destination, onLink, false)),
 		r.neighbours(r.rule().is(ipv6).addr(ipv6, destination, multicast, false)),
 	}, egress.rules...)
@@ -209,7 +217,7 @@ func (r *renderer) antispoof() []*chain {
 	path := &chain{name: rpf}
 	path.add(r.rule().reversePath().accept().done(""))
 	r.spoofed(path, "reverse path")
-	return []*chain{wl, mac, src, path}
+	return append(r.ownChains(), wl, mac, src, path)
 }
 
 var (
@@ -237,6 +245,7 @@ func (r *renderer) endpoint(e *policy.Endpoint) []setElem {
 		out = append(out, setElem{set, elem{key: key, target: target, owner: owner}})
 	}
 	add(setInterfaces, iface, "")
+	ownAddresses(e, add)
 	for _, a := range e.Addrs {
 		// A zone or a v4-mapped form is no source that a packet can carry.
 		a = a.WithZone("")

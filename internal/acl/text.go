@@ -137,6 +137,8 @@ func elemTexts(s *set, es []elem) []string {
 			t = serviceText(e.key)
 		case setIfEther:
 			t = cstr([]byte(e.key[:16])) + " . " + net.HardwareAddr(e.key[16:22]).String()
+		case setIfOwn4, setIfOwn6:
+			t = cstr([]byte(e.key[:16])) + " . " + net.HardwareAddr(e.key[16:22]).String() + " . " + keyText(e.key[24:])
 		case setSender:
 			t = cstr([]byte(e.key[:16])) + " . " + net.HardwareAddr(e.key[16:22]).String() + " . " + net.HardwareAddr(e.key[24:30]).String() + " . " + keyText(e.key[32:])
 		default:

@@ -4,6 +4,7 @@ package acl
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -53,6 +54,13 @@ func TestTrace(t *testing.T) {
 		got = trace(Probe{Packet: flow, In: "calia"}, fromA)
 		if n, err := r.host.LinkIndex("calib"); err != nil || !got.Passed || got.Out != n {
 			t.Errorf("IPv%d, allowed: %+v, %v", v, got, err)
+		}
+		// What has been accepted asks for no more than that.
+		got = trace(Probe{Packet: flow, In: "calia"}, fromA)
+		for _, s := range got.Steps {
+			if s.Table == TableName && !slices.Contains([]string{chainAntispoof, chainOwn, chainEgress, chainIngress}, s.Chain) {
+				t.Errorf("IPv%d, accepted before: asks in %s: %+v", v, s.Chain, got)
+			}
 		}
 		icmpType := map[int]uint8{4: 8, 6: 128}[v]
 		got = trace(Probe{Packet: policy.Packet{Src: a, Dst: b, Proto: map[int]uint8{4: 1, 6: 58}[v], ICMPType: icmpType}, In: "calia", ID: 7}, fromA)

@@ -20,7 +20,7 @@ const setSpoofed = "spoofed" // interfaces that speak as others, each with a cou
 // setARPRate is the interfaces that speak ARP, each with its bucket.
 var setARPRate = in(arpTable, "rate")
 
-var setTraffic = &setType{unix.NFT_SET_EVAL | unix.NFT_SET_TIMEOUT, typeIfname, 16, 0, "ifname; flags dynamic,timeout"}
+var setTraffic = &setType{unix.NFT_SET_EVAL | unix.NFT_SET_TIMEOUT, typeIfname, 16, 0, "ifname; flags dynamic,timeout; size 65535", trafficRoom}
 
 // trafficRoom is how many interfaces such a set may have.
 const trafficRoom = 65535

@@ -241,6 +241,11 @@ func (m *msgs) addSet(s *set, id uint32) {
 			m.data.u32(unix.NFTA_SET_DATA_LEN, 32)
 		}
 	}
+	if s.typ.size > 0 {
+		desc := m.data.begin(unix.NFTA_SET_DESC)
+		m.data.u32(unix.NFTA_SET_DESC_SIZE, s.typ.size)
+		m.data.end(desc)
+	}
 	if s.typ.flags&setConcat != 0 {
 		desc := m.data.begin(unix.NFTA_SET_DESC)
 		list := m.data.begin(setDescConcat)
@@ -250,11 +255,6 @@ func (m *msgs) addSet(s *set, id uint32) {
 			m.data.end(at)
 		}
 		m.data.end(list)
-		m.data.end(desc)
-	}
-	if s.typ.traffic() {
-		desc := m.data.begin(unix.NFTA_SET_DESC)
-		m.data.u32(unix.NFTA_SET_DESC_SIZE, trafficRoom)
 		m.data.end(desc)
 	}
 	m.data.u32(unix.NFTA_SET_ID, id)
