@@ -31,7 +31,8 @@ nothing else: no daemon, no datastore.`,
 		RunE: group,
 	}
 	cmd.AddCommand(a.fabricInitCommand(), a.fabricDesignCommand(), a.fabricValidateCommand(), a.fabricSizesCommand(), a.fabricEmitCommand(), a.fabricRulesCommand(), a.fabricSwitchesCommand(),
-		a.fabricWhatIfCommand(), a.fabricPathCommand(), a.fabricLabCommand(), a.fabricExplainCommand())
+		a.fabricWhatIfCommand(), a.fabricPathCommand(), a.fabricLabCommand(), a.fabricExplainCommand(),
+		a.fabricCostCommand(), a.fabricAdviseCommand())
 	for _, sub := range cmd.Commands() {
 		a.completeFabric(sub)
 	}

@@ -122,6 +122,7 @@ func Parse(input []byte) (Document, error) {
 		f.lines = d.lines
 		d.version(root, f.APIVersion)
 		if len(d.list) == 0 {
+			f.given = f.Spec
 			f.fill()
 			f.check(&d.faults)
 		}

@@ -19,6 +19,7 @@ type Fabric struct {
 	Metadata   Metadata `json:"metadata"`
 	Spec       Spec     `json:"spec"`
 
+	given Spec  // what the file says, without defaults
 	lines lines // where in the file the fields are
 }
 

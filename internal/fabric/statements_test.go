@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/fabric/advise"
 	"github.com/muslin-net/muslin/internal/fabric/check"
 	"github.com/muslin-net/muslin/internal/fabric/emit"
 	"github.com/muslin-net/muslin/internal/fabric/sim"
@@ -535,6 +536,41 @@ var statements = map[string]func(t *testing.T){
 		w := worldOf(t, all["rack l3"]+", endpoints: {perServer: 2}, pools: {endpoints: [{cidr: 10.64.0.0/16, external: advertise}, {cidr: 10.65.0.0/16}]}, families: [ipv4]")
 		if w.Pools[0].External != fabric.Advertise || w.Pools[1].External != fabric.NAT {
 			t.Error(w.Pools)
+		}
+	},
+	"FAB-S-70": func(t *testing.T) { // which model is recommended, and when
+		advice := func(servers, endpoints, switches, growth string, simple bool) *advise.Advice {
+			doc, err := fabric.Parse([]byte(`apiVersion: fabric/v1
+kind: Fabric
+metadata: {name: note}
+spec: {model: as-per-server, racks: {count: 8}, servers: {perRack: ` + servers + `}, spine: {count: 4}, switches: ` + switches + `, endpoints: {perServer: ` + endpoints + growth + `}}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return advise.Models(doc.Fabric, simple)
+		}
+		const grows = ", growth: {percentPerYear: 40, years: 2}"
+		for _, c := range []struct {
+			switches, growth string
+			simple           bool
+			want             fabric.Model
+		}{
+			{"{tor: {lpmTable: 256k}, spine: {lpmTable: 256k}}", "", false, fabric.ASPerRack},
+			{"{tor: {lpmTable: 256k}, spine: {lpmTable: 256k}}", grows, false, fabric.Ethernet}, // 251,000 of 262,144
+			{"{tor: {lpmTable: 512k}, spine: {lpmTable: 512k}}", grows, false, fabric.ASPerRack},
+			{"{tor: {hostTable: 16k, hostRoutesIn: host}, spine: {lpmTable: 256k}}", "", false, fabric.DownwardDefault},
+			{"{tor: {hostTable: 16k, hostRoutesIn: host}, spine: {lpmTable: 64k}}", "", false, fabric.Ethernet},
+			{"{tor: {lpmTable: 256k}, spine: {lpmTable: 256k}}", "", true, fabric.Ethernet},
+			{"{}", "", false, fabric.Ethernet}, // 128,000 entries, and not one for a loopback
+		} {
+			a := advice("8", "2000", c.switches, c.growth, c.simple)
+			if a.Pick.Model != c.want || a.Options[0] != a.Pick || a.Because == "" || len(a.Options) != 7 {
+				t.Errorf("%s %s: %s since %s", c.switches, c.growth, a.Pick.Model, a.Because)
+			}
+		}
+		a := advice("80", "200", "{tor: {hostTable: 16k, hostRoutesIn: host}, spine: {lpmTable: 256k}}", "", false)
+		if d := a.Pick; d.ToR.Used != 16_165 || d.ToR.Holds != 16_384 || !strings.Contains(a.Because, "128,104 of 16,384") {
+			t.Errorf("%+v since %s", d.ToR, a.Because)
 		}
 	},
 	"FAB-S-76": func(t *testing.T) { // a route that is missing is explained, in the words of the daemon's own log

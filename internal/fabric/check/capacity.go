@@ -11,7 +11,7 @@ import (
 // Parts of a table, in percent, at which something is said.
 const (
 	fillWarns = 70
-	fillGrown = 85
+	FillGrown = 85 // with growth
 )
 
 // tableFix is what makes tables smaller or hosts more.
@@ -25,7 +25,7 @@ func fill(s *subject) {
 			continue
 		}
 		percent, grown := 100*e.Used/int(e.Holds), 100*e.Grown/int(e.Holds)
-		if percent < fillWarns && (grown < fillGrown || e.Grown == e.Used) {
+		if percent < fillWarns && (grown < FillGrown || e.Grown == e.Used) {
 			continue
 		}
 		message := fmt.Sprintf("%s: %s routes of %s (%d %%)", e.Device, fabric.Number(e.Used), fabric.Number(int(e.Holds)), percent)
@@ -33,7 +33,7 @@ func fill(s *subject) {
 			message += fmt.Sprintf("; with growth, %d %% a year for %d years, %s", s.Growth.PercentPerYear, s.Growth.Years, fabric.Number(e.Grown))
 		}
 		f := s.report(message+s.asMany(e), []string{e.Device}, tableFix...)
-		if percent < 100 && (grown < fillGrown || e.Grown == e.Used) {
+		if percent < 100 && (grown < FillGrown || e.Grown == e.Used) {
 			f.Severity = Warning
 		}
 		if e.Table == "" {
@@ -88,7 +88,7 @@ func hostTable(s *subject) {
 
 func downwardFill(s *subject) {
 	for _, e := range s.entries {
-		if e.Holds > 0 && s.downwardToR(e) && max(e.Used, e.Grown)*100 >= fillGrown*int(e.Holds) {
+		if e.Holds > 0 && s.downwardToR(e) && max(e.Used, e.Grown)*100 >= FillGrown*int(e.Holds) {
 			grown := ""
 			if e.Grown > e.Used {
 				grown = fmt.Sprintf("; with growth %s", fabric.Number(e.Grown))

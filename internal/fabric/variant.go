@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fabric
+
+import "slices"
+
+// Variant is the fabric as if something else stood in the file: defaults are filled in and
+// checked anew, since they follow from the rest. change must not write into
+// slices.
+func (f *Fabric) Variant(change func(*Spec)) (*Fabric, error) {
+	v := &Fabric{APIVersion: f.APIVersion, Kind: f.Kind, Metadata: f.Metadata, Spec: f.given}
+	s := &v.Spec
+	s.Pools.Endpoints, s.Pools.Links, s.Pools.Loopbacks = slices.Clone(s.Pools.Endpoints), slices.Clone(s.Pools.Links), slices.Clone(s.Pools.Loopbacks)
+	change(s)
+	v.given = *s
+	v.given.Pools.Endpoints = slices.Clone(s.Pools.Endpoints)
+	v.fill()
+	var e faults
+	v.check(&e)
+	return v, e.err()
+}
+
+// Become changes the model, and with it what only the one or the other has; what is common to
+// all stays as the file says.
+func (s *Spec) Become(m Model, spine SpineKind) {
+	if s.Model == m && s.Spine.Kind == spine {
+		return
+	}
+	if s.Model != m {
+		s.InRack, s.Reflectors, s.Downward = InRack{}, Reflectors{}, Downward{}
+		s.ToRs, s.Servers.Uplinks, s.Pools.AS = ToRSpec{}, "", ASPool{}
+	}
+	if s.Spine.Kind != spine {
+		s.Spine.AS, s.ToRs.AS, s.Downward = "", "", Downward{}
+		if spine == L2 {
+			s.Spine.Count = min(s.Spine.Count, maxPlanes)
+		}
+	}
+	s.Model, s.Spine.Kind = m, spine
+}
