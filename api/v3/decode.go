@@ -366,7 +366,7 @@ func DecodeKV(key string, b []byte) (Resource, error) {
 // memberPath drops the names of embedded Go types from a path that encoding/json
 // made; members of ours start with a lower-case letter.
 func memberPath(path string) string {
-	for _, embedded := range [...]string{"Object.", "PolicySpec."} {
+	for _, embedded := range [...]string{"Object.", "KubernetesPolicySpec.", "PolicySpec."} {
 		path = strings.Replace(path, embedded, "", 1)
 	}
 	return path

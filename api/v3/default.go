@@ -70,6 +70,8 @@ func Default(r Resource) {
 		if r.Spec.StagedAction == "Delete" {
 			r.Spec.Types = nil
 		}
+	case *StagedKubernetesNetworkPolicy:
+		setString(&r.Spec.StagedAction, "Set")
 	case *StagedGlobalNetworkPolicy:
 		setString(&r.Spec.StagedAction, "Set")
 		if r.Spec.StagedAction == "Delete" {

@@ -174,7 +174,8 @@ func TestDefaults(t *testing.T) {
 		`{"kind":"IPPool","spec":{"cidr":"fd00::/48"}}`:                   `{"cidr":"fd00::/48","vxlanMode":"Never","ipipMode":"Never","blockSize":122,"nodeSelector":"all()","allowedUses":["Workload","Tunnel"],"assignmentMode":"Automatic"}`,
 		`{"kind":"BGPConfiguration","spec":{}}`:                           `{"logSeverityScreen":"Info","serviceLoadBalancerAggregation":"Enabled"}`,
 		`{"kind":"StagedNetworkPolicy","spec":{}}`:                        `{"stagedAction":"Set","tier":"default","types":["Ingress"]}`,
-		`{"kind":"StagedNetworkPolicy","spec":{"stagedAction":"Delete"}}`: `{"stagedAction":"Delete","tier":"default"}`,
+		`{"kind":"StagedKubernetesNetworkPolicy","spec":{"podSelector":{},"ingress":[{"ports":[{"port":"web"},{"port":1,"endPort":2}]}]}}`: `{"stagedAction":"Set","ingress":[{"ports":[{"port":"web"},{"port":1,"endPort":2}]}]}`,
+		`{"kind":"StagedNetworkPolicy","spec":{"stagedAction":"Delete"}}`:                                                                  `{"stagedAction":"Delete","tier":"default"}`,
 	} {
 		rs, err := Decode([]byte(strings.Replace(input, "{", `{"apiVersion":"projectcalico.org/v3",`, 1)))
 		if err != nil {

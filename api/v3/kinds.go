@@ -48,6 +48,7 @@ var kinds = []KindInfo{
 	kind[NetworkPolicy](true, "networkpolicies", "np", "nps", "policy", "policies", "pol"),
 	kind[StagedGlobalNetworkPolicy](false, "stagedglobalnetworkpolicies", "sgnp"),
 	kind[StagedNetworkPolicy](true, "stagednetworkpolicies", "snp", "spol"),
+	kind[StagedKubernetesNetworkPolicy](true, "stagedkubernetesnetworkpolicies", "sknp"),
 	kind[HostEndpoint](false, "hostendpoints", "hep", "heps"),
 	kind[WorkloadEndpoint](true, "workloadendpoints", "wep", "weps"),
 }

@@ -76,7 +76,7 @@ func TestKinds(t *testing.T) {
 			t.Errorf("InfoFor(%T) = %s, %v", r, info.Kind, ok)
 		}
 	}
-	for _, alias := range []string{"np", "policy", "pol", "gnp", "snp", "spol", "sgnp", "hep", "wep", "ipp", "pool", "reservation", "bgpp", "bp", "bgpf", "bf",
+	for _, alias := range []string{"np", "policy", "pol", "gnp", "snp", "spol", "sgnp", "sknp", "hep", "wep", "ipp", "pool", "reservation", "bgpp", "bp", "bgpf", "bf",
 		"bgpconfig", "felixconfig", "clusterinfo", "netsets", "gnetsets", "pro", "no", "tier"} {
 		if _, ok := LookupKind(alias); !ok {
 			t.Errorf("%s is unknown", alias)

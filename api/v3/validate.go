@@ -54,11 +54,14 @@ func validate(info KindInfo, r Resource) *faults {
 	case *GlobalNetworkPolicy:
 		f.globalPolicy(&r.Spec)
 	case *StagedNetworkPolicy:
-		f.staged(r.Spec.StagedAction, &r.Spec.PolicySpec, reflect.ValueOf(r.Spec))
+		f.staged(r.Spec.StagedAction, reflect.ValueOf(r.Spec))
 		f.policy(&r.Spec.PolicySpec, false)
 	case *StagedGlobalNetworkPolicy:
-		f.staged(r.Spec.StagedAction, &r.Spec.PolicySpec, reflect.ValueOf(r.Spec.GlobalPolicySpec))
+		f.staged(r.Spec.StagedAction, reflect.ValueOf(r.Spec.GlobalPolicySpec))
 		f.globalPolicy(&r.Spec.GlobalPolicySpec)
+	case *StagedKubernetesNetworkPolicy:
+		f.staged(r.Spec.StagedAction, reflect.ValueOf(r.Spec))
+		f.kubernetes(&r.Spec.KubernetesPolicySpec)
 	case *NetworkSet, *GlobalNetworkSet:
 		if _, ok := r.Meta().Labels[LabelNamespace]; ok {
 			f.add(`metadata.labels["`+LabelNamespace+`"]`, "reserved: it follows from where the set is; remove it")

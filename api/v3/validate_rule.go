@@ -58,7 +58,7 @@ func (f *faults) globalPolicy(s *GlobalPolicySpec) {
 }
 
 // staged checks that a staged deletion says nothing but what it deletes.
-func (f *faults) staged(action string, s *PolicySpec, spec reflect.Value) {
+func (f *faults) staged(action string, spec reflect.Value) {
 	if action != "Delete" {
 		return
 	}

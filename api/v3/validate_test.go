@@ -54,6 +54,40 @@ func check(t *testing.T, table []validation) {
 	}
 }
 
+func TestValidateStagedKubernetes(t *testing.T) {
+	const kind, at = "StagedKubernetesNetworkPolicy", "spec.ingress[0]"
+	from := func(peer string) string { return "{ingress: [{from: [" + peer + "]}]}" }
+	ports := func(port string) string { return "{egress: [{ports: [" + port + "]}]}" }
+	const port = "spec.egress[0].ports[0]"
+	check(t, []validation{
+		{kind, "web.a", "{podSelector: {}, policyTypes: [Ingress, Egress]}", ""},
+		{kind, "Web", "{}", "metadata.name"},
+		{kind, "p", "{stagedAction: Later}", "spec.stagedAction"},
+		{kind, "p", "{stagedAction: Delete}", ""},
+		{kind, "p", "{stagedAction: Delete, policyTypes: [Ingress], podSelector: {matchLabels: {a: b}}}", "spec.podSelector spec.policyTypes"},
+		{kind, "p", "{policyTypes: [Both]}", "spec.policyTypes[0]"},
+		{kind, "p", "{podSelector: {matchLabels: {a b: c}}}", "spec.podSelector.matchLabels[\"a b\"]"},
+		{kind, "p", from("{podSelector: {}, namespaceSelector: {matchExpressions: [{key: a, operator: In, values: [b]}, {key: c, operator: Exists}]}}"), ""},
+		{kind, "p", from("{podSelector: {matchExpressions: [{key: a, operator: Like}, {operator: In}, {key: a, operator: Exists, values: [b]}]}}"),
+			at + ".from[0].podSelector.matchExpressions[0].operator " + at + ".from[0].podSelector.matchExpressions[1].key " +
+				at + ".from[0].podSelector.matchExpressions[1].values " + at + ".from[0].podSelector.matchExpressions[2].values"},
+		{kind, "p", from("{}"), at + ".from[0]"},
+		{kind, "p", from("{podSelector: {}, ipBlock: {cidr: 10.0.0.0/8}}"), at + ".from[0].ipBlock"},
+		{kind, "p", from("{ipBlock: {cidr: 10.0.0.0/8, except: [10.1.0.0/16]}}"), ""},
+		{kind, "p", from("{ipBlock: {cidr: 'fd00::/8', except: ['fe00::/16', 'fd00::/8']}}"), at + ".from[0].ipBlock.except[0] " + at + ".from[0].ipBlock.except[1]"},
+		{kind, "p", from("{ipBlock: {cidr: 10.0.0.1}}"), at + ".from[0].ipBlock.cidr"},
+		{kind, "p", from("{ipBlock: {}}"), at + ".from[0].ipBlock.cidr"},
+		{kind, "p", ports("{port: 80, endPort: 90}, {protocol: SCTP, port: web}, {protocol: UDP}"), ""},
+		{kind, "p", ports("{protocol: ICMP}"), port + ".protocol"},
+		{kind, "p", ports("{port: 0}"), port + ".port"},
+		{kind, "p", ports("{port: '80:90'}"), port + ".port"},
+		{kind, "p", ports("{endPort: 90}"), port + ".endPort"},
+		{kind, "p", ports("{port: web, endPort: 90}"), port + ".endPort"},
+		{kind, "p", ports("{port: 80, endPort: 79}"), port + ".endPort"},
+		{kind, "p", ports("{port: 80, endPort: 65536}"), port + ".endPort"},
+	})
+}
+
 func TestValidatePolicies(t *testing.T) {
 	rule := func(r string) string { return "{ingress: [" + r + "]}" }
 	many := func(n int, item string) string { return "[" + strings.Repeat(item+",", n) + "]" }

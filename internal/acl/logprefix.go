@@ -13,7 +13,7 @@ const maxLogPrefix = 120
 
 // shortKinds are the kinds of policies as a log prefix has them.
 var shortKinds = map[string]string{"GlobalNetworkPolicy": "gnp", "NetworkPolicy": "np", "Profile": "pro",
-	"StagedGlobalNetworkPolicy": "sgnp", "StagedNetworkPolicy": "snp"}
+	"StagedGlobalNetworkPolicy": "sgnp", "StagedNetworkPolicy": "snp", "StagedKubernetesNetworkPolicy": "sknp"}
 
 // logPrefix is what rules of a policy that log begin their lines with.
 func logPrefix(pattern string, p *policy.Policy) string {

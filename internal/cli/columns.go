@@ -64,6 +64,8 @@ func columns(kind string) []column {
 		}
 	case "NetworkPolicy", "GlobalNetworkPolicy", "StagedNetworkPolicy", "StagedGlobalNetworkPolicy":
 		return policyColumns()
+	case "StagedKubernetesNetworkPolicy":
+		return []column{nameColumn, {head: "STAGED", path: "spec.stagedAction", empty: "Set"}, {head: "TYPES", path: "spec.policyTypes", wide: true}}
 	case "Tier":
 		return []column{nameColumn, {head: "ORDER", path: "spec.order"}, {head: "DEFAULTACTION", path: "spec.defaultAction", empty: "Deny", wide: true}}
 	case "Profile":

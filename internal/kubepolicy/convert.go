@@ -30,43 +30,57 @@ const (
 // Policy converts a NetworkPolicy. An error names the field; nothing is converted
 // then: half of a policy would be another one.
 func Policy(p *NetworkPolicy) (*v3.NetworkPolicy, error) {
-	order := float64(policyOrder)
-	out := &v3.NetworkPolicy{
-		Object: v3.Object{
-			TypeMeta: v3.TypeMeta{Kind: "NetworkPolicy", APIVersion: v3.APIVersion},
-			Metadata: v3.ObjectMeta{Name: policyPrefix + p.Metadata.Name, Namespace: p.Metadata.Namespace},
-		},
-		Spec: v3.PolicySpec{Tier: "default", Order: &order},
-	}
-	var err error
-	if out.Spec.Selector, err = pods(&p.Spec.PodSelector); err != nil {
-		return nil, fmt.Errorf("spec.podSelector: %w", err)
-	}
-	if out.Spec.Types, err = types(&p.Spec); err != nil {
+	out := &v3.NetworkPolicy{Object: v3.Object{
+		TypeMeta: v3.TypeMeta{Kind: "NetworkPolicy", APIVersion: v3.APIVersion},
+		Metadata: v3.ObjectMeta{Name: policyPrefix + p.Metadata.Name, Namespace: p.Metadata.Namespace},
+	}}
+	if err := body(&out.Spec, &p.Spec); err != nil {
 		return nil, err
 	}
-	for i := range p.Spec.Ingress {
-		r := &p.Spec.Ingress[i]
+	return out, nil
+}
+
+// Staged converts a staged NetworkPolicy of Kubernetes, which keeps its name.
+func Staged(p *v3.StagedKubernetesNetworkPolicy) (*v3.StagedNetworkPolicy, error) {
+	out := &v3.StagedNetworkPolicy{Object: p.Object, Spec: v3.StagedPolicySpec{StagedAction: p.Spec.StagedAction}}
+	if err := body(&out.Spec.PolicySpec, &p.Spec.KubernetesPolicySpec); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// body converts the spec of a NetworkPolicy.
+func body(out *v3.PolicySpec, spec *Spec) (err error) {
+	order := float64(policyOrder)
+	out.Tier, out.Order = v3.DefaultTier, &order
+	if out.Selector, err = pods(&spec.PodSelector); err != nil {
+		return fmt.Errorf("spec.podSelector: %w", err)
+	}
+	if out.Types, err = types(spec); err != nil {
+		return err
+	}
+	for i := range spec.Ingress {
+		r := &spec.Ingress[i]
 		rules, err := rules(r.Ports, r.From, func(rule *v3.Rule, peer v3.EntityRule, ports []v3.Port) {
 			rule.Source, rule.Destination = peer, v3.EntityRule{Ports: ports}
 		})
 		if err != nil {
-			return nil, fmt.Errorf("spec.ingress[%d]%w", i, err)
+			return fmt.Errorf("spec.ingress[%d]%w", i, err)
 		}
-		out.Spec.Ingress = append(out.Spec.Ingress, rules...)
+		out.Ingress = append(out.Ingress, rules...)
 	}
-	for i := range p.Spec.Egress {
-		r := &p.Spec.Egress[i]
+	for i := range spec.Egress {
+		r := &spec.Egress[i]
 		rules, err := rules(r.Ports, r.To, func(rule *v3.Rule, peer v3.EntityRule, ports []v3.Port) {
 			peer.Ports = ports
 			rule.Destination = peer
 		})
 		if err != nil {
-			return nil, fmt.Errorf("spec.egress[%d]%w", i, err)
+			return fmt.Errorf("spec.egress[%d]%w", i, err)
 		}
-		out.Spec.Egress = append(out.Spec.Egress, rules...)
+		out.Egress = append(out.Egress, rules...)
 	}
-	return out, nil
+	return nil
 }
 
 // types are the directions that a policy concerns.
@@ -151,10 +165,10 @@ func services(ports []Port) ([]service, error) {
 			continue
 		case p.Port.Name != "" && p.EndPort != nil:
 			return nil, fmt.Errorf(".ports[%d].endPort: a named port begins no range", i)
-		case p.Port.Name != "":
-			port.Name = p.Port.Name
+		case p.Port.Min != p.Port.Max:
+			return nil, fmt.Errorf(".ports[%d].port: %s: a range ends with endPort", i, p.Port)
 		default:
-			port.Min, port.Max = p.Port.Number, p.Port.Number
+			port = *p.Port
 			if end := p.EndPort; end != nil {
 				if *end < int32(port.Min) || *end > 65535 {
 					return nil, fmt.Errorf(".ports[%d].endPort: %d: want %d–65535", i, *end, port.Min)

@@ -4,14 +4,10 @@ package kubepolicy
 
 import (
 	"encoding/json"
-	"net/netip"
 	"slices"
 	"testing"
 
-	"pgregory.net/rapid"
-
 	v3 "github.com/muslin-net/muslin/api/v3"
-	"github.com/muslin-net/muslin/internal/policy"
 )
 
 // TestPolicy converts what the documentation of Kubernetes has examples of.
@@ -53,7 +49,7 @@ func TestPolicy(t *testing.T) {
 	}
 	for _, spec := range []string{
 		`{"policyTypes":["Both"]}`, `{"ingress":[{"from":[{}]}]}`, `{"ingress":[{"ports":[{"protocol":"ICMP"}]}]}`, `{"ingress":[{"ports":[{"endPort":5}]}]}`,
-		`{"ingress":[{"ports":[{"port":"x","endPort":5}]}]}`, `{"ingress":[{"ports":[{"port":80,"endPort":79}]}]}`, `{"egress":[{"to":[{"ipBlock":{"cidr":"10.0.0.0/33"}}]}]}`,
+		`{"ingress":[{"ports":[{"port":"x","endPort":5}]}]}`, `{"ingress":[{"ports":[{"port":"80:90"}]}]}`, `{"ingress":[{"ports":[{"port":80,"endPort":79}]}]}`, `{"egress":[{"to":[{"ipBlock":{"cidr":"10.0.0.0/33"}}]}]}`,
 		`{"egress":[{"to":[{"ipBlock":{"cidr":"10.0.0.0/8"},"podSelector":{}}]}]}`, `{"podSelector":{"matchExpressions":[{"key":"a","operator":"In"}]}}`,
 		`{"podSelector":{"matchExpressions":[{"key":"a","operator":"Like","values":["b"]}]}}`, `{"podSelector":{"matchLabels":{"a":"it's"}}}`,
 	} {
@@ -65,191 +61,6 @@ func TestPolicy(t *testing.T) {
 			t.Errorf("%s: converted to %+v", spec, got.Spec)
 		}
 	}
-}
-
-// pod is one of a random cluster.
-type pod struct {
-	namespace string
-	labels    map[string]string
-	addr      netip.Addr
-}
-
-var namespaces = map[string]map[string]string{"x": {"team": "a"}, "y": {"team": "b"}, "z": {}}
-
-// TestConversionMeansTheSame holds the evaluator on converted objects against a
-// plain reading of what Kubernetes says a NetworkPolicy means.
-func TestConversionMeansTheSame(t *testing.T) {
-	tally := map[bool]int{}
-	rapid.Check(t, func(t *rapid.T) {
-		label := func() map[string]string {
-			m := map[string]string{}
-			for _, k := range []string{"app", "tier"} {
-				if v := rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, k); v != "" {
-					m[k] = v
-				}
-			}
-			return m
-		}
-		names := []string{"x", "y", "z"}
-		w := &policy.World{}
-		for _, n := range names {
-			p := Namespace(Metadata{Name: n, Labels: namespaces[n]})
-			w.Put(policy.Key{Kind: "Profile", Name: p.Metadata.Name}, p, nil)
-		}
-		var pods []pod
-		for i := range 6 {
-			p := pod{rapid.SampledFrom(names).Draw(t, "ns"), label(), netip.AddrFrom4([4]byte{10, 0, byte(i % 2), byte(i)})}
-			if i > 3 {
-				p.addr = netip.AddrFrom16([16]byte{0xfd, 15: byte(i)})
-			}
-			pods = append(pods, p)
-			e := &v3.WorkloadEndpoint{Object: v3.Object{Metadata: v3.ObjectMeta{Name: string(rune('a' + i)), Namespace: p.namespace, Labels: map[string]string{
-				"projectcalico.org/namespace": p.namespace, "projectcalico.org/orchestrator": "k8s"}}},
-				Spec: v3.WorkloadEndpointSpec{Node: "n", InterfaceName: "cali" + string(rune('a'+i)), IPNetworks: []string{p.addr.String()}, Profiles: Profiles(p.namespace, "")}}
-			for k, v := range p.labels {
-				e.Metadata.Labels[k] = v
-			}
-			w.Put(policy.Key{Kind: "WorkloadEndpoint", Namespace: p.namespace, Name: e.Metadata.Name}, e, nil)
-		}
-		selector := func() LabelSelector {
-			s := LabelSelector{MatchLabels: label()}
-			if rapid.IntRange(0, 2).Draw(t, "expression") == 0 {
-				r := Requirement{Key: rapid.SampledFrom([]string{"app", "team"}).Draw(t, "key"), Operator: rapid.SampledFrom([]string{"In", "NotIn", "Exists", "DoesNotExist"}).Draw(t, "operator")}
-				if r.Operator == "In" || r.Operator == "NotIn" {
-					r.Values = []string{"a"}
-				}
-				s.MatchLabels, s.MatchExpressions = nil, []Requirement{r}
-			}
-			return s
-		}
-		peers := func() (out []Peer) {
-			for range rapid.IntRange(0, 2).Draw(t, "peers") {
-				s, ns := selector(), selector()
-				out = append(out, rapid.SampledFrom([]Peer{{PodSelector: &s}, {NamespaceSelector: &ns}, {PodSelector: &s, NamespaceSelector: &ns},
-					{IPBlock: &IPBlock{CIDR: "10.0.0.0/16", Except: []string{"10.0.1.0/24"}}}, {IPBlock: &IPBlock{CIDR: "fd00::/8"}}}).Draw(t, "peer"))
-			}
-			return out
-		}
-		end := int32(90)
-		ports := func() (out []Port) {
-			for range rapid.IntRange(0, 2).Draw(t, "ports") {
-				out = append(out, rapid.SampledFrom([]Port{{}, {Port: &NumberOrName{Number: 80}}, {Protocol: "UDP", Port: &NumberOrName{Number: 53}}, {Port: &NumberOrName{Number: 81}, EndPort: &end}}).Draw(t, "port"))
-			}
-			return out
-		}
-		var policies []*NetworkPolicy
-		for i := range rapid.IntRange(0, 4).Draw(t, "policies") {
-			p := &NetworkPolicy{Metadata: Metadata{Name: string(rune('a' + i)), Namespace: rapid.SampledFrom(names).Draw(t, "ns")}}
-			p.Spec.PodSelector = selector()
-			p.Spec.PolicyTypes = rapid.SampledFrom([][]string{nil, {"Ingress"}, {"Egress"}, {"Ingress", "Egress"}}).Draw(t, "types")
-			for range rapid.IntRange(0, 2).Draw(t, "ingress") {
-				p.Spec.Ingress = append(p.Spec.Ingress, Rule{From: peers(), Ports: ports()})
-			}
-			for range rapid.IntRange(0, 2).Draw(t, "egress") {
-				p.Spec.Egress = append(p.Spec.Egress, Rule{To: peers(), Ports: ports()})
-			}
-			policies = append(policies, p)
-			out, err := Policy(p)
-			if err != nil {
-				t.Fatal(err)
-			}
-			w.Put(policy.Key{Kind: "NetworkPolicy", Namespace: p.Metadata.Namespace, Name: out.Metadata.Name}, out, nil)
-		}
-		for _, a := range pods {
-			for _, b := range pods {
-				if a.addr == b.addr || a.addr.Is4() != b.addr.Is4() {
-					continue
-				}
-				for _, s := range []struct {
-					protocol string
-					number   uint8
-					port     uint16
-				}{{"TCP", 6, 80}, {"TCP", 6, 85}, {"UDP", 17, 53}, {"UDP", 17, 80}} {
-					want := permits(policies, a, b, false, s.protocol, s.port) && permits(policies, b, a, true, s.protocol, s.port)
-					f := w.FlowOf(policy.Packet{Src: a.addr, Dst: b.addr, Proto: s.number, DstPort: s.port, SrcPort: 40000})
-					if got := policy.Evaluate(w, f); got.Allowed != want {
-						text, _ := json.Marshal(policies)
-						t.Fatalf("%+v to %+v, %s %d: the evaluator says %v (%v; %v), Kubernetes %v\n%s", a, b, s.protocol, s.port, got.Allowed, got.Egress, got.Ingress, want, text)
-					}
-					tally[want]++
-				}
-			}
-		}
-	})
-	t.Log(tally)
-	if tally[true] == 0 || tally[false] == 0 {
-		t.Error("the clusters are too poor")
-	}
-}
-
-// permits reads policies as the API reference of Kubernetes does: a pod that none
-// selects in a direction is not isolated; one that some select may talk to whom
-// any rule of any of them names.
-func permits(policies []*NetworkPolicy, at, other pod, ingress bool, protocol string, port uint16) bool {
-	isolated := false
-	for _, p := range policies {
-		applies := slices.Contains(p.Spec.PolicyTypes, map[bool]string{true: "Ingress", false: "Egress"}[ingress]) ||
-			len(p.Spec.PolicyTypes) == 0 && (ingress || len(p.Spec.Egress) > 0)
-		if p.Metadata.Namespace != at.namespace || !applies || !p.Spec.PodSelector.matches(at.labels) {
-			continue
-		}
-		isolated = true
-		rules := p.Spec.Egress
-		if ingress {
-			rules = p.Spec.Ingress
-		}
-		for _, r := range rules {
-			peers := r.To
-			if ingress {
-				peers = r.From
-			}
-			if (len(peers) == 0 || slices.ContainsFunc(peers, func(x Peer) bool { return x.is(p.Metadata.Namespace, other) })) &&
-				(len(r.Ports) == 0 || slices.ContainsFunc(r.Ports, func(x Port) bool { return x.is(protocol, port) })) {
-				return true
-			}
-		}
-	}
-	return !isolated
-}
-
-func (p Peer) is(namespace string, other pod) bool {
-	if p.IPBlock != nil {
-		return netip.MustParsePrefix(p.IPBlock.CIDR).Contains(other.addr) &&
-			!slices.ContainsFunc(p.IPBlock.Except, func(s string) bool { return netip.MustParsePrefix(s).Contains(other.addr) })
-	}
-	if p.NamespaceSelector == nil && other.namespace != namespace || p.NamespaceSelector != nil && !p.NamespaceSelector.matches(namespaces[other.namespace]) {
-		return false
-	}
-	return p.PodSelector == nil || p.PodSelector.matches(other.labels)
-}
-
-func (p Port) is(protocol string, port uint16) bool {
-	if p.Protocol == "" && protocol != "TCP" || p.Protocol != "" && p.Protocol != protocol {
-		return false
-	}
-	if p.Port == nil {
-		return true
-	}
-	last := p.Port.Number
-	if p.EndPort != nil {
-		last = uint16(*p.EndPort)
-	}
-	return p.Port.Number <= port && port <= last
-}
-
-func (s LabelSelector) matches(labels map[string]string) bool {
-	for k, v := range s.MatchLabels {
-		if have, ok := labels[k]; !ok || have != v {
-			return false
-		}
-	}
-	for _, r := range s.MatchExpressions {
-		have, ok := labels[r.Key]
-		if in := ok && slices.Contains(r.Values, have); r.Operator == "In" && !in || r.Operator == "NotIn" && in || r.Operator == "Exists" && !ok || r.Operator == "DoesNotExist" && ok {
-			return false
-		}
-	}
-	return true
 }
 
 // TestProfiles: what a pod cannot give itself comes from its namespace and account.

@@ -24,6 +24,7 @@ const (
 	kindGlobalPolicy  = "GlobalNetworkPolicy"
 	kindStaged        = "StagedNetworkPolicy"
 	kindStagedGlobal  = "StagedGlobalNetworkPolicy"
+	kindStagedKube    = "StagedKubernetesNetworkPolicy"
 	kindTier          = "Tier"
 	kindProfile       = "Profile"
 	kindNetworkSet    = "NetworkSet"
@@ -181,7 +182,7 @@ func displayName(k Key, m *v3.ObjectMeta, tier string) string {
 	if m.Name != "" && m.Name != k.Name {
 		return m.Name
 	}
-	if tierName(tier) == "default" {
+	if tierName(tier) == "default" && k.Kind != kindStagedKube {
 		return strings.TrimPrefix(k.Name, "default.")
 	}
 	return k.Name

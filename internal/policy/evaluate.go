@@ -337,7 +337,7 @@ func (v *evaluation) applying(labels selector.Map, stage Stage, dir Direction) [
 		for d, rules := range a.rules {
 			a.bad = a.bad || a.types[d] && badRules(rules)
 		}
-		a.staged = k.Kind == kindStaged || k.Kind == kindStagedGlobal
+		a.staged = k.Kind == kindStaged || k.Kind == kindStagedGlobal || k.Kind == kindStagedKube
 		if a.types[dir] {
 			list = append(list, a)
 		}

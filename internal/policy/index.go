@@ -92,7 +92,7 @@ func NewIndex(node string) *Index {
 // others.
 func Takes(kind string) bool {
 	switch kind {
-	case kindEndpoint, kindHostEndpoint, kindPolicy, kindGlobalPolicy, kindStaged, kindStagedGlobal, kindTier, kindProfile, kindNetworkSet, kindGlobalNetwSet:
+	case kindEndpoint, kindHostEndpoint, kindPolicy, kindGlobalPolicy, kindStaged, kindStagedGlobal, kindStagedKube, kindTier, kindProfile, kindNetworkSet, kindGlobalNetwSet:
 		return true
 	}
 	return false
@@ -131,7 +131,7 @@ func (x *Index) remove(k Key) {
 		x.removeEndpoint(EndpointID{k.Namespace, k.Name})
 	case kindHostEndpoint:
 		x.setHost(k, nil)
-	case kindPolicy, kindGlobalPolicy, kindStaged, kindStagedGlobal:
+	case kindPolicy, kindGlobalPolicy, kindStaged, kindStagedGlobal, kindStagedKube:
 		x.setPolicy(k, nil)
 	case kindProfile:
 		x.setProfile(k, nil, nil)

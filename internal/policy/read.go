@@ -11,6 +11,7 @@ import (
 	"unique"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/kubepolicy"
 )
 
 // Reader reads objects for an Index, as far as that needs no Index: it parses
@@ -91,6 +92,15 @@ func (rd *Reader) readable(k Key, r v3.Resource) func(*Index) []error {
 	case *v3.StagedGlobalNetworkPolicy:
 		if k.Kind == kindStagedGlobal {
 			c, odd, err := compileStaged(k, displayName(k, o.Meta(), o.Spec.Tier), o.Spec.StagedAction, &o.Spec.PolicySpec, &o.Spec.GlobalPolicySpec)
+			return func(x *Index) []error { return x.setCompiled(k, c, odd, err) }
+		}
+	case *v3.StagedKubernetesNetworkPolicy:
+		if k.Kind == kindStagedKube {
+			p, err := kubepolicy.Staged(o)
+			if err != nil {
+				return func(x *Index) []error { return x.setCompiled(k, nil, nil, err) }
+			}
+			c, odd, err := compileStaged(k, displayName(k, p.Meta(), p.Spec.Tier), p.Spec.StagedAction, &p.Spec.PolicySpec, nil)
 			return func(x *Index) []error { return x.setCompiled(k, c, odd, err) }
 		}
 	case *v3.Profile:

@@ -19,7 +19,7 @@ func TestStaged(t *testing.T) {
 		w.Put(k, r, nil)
 		x.Set(k, r, nil)
 	}
-	put(Key{kindEndpoint, "ns", "w"}, &v3.WorkloadEndpoint{Object: v3.Object{Metadata: v3.ObjectMeta{Name: "w", Namespace: "ns", Labels: map[string]string{labelNamespace: "ns"}}},
+	put(Key{kindEndpoint, "ns", "w"}, &v3.WorkloadEndpoint{Object: v3.Object{Metadata: v3.ObjectMeta{Name: "w", Namespace: "ns", Labels: map[string]string{labelNamespace: "ns", "projectcalico.org/orchestrator": "k8s"}}},
 		Spec: v3.WorkloadEndpointSpec{Node: "n", InterfaceName: "cali0", IPNetworks: []string{"10.0.0.1", "fd00::1"}}})
 	rules := func(actions ...string) v3.PolicySpec {
 		s := v3.PolicySpec{Types: []string{"Ingress"}}
@@ -39,6 +39,14 @@ func TestStaged(t *testing.T) {
 	put(Key{Kind: kindGlobalPolicy, Name: "g"}, &v3.GlobalNetworkPolicy{Spec: v3.GlobalPolicySpec{PolicySpec: rules("Allow")}})
 	put(Key{Kind: kindStagedGlobal, Name: "a"}, &v3.StagedGlobalNetworkPolicy{Spec: v3.StagedGlobalPolicySpec{GlobalPolicySpec: v3.GlobalPolicySpec{PolicySpec: rules()}}})
 	put(Key{Kind: kindStagedGlobal, Name: "z"}, &v3.StagedGlobalNetworkPolicy{Spec: v3.StagedGlobalPolicySpec{GlobalPolicySpec: v3.GlobalPolicySpec{PolicySpec: rules("Deny")}}})
+	kube := func(name, action string, rules ...v3.KubernetesIngressRule) {
+		put(Key{kindStagedKube, "ns", name}, &v3.StagedKubernetesNetworkPolicy{Spec: v3.StagedKubernetesPolicySpec{StagedAction: action,
+			KubernetesPolicySpec: v3.KubernetesPolicySpec{Ingress: rules}}})
+	}
+	port := v3.SinglePort(80)
+	kube("default.k", "Set", v3.KubernetesIngressRule{Ports: []v3.KubernetesPort{{Protocol: "UDP"}}}, v3.KubernetesIngressRule{Ports: []v3.KubernetesPort{{Port: &port}}})
+	kube("l", "Ignore", v3.KubernetesIngressRule{})
+	kube("m", "Set", v3.KubernetesIngressRule{From: []v3.KubernetesPeer{{}}}) // cannot be read
 	x.Flush()
 	for _, to := range []string{"10.0.0.1", "fd00::1"} {
 		dst := netip.MustParseAddr(to)
@@ -49,7 +57,7 @@ func TestStaged(t *testing.T) {
 		for _, s := range d.Staged {
 			got = append(got, fmt.Sprintf("%s rule %d: %s", s.Policy, s.Rule, s))
 		}
-		want := []string{"StagedNetworkPolicy ns/early.pass rule 0: would pass to the next tier", "StagedNetworkPolicy ns/early.s rule 1: would deny", "StagedGlobalNetworkPolicy a rule -1: no rule matches"}
+		want := []string{"StagedNetworkPolicy ns/early.pass rule 0: would pass to the next tier", "StagedNetworkPolicy ns/early.s rule 1: would deny", "StagedKubernetesNetworkPolicy ns/default.k rule 1: would allow", "StagedGlobalNetworkPolicy a rule -1: no rule matches"}
 		if !d.Allowed || d.Policy.Name != "g" || fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("to %s: %s; staged %q, want %q", to, d, got, want)
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/kubepolicy"
 	"github.com/muslin-net/muslin/selector"
 )
 
@@ -57,6 +58,13 @@ func (w *World) Put(k Key, r v3.Resource, err error) {
 		}
 	case kindStaged:
 		put(&w.Staged, k, r, err)
+	case kindStagedKube:
+		if o, ok := r.(*v3.StagedKubernetesNetworkPolicy); ok && err == nil {
+			p, err := kubepolicy.Staged(o)
+			put(&w.Staged, k, v3.Resource(p), err)
+			return
+		}
+		delete(w.Staged, k)
 	case kindStagedGlobal:
 		put(&w.StagedGlobal, k, r, err)
 	case kindProfile:

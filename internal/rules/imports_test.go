@@ -82,8 +82,9 @@ var allowed = []struct {
 var ranks = [][]string{
 	{"selector", "internal/prefixmap", "internal/secret"},
 	{"api/v3"},
+	{"internal/kubepolicy"},
 	{"internal/policy", "internal/ipam", "internal/bgp", "internal/guard", "internal/bfd", "internal/lock"},
-	{"internal/filter", "internal/kubepolicy", "internal/fabric", "internal/store", "internal/acl", "internal/route", "internal/endpoint", "internal/bfdd", "internal/neighbour"},
+	{"internal/filter", "internal/fabric", "internal/store", "internal/acl", "internal/route", "internal/endpoint", "internal/bfdd", "internal/neighbour"},
 	{"internal/node/api"},
 	{"internal/node"},
 	{"internal/lab"},

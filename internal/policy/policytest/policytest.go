@@ -130,12 +130,15 @@ func DrawKey(t *rapid.T) Key {
 	})
 	if (kind == "NetworkPolicy" || kind == "GlobalNetworkPolicy") && Chance(t, "staged", 12) {
 		kind = "Staged" + kind
+		if kind == "StagedNetworkPolicy" && Chance(t, "of Kubernetes", 3) {
+			kind = "StagedKubernetesNetworkPolicy"
+		}
 	}
 	k := Key{Kind: kind}
 	switch kind {
 	case "WorkloadEndpoint":
 		k.Namespace, k.Name = Pick(t, "ns", namespaces), fmt.Sprintf("e%d", rapid.IntRange(0, 3).Draw(t, "n"))
-	case "NetworkPolicy", "StagedNetworkPolicy":
+	case "NetworkPolicy", "StagedNetworkPolicy", "StagedKubernetesNetworkPolicy":
 		k.Namespace, k.Name = Pick(t, "ns", namespaces), Pick(t, "name", []string{"default.n0", "n1", "n2"})
 	case "GlobalNetworkPolicy", "StagedGlobalNetworkPolicy":
 		k.Name = fmt.Sprintf("g%d", rapid.IntRange(0, 4).Draw(t, "n"))
@@ -163,6 +166,9 @@ func DrawObject(t *rapid.T, k Key, bad bool) v3.Resource {
 	case "WorkloadEndpoint":
 		if !Chance(t, "outside", 5) {
 			obj.Metadata.Labels["projectcalico.org/namespace"] = k.Namespace
+		}
+		if Chance(t, "pod", 2) {
+			obj.Metadata.Labels["projectcalico.org/orchestrator"] = "k8s"
 		}
 		w := &v3.WorkloadEndpoint{Object: obj}
 		if Chance(t, "dated", 2) {
@@ -209,6 +215,8 @@ func DrawObject(t *rapid.T, k Key, bad bool) v3.Resource {
 		return &v3.GlobalNetworkPolicy{Object: obj, Spec: s}
 	case "StagedNetworkPolicy":
 		return &v3.StagedNetworkPolicy{Object: obj, Spec: v3.StagedPolicySpec{StagedAction: Pick(t, "staged", stagedActions), PolicySpec: drawPolicy(t, bad)}}
+	case "StagedKubernetesNetworkPolicy":
+		return &v3.StagedKubernetesNetworkPolicy{Object: obj, Spec: drawKubernetes(t)}
 	case "StagedGlobalNetworkPolicy":
 		s := v3.GlobalPolicySpec{PolicySpec: drawPolicy(t, bad), NamespaceSelector: Pick(t, "nssel", namespaceSelectors)}
 		return &v3.StagedGlobalNetworkPolicy{Object: obj, Spec: v3.StagedGlobalPolicySpec{StagedAction: Pick(t, "staged", stagedActions), GlobalPolicySpec: s}}
@@ -237,6 +245,19 @@ func DrawObject(t *rapid.T, k Key, bad bool) v3.Resource {
 		return &v3.NetworkSet{Object: obj, Spec: v3.NetworkSetSpec{Nets: drawNets(t, "nets", 2)}}
 	}
 	return &v3.GlobalNetworkSet{Object: obj, Spec: v3.NetworkSetSpec{Nets: drawNets(t, "nets", 2)}}
+}
+
+// drawKubernetes draws a staged policy of Kubernetes, of which some cannot be read.
+func drawKubernetes(t *rapid.T) v3.StagedKubernetesPolicySpec {
+	s := v3.StagedKubernetesPolicySpec{StagedAction: Pick(t, "staged", stagedActions)}
+	port := v3.SinglePort(80)
+	for range rapid.IntRange(0, 2).Draw(t, "rules") {
+		s.Ingress = append(s.Ingress, v3.KubernetesIngressRule{
+			From:  Pick(t, "from", [][]v3.KubernetesPeer{nil, {{PodSelector: &v3.KubernetesSelector{MatchLabels: map[string]string{"role": "a"}}}}, {{IPBlock: &v3.KubernetesIPBlock{CIDR: "10.0.0.0/29"}}}, {{}}}),
+			Ports: Pick(t, "ports", [][]v3.KubernetesPort{nil, {{Port: &port}}, {{Protocol: "UDP"}}}),
+		})
+	}
+	return s
 }
 
 // drawHost draws a host endpoint, mostly of the first node.
