@@ -46,6 +46,9 @@ type Options struct {
 	AllowVXLAN, AllowIPIP bool
 	VXLANPort             uint16
 	NAT                   NAT
+	// AnySource lets endpoints send from their Sources; without it these count for
+	// nothing.
+	AnySource bool
 	// Failsafes are the ports that host endpoints leave open, by direction.
 	Failsafes [2][]policy.Failsafe
 	// LogPrefix begins what rules that log write, default "calico-packet": %t is

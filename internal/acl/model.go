@@ -80,7 +80,7 @@ func concat(types ...uint32) (t uint32) {
 // fieldLengths are those of what is concatenated.
 func fieldLengths(keyType uint32) (out []uint32) {
 	for ; keyType != 0; keyType >>= 6 {
-		out = append(out, map[uint32]uint32{typeIPv4: 4, typeIPv6: 16, typeProto: 1, typePort: 2}[keyType&0x3f])
+		out = append(out, map[uint32]uint32{typeIPv4: 4, typeIPv6: 16, typeProto: 1, typePort: 2, typeIfname: 16}[keyType&0x3f])
 	}
 	slices.Reverse(out)
 	return out
@@ -93,6 +93,8 @@ var (
 	setIfPolicy = &setType{unix.NFT_SET_MAP, typeIfname, 16, concat(typeIfname, typeIfname), "ifname : ifname . ifname", 0}
 	setIfIPv4   = &setType{0, concat(typeIfname, typeIPv4), 20, 0, "ifname . ipv4_addr", 0}
 	setIfIPv6   = &setType{0, concat(typeIfname, typeIPv6), 32, 0, "ifname . ipv6_addr", 0}
+	setIfNets4  = &setType{unix.NFT_SET_INTERVAL | setConcat, concat(typeIfname, typeIPv4), 20, 0, "ifname . ipv4_addr; flags interval", 0}
+	setIfNets6  = &setType{unix.NFT_SET_INTERVAL | setConcat, concat(typeIfname, typeIPv6), 32, 0, "ifname . ipv6_addr; flags interval", 0}
 	// A part is told by its name, in the same type.
 	setPartIPv4    = &setType{0, concat(typeIfname, typeIPv4), 20, 0, "ifname . ipv4_addr", 0}
 	setPartIPv6    = &setType{0, concat(typeIfname, typeIPv6), 32, 0, "ifname . ipv6_addr", 0}

@@ -38,6 +38,8 @@ const (
 	setHosts4     = "hosts4" // set . a member that is a single address
 	setHosts6     = "hosts6"
 	setServices   = "services" // list . protocol . destination port
+	setSources4   = "sources4" // interface . a network that it may send from besides; only if any may
+	setSources6   = "sources6"
 	setSpeakers   = "speakers" // interfaces of those that speak BGP with this host; only if there are any
 	setND         = "nd"       // ICMPv6 types an endpoint may always send to its host
 )
@@ -69,6 +71,9 @@ func (r *renderer) staticSets() []*set {
 			speakers.elems = append(speakers.elems, elem{key: ifKey(name)})
 		}
 		more = append(more, speakers)
+	}
+	if r.opts.AnySource {
+		more = append(more, s(setSources4, setIfNets4, "IPv4 networks besides"), s(setSources6, setIfNets6, "IPv6 networks besides"))
 	}
 	more = slices.Concat(more, linkSets(), r.kindSets(), ownSets())
 	return append(more, []*set{
@@ -205,6 +210,10 @@ func (r *renderer) antispoof() []*chain {
 	src.add(toRPF(r.rule().is(ipv6).iifAnd(expr.PayloadBaseNetworkHeader, ipv6.src, ipv6.bytes, "ip6 saddr", setSrc6)))
 	src.add(r.rule().is(ipv6).iifAnd(expr.PayloadBaseNetworkHeader, ipv6.src, ipv6.bytes, "ip6 saddr", setLinkLocal).accept().done(""))
 	src.add(r.rule().is(ipv6).addr(ipv6, source, linkLocal, false).iifIn(setLLAny).accept().done(""))
+	if r.opts.AnySource {
+		src.add(r.rule().is(ipv4).iifAnd(expr.PayloadBaseNetworkHeader, ipv4.src, ipv4.bytes, "ip saddr", setSources4).accept().done("allowed besides"))
+		src.add(r.rule().is(ipv6).iifAnd(expr.PayloadBaseNetworkHeader, ipv6.src, ipv6.bytes, "ip6 saddr", setSources6).accept().done("allowed besides"))
+	}
 	src.add(r.rule().is(ipv6).addr(ipv6, source, unspecified, false).hopLimit(255).l4proto(expr.CmpOpEq, ipv6.icmp).
 		icmpBytes(ipv6, 0, []byte{135}, false).accept().done("duplicate address detection"))
 	if len(r.opts.Speakers) > 0 {
@@ -269,9 +278,26 @@ func (r *renderer) endpoint(e *policy.Endpoint) []setElem {
 	case speaks6:
 		add(setLLAny, iface, "")
 	}
+	if r.opts.AnySource {
+		out = append(out, besides(e, owner)...)
+	}
 	senders(e, add)
 	if e.Effective != nil {
 		add(setPolicy, iface, iface+key16(e.Effective.ID))
+	}
+	return out
+}
+
+// besides renders the networks that an endpoint may send from besides its own
+// addresses. No route has to lead back to them: they skip the reverse path, as they
+// must, being elsewhere.
+func besides(e *policy.Endpoint, owner string) (out []setElem) {
+	iface := ifKey(e.Interface)
+	for _, f := range []*family{ipv4, ipv6} {
+		set := map[*family]string{ipv4: setSources4, ipv6: setSources6}[f]
+		for _, p := range mergeNets(e.Sources, f) {
+			out = append(out, setElem{set, elem{key: iface + string(p.Addr().AsSlice()), last: iface + string(lastOf(p)), owner: owner}})
+		}
 	}
 	return out
 }

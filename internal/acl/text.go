@@ -164,6 +164,11 @@ func elemTexts(s *set, es []elem) []string {
 func boxText(t *setType, e elem) string {
 	var words []string
 	at := uint32(0)
+	if t == setIfNets4 || t == setIfNets6 {
+		n := len(ifKey(""))
+		words, e.key, e.last = []string{cstr([]byte(e.key[:n]))}, e.key[n:], e.last[n:]
+		t = map[*setType]*setType{setIfNets4: setIPv4, setIfNets6: setIPv6}[t]
+	}
 	for _, n := range fieldLengths(t.keyType) {
 		first, last := keyText(e.key[at:at+n]), keyText(e.last[at:at+n])
 		if first != last {

@@ -183,6 +183,7 @@ type world struct {
 
 func (d *Daemon) world(ctx context.Context) (*world, error) {
 	w := &world{World: policy.World{Reserved: map[netip.Addr]string{}}, nodes: map[string]bool{}}
+	d.loop.call(ctx, func() { w.AnySource = d.loop.settings.anySource })
 	_, err := d.store.EachResource(ctx, func(c store.Change) {
 		if policy.Takes(c.Kind) {
 			w.Put(policy.Key{Kind: c.Kind, Namespace: c.Namespace, Name: c.Name}, c.Object, c.Err)

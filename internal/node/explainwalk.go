@@ -122,6 +122,9 @@ func (w *world) mayHave(id policy.EndpointID, src netip.Addr) api.ExplainStep {
 	if owned && owner == id {
 		return step("anti-spoof", true, object, "%s is an address of %s, interface %s", src, id, w.Endpoints[id].Spec.InterfaceName)
 	}
+	if w.MaySend(id, src) {
+		return step("anti-spoof", true, object, "%s is in allowSpoofedSourcePrefixes of %s, interface %s", src, id, w.Endpoints[id].Spec.InterfaceName)
+	}
 	why := "nobody has it"
 	switch {
 	case owned:

@@ -71,6 +71,7 @@ func (l *loop) applySettings() error {
 			l.settings = was
 			return err
 		}
+		l.model.index.AllowSources(s.anySource)
 		l.model.touchedOrigin, l.model.touchedPeering, l.hostDue = true, true, true
 	}
 	l.model.touchedSettings = false
@@ -81,6 +82,7 @@ func (l *loop) applySettings() error {
 func (l *loop) aclOptions() acl.Options {
 	o := acl.Options{Prefixes: l.settings.prefixes, HostAction: acl.HostAccept, Speakers: l.speakers.interfaces(), SpeakerPort: l.speakers.port, Failsafes: l.settings.failsafes, NAT: l.nat}
 	o.AllowVXLAN, o.AllowIPIP, o.VXLANPort = l.settings.allowVXLAN, l.settings.allowIPIP, uint16(l.settings.vxlanPort)
+	o.AnySource = l.settings.anySource
 	o.LogPrefix, o.LogLimit, o.Denied = l.settings.logPrefix, l.settings.logLimit, l.settings.denied
 	o.LogLimit.Burst = l.settings.logBurst
 	if l.settings.hostAction == "Drop" {

@@ -39,6 +39,7 @@ type settings struct {
 	denied        acl.Rate // at which denied packets are logged
 	failsafes     [2][]policy.Failsafe
 	spareHosts    bool // what goes to servers is not translated
+	anySource     bool // endpoints may have allowed source networks
 }
 
 func (s settings) equal(o settings) bool {
@@ -74,6 +75,7 @@ var known = []setting{
 	{"logActionRateLimit", "LogActionRateLimit", ""},
 	{"logActionRateLimitBurst", "LogActionRateLimitBurst", "5"},
 	{v3.AnnotationPrefix + "denied-log", "DeniedLog", "Disabled"},
+	{"workloadSourceSpoofing", "WorkloadSourceSpoofing", "Disabled"},
 	{"natOutgoingExclusions", "NATOutgoingExclusions", "IPPoolsOnly"},
 	{"failsafeInboundHostPorts", "FailsafeInboundHostPorts", failsafeInbound},
 	{"failsafeOutboundHostPorts", "FailsafeOutboundHostPorts", failsafeOutbound},
@@ -176,6 +178,9 @@ func (s *settings) set(field, v string) error {
 		s.allowIPIP, err = strconv.ParseBool(v)
 	case "vxlanPort":
 		s.vxlanPort, err = number(1, 65535)
+	case "workloadSourceSpoofing":
+		v, err = oneOf("Any", "Disabled")
+		s.anySource = v == "Any"
 	case "natOutgoingExclusions":
 		v, err = oneOf("IPPoolsOnly", "IPPoolsAndHostIPs")
 		s.spareHosts = v == "IPPoolsAndHostIPs"

@@ -56,6 +56,7 @@ type parsedEndpoint struct {
 	hasMAC   bool
 	guest    bool
 	nets     []netip.Prefix // single addresses, each once
+	sources  []netip.Prefix // which it may send from besides
 	ports    []namedPort
 	labels   labelSet
 	profiles []word // each once
@@ -122,9 +123,10 @@ func (rd *Reader) endpoint(k Key, w *v3.WorkloadEndpoint) (p *parsedEndpoint, od
 		odd = append(odd, fieldErrf("metadata.labels["+forged+"]", "%q is taken as %q, the namespace of the endpoint", w.Metadata.Labels[forged], k.Namespace))
 	}
 	p.labels = own
+	if p.sources, err = parseNets("spec.allowSpoofedSourcePrefixes", s.AllowSpoofedSourcePrefixes); err != nil {
+		return nil, nil, err
+	}
 	switch {
-	case len(s.AllowSpoofedSourcePrefixes) > 0:
-		err = fieldErr("spec.allowSpoofedSourcePrefixes", fmt.Errorf("%w: spoofed sources are disabled on this node; remove the field", errClosed))
 	case len(p.nets) == 0:
 		err = fieldErr("spec.ipNetworks", fmt.Errorf("%w: it has no address; add one", errClosed))
 	case s.InterfaceName == "":

@@ -23,8 +23,11 @@ type Index struct {
 	endpoints map[EndpointID]*endpoint // of all nodes, closed ones left out
 	*claims
 	reserved map[netip.Addr]string   // what no endpoint can have, and whose it is
+	sourced  map[EndpointID]sourced  // endpoints with source networks of their own, closed ones included
 	ifaces   map[string][]*endpoint  // local ones, lowest ID first
 	rebound  map[netip.Addr]struct{} // claimed or given up since Rebound was last asked
+
+	anySource bool // these may be sent from
 
 	*applied
 }
@@ -66,6 +69,7 @@ type local struct {
 	mac     [6]byte
 	hasMAC  bool
 	guest   bool
+	sources []netip.Prefix
 	labels  labelSet
 	parents []word      // its profiles
 	class   *localClass // nil while another endpoint has the interface
@@ -128,6 +132,7 @@ func (x *Index) Put(o Object) {
 func (x *Index) remove(k Key) {
 	switch k.Kind {
 	case kindEndpoint:
+		delete(x.sourced, EndpointID{k.Namespace, k.Name})
 		x.removeEndpoint(EndpointID{k.Namespace, k.Name})
 	case kindHostEndpoint:
 		x.setHost(k, nil)

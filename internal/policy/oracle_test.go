@@ -29,7 +29,7 @@ func TestQ01_IndexAgreesWithEvaluator(t *testing.T) {
 			k := Key(policytest.DrawKey(t))
 			objects[k] = policytest.DrawObject(t, policytest.Key(k), true)
 		}
-		w := &World{Reserved: policytest.Reserved(t), Interfaces: policytest.Addresses(t), Failsafes: failsafes(t)}
+		w := &World{Reserved: policytest.Reserved(t), Interfaces: policytest.Addresses(t), Failsafes: failsafes(t), AnySource: rapid.Bool().Draw(t, "any source")}
 		late := rapid.Bool().Draw(t, "reserved late")
 		views := map[string]*interp{}
 		for _, node := range policytest.Nodes {
@@ -37,12 +37,14 @@ func TestQ01_IndexAgreesWithEvaluator(t *testing.T) {
 			if !late {
 				x.Reserve(w.Reserved)
 				x.HostInterfaces(w.Interfaces)
+				x.AllowSources(w.AnySource)
 			}
 			for k, r := range objects {
 				x.Set(k, r, nil)
 			}
 			x.Reserve(w.Reserved)
 			x.HostInterfaces(w.Interfaces)
+			x.AllowSources(w.AnySource)
 			x.Flush()
 			views[node] = newInterp(x)
 		}
@@ -71,7 +73,7 @@ func TestQ01_IndexAgreesWithEvaluator(t *testing.T) {
 				t.Fatalf("endpoint %s: closed is %v in the index, %v in the evaluator", id, got, w.closed(id))
 			}
 			if in := views[e.Spec.Node].eps[id]; in != nil {
-				nets, _ := openEndpoint(e)
+				nets, _ := w.openEndpoint(e)
 				for _, p := range nets {
 					owner, _ := w.Owner(p.Addr())
 					if at := views[e.Spec.Node].index.LocalAt(p.Addr()); (at == in) != (owner == id) {

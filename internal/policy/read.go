@@ -196,6 +196,12 @@ func networkSet(k Key, texts []string, own labelSet, parents []word, odd []error
 // setEndpoint puts an endpoint in force, or, as far as it could not be read,
 // leaves its last good version there.
 func (x *Index) setEndpoint(p *parsedEndpoint, odd []error, err error) []error {
+	if p != nil {
+		x.noteSources(p, odd, err)
+		if err == nil && len(p.sources) > 0 && !x.anySource {
+			err = fieldErr("spec.allowSpoofedSourcePrefixes", fmt.Errorf("%w: workloadSourceSpoofing of this node is Disabled; set it to Any, or remove the field", errClosed))
+		}
+	}
 	if err != nil {
 		if errors.Is(err, errClosed) {
 			x.removeEndpoint(p.id)
@@ -216,7 +222,7 @@ func (x *Index) setEndpoint(p *parsedEndpoint, odd []error, err error) []error {
 	x.claim(e)
 	x.sets.replace(oldMember, e.member, p.labels, p.profiles)
 	if p.node.Value() == x.node {
-		e.local = &local{iface: strings.Clone(p.iface), mac: p.mac, hasMAC: p.hasMAC, guest: p.guest, labels: e.member.class.own, parents: p.profiles}
+		e.local = &local{iface: strings.Clone(p.iface), mac: p.mac, hasMAC: p.hasMAC, guest: p.guest, sources: p.sources, labels: e.member.class.own, parents: p.profiles}
 	}
 	x.moveLocal(old, e)
 	return odd

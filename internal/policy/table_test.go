@@ -507,6 +507,20 @@ func TestD10_SpoofedSources(t *testing.T) {
 		t.Errorf("not closed: %s", d)
 	}
 	s.reports("WorkloadEndpoint red/b: spec.allowSpoofedSourcePrefixes")
+	for _, any := range []bool{true, false, true} { // the node comes to allow them, and ceases to
+		s.x.AllowSources(any)
+		s.x.Flush()
+		var in *Endpoint
+		for e := range s.x.Endpoints() {
+			if e.ID == id {
+				in = e
+			}
+		}
+		if open := in != nil && fmt.Sprint(in.Sources) == "[10.0.0.0/8]"; open != any || any != (s.problems() == "") {
+			t.Errorf("allowed %v: %+v, %s", any, in, s.problems())
+		}
+	}
+	s.x.AllowSources(false)
 	s.endpoint("b", 2, func(w *v3.WorkloadEndpoint) { w.Spec.Profiles = []string{defaultAllow} })
 	if !s.allowed(tcp("10.9.9.9", 80)) || s.problems() != "" {
 		t.Error("not open again")

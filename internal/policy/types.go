@@ -182,8 +182,9 @@ type Endpoint struct {
 	Interface string
 	MAC       [6]byte // valid if HasMAC
 	HasMAC    bool
-	Guest     bool         // it has a gateway of its own, and with it a subnet on its link
-	Addrs     []netip.Addr // its own addresses, v4 and v6
+	Guest     bool           // it has a gateway of its own, and with it a subnet on its link
+	Addrs     []netip.Addr   // its own addresses, v4 and v6
+	Sources   []netip.Prefix // which it may send from besides
 	Effective *Effective
 }
 

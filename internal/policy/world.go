@@ -33,9 +33,11 @@ type World struct {
 	// Reserved is what Index.Reserve is told, and Interfaces what
 	// Index.HostInterfaces is, of the server that flows are asked about, whose
 	// failsafes, by direction, are Failsafes. Put leaves them alone.
+	// AnySource is what Index.AllowSources is told.
 	Reserved   map[netip.Addr]string
 	Interfaces map[string][]netip.Addr
 	Failsafes  [2][]Failsafe
+	AnySource  bool
 }
 
 // Put takes an object as Index.Set does, except that a World knows no last
@@ -123,9 +125,12 @@ func created(e *v3.WorkloadEndpoint) int64 {
 }
 
 // openEndpoint returns the addresses of an endpoint, and false if it is closed.
-func openEndpoint(e *v3.WorkloadEndpoint) ([]netip.Prefix, bool) {
+func (w *World) openEndpoint(e *v3.WorkloadEndpoint) ([]netip.Prefix, bool) {
 	nets, err := endpointNets(e.Spec.IPNetworks)
-	if err != nil || len(nets) == 0 || e.Spec.InterfaceName == "" || len(e.Spec.AllowSpoofedSourcePrefixes) > 0 {
+	if err != nil || len(nets) == 0 || e.Spec.InterfaceName == "" {
+		return nil, false
+	}
+	if sources, err := parseNets("", e.Spec.AllowSpoofedSourcePrefixes); err != nil || len(sources) > 0 && !w.AnySource {
 		return nil, false
 	}
 	if e.Spec.MAC != "" {
@@ -143,12 +148,12 @@ func (w *World) closed(id EndpointID) bool {
 	if e == nil {
 		return true
 	}
-	if _, open := openEndpoint(e); !open {
+	if _, open := w.openEndpoint(e); !open {
 		return true
 	}
 	for other, o := range w.Endpoints {
 		if o.Spec.Node == e.Spec.Node && o.Spec.InterfaceName == e.Spec.InterfaceName && other.lower(id) {
-			if _, open := openEndpoint(o); open {
+			if _, open := w.openEndpoint(o); open {
 				return true
 			}
 		}
@@ -167,7 +172,7 @@ func holds(nets []netip.Prefix, a netip.Addr) bool {
 
 // has tells whether an endpoint is open and an address is among its own.
 func (w *World) has(e *v3.WorkloadEndpoint, a netip.Addr) bool {
-	nets, open := openEndpoint(e)
+	nets, open := w.openEndpoint(e)
 	return open && holds(nets, a) && !w.isReserved(a)
 }
 
