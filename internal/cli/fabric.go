@@ -32,7 +32,7 @@ nothing else: no daemon, no datastore.`,
 	}
 	cmd.AddCommand(a.fabricInitCommand(), a.fabricDesignCommand(), a.fabricValidateCommand(), a.fabricSizesCommand(), a.fabricEmitCommand(), a.fabricRulesCommand(), a.fabricSwitchesCommand(),
 		a.fabricWhatIfCommand(), a.fabricPathCommand(), a.fabricLabCommand(), a.fabricExplainCommand(),
-		a.fabricCostCommand(), a.fabricAdviseCommand())
+		a.fabricCostCommand(), a.fabricAdviseCommand(), a.fabricDiffCommand())
 	for _, sub := range cmd.Commands() {
 		a.completeFabric(sub)
 	}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package change
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/fabric/sim"
+)
+
+func design(t *testing.T, spec string) *fabric.Design {
+	t.Helper()
+	for _, field := range []string{"racks: {count: 3}", "servers: {perRack: 2}", "endpoints: {perServer: 2}", "families: [ipv4, ipv6]"} {
+		name, _, _ := strings.Cut(field, ":")
+		if !strings.Contains(spec, name+": {") && !strings.Contains(spec, name+": [") {
+			spec += ", " + field
+		}
+	}
+	doc, err := fabric.Parse([]byte("apiVersion: fabric/v1\nkind: Fabric\nmetadata: {name: a}\nspec: {" + spec + "}"))
+	if err != nil {
+		t.Fatalf("%s: %v", spec, err)
+	}
+	return doc.Fabric.Design()
+}
+
+// TestPlan: which steps there are, and what is lost in them.
+func TestPlan(t *testing.T) {
+	const downward = "model: downward-default, downwardDefault: {fallback: "
+	for _, c := range []struct {
+		from, to string
+		steps    int
+		lost     string // of the first step that loses; empty: none does
+	}{
+		{"model: as-per-rack", "model: as-per-rack", 0, ""},
+		{"model: as-per-rack", "model: as-per-rack, racks: {count: 4}", 3, ""},
+		{"model: as-per-rack, racks: {count: 4}", "model: as-per-rack", 3, ""},
+		{"model: as-per-rack", "model: as-per-rack, bgp: {timers: {hold: 30s}}", 3, ""},
+		{"model: as-per-rack", "model: as-per-rack, spine: {as: unique}", 3, ""}, // the other spine carries all
+		{"model: as-per-rack, spine: {count: 1}", "model: as-per-rack, spine: {count: 2}", 2, ""},
+		{"model: as-per-rack, spine: {kind: l2}", "model: as-per-rack, spine: {kind: l2}, bgp: {roles: on}", 1, ""},
+		{"model: ethernet", "model: ethernet, racks: {count: 4}", 2, ""},
+		{"model: ethernet, routeReflectors: {placement: none}", "model: ethernet, routeReflectors: {placement: none}, racks: {count: 4}", 2, ""},
+		// A new spine attracts what it cannot deliver until it has all racks, or a way to those
+		// that have them: then the links between spines go first.
+		{downward + "none}", downward + "none}, spine: {count: 3}", 2, "0 cut, 8 partly, spine2: no route"},
+		{downward + "inter-spine}", downward + "inter-spine}, spine: {count: 3}", 3, ""},
+		{downward + "none}", downward + "inter-spine}", 1, ""},
+		// One AS number for both ends of the only session.
+		{"model: as-per-server, pools: {as: {start: 4200000000}}", "model: as-per-server, pools: {as: {start: 4200500000}}", 3, "24 cut, 0 partly, r1-s0: no route"},
+	} {
+		p, err := Plan(design(t, c.from), design(t, c.to))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lost := ""
+		for _, s := range p.Steps {
+			if w := &s.Worst; w.loss() > 0 && lost == "" {
+				lost = fmt.Sprintf("%d cut, %d partly, %s: %s", w.Cut, w.Partly, w.At, w.Why)
+			}
+		}
+		if len(p.Steps) != c.steps || lost != c.lost || p.Lossless() != (c.lost == "") {
+			var steps []string
+			for _, s := range p.Steps {
+				steps = append(steps, fmt.Sprintf("%v %v %d", s.Devices, s.What, s.Worst.loss()))
+			}
+			t.Errorf("%s to %s: %q, want %q in %d steps\n%s", c.from, c.to, lost, c.lost, c.steps, strings.Join(steps, "\n"))
+		}
+	}
+}
+
+// TestEnds: with nothing done the mixed design comes to what the first one does, and with
+// everything done to what the second does, route by route.
+func TestEnds(t *testing.T) {
+	for _, c := range [][2]string{
+		{"model: as-per-rack", "model: as-per-rack, spine: {as: unique}"},
+		{"model: as-per-rack, spine: {kind: l2}", "model: as-per-rack, spine: {kind: l2}, bgp: {roles: on}"},
+		{"model: downward-default", "model: as-per-server"},
+		{"model: ethernet", "model: ethernet, routeReflectors: {placement: none}"},
+	} {
+		a, b := design(t, c[0]), design(t, c[1])
+		m, err := newMix(a.Index(), b.Index())
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := map[string]bool{}
+		for _, g := range compare(m.a, m.b) {
+			for _, d := range g.Devices {
+				all[d] = true
+			}
+		}
+		for i, want := range []*fabric.Design{a, b} {
+			got := m.at([]map[string]bool{nil, all}[i])
+			for _, family := range want.Families {
+				x, err := sim.New(got, family)
+				if err != nil {
+					t.Fatal(err)
+				}
+				y, err := sim.New(want, family)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, device := range []string{"r0-s0", "r2-s1", "spine0", "r1-t0"} {
+					if want.Index().Device(device) == nil {
+						continue
+					}
+					p, err := x.Routes(device, sim.Failure{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					q, err := y.Routes(device, sim.Failure{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if len(p) != len(q) {
+						t.Errorf("%v, end %d: %s has %d routes, want %d", c, i, device, len(p), len(q))
+						continue
+					}
+					for j := range p {
+						if p[j].Prefix != q[j].Prefix || len(p[j].Paths) != len(q[j].Paths) || !reflect.DeepEqual(hops(p[j]), hops(q[j])) {
+							t.Errorf("%v, end %d: %s has %+v, want %+v", c, i, device, p[j], q[j])
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// hops are the next hops of a route, whatever their order.
+func hops(r sim.Route) map[string]int {
+	m := map[string]int{}
+	for _, v := range r.Via {
+		m[v.Device+" "+v.Addr.String()] += max(1, v.Many)
+	}
+	return m
+}
+
+// TestLargeMesh: what would take too long is refused in words.
+func TestLargeMesh(t *testing.T) {
+	const spec = "model: ethernet, routeReflectors: {placement: none}, servers: {perRack: 40}, families: [ipv4], racks: {count: "
+	if _, err := Plan(design(t, spec+"13}"), design(t, spec+"14}")); err == nil || !strings.Contains(err.Error(), "ask about fewer racks") {
+		t.Error(err)
+	}
+}
