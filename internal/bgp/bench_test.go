@@ -159,6 +159,24 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
+// BenchmarkBeginRefresh is what a peer with 500,000 routes costs that says BoRR and
+// one route, and BoRR again (RFC 7313).
+func BenchmarkBeginRefresh(b *testing.B) {
+	r := rib{sources: []*source{{}, {}}}
+	say := func(i uint32) {
+		a := r.attrs.intern(&attrs{nextHop: netip.MustParseAddr("10.0.0.9")})
+		a.refs++
+		r.set(pathRef{prefix: netip.PrefixFrom(addr4(20<<24+i), 32)}, 1, a, a, Accepted)
+	}
+	for i := range uint32(500_000) {
+		say(i)
+	}
+	for b.Loop() {
+		r.markDue(1, v4)
+		say(7)
+	}
+}
+
 func runBench(b *testing.B, s *Speaker, cfg Config) (done chan struct{}, cancel func()) {
 	b.Helper()
 	if err := s.SetConfig(cfg); err != nil {

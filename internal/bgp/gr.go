@@ -58,12 +58,12 @@ func (s *Speaker) retain(p *peer, c *conn, keep bool) {
 		p.retained[f] = keep && wait > 0 && c.open.gr && c.open.grFamilies[f] && c.families[f]
 	}
 	for _, ref := range s.rib.of(p.slot, nil) {
-		if p.retained[familyOf(ref.prefix.Addr())] {
+		if f := familyOf(ref.prefix.Addr()); p.retained[f] {
 			// Stale twice: RFC 4724 section 4.2, a second restart before
 			// End-of-RIB drops what the first one left.
 			s.touch(ref.prefix, s.rib.edit(ref, p.slot, func(q *path) bool {
 				gone := q.flags&pathStale != 0
-				q.flags = q.flags&^pathDue | pathStale
+				q.flags = q.flags&^pathGen | s.rib.sources[p.slot].gen[f] | pathStale
 				return !gone
 			}))
 		} else {
@@ -106,14 +106,12 @@ func (s *Speaker) sweep(p *peer, f family) {
 	if s.rib.sources[p.slot].stale[f] == 0 {
 		return
 	}
-	s.removeMarked(p, f, pathStale)
+	s.removeWhere(p, f, func(q *path) bool { return q.flags&pathStale != 0 })
 }
 
-// removeMarked removes the routes of one family that have a flag.
-func (s *Speaker) removeMarked(p *peer, f family, flag uint8) {
-	for _, ref := range s.rib.of(p.slot, func(prefix netip.Prefix, q *path) bool {
-		return q.flags&flag != 0 && familyOf(prefix.Addr()) == f
-	}) {
+// removeWhere removes some of the routes of one family.
+func (s *Speaker) removeWhere(p *peer, f family, gone func(*path) bool) {
+	for _, ref := range s.rib.of(p.slot, func(prefix netip.Prefix, q *path) bool { return familyOf(prefix.Addr()) == f && gone(q) }) {
 		s.touch(ref.prefix, s.rib.remove(ref, p.slot))
 	}
 }

@@ -68,14 +68,15 @@ func (s *Speaker) rejudge(p *peer) {
 // reimport judges and filters one path again. The list of paths stays as it
 // is: a caller may be walking it.
 func (s *Speaker) reimport(p *peer, ref pathRef, q *path) {
-	in, kept := q.in, q.flags&(pathStale|pathDue)
+	const kept = pathStale | pathGen
+	in, said := q.in, q.flags&kept
 	in.refs++
 	r, set := s.received(p, in), s.judgeSet(p, in)
 	r.Prefix = ref.prefix
 	out, v := s.importRoute(p, r, in, &set)
 	s.touch(ref.prefix, s.rib.set(ref, p.slot, in, out, v.Refused))
-	if kept != 0 { // the peer has said nothing
-		s.touch(ref.prefix, s.rib.edit(ref, p.slot, func(q *path) bool { q.flags |= kept; return true }))
+	if said != s.rib.sources[p.slot].gen[familyOf(ref.prefix.Addr())] { // the peer has said nothing
+		s.touch(ref.prefix, s.rib.edit(ref, p.slot, func(q *path) bool { q.flags = q.flags&^kept | said; return true }))
 	}
 }
 

@@ -111,8 +111,8 @@ func (s *Speaker) beginRefresh(p *peer, f family) {
 func (s *Speaker) endRefresh(p *peer, f family) {
 	p.refreshBound[f].stop()
 	p.refreshing[f] = false
-	if s.rib.sources[p.slot].due[f] > 0 {
-		s.removeMarked(p, f, pathDue)
+	if src := s.rib.sources[p.slot]; src.due[f] > 0 {
+		s.removeWhere(p, f, func(q *path) bool { return src.isDue(q, f) })
 	}
 }
 

@@ -35,7 +35,10 @@ const (
 	pathStale uint8 = 1 << iota // kept over a restart of the peer (RFC 4724)
 	pathBest                    // the best path
 	pathMulti                   // the best path or equal to it
-	pathDue                     // to be said again, since BoRR (RFC 7313)
+
+	// pathGen is the source's generation when the path was said.
+	pathGen = ^(pathStale | pathBest | pathMulti)
+	genStep = pathMulti << 1
 )
 
 // source is what the decision process must know of a peer, and the counters
@@ -50,8 +53,10 @@ type source struct {
 	received [numFamilies]int
 	accepted [numFamilies]int
 	stale    [numFamilies]int
-	due      [numFamilies]int
-	refused  [numRefusals]int // by reason; Accepted counts the accepted
+	due      [numFamilies]int   // to be said again, since BoRR (RFC 7313): those of another generation than
+	gen      [numFamilies]uint8 // this one
+	oldest   [numFamilies]uint8 // that one which is due may have
+	refused  [numRefusals]int   // by reason; Accepted counts the accepted
 }
 
 // count adds d for each counter that p belongs to.
@@ -64,10 +69,13 @@ func (s *source) count(p *path, f family, d int) {
 	if p.flags&pathStale != 0 {
 		s.stale[f] += d
 	}
-	if p.flags&pathDue != 0 {
+	if s.isDue(p, f) {
 		s.due[f] += d
 	}
 }
+
+// isDue tells whether a path is to be said again.
+func (s *source) isDue(p *path, f family) bool { return p.flags&pathGen != s.gen[f] }
 
 // rib holds Adj-RIB-In of all peers and Loc-RIB in one table. It belongs to
 // the loop.
@@ -131,11 +139,11 @@ func (r *rib) put(ref pathRef, peer uint16, in, out *attrs, why Refusal) (change
 	slot, _ := r.table.entries.Slot(ref.prefix)
 	head := r.table.open(*slot, &r.room)
 	if head == nil { // by far the most frequent case
-		r.room = path{in: in, out: out, peer: peer, id: ref.id, why: why}
+		r.room = path{in: in, out: out, peer: peer, id: ref.id, flags: src.gen[f], why: why}
 		p := &r.room
 		r.ids.take(p)
 		if out != nil && out.usable() {
-			p.flags = pathBest | pathMulti
+			p.flags |= pathBest | pathMulti
 			changed = selectionChanged
 		}
 		src.count(p, f, 1)
@@ -159,8 +167,8 @@ func (r *rib) put(ref pathRef, peer uint16, in, out *attrs, why Refusal) (change
 			p.flags &^= pathStale
 			changed = pathsChanged
 		}
-		p.flags &^= pathDue
 	}
+	p.flags = p.flags&^pathGen | src.gen[f]
 	p.in, p.out, p.why = in, out, why
 	src.count(p, f, 1)
 	if out != oldOut {
@@ -264,12 +272,28 @@ func (r *rib) of(peer uint16, want func(netip.Prefix, *path) bool) []pathRef {
 	return out
 }
 
-// markDue makes all paths of peer in one family due. That is of no interest to
-// anybody else.
+// markDue makes all paths of peer in one family due, by beginning a new generation.
+// That is of no interest to anybody else. It costs no walk but once in 31 times that the
+// peer begins, says something, and begins again, without an end: then a
+// generation comes round that a path may still have.
 func (r *rib) markDue(peer uint16, f family) {
-	if src := r.sources[peer]; src.due[f] == src.received[f] {
-		return // whoever begins again and again costs no walk each time
+	src := r.sources[peer]
+	switch {
+	case src.due[f] == src.received[f]:
+		return // they are
+	case src.due[f] == 0:
+		src.oldest[f] = src.gen[f]
+	case src.gen[f]+genStep == src.oldest[f]:
+		r.agree(peer, f)
+		src.oldest[f] = src.gen[f]
 	}
+	src.gen[f] += genStep
+	src.due[f] = src.received[f]
+}
+
+// agree gives all paths of peer in one family the generation of the source.
+func (r *rib) agree(peer uint16, f family) {
+	gen := r.sources[peer].gen[f]
 	entries := r.table.entries.All4()
 	if f == v6 {
 		entries = r.table.entries.All6()
@@ -277,17 +301,17 @@ func (r *rib) markDue(peer uint16, f family) {
 	for prefix, e := range entries {
 		if e.shape&entryList == 0 {
 			if e.peer == peer {
-				r.table.entries.Ref(prefix).flags |= pathDue
+				at := r.table.entries.Ref(prefix)
+				at.flags = at.flags&^pathGen | gen
 			}
 			continue
 		}
 		for p := r.table.lists[e.number]; p != nil; p = p.next {
 			if p.peer == peer {
-				p.flags |= pathDue
+				p.flags = p.flags&^pathGen | gen
 			}
 		}
 	}
-	r.sources[peer].due[f] = r.sources[peer].received[f]
 }
 
 // find returns a path of a list.
