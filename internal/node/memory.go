@@ -41,9 +41,10 @@ const (
 	memorySlack = 12 << 20
 	// givePause bounds what a process costs that needs more than that.
 	givePause = 3 * time.Second
-	// busyPause is the same while the loop never rests: changes then wait for a
-	// collection now and then, one of some hundred.
-	busyPause = 10 * time.Second
+	// busyPause is the same while the loop never rests. What changes then waits
+	// for a whole collection and for the kernel to take the pages, some 50 ms: with
+	// one in ten seconds that is one change in a hundred where a change takes 100 ms.
+	busyPause = time.Minute
 )
 
 // economise gives back memory that is not needed any more: what the start used,
