@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package acl
 
 import (
@@ -50,19 +52,9 @@ func anyEpoch() epoch {
 }
 
 const (
-	chainEpoch     = "epoch"
-	chainAcceptOut = "accept-out"
-	chainAcceptIn  = "accept-in"
-	setAccepted    = "accepted"
+	chainEpoch  = "epoch"
+	setAccepted = "accepted"
 )
-
-// Acceptor is the chain that ends a walk through a direction of policy.
-func Acceptor(d policy.Direction) string {
-	if d == policy.Ingress {
-		return chainAcceptIn
-	}
-	return chainAcceptOut
-}
 
 func markOf(d policy.Direction) uint32 {
 	if d == policy.Ingress {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package acl
 
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -15,78 +16,6 @@ import (
 	"github.com/muslin-net/muslin/internal/policy"
 	"golang.org/x/sys/unix"
 )
-
-// TableName is the name of our tables, one of each family in tables. No other is
-// touched.
-const TableName = "muslin"
-
-// HostAction is what happens to traffic from a workload to its host that the
-// workload's egress policy allows.
-type HostAction uint8
-
-// The host actions. HostReturn leaves the packet to other tables, as an
-// accept in ours does: the two are the same here.
-const (
-	HostDrop HostAction = iota
-	HostAccept
-	HostReturn
-)
-
-// Options configure a Table.
-type Options struct {
-	Log        *slog.Logger // required
-	Prefixes   []string     // names of workload interfaces start with one of these; required
-	HostAction HostAction
-	// Speakers are the interfaces of workloads that this host speaks BGP with:
-	// they may connect to SpeakerPort, and send from where a route leads to them.
-	Speakers    []string
-	SpeakerPort uint16
-	// Encapsulated packets that workloads may send: VXLAN, by its port (default
-	// 4789), and IPv4 or IPv6 in IP.
-	AllowVXLAN, AllowIPIP bool
-	VXLANPort             uint16
-	NAT                   NAT
-	// AnySource lets endpoints send from their Sources; without it these count for
-	// nothing.
-	AnySource bool
-	// Failsafes are the ports that host endpoints leave open, by direction.
-	Failsafes [2][]policy.Failsafe
-	// LogPrefix begins what rules that log write, default "calico-packet": %t is
-	// the tier of the policy, %k its kind in short, %n its name, %p the name after the
-	// namespace. LogLimit bounds each of these rules.
-	LogPrefix string
-	LogLimit  Rate
-	Denied    Rate // at which denied packets are logged, see DeniedLog
-	NetNS     int  // file descriptor of the network namespace; 0 for that of the calling thread
-
-	withoutRPF, withoutSources bool // tests take one layer away to try the other
-}
-
-func (o *Options) check() error {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.LogPrefix == "" {
-		o.LogPrefix = "calico-packet"
-	}
-	if len(o.LogPrefix) > 120 {
-		return fmt.Errorf("log prefix of %d characters: at most 120", len(o.LogPrefix))
-	}
-	if o.VXLANPort == 0 {
-		o.VXLANPort = defaultVXLANPort
-	}
-	if len(o.Prefixes) == 0 {
-		return errors.New("interface prefix: at least one is needed")
-	}
-	for _, p := range o.Prefixes {
-		if p == "" || len(p) > 15 || strings.ContainsAny(p, "/ *") {
-			return fmt.Errorf("interface prefix %q: must be 1 to 15 characters without space, slash or asterisk", p)
-		}
-	}
-	o.Prefixes = slices.Clone(o.Prefixes)
-	slices.Sort(o.Prefixes)
-	return nil
-}
 
 // Table is the desired and the actual state of our table. Only Watch may run
 // beside other methods.
@@ -108,20 +37,6 @@ type Table struct {
 	last     time.Time       // when the last transaction was committed
 
 	refuse func(m *msgs) error // tests make transactions fail
-}
-
-// Stats counts what was written since Open.
-type Stats struct {
-	Commits  int // transactions committed
-	Messages int // netlink messages in them
-	Bytes    int
-	Failed   int // transactions the kernel refused
-}
-
-// Problem is an object that is not in force as written, and is closed instead.
-type Problem struct {
-	Object string // kind and name
-	Err    error
 }
 
 // Open connects to nf_tables and checks that the kernel has what the table

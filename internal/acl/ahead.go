@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package acl
 
 // ReadAhead begins to read the kernel's table, for the next Resync to find it

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package acl
 
 import (
@@ -31,9 +33,6 @@ type origin struct {
 	dir    policy.Direction
 	text   string // places, such as 0-2,7; of the others, what they are
 }
-
-// NoProfile is the end of all policy.
-const NoProfile = "no profile allows"
 
 // standFor says what the rules from a place on stand for.
 func (c *chain) standFor(at int, o origin) {
@@ -73,9 +72,6 @@ func (g *group) places() string {
 	return b.String()
 }
 
-// Hits is how often something decided, and of how many bytes in all.
-type Hits struct{ Packets, Bytes uint64 }
-
 func (h Hits) plus(o Hits) Hits { return Hits{h.Packets + o.Packets, h.Bytes + o.Bytes} }
 
 // hitsOf identifies what counts: an origin, whatever version its policy has.
@@ -99,17 +95,6 @@ type Ledger struct {
 	netns  int
 	chains map[string]*chainState
 	kept   map[hitsOf]Hits
-}
-
-// Counted is what rules of a policy have decided, or what ends a tier or all
-// policy; Policy is nil then. Rules are their places in the list of the direction:
-// several, such as 0-2,7, if the kernel counts them together.
-type Counted struct {
-	Policy    *policy.Policy
-	Direction policy.Direction
-	Rules     string // empty without a policy
-	End       string // what it is, without one
-	Hits
 }
 
 // Ledger notes what the chains stand for now.

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package acl
 
 import (
@@ -13,19 +15,6 @@ import (
 
 	"github.com/muslin-net/muslin/internal/policy"
 )
-
-// Rate is so many packets in a unit of time, and so many at once after a pause.
-// The zero value is none.
-type Rate struct {
-	Packets uint32
-	Unit    time.Duration // a second, a minute, an hour or a day
-	Burst   uint32
-}
-
-// ChainDenied is where packets go that policy denies while they are logged: as
-// many as the rate allows are copied to the log group, and all are dropped. It
-// is the kernel that bounds the rate: a flood costs it a look at a bucket.
-const ChainDenied = "denied"
 
 // deniedGroup is our group of the kernel's packet log (nfnetlink_log); a group
 // has one listener. deniedHead is how much of a packet is copied: headers.
@@ -76,12 +65,6 @@ func (r *rb) nflog(group uint16, head uint32, prefix string) *rb {
 		b.u32(unix.NFTA_LOG_SNAPLEN, head)
 	})
 	return r.say("log prefix %q group %d snaplen %d", prefix, group, head)
-}
-
-// Denied is a packet that policy has denied.
-type Denied struct {
-	policy.Packet
-	Direction policy.Direction // at the end that denied it
 }
 
 // DeniedLog is what the kernel copies of denied packets. It is not safe for

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package acl
 
 import (
@@ -38,46 +40,10 @@ const (
 	statusExpected = 1 // IPS_EXPECTED: a helper announced it
 )
 
-// Fate is what becomes of a flow.
-type Fate uint8
-
-// The fates. A flow that is cut passes no packet in either direction, and keeps
-// its entry, so that none is mistaken for the begin of another; if policy comes
-// to allow it, it goes on. A flow that ends leaves no entry behind.
-const (
-	Leave Fate = iota
-	Keep
-	Cut
-	End
-)
-
-// Flow is a connection that the kernel tracks. Its packet is the first one as
-// policy saw it: after a translation of the destination and before one of the
-// source.
-type Flow struct {
-	policy.Packet
-	Related bool // to another one, by which it was allowed
-	Fate    Fate // what is to become of it; Leave unless somebody sets it
-
-	family byte
-	cut    bool
-	// Of its first direction, and its number, as the kernel wrote them. They last
-	// until the next piece is read.
-	tuple, id []byte
-}
-
 // Flows is connections tracked in a network namespace. It is not safe for
 // concurrent use, and may be used beside a Table.
 type Flows struct {
 	read, write *socket
-}
-
-// Reviewed counts what a Review did.
-type Reviewed struct {
-	Seen     int
-	Cut      int // which policy had allowed
-	Restored int // which had been cut
-	Ended    int
 }
 
 // OpenFlows opens the flows of the network namespace that a descriptor stands

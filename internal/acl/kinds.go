@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package acl
 
 import (
 	"encoding/binary"
 	"fmt"
-	"slices"
 
 	"github.com/google/nftables/expr"
-	"github.com/muslin-net/muslin/internal/policy"
 	"golang.org/x/sys/unix"
 )
 
@@ -31,25 +31,13 @@ const (
 )
 
 const (
-	protoIGMP, protoIPIP, protoIPv6 = unix.IPPROTO_IGMP, unix.IPPROTO_IPIP, unix.IPPROTO_IPV6
-
-	defaultVXLANPort = 4789 // RFC 7348 section 8
-	igmpQuery        = 0x11 // RFC 2236 section 2.1
+	protoIGMP = unix.IPPROTO_IGMP
+	igmpQuery = 0x11 // RFC 2236 section 2.1
 
 	routerSolicitation     = 133 // RFC 4861 section 4
 	neighbourSolicits      = 135
 	neighbourAdvertisement = 136
 )
-
-// clientPorts are those on which DHCP (RFC 2131) and DHCPv6 (RFC 8415) clients
-// listen: only servers send there.
-var clientPorts = []uint16{68, 546}
-
-// leading are the ICMP types by which hosts are led: redirect and router
-// advertisement (RFC 792, RFC 1256), and of ICMPv6 multicast listener query,
-// router advertisement, redirect and router renumbering (RFC 2710, RFC 4861,
-// RFC 2894).
-var leading = map[*family][]byte{ipv4: {5, 9}, ipv6: {130, 134, 137, 138}}
 
 // closer are the protocols whose packets are looked at closer.
 func (o *Options) closer() []byte {
@@ -60,31 +48,6 @@ func (o *Options) closer() []byte {
 	return list
 }
 
-func (o *Options) refusedPorts() []uint16 {
-	if o.AllowVXLAN {
-		return clientPorts
-	}
-	return append(slices.Clone(clientPorts), o.VXLANPort)
-}
-
-// Refused tells why a packet from a workload is dropped because of what kind it
-// is, in the words of the one who asks; it is empty if it is not. It is what
-// the rules on this page say, told once more without a kernel.
-func (o *Options) Refused(p policy.Packet) string {
-	f := familyOf(p.Src)
-	switch {
-	case p.Proto == unix.IPPROTO_UDP && slices.Contains(clientPorts, p.DstPort):
-		return fmt.Sprintf("udp %d is what DHCP servers send to: a workload is none", p.DstPort)
-	case p.Proto == unix.IPPROTO_UDP && p.DstPort == o.VXLANPort && !o.AllowVXLAN:
-		return fmt.Sprintf("udp %d is VXLAN: allowVXLANPacketsFromWorkloads is false", p.DstPort)
-	case (p.Proto == protoIPIP || p.Proto == protoIPv6) && !o.AllowIPIP:
-		return fmt.Sprintf("protocol %d is IP in IP: allowIPIPPacketsFromWorkloads is false", p.Proto)
-	case p.Proto == f.icmp && slices.Contains(leading[f], p.ICMPType):
-		return fmt.Sprintf("%s type %d leads others: a workload is no router", f.icmpWord, p.ICMPType)
-	}
-	return ""
-}
-
 func (r *renderer) kindSets() []*set {
 	var ports []elem
 	for _, p := range r.opts.refusedPorts() {
@@ -93,8 +56,8 @@ func (r *renderer) kindSets() []*set {
 	return []*set{
 		{name: setKinds, typ: setProto, static: true, elems: protoElems(r.opts.closer()), comment: "protocols that are looked at closer"},
 		{name: setKindPorts, typ: setUDPPort, static: true, elems: ports, comment: "UDP ports that no workload sends to"},
-		{name: setKindICMP4, typ: setICMP, static: true, elems: protoElems(leading[ipv4]), comment: "ICMP types that no workload sends"},
-		{name: setKindICMP6, typ: setICMPv6, static: true, elems: protoElems(leading[ipv6]), comment: "ICMPv6 types that no workload sends"},
+		{name: setKindICMP4, typ: setICMP, static: true, elems: protoElems(leading[protoICMP]), comment: "ICMP types that no workload sends"},
+		{name: setKindICMP6, typ: setICMPv6, static: true, elems: protoElems(leading[protoICMPv6]), comment: "ICMPv6 types that no workload sends"},
 		{name: setSolicit, typ: setICMPv6, static: true, elems: protoElems([]byte{routerSolicitation, neighbourSolicits, neighbourAdvertisement}),
 			comment: "neighbour discovery"},
 	}

@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package acl
 
 import (
-	"net/netip"
-
 	"golang.org/x/sys/unix"
 )
-
-// NAT is what leaves the pools under another address: Outgoing are the networks
-// whose packets take an address of this host, unless they go to one of Spared, which
-// hold all pools. Of the zero value there is not a rule.
-type NAT struct{ Outgoing, Spared []netip.Prefix }
 
 // chainNATOutgoing stands where sources are translated, after all policy.
 const chainNATOutgoing = "nat-outgoing"

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package acl
 
 import (
@@ -15,36 +17,6 @@ import (
 
 	"github.com/muslin-net/muslin/internal/policy"
 )
-
-// Probe is a packet whose way through the packet filter is to be seen.
-type Probe struct {
-	policy.Packet
-	In string // the interface that it comes in on; empty if this host sends it
-	ID uint16 // of an ICMP message
-}
-
-// Seen is a rule that the packet matched, or the end of a base chain.
-type Seen struct {
-	Table, Chain string // a table of ours has its own name, others theirs
-	Verdict      string // accept, drop, continue, …
-	Comment      string
-	// What the rule stands for, if it stands for something; see Counted.
-	Policy    *policy.Policy
-	Direction policy.Direction
-	Rules     string
-	End       string
-}
-
-// Traced is what became of a probe.
-type Traced struct {
-	Steps []Seen // in order
-	// Passed: it left the packet filter, to be sent or to this host.
-	Passed bool
-	Out    int // number of the interface that it left by, 0 for this host
-	// Dropped is the step that dropped it. Without it and without Passed it was
-	// lost before the next hook, for want of a route, say.
-	Dropped *Seen
-}
 
 const (
 	// traceTable is there while a probe is under way, and only then: it goes with

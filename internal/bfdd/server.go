@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package bfdd
 
 import (
@@ -20,12 +22,6 @@ import (
 	"github.com/muslin-net/muslin/internal/bfd"
 	"github.com/muslin-net/muslin/internal/lock"
 )
-
-// Config is what the process is told when it starts.
-type Config struct {
-	RunDir  string
-	Release string // of the binary
-}
 
 // Run is the process. It returns when ctx has ended and the neighbours were
 // told, when no agent has come back, or when an agent wants no session any more. It

@@ -90,3 +90,9 @@ type errVersion struct{ theirs int }
 func (e errVersion) Error() string {
 	return fmt.Sprintf("the BFD process speaks version %d of the protocol, not %d", e.theirs, Version)
 }
+
+// Config is what the process is told when it starts.
+type Config struct {
+	RunDir  string
+	Release string // of the binary
+}

@@ -5,8 +5,6 @@ package bgp
 import (
 	"net"
 	"net/netip"
-
-	"golang.org/x/sys/unix"
 )
 
 // Sessions between link-local addresses: with the router at the other end of an
@@ -52,25 +50,6 @@ func nextHopFrom(v []byte, neighbour netip.Addr) netip.Addr {
 		nh = nh.WithZone(neighbour.Zone())
 	}
 	return nh
-}
-
-// bindToZone binds a socket to the interface that is an address's zone, if it has one,
-// in whatever network namespace the socket is.
-func bindToZone(fd int, a netip.Addr) error {
-	if a.Zone() == "" {
-		return nil
-	}
-	return unix.BindToDevice(fd, a.Zone())
-}
-
-// deviceOf is the interface that a connection is bound to, empty if it is bound
-// to none. The kernel binds one between link-local addresses.
-func deviceOf(nc net.Conn) (name string) {
-	_ = control(nc, func(fd int) (err error) {
-		name, err = unix.GetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE)
-		return err
-	})
-	return name
 }
 
 // endsOf are the addresses of a connection's ends, IPv4 unmapped, link-local

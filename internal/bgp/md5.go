@@ -3,13 +3,9 @@
 package bgp
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
 	"syscall"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/muslin-net/muslin/internal/secret"
 )
@@ -22,31 +18,6 @@ import (
 // A new password cannot be agreed upon at both ends at one moment. The
 // connection is given up without a NOTIFICATION, as one that broke, so that with
 // graceful restart both ends keep their routes until they are at one again.
-
-// MaxPassword is the kernel's limit, in octets.
-const MaxPassword = unix.TCP_MD5SIG_MAXKEYLEN
-
-// setMD5 sets the password for an address, or for a network, on a socket. Of several
-// networks the kernel takes the longest prefix.
-func setMD5(fd int, of netip.Prefix, password secret.Text) error {
-	var sig unix.TCPMD5Sig
-	from, opt := of.Addr(), unix.TCP_MD5SIG
-	if !of.IsSingleIP() {
-		opt, sig.Flags, sig.Prefixlen = unix.TCP_MD5SIG_EXT, unix.TCP_MD5SIG_FLAG_PREFIX, uint8(of.Bits())
-	}
-	sig.Keylen = uint16(copy(sig.Key[:], password.Reveal()))
-	if from.Is4() {
-		sa := (*unix.RawSockaddrInet4)(unsafe.Pointer(&sig.Addr))
-		sa.Family, sa.Addr = unix.AF_INET, from.As4()
-	} else {
-		sa := (*unix.RawSockaddrInet6)(unsafe.Pointer(&sig.Addr))
-		sa.Family, sa.Addr = unix.AF_INET6, from.As16()
-	}
-	if err := unix.SetsockoptTCPMD5Sig(fd, unix.IPPROTO_TCP, opt, &sig); err != nil {
-		return fmt.Errorf("password for %s: %w", of, err)
-	}
-	return nil
-}
 
 // passwords are those that a listening socket asks for.
 type passwords map[netip.Prefix]secret.Text

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,14 +39,6 @@ func sendTTL(fd int, is6 bool, ttl int) error {
 		return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, ttl)
 	}
 	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TTL, ttl)
-}
-
-// demandTTL has the kernel drop what arrives with less.
-func demandTTL(fd int, is6 bool, ttl int) error {
-	if is6 {
-		return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MINHOPCOUNT, ttl)
-	}
-	return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MINTTL, ttl)
 }
 
 // dialPeer connects to a peer, by Options.Dial if there is one. Our own
@@ -115,17 +106,6 @@ func dialTCP(ctx context.Context, pc PeerConfig, ttl int) (net.Conn, error) {
 	return d.DialContext(ctx, "tcp", netip.AddrPortFrom(pc.Addr.Addr().WithZone(""), pc.Addr.Port()).String())
 }
 
-// prepareListener has a listening socket answer with the greatest TTL and
-// keep each SYN for admit.
-func prepareListener(is6 bool, raw syscall.RawConn) error {
-	return onSocket(raw, func(fd int) error {
-		if err := sendTTL(fd, is6, maxTTL); err != nil {
-			return err
-		}
-		return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_SAVE_SYN, 1)
-	})
-}
-
 // admit judges an accepted connection by its SYN, and has the kernel drop
 // what comes later with too low a TTL. Under SYN cookies there is no SYN to judge,
 // and the peer is turned away: the connection we dial is not concerned.
@@ -148,23 +128,6 @@ func admit(nc net.Conn, pc PeerConfig) error {
 		}
 		return nil
 	})
-}
-
-// synTTL is the TTL or hop limit of the SYN that opened a connection.
-func synTTL(fd int) (int, error) {
-	var b [256]byte // its IP and TCP headers: 120 octets at most
-	n := uint32(len(b))
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.IPPROTO_TCP, unix.TCP_SAVED_SYN,
-		uintptr(unsafe.Pointer(&b[0])), uintptr(unsafe.Pointer(&n)), 0)
-	switch {
-	case errno != 0:
-		return 0, errno
-	case n >= 20 && b[0]>>4 == 4:
-		return int(b[8]), nil
-	case n >= 40 && b[0]>>4 == 6:
-		return int(b[7]), nil
-	}
-	return 0, fmt.Errorf("the kernel kept none")
 }
 
 // control runs fn on the socket of a connection.

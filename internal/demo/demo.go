@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 // Package demo shows the system on one machine: three compute servers, each a
 // network namespace with the real daemon in a process of its own, on an
 // Ethernet fabric, with six workloads and the policies of policy.yaml.

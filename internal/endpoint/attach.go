@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package endpoint
 
 import (
@@ -14,79 +16,6 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
-
-// HostMAC returns the MAC of the host side of every pair that Attach makes. It
-// is alike everywhere so that a workload that moves keeps a valid neighbour
-// entry; and it makes the kernel's own link-local address the IPv6 gateway.
-func HostMAC() net.HardwareAddr { return net.HardwareAddr{0xee, 0xee, 0xee, 0xee, 0xee, 0xee} }
-
-// Attachment is an interface pair between this host and a workload's network
-// namespace.
-type Attachment struct {
-	// NetNS is the path of the namespace: /run/netns/NAME, /proc/PID/ns/net.
-	NetNS string
-	// Host is the name of the host side; see HostName.
-	Host string
-	// Alias says on the host side, to people, whose it is; empty says nothing.
-	Alias string
-	// Inner is the name inside; empty means eth0.
-	Inner string
-	// Addrs are the workload's addresses, at least one, any number of either
-	// family. Each is added as a host address: /32 or /128.
-	Addrs []netip.Addr
-	// MTU of both sides; 0 leaves the kernel's choice.
-	MTU int
-	// MAC of the inner side; empty lets the kernel choose.
-	MAC net.HardwareAddr
-}
-
-// Attached is what came of an Attachment.
-type Attached struct {
-	HostIndex int              // interface index of the host side
-	MAC       net.HardwareAddr // of the inner side
-}
-
-func (a *Attachment) check() error {
-	if a.Inner == "" {
-		a.Inner = "eth0"
-	}
-	if err := ValidName(a.Host); err != nil {
-		return fmt.Errorf("host side: %w", err)
-	}
-	if err := ValidName(a.Inner); err != nil {
-		return fmt.Errorf("workload side: %w", err)
-	}
-	if a.Inner == "lo" || a.Host == "lo" {
-		return errors.New("interface name lo: it is taken by loopback")
-	}
-	if len(a.Addrs) == 0 {
-		return errors.New("addresses: want at least one")
-	}
-	for _, x := range a.Addrs {
-		if !x.IsValid() || x.Is4In6() || x.Zone() != "" || x.IsUnspecified() || x.IsLoopback() || x.IsMulticast() || x.IsLinkLocalUnicast() {
-			return fmt.Errorf("address %s: want a unicast address that can be routed", x)
-		}
-	}
-	if a.MTU != 0 && (a.MTU < 68 || a.MTU > 65535) {
-		return fmt.Errorf("MTU %d: want 68–65535", a.MTU)
-	}
-	if a.MTU != 0 && a.MTU < 1280 && a.has(netip.Addr.Is6) {
-		return fmt.Errorf("MTU %d: IPv6 needs at least 1280 (RFC 8200, section 5)", a.MTU)
-	}
-	if len(a.MAC) != 0 && (len(a.MAC) != 6 || a.MAC[0]&1 != 0) {
-		return fmt.Errorf("MAC %s: want a unicast MAC of 48 bits", a.MAC)
-	}
-	return nil
-}
-
-func (a *Attachment) has(family func(netip.Addr) bool) bool {
-	for _, x := range a.Addrs {
-		if family(x) {
-			return true
-		}
-	}
-	return false
-}
 
 // Attach makes the pair and configures the workload's side: addresses, a
 // default route per family, loopback. The host side gets its MAC and settings,

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package endpoint
 
 import (
@@ -204,9 +206,6 @@ func Exists(name string) bool {
 	_, err := netlink.LinkByName(name)
 	return err == nil
 }
-
-// Workload is an interface of this host that is a workload's by its name.
-type Workload struct{ Name, Alias string }
 
 // Workloads lists the interfaces whose names begin with one of the prefixes.
 func Workloads(prefixes []string) (list []Workload, err error) {

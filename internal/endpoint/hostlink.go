@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package endpoint
 
 import (
@@ -14,17 +16,6 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
-
-// HostLink is an interface of this host, as far as somebody at its other end is
-// concerned.
-type HostLink struct {
-	Name      string
-	Index     int
-	MAC       [6]byte    // zero if it has none
-	LinkLocal netip.Addr // its own, without zone; of several the lowest
-	Down      string     // why nobody can be reached through it; empty: it is up
-	Missing   bool       // there is none of that name
-}
 
 // HostLinkOf looks at an interface.
 func HostLinkOf(name string) (HostLink, error) {

@@ -1,98 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package endpoint
 
 import (
 	"errors"
 	"fmt"
 	"iter"
-	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
 
 	"golang.org/x/sys/unix"
 )
-
-// The gateway addresses of every workload. They are on every interface and
-// nowhere else, and are never announced.
-var (
-	gateway4 = netip.MustParsePrefix("169.254.1.1/32")
-	gateway6 = netip.MustParsePrefix("fe80::ecee:eeff:feee:eeee/64")
-)
-
-// Gateway4 returns the IPv4 gateway of every workload, 169.254.1.1.
-func Gateway4() netip.Addr { return gateway4.Addr() }
-
-// Gateway6 returns the IPv6 gateway of every workload.
-func Gateway6() netip.Addr { return gateway6.Addr() }
-
-// Config is what the interface of one endpoint should have beyond what all
-// have alike.
-type Config struct {
-	// Addrs are the workload's own addresses, of both families.
-	Addrs []netip.Addr
-	// MAC is the workload's, if it is known: each address then has a fixed
-	// neighbour entry, so that nothing the workload says in ARP or neighbour
-	// discovery can move it, and the first packet need not wait for an answer.
-	MAC    [6]byte
-	HasMAC bool
-	// Host are addresses of this host that only this workload has need of,
-	// beside the gateway's.
-	Host []netip.Addr
-}
-
-func (c Config) equal(o Config) bool {
-	return c.HasMAC == o.HasMAC && c.MAC == o.MAC && slices.Equal(c.Addrs, o.Addrs) && slices.Equal(c.Host, o.Host)
-}
-
-// State is how far an endpoint's interface has come.
-type State uint8
-
-// The states of an interface.
-const (
-	// Absent: there is no interface of this name yet.
-	Absent State = iota
-	// Down: the interface is configured but not up, or its other end is not.
-	Down
-	// Ready: configured and up.
-	Ready
-	// Failed: the interface is refused, or something could not be written.
-	Failed
-)
-
-// String returns the state in lower case.
-func (s State) String() string {
-	switch s {
-	case Absent:
-		return "absent"
-	case Down:
-		return "down"
-	case Ready:
-		return "ready"
-	}
-	return "failed"
-}
-
-// Status is the outcome of a Sync.
-type Status struct {
-	State State
-	Index int   // of the interface; 0 when Absent or refused
-	Err   error // set when Failed
-	// Writes is how many things differed from what they should be and were
-	// written: 0 when all was well.
-	Writes int
-}
-
-// Options are for Open.
-type Options struct {
-	Log *slog.Logger
-	// Prefixes are what names of endpoints' interfaces begin with.
-	Prefixes []string
-	// Reserved are names that no endpoint may have although the prefix fits:
-	// the host's uplinks.
-	Reserved []string
-}
 
 // Links keeps the interfaces of live endpoints configured. It works in the
 // network namespace of the goroutine that called Open; Sync, Resync, Remove

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package endpoint
 
 import (
@@ -10,10 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-// ErrNamespace is the class of errors for a path that is not the network
-// namespace of a workload.
-var ErrNamespace = errors.New("not a network namespace for a workload")
 
 // openNamespace opens a network namespace by its path, such as /run/netns/NAME
 // or /proc/PID/ns/net, and refuses everything else: what is not a namespace,

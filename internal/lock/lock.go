@@ -14,8 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -55,15 +53,9 @@ type Locks struct {
 // if they are missing. It does not wait.
 func Take(kind Kind, dirs ...string) (*Locks, error) {
 	l := &Locks{kind: kind}
-	sock, err := net.ListenUnix("unix", &net.UnixAddr{Name: kind.Socket, Net: "unix"})
-	if err != nil {
-		if errors.Is(err, syscall.EADDRINUSE) {
-			return nil, &ErrHeld{Kind: kind, What: "this network namespace", PID: socketHolder(kind.Socket)}
-		}
-		return nil, fmt.Errorf("claim the network namespace: %w", err)
+	if err := l.claim(); err != nil {
+		return nil, err
 	}
-	l.sock = sock
-	go l.answer()
 	for _, dir := range dirs {
 		if err := l.lockDir(dir); err != nil {
 			l.Release()
@@ -71,18 +63,6 @@ func Take(kind Kind, dirs ...string) (*Locks, error) {
 		}
 	}
 	return l, nil
-}
-
-// answer accepts and closes, so that a second process can read our pid from
-// the credentials of its connection.
-func (l *Locks) answer() {
-	for {
-		c, err := l.sock.Accept()
-		if err != nil {
-			return
-		}
-		c.Close()
-	}
 }
 
 func (l *Locks) lockDir(dir string) error {
@@ -147,24 +127,5 @@ func readPID(f *os.File) int {
 	b := make([]byte, 16)
 	n, _ := f.ReadAt(b, 0)
 	pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:n])))
-	return pid
-}
-
-func socketHolder(name string) int {
-	c, err := net.DialTimeout("unix", name, 500*time.Millisecond)
-	if err != nil {
-		return 0
-	}
-	defer c.Close()
-	raw, err := c.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return 0
-	}
-	pid := 0
-	_ = raw.Control(func(fd uintptr) {
-		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			pid = int(cred.Pid)
-		}
-	})
 	return pid
 }

@@ -78,3 +78,11 @@ func check(b []byte, from netip.Addr, hops int) (typ uint8, err error) {
 	}
 	return b[0], nil
 }
+
+// arrival is a message that was received.
+type arrival struct {
+	message []byte
+	from    netip.Addr
+	index   int // of the interface
+	hops    int // hop limit it arrived with; -1 if unknown
+}

@@ -107,7 +107,7 @@ type Daemon struct {
 
 	store   *store.Client
 	ipam    *ipam.Allocator
-	acl     *acl.Table
+	acl     filtering
 	speaker *bgp.Speaker
 	// expected are peers of listen ranges that an earlier daemon had.
 	expected []netip.Addr
@@ -126,6 +126,9 @@ type Daemon struct {
 // Run is the daemon: it returns when ctx ends, leaving the data plane as it
 // is, or with the error that made it impossible to go on.
 func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
+	if err := hasDataPlane(); err != nil {
+		return err
+	}
 	if err := cfg.check(); err != nil {
 		return err
 	}
@@ -361,13 +364,13 @@ func (d *Daemon) openReconcilers() (err error) {
 	if d.expected, err = rememberedPeers(d.cfg.StateDir); err != nil {
 		d.log.Warn("not known which BGP peers an earlier daemon had from listen ranges", "err", err)
 	}
-	d.acl, err = acl.Open(acl.Options{Log: d.log.With("part", "acl"), Prefixes: []string{defaultPrefix}, HostAction: acl.HostDrop})
+	d.acl, err = openFiltering(acl.Options{Log: d.log.With("part", "acl"), Prefixes: []string{defaultPrefix}, HostAction: acl.HostDrop})
 	if err != nil {
 		return err
 	}
-	d.acl.ReadAhead()
+	readAhead(d.acl)
 	d.bgpLog = newSeverity(d.log.Handler())
-	d.speaker = bgp.New(bgp.Options{Log: slog.New(d.bgpLog).With("part", "bgp"), TrackNextHops: true, Restarting: route.Found(uint8(old.Protocol)), Expected: d.expected})
+	d.speaker = bgp.New(bgp.Options{Log: slog.New(d.bgpLog).With("part", "bgp"), TrackNextHops: true, Restarting: foundRoutes(uint8(old.Protocol)), Expected: d.expected})
 	return nil
 }
 

@@ -64,7 +64,7 @@ func (d *Daemon) followDenied(ctx context.Context) error {
 
 // listenDenied returns when packets are to be logged no more.
 func (d *Daemon) listenDenied(ctx context.Context) error {
-	log, err := acl.OpenDenied(0)
+	log, err := openDenied()
 	if err != nil {
 		return err
 	}

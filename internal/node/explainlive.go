@@ -27,9 +27,9 @@ func (d *Daemon) live(ctx context.Context, w *world, k *walk) (*api.ExplainLive,
 	}
 	d.probing.Lock()
 	defer d.probing.Unlock()
-	var ledger *acl.Ledger
-	if !d.loop.call(ctx, func() { ledger = d.acl.Ledger() }) {
-		return nil, ctx.Err()
+	ledger, err := d.ledger(ctx)
+	if err != nil {
+		return nil, err
 	}
 	id := uint16(rand.Uint32())
 	packet := acl.Compose(k.flow.Packet, id)

@@ -71,7 +71,7 @@ func (d *Daemon) walk(ctx context.Context, w *world, o acl.Options, f policy.Flo
 	case k.fromHere:
 		k.in = from.Spec.InterfaceName
 	case k.here:
-		if back, err := route.Ask(route.Query{Dst: f.Src}); err == nil && !back.Local {
+		if back, err := wayOf(route.Query{Dst: f.Src}); err == nil && !back.Local {
 			k.in = back.Device
 		}
 	}
@@ -141,9 +141,9 @@ func (d *Daemon) walkRoute(ctx context.Context, k *walk, f policy.Flow, local bo
 	if !k.here {
 		return way, false
 	}
-	way, err := route.Ask(route.Query{Src: f.Src, Dst: f.Dst, In: k.in})
+	way, err := wayOf(route.Query{Src: f.Src, Dst: f.Dst, In: k.in})
 	if err != nil || way.Refused != "" && k.in != "" { // of a source that may not come in there, or while the interface is away
-		if plain, perr := route.Ask(route.Query{Dst: f.Dst}); perr == nil {
+		if plain, perr := wayOf(route.Query{Dst: f.Dst}); perr == nil {
 			way, err = plain, nil
 		}
 	}

@@ -50,7 +50,7 @@ func (e *established) changed(ch policy.Changes) {
 // after a pause, because a packet that was accepted just before a change may
 // enter the table of connections just after the first look.
 func (d *Daemon) reviewFlows(ctx context.Context) error {
-	flows, err := acl.OpenFlows(0)
+	flows, err := openFlows()
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func (d *Daemon) reviewFlows(ctx context.Context) error {
 	}
 }
 
-func (d *Daemon) reviewOnce(ctx context.Context, flows *acl.Flows) error {
+func (d *Daemon) reviewOnce(ctx context.Context, flows flowTable) error {
 	host, err := endpoint.AllAddrs()
 	if err != nil {
 		return err

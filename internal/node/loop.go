@@ -125,7 +125,7 @@ type loop struct {
 	hopsAt     <-chan time.Time // when a next hop has been lost for long enough to say so
 
 	ctx          context.Context
-	routes       *route.Table    // nil until settings are known, as links
+	routes       forwarding      // nil until settings are known, as links
 	links        *endpoint.Links // nil until settings are known
 	linkPrefixes []string
 	stopLinks    func()

@@ -137,7 +137,7 @@ func (l *loop) openRoutes() error {
 		return nil
 	}
 	protocol := uint8(l.settings.routeProtocol)
-	t, err := route.Open(route.Options{
+	t, err := openForwarding(route.Options{
 		Log: l.d.log.With("part", "route"), Sources: []string{sourceLocal, sourceBGP}, Protocol: protocol,
 		Workload: func(device string) bool { return isWorkload(l.settings.prefixes, device) },
 	})

@@ -3,11 +3,11 @@
 package node
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"strings"
 
-	"github.com/muslin-net/muslin/internal/acl"
 	"github.com/muslin-net/muslin/internal/node/api"
 	"github.com/muslin-net/muslin/internal/policy"
 )
@@ -15,9 +15,9 @@ import (
 // getPolicyStats reads the counters of the rules in force. The loop only says
 // what the chains stand for; the kernel is read beside it.
 func (d *Daemon) getPolicyStats(r *http.Request) (any, error) {
-	var ledger *acl.Ledger
-	if !d.loop.call(r.Context(), func() { ledger = d.acl.Ledger() }) {
-		return nil, r.Context().Err()
+	ledger, err := d.ledger(r.Context())
+	if err != nil {
+		return nil, err
 	}
 	list, err := ledger.Read()
 	if err != nil {
@@ -36,6 +36,14 @@ func (d *Daemon) getPolicyStats(r *http.Request) (any, error) {
 		})
 	}
 	return stats, nil
+}
+
+// ledger notes what the rules in force stand for.
+func (d *Daemon) ledger(ctx context.Context) (l ledger, err error) {
+	if !d.loop.call(ctx, func() { l, err = ledgerOf(d.acl) }) {
+		err = ctx.Err()
+	}
+	return l, err
 }
 
 func directionWord(d policy.Direction) string {

@@ -30,6 +30,9 @@ const endBFDTime = 10 * time.Second
 // removed, and of which workloads interfaces are left: those are not filtered
 // any more, and not routed.
 func Teardown(cfg Config, log *slog.Logger) (removed, left []string, err error) {
+	if err := hasDataPlane(); err != nil {
+		return nil, nil, err
+	}
 	if os.Geteuid() != 0 {
 		return nil, nil, errors.New("muslin teardown changes the kernel: run it as root")
 	}
@@ -62,7 +65,7 @@ func Teardown(cfg Config, log *slog.Logger) (removed, left []string, err error) 
 		removed = append(removed, "the BFD process")
 	}
 
-	routes, err := route.Open(route.Options{Log: log, Sources: []string{sourceLocal}, Protocol: uint8(f.Protocol)})
+	routes, err := openForwarding(route.Options{Log: log, Sources: []string{sourceLocal}, Protocol: uint8(f.Protocol)})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -86,7 +89,7 @@ func Teardown(cfg Config, log *slog.Logger) (removed, left []string, err error) 
 	}
 	removed = append(removed, fmt.Sprintf("gateway addresses and neighbours on interfaces named %v…", f.Prefixes))
 
-	table, err := acl.Open(acl.Options{Log: log, Prefixes: f.Prefixes})
+	table, err := openFiltering(acl.Options{Log: log, Prefixes: f.Prefixes})
 	if err != nil {
 		return removed, nil, err
 	}

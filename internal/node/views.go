@@ -14,7 +14,6 @@ import (
 	"strings"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
-	"github.com/muslin-net/muslin/internal/acl"
 	"github.com/muslin-net/muslin/internal/bgp"
 	"github.com/muslin-net/muslin/internal/endpoint"
 	"github.com/muslin-net/muslin/internal/node/api"
@@ -208,7 +207,7 @@ func (d *Daemon) getEndpoints(r *http.Request) (any, error) {
 	slices.SortFunc(list, func(a, b api.Endpoint) int {
 		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
 	})
-	spoofed, err := acl.Spoofed(0)
+	spoofed, err := spoofed()
 	for i := range list {
 		list[i].Spoofed = spoofed[list[i].Interface].Packets
 	}
@@ -359,7 +358,7 @@ func shownRoute(e route.Status) api.Route {
 // getACL answers with the desired ruleset in its canonical text.
 func (d *Daemon) getACL(r *http.Request) (any, error) {
 	var text string
-	d.loop.call(r.Context(), func() { text = d.acl.Text(d.loop.model.index) })
+	d.loop.call(r.Context(), func() { text = filterText(d.acl, d.loop.model.index) })
 	return map[string]string{"text": text}, nil
 }
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package route
 
 import (
@@ -10,39 +12,6 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
-
-// Query asks which way the kernel sends a packet.
-type Query struct {
-	Src, Dst netip.Addr // Src may be invalid
-	In       string     // the interface that it comes in on; empty if this host sends it
-}
-
-// Way is the kernel's answer.
-type Way struct {
-	Prefix   netip.Prefix // of the route; of an address of this host, a single one
-	Protocol uint8        // of the route: who made it
-	Local    bool         // to this host
-	// Refused says why it goes nowhere: blackhole, unreachable, prohibit, or that
-	// there is no route. Empty if it goes somewhere.
-	Refused string
-	Via     netip.Addr // invalid on a connected link
-	Device  string
-}
-
-// String is the answer in words.
-func (w Way) String() string {
-	switch {
-	case w.Refused != "" && w.Prefix.IsValid():
-		return w.Refused + ": " + w.Prefix.String()
-	case w.Refused != "":
-		return w.Refused
-	case w.Local:
-		return "to this server itself"
-	case w.Via.IsValid():
-		return fmt.Sprintf("%s via %s on %s", w.Prefix, w.Via, w.Device)
-	}
-	return fmt.Sprintf("%s on %s", w.Prefix, w.Device)
-}
 
 // Ask asks the kernel's forwarding tables, rules included.
 func Ask(q Query) (Way, error) {

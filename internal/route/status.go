@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package route
 
 import (
@@ -7,50 +9,6 @@ import (
 	"net/netip"
 	"slices"
 )
-
-// State says where a route stands.
-type State string
-
-// The states of a route.
-const (
-	// Installed: the kernel has it exactly as wanted.
-	Installed State = "installed"
-	// Pending: its device is missing or down, or no next hop can be resolved.
-	Pending State = "pending"
-	// Conflicted: a foreign route takes its place or hides it.
-	Conflicted State = "conflict"
-	// Failed: the kernel refused it.
-	Failed State = "failed"
-	// Waiting: the next Apply looks at it.
-	Waiting State = "waiting"
-	// Kept: found in the kernel at the start, wanted by nobody so far, and not
-	// every source is complete.
-	Kept State = "kept"
-)
-
-// Status is a route with where it stands, for people.
-type Status struct {
-	Route
-	Source string // empty when Kept
-	State  State
-	Detail string // why, unless Installed
-}
-
-// Problem is a route that is not in force as wanted, or may not be.
-type Problem struct {
-	Prefix netip.Prefix
-	State  State // Pending, Conflicted or Failed
-	Detail string
-}
-
-// Count summarises the table.
-type Count struct {
-	Wanted    int // prefixes that some source wants
-	Installed int
-	Pending   int
-	Other     int // conflicts without the kernel's route, failures, waiting
-	Kept      int
-}
 
 // Count counts prefixes of both families.
 func (t *Table) Count() Count {

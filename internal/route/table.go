@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package route
 
 import (
@@ -14,27 +16,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-// Options configure a Table.
-type Options struct {
-	// Log is told what was written; nil is silence.
-	Log *slog.Logger
-	// Sources names who may want routes, most important first: of two that
-	// want one prefix the first named gets it. Nil is "local", "bgp".
-	Sources []string
-	// Protocol is what marks our routes in the kernel; 0 is Protocol.
-	Protocol uint8
-	// Inside, if set, runs its argument on a thread that is in the network
-	// namespace to manage; nil is the namespace of the caller.
-	Inside func(func() error) error
-	// Workload tells by its name whether a device is a workload's: no next hop
-	// is reached through one. Nil is none.
-	Workload func(device string) bool
-	// Inline keeps next hops inside the routes, for every other route as well
-	// as for those to a single next hop on a connected subnet. It is what a
-	// kernel without next-hop objects gets in any case.
-	Inline bool
-}
 
 // Table is the desired routing table and its way into the kernel. Its methods
 // are safe for concurrent use; Replace, Update and SetComplete change what is
@@ -267,15 +248,6 @@ const (
 // lose it for a moment, and what follows from a loss is dear. Its routes
 // stay in the kernel meanwhile.
 const lossDelay = 500 * time.Millisecond
-
-// Reach is how a next hop is reached.
-type Reach struct {
-	Addr   netip.Addr
-	Usable bool
-	Cost   uint32 // the kernel's metric of the route to it; 0 on a connected subnet
-	Why    string // unless Usable
-	Device string // the interface towards it, the first of several
-}
 
 // Track says of which next hops Reached is to tell, besides those it tells of.
 func (t *Table) Track(add, remove []netip.Addr) {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package route
 
 import (
@@ -11,30 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-// Result counts what an Apply wrote. All zero means that the kernel was, and
-// was left, as wanted.
-type Result struct {
-	Added, Changed, Deleted int
-	// Failed counts writes that the kernel refused; see Table.Problems.
-	Failed int
-	// Repaired counts those of the writes that undid what somebody else did.
-	Repaired int
-	// Objects counts next-hop objects that were made, changed or removed.
-	Objects int
-}
-
-// Writes returns the number of routes written.
-func (r Result) Writes() int { return r.Added + r.Changed + r.Deleted }
-
-func (r *Result) add(o Result) {
-	r.Added += o.Added
-	r.Changed += o.Changed
-	r.Deleted += o.Deleted
-	r.Failed += o.Failed
-	r.Repaired += o.Repaired
-	r.Objects += o.Objects
-}
 
 // opKind is what one message does.
 type opKind uint8

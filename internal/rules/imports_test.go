@@ -63,6 +63,25 @@ var only = []struct {
 		"the lab runs the product, not the other way round"},
 }
 
+// onlyLinux is what builds for Linux alone.
+var onlyLinux = slices.Concat(kernel, []string{module + "/internal/lab", module + "/internal/demo", module + "/internal/bench/proc", module + "/internal/bench/datastore"})
+
+// TestOnlyLinuxSaysSo: what speaks to the Linux kernel is for Linux by its name or
+// its first line, so that everything else builds for another system, too (make lint
+// builds it). What a port has to write is what is left.
+func TestOnlyLinuxSaysSo(t *testing.T) {
+	for _, f := range files(t) {
+		if f.test || strings.HasSuffix(f.name, "_linux.go") || strings.Contains(string(f.text), "\n//go:build linux\n") {
+			continue
+		}
+		for _, imp := range f.imports() {
+			if within(imp, onlyLinux...) {
+				t.Errorf("%s imports %s, which is for Linux: say //go:build linux, or name it *_linux.go", f.name, imp)
+			}
+		}
+	}
+}
+
 // allowed: packages that import nothing from outside but this.
 var allowed = []struct {
 	pkg     string

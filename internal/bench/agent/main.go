@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 // Command agent measures the agent as it ships: the real binary on a server of
 // a lab, with an etcd in a process of its own and BGP sessions to every remote
 // node, under the load that the budgets are written for. It needs root, makes

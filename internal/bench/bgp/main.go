@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 // Command bgp measures the BGP speaker as it ships, beside those that our users
 // run today, on the same work from the same feeder: `muslin run`, with an etcd
 // in another process, and BIRD 2, each alone in a network namespace that is made

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 // Package datastore gives a benchmark the etcd that a deployment has: outside
 // the measured process, in a process of its own on a host of the lab.
 package datastore

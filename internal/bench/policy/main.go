@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 // Command policy measures what policy costs: packets through our complete
 // table, as shipped, through rule chains as Felix renders them, written by hand
 // for nft(8), through connection tracking alone, and through nothing; and how

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 // Package proc reads what a process costs, as the kernel accounts for it, and
 // what machine that was on. Every benchmark reports with it, so that figures of
 // different programs mean the same.

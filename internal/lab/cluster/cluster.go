@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 // Package cluster runs the real daemon on the hosts of a lab: what the demo
 // shows, the integration tests judge and the benchmarks measure is one and the
 // same thing, a binary that was built from this tree, as a process of its own

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 // Package labtest connects package lab to tests: a test that needs namespaces
 // says so in its first line, and what it made is gone when it ends.
 package labtest

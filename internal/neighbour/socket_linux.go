@@ -24,14 +24,6 @@ type socket struct {
 	closed   chan struct{}
 }
 
-// arrival is a message that was received.
-type arrival struct {
-	message []byte
-	from    netip.Addr
-	index   int // of the interface
-	hops    int // hop limit it arrived with; -1 if unknown
-}
-
 func open(within func(func() error) error) (*socket, error) {
 	fd := -1
 	err := within(func() (err error) {

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux
+
+package node
+
+import (
+	"fmt"
+	"runtime"
+
+	"github.com/muslin-net/muslin/internal/acl"
+	"github.com/muslin-net/muslin/internal/policy"
+	"github.com/muslin-net/muslin/internal/route"
+)
+
+// hasDataPlane says that an agent cannot run here.
+func hasDataPlane() error {
+	return fmt.Errorf("there is no data plane for %s: the agent forwards and filters on Linux only. Commands about resources and fabrics work here, with --etcd", runtime.GOOS)
+}
+
+func openFiltering(acl.Options) (filtering, error) { return nil, hasDataPlane() }
+
+func readAhead(filtering) {}
+
+func openForwarding(route.Options) (forwarding, error) { return nil, hasDataPlane() }
+
+func foundRoutes(uint8) bool { return false }
+
+func wayOf(route.Query) (route.Way, error) { return route.Way{}, hasDataPlane() }
+
+func openFlows() (flowTable, error) { return nil, hasDataPlane() }
+
+func openDenied() (deniedLog, error) { return nil, hasDataPlane() }
+
+func spoofed() (map[string]acl.Hits, error) { return nil, hasDataPlane() }
+
+func ledgerOf(filtering) (ledger, error) { return nil, hasDataPlane() }
+
+func filterText(filtering, policy.View) string { return "" }
