@@ -60,6 +60,7 @@ type ConfigurationSettings struct {
 type NodeSettings struct {
 	GracefulShutdown bool           // graceful-shutdown: on every session of the node
 	MayAnnounce      []netip.Prefix // may-announce: beside what is bound to the node
+	Announce         []netip.Addr   // announce: addresses of the node itself
 	ControlPlaneOnly bool           // program-routes: Disabled: what BGP learns stays out of the kernel
 }
 
@@ -264,6 +265,19 @@ var nodeAnnotations = []annotation[NodeSettings]{
 		err := readSwitch(&on, v)
 		s.ControlPlaneOnly = err == nil && !on
 		return err
+	}},
+	{"announce", func(s *NodeSettings, v string) error {
+		for text := range strings.SplitSeq(v, ",") {
+			a, err := ParseAddr(strings.TrimSpace(text))
+			if err == nil && !a.IsGlobalUnicast() {
+				err = fmt.Errorf("%s: want addresses of this server that others may route to", a)
+			}
+			if err != nil {
+				return err
+			}
+			s.Announce = append(s.Announce, a)
+		}
+		return nil
 	}},
 	{"may-announce", func(s *NodeSettings, v string) error {
 		for text := range strings.SplitSeq(v, ",") {

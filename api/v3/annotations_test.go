@@ -65,6 +65,7 @@ func TestAnnotations(t *testing.T) {
 			[]string{"", "10.0.0.9", "10.0.0.9:0", "collector:11019", "0.0.0.0:1", "10.0.0.9:1,"}},
 		{"Node", "graceful-shutdown", map[string]string{"Enabled": "GracefulShutdown:true"}, []string{"on"}},
 		{"Node", "program-routes", map[string]string{"Disabled": "ControlPlaneOnly:true", "Enabled": ""}, []string{"off"}},
+		{"Node", "announce", map[string]string{"172.31.0.8, fd31::8": "Announce:[172.31.0.8 fd31::8]"}, []string{"", "10.0.0.0/8", "127.0.0.1", "fe80::1"}},
 		{"Node", "may-announce", map[string]string{"0.0.0.0/0, 2001:db8::1": "MayAnnounce:[0.0.0.0/0 2001:db8::1/128]"}, []string{"", "default"}},
 	} {
 		key := AnnotationPrefix + c.name

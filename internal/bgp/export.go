@@ -79,6 +79,14 @@ func (s *Speaker) groupKeyOf(p *peer) groupKey {
 	if k.ext = p.cfg.ExtendedNextHop && p.est.open.extNextHop; k.ext && p.cfg.Addr.Addr().Is6() {
 		k.nh4 = netip.Addr{} // what carries the session carries the packets
 	}
+	if p.cfg.SessionNextHop && p.est.nc != nil {
+		switch a := addrPortOf(p.est.nc.LocalAddr()).Addr().Unmap(); {
+		case a.Is4():
+			k.nh4 = a
+		case !a.IsLinkLocalUnicast():
+			k.nh6 = a
+		}
+	}
 	if p.cfg.linkLocal() {
 		k.nh6 = p.cfg.LocalAddr.WithZone("")
 	}

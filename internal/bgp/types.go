@@ -80,6 +80,9 @@ type PeerConfig struct {
 	Shutdown     bool
 	ShutdownText string
 	NextHopMode  NextHopMode
+	// SessionNextHop: where this node is the next hop, that is its end of the
+	// session rather than NextHop4 or NextHop6, for routes of the session's family.
+	SessionNextHop bool
 	// Client makes an iBGP peer a client of this route reflector: what comes
 	// from it goes to all iBGP peers, and what comes from any goes to it. It
 	// is without effect when Config.ClusterID is not set.

@@ -227,7 +227,7 @@ func (g *Guard) Judge(r Route, from Peer) (Class, string) {
 	case single && g.alike(r.Prefix.Addr()):
 		o = g.lastBound
 	case single:
-		if name, ok := g.servers.Get(r.Prefix); ok && (name == g.self || !from.Trusted) {
+		if name, ok := g.servers.Get(r.Prefix); ok && (name == g.self || !from.Trusted && !g.announces(name, r.Prefix)) {
 			return Infrastructure, "it is the address of node " + name
 		}
 		fallthrough
@@ -255,6 +255,13 @@ func (g *Guard) Judge(r Route, from Peer) (Class, string) {
 		return Accepted, ""
 	}
 	return Unbound, o.to + ", not to node " + author
+}
+
+// announces tells whether the address of a server is bound to it like that of an
+// endpoint: then it announces it, as a loopback that is reached through routers.
+func (g *Guard) announces(name string, p netip.Prefix) bool {
+	o, ok := g.hosts.Get(p)
+	return ok && contains(o.nodes, name)
 }
 
 // contains is slices.Contains for lists that nearly always have one element.

@@ -54,6 +54,7 @@ func (d *Daemon) lookAtAddresses(ctx context.Context, missing map[netip.Addr]boo
 		l := d.loop
 		if self, prefixes = l.model.nodes[d.cfg.Node], l.settings.prefixes; self != nil {
 			l.model.touchedPeering = true // that an address is not on this host is a problem
+			l.model.touchedOrigin = true  // and it is not announced
 			l.converge()
 		}
 	})

@@ -18,11 +18,11 @@ import (
 // affinities of blocks and the endpoints.
 type grants struct {
 	prefixes map[netip.Prefix]guard.Binding
-	tunnels  map[netip.Addr][]string // ends of tunnels, which are addresses of their nodes
+	addrs    map[netip.Addr][]string // ends of tunnels and what Nodes announce, which are addresses of their nodes
 }
 
 func granted(nodes map[string]*v3.Node, global *v3.BGPConfiguration) grants {
-	g := grants{prefixes: map[netip.Prefix]guard.Binding{}, tunnels: map[netip.Addr][]string{}}
+	g := grants{prefixes: map[netip.Prefix]guard.Binding{}, addrs: map[netip.Addr][]string{}}
 	if global != nil {
 		for _, p := range filter.Services(global) {
 			g.prefixes[p] = guard.Binding{Anybody: true}
@@ -36,6 +36,11 @@ func granted(nodes map[string]*v3.Node, global *v3.BGPConfiguration) grants {
 			b.Permitted = append(b.Permitted, name)
 			g.prefixes[p] = b
 		}
+		for _, a := range set.Announce {
+			if !slices.Contains(g.addrs[a], name) {
+				g.addrs[a] = append(g.addrs[a], name)
+			}
+		}
 		ends := []string{n.Spec.IPv4VXLANTunnelAddr, n.Spec.IPv6VXLANTunnelAddr}
 		if n.Spec.BGP != nil {
 			ends = append(ends, n.Spec.BGP.IPv4IPIPTunnelAddr)
@@ -44,8 +49,8 @@ func granted(nodes map[string]*v3.Node, global *v3.BGPConfiguration) grants {
 			ends = append(ends, w.InterfaceIPv4Address, w.InterfaceIPv6Address)
 		}
 		for _, text := range ends {
-			if a, err := v3.ParseAddr(text); err == nil && !slices.Contains(g.tunnels[a], name) {
-				g.tunnels[a] = append(g.tunnels[a], name)
+			if a, err := v3.ParseAddr(text); err == nil && !slices.Contains(g.addrs[a], name) {
+				g.addrs[a] = append(g.addrs[a], name)
 			}
 		}
 	}
@@ -79,7 +84,7 @@ func (l *loop) bind() {
 		for _, p := range changed(l.grants.prefixes, now.prefixes) {
 			prefixes[p] = struct{}{}
 		}
-		addrs = append(addrs, changed(l.grants.tunnels, now.tunnels)...)
+		addrs = append(addrs, changed(l.grants.addrs, now.addrs)...)
 		l.grants = now
 		nodes = l.peeringInput().guarded()
 	}
@@ -93,7 +98,7 @@ func (l *loop) bind() {
 		bindings[p] = b
 		// Whether an endpoint needs a binding of its own depends on the block.
 		m.index.ClaimedIn(p, func(a netip.Addr) { addrs = append(addrs, a) })
-		for a := range l.grants.tunnels {
+		for a := range l.grants.addrs {
 			if p.Contains(a) {
 				addrs = append(addrs, a)
 			}
@@ -104,7 +109,7 @@ func (l *loop) bind() {
 		if _, done := hosts[a]; done {
 			continue // an endpoint that moved, in a block that did
 		}
-		who := append(m.index.NodesOf(a), l.grants.tunnels[a]...)
+		who := append(m.index.NodesOf(a), l.grants.addrs[a]...)
 		slices.Sort(who)
 		hosts[a] = slices.Compact(who)
 	}

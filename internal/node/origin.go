@@ -17,6 +17,7 @@ import (
 type originInput struct {
 	blocks      []netip.Prefix // confirmed affinities of this node
 	addrs       []localAddr    // of local endpoints that are routed here
+	own         []netip.Addr   // of this server itself, as far as it has them
 	ignored     []string       // patterns of interfaces whose addresses stay here
 	pools       map[string]*v3.IPPool
 	workloadIPs bool
@@ -39,7 +40,7 @@ type origin struct {
 
 // originate computes what the node originates: its confirmed blocks, and every
 // endpoint address outside them, whether or not a pool contains it; with
-// workloadIPs every address on its own. Pools with disableBGPExport keep
+// workloadIPs every address on its own; and what the Node names of its own addresses. Pools with disableBGPExport keep
 // theirs at home, and so do ignored interfaces what is outside the blocks. Pure;
 // the result is sorted.
 func originate(in originInput) origin {
@@ -75,6 +76,9 @@ func originate(in originInput) origin {
 		if !ignore && !owned.Contains(a.addr) {
 			announce(netip.PrefixFrom(a.addr, a.addr.BitLen()), a.iface)
 		}
+	}
+	for _, a := range in.own {
+		announce(netip.PrefixFrom(a, a.BitLen()), "")
 	}
 	slices.SortFunc(out.announce, func(a, b bgp.Origination) int {
 		return cmp.Or(comparePrefix(a.Prefix, b.Prefix), cmp.Compare(a.Interface, b.Interface))

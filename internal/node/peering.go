@@ -438,6 +438,7 @@ func (in *peeringInput) reverse(p *v3.BGPPeer, self nodeAddr, ip netip.Addr, add
 func options(p *v3.BGPPeer, c *bgp.PeerConfig) {
 	if p.Spec.SourceAddress == "None" {
 		c.LocalAddr = netip.Addr{}
+		c.SessionNextHop = true // who has ports in several subnets is a next hop in each
 	}
 	if p.Spec.LocalASNumber != nil {
 		c.LocalASN = uint32(*p.Spec.LocalASNumber)

@@ -172,7 +172,7 @@ metadata: {name: a, annotations: {muslin/may-announce: "0.0.0.0/0, 2001:db8::/32
 spec: {bgp: {ipv4Address: 10.0.0.1/24, ipv4IPIPTunnelAddr: 10.65.0.1}, ipv6VXLANTunnelAddr: "fd65::1"}
 ---
 kind: Node
-metadata: {name: b, annotations: {muslin/may-announce: 0.0.0.0/0}}
+metadata: {name: b, annotations: {muslin/may-announce: 0.0.0.0/0, muslin/announce: "10.0.0.2, fd31::2"}}
 spec: {bgp: {ipv4Address: 10.0.0.2/24}, ipv4VXLANTunnelAddr: 10.65.1.1, wireguard: {interfaceIPv4Address: 10.65.1.2, interfaceIPv6Address: "fd65::2"}}
 ---
 kind: BGPConfiguration
@@ -180,8 +180,8 @@ metadata: {name: default}
 spec: {serviceClusterIPs: [{cidr: 10.96.0.0/12}], serviceExternalIPs: [{cidr: 192.0.2.0/24}], serviceLoadBalancerIPs: [{cidr: "fd96::/112"}]}
 `)
 	g := granted(in.nodes, in.global)
-	if got, want := fmt.Sprint(g.tunnels), "map[10.65.0.1:[a] 10.65.1.1:[b] 10.65.1.2:[b] fd65::1:[a] fd65::2:[b]]"; got != want {
-		t.Errorf("tunnels %s, want %s", got, want)
+	if got, want := fmt.Sprint(g.addrs), "map[10.0.0.2:[b] 10.65.0.1:[a] 10.65.1.1:[b] 10.65.1.2:[b] fd31::2:[b] fd65::1:[a] fd65::2:[b]]"; got != want {
+		t.Errorf("addresses %s, want %s", got, want)
 	}
 	var got []string
 	for _, p := range []string{"0.0.0.0/0", "2001:db8::/32", "10.96.0.0/12", "192.0.2.0/24", "fd96::/112"} {

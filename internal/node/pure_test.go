@@ -287,6 +287,9 @@ spec: {node: a, peerSelector: "!has(rack)", sourceAddress: SOURCE}
 		a, _, problems := peering(input(t, "a", text))
 		b, _, more := peering(input(t, "b", text))
 		got := [3]string{peerNamed(t, a, "tor").LocalAddr.String(), peerNamed(t, a, "b").LocalAddr.String(), peerNamed(t, b, "a").LocalAddr.String()}
+		if p := peerNamed(t, a, "tor"); p.SessionNextHop != (source == "None") {
+			t.Errorf("sourceAddress %s: the next hop is the end of the session: %v", source, p.SessionNextHop)
+		}
 		if got != want || len(problems)+len(more) > 0 {
 			t.Errorf("sourceAddress %s: from %v, want %v; %v %v", source, got, want, problems, more)
 		}
@@ -496,14 +499,15 @@ func TestOriginate(t *testing.T) {
 		workloadIPs bool
 		want        string
 	}{
-		{false, "10.65.0.0/26 172.30.0.1/32 fd65::/122 fd99::1/128"},
-		{true, "10.65.0.5/32 172.30.0.1/32 fd65::5/128 fd99::1/128"},
+		{false, "10.65.0.0/26 172.30.0.1/32 172.31.0.8/32 fd31::8/128 fd65::/122 fd99::1/128"},
+		{true, "10.65.0.5/32 172.30.0.1/32 172.31.0.8/32 fd31::8/128 fd65::5/128 fd99::1/128"},
 	} {
-		got := originate(originInput{blocks: blocks, addrs: addrs, ignored: []string{"eth0", "tap*"}, pools: pools, workloadIPs: c.workloadIPs, metric4: 1024, metric6: 512})
+		own := []netip.Addr{netip.MustParseAddr("172.31.0.8"), netip.MustParseAddr("fd31::8"), netip.MustParseAddr("10.99.0.9")} // muslin/announce
+		got := originate(originInput{blocks: blocks, addrs: addrs, own: own, ignored: []string{"eth0", "tap*"}, pools: pools, workloadIPs: c.workloadIPs, metric4: 1024, metric6: 512})
 		var text []string
 		for _, o := range got.announce {
 			text = append(text, o.Prefix.String())
-			if o.Prefix.IsSingleIP() != (o.Interface == "cali1") {
+			if o.Prefix.IsSingleIP() && !slices.Contains(own, o.Prefix.Addr()) != (o.Interface == "cali1") {
 				t.Errorf("%s is behind %q", o.Prefix, o.Interface)
 			}
 			want := uint32(2147482623) // 2147483647 − 1024

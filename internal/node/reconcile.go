@@ -430,6 +430,10 @@ func (l *loop) origin() origin {
 	if c := l.model.bgp["default"]; c != nil {
 		in.ignored = c.Spec.IgnoredInterfaces
 	}
+	if self := l.model.nodes[l.d.cfg.Node]; self != nil {
+		set, _ := self.Settings() // errors are problems of the sessions
+		in.own = slices.DeleteFunc(set.Announce, func(a netip.Addr) bool { return !endpoint.HasAddr(a) })
+	}
 	for e := range l.model.index.Endpoints() {
 		if l.links.Status(e.Interface).State == endpoint.Ready {
 			for _, a := range e.Addrs {

@@ -5,6 +5,7 @@ package emit
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,7 +28,17 @@ func (e *Emitter) vrouter(d *fabric.Device) (string, error) {
 	}
 	node.Spec.BGP = &v3.NodeBGP{ASNumber: &as}
 	if d.Role == fabric.RoleReflector {
-		node.Metadata.Annotations = map[string]string{"muslin/program-routes": "Disabled"}
+		annotate(node, "muslin/program-routes", "Disabled")
+	}
+	// Its loopback, where others are to reach it by that.
+	var own []string
+	for _, o := range d.Originate {
+		if o.Kind == fabric.OriginLoopback {
+			own = append(own, o.Prefix.Addr().String())
+		}
+	}
+	if len(own) > 0 {
+		annotate(node, "muslin/announce", strings.Join(own, ","))
 	}
 	peers := e.peers(d)
 	for i := range peers {
@@ -61,6 +72,13 @@ func (e *Emitter) vrouter(d *fabric.Device) (string, error) {
 	return e.resources(e.header(d, "#", "for muslin apply"), list)
 }
 
+func annotate(n *v3.Node, name, value string) {
+	if n.Metadata.Annotations == nil {
+		n.Metadata.Annotations = map[string]string{}
+	}
+	n.Metadata.Annotations[name] = value
+}
+
 func object(kind, name string) v3.Object {
 	return v3.Object{TypeMeta: v3.TypeMeta{Kind: kind, APIVersion: v3.APIVersion}, Metadata: v3.ObjectMeta{Name: name}}
 }
@@ -78,11 +96,24 @@ func (e *Emitter) bgpPeers(of v3.BGPPeerSpec, d *fabric.Device, p peer) (list []
 		// address on all.
 		r.Spec.PeerIP, r.Spec.ASNumber, r.Spec.SourceAddress = peerIP, v3.ASNumber(p.as), "None"
 		e.settings(r, p.profile)
+		if peerIP != "" && e.x.Device(p.name).Software == fabric.Muslin {
+			// The other end has a BGPPeer of its own, and need not be known by
+			// the address that it has here.
+			r.Spec.ReversePeering = "Manual"
+			if p.profile.BFD.On() && p.local.Segment != "" {
+				r.Metadata.Annotations["muslin/bfd-multihop"] = "Disabled"
+			}
+		}
 		list = append(list, r)
 		return r
 	}
 	for _, a := range p.address {
-		one("."+frrFamilies[familyOf(a)].number, a.String())
+		r := one("."+frrFamilies[familyOf(a)].number, a.String())
+		if len(p.address) > 1 && e.x.Device(p.name).Software == fabric.Muslin {
+			// vRouters offer both families on every session, and would tell each
+			// other everything twice.
+			r.Spec.Filters = append(r.Spec.Filters, onlyFamily(familyOf(a)))
+		}
 	}
 	if len(p.address) == 0 {
 		r := one("", "")
@@ -185,6 +216,12 @@ func (e *Emitter) settings(r *v3.BGPPeer, p *fabric.Profile) {
 	if p.RemovePrivateAS {
 		notes["muslin/remove-private-as"] = "Enabled"
 	}
+	if p.ReflectorClient { // a vRouter that reflects sends several paths unless it is told
+		notes["muslin/add-path"] = "0"
+		if p.AddPath == fabric.AddPathSend || p.AddPath == fabric.AddPathBoth {
+			notes["muslin/add-path"] = "255"
+		}
+	}
 	if p.Default == fabric.AlwaysDefault {
 		notes["muslin/default-originate"] = "Enabled"
 	}
@@ -216,6 +253,9 @@ func (e *Emitter) Common() (string, error) {
 	off := false
 	configuration := &v3.BGPConfiguration{Object: object("BGPConfiguration", "default")}
 	configuration.Spec.NodeToNodeMeshEnabled = &off
+	if e.amongVRouters() {
+		configuration.Spec.BindMode = "None" // they are called at the address of each port
+	}
 	list := []v3.Resource{configuration}
 	block := 0
 	for i := range e.x.Devices {
@@ -244,8 +284,37 @@ func (e *Emitter) Common() (string, error) {
 			list = append(list, e.bgpFilter(p))
 		}
 	}
+	if len(e.x.Families) > 1 && e.amongVRouters() {
+		for _, family := range e.x.Families {
+			r := &v3.BGPFilter{Object: object("BGPFilter", onlyFamily(family))}
+			none := []v3.BGPFilterRule{{Action: "Reject"}}
+			if family == fabric.IPv4 {
+				r.Spec.ExportV6 = none
+			} else {
+				r.Spec.ExportV4 = none
+			}
+			list = append(list, r)
+		}
+	}
 	list = append(list, e.commonPeers()...)
 	return e.resources(fmt.Sprintf("# What all vRouters of %s have in common, design %s. Made by muslin fabric emit, for muslin apply.\n", e.x.Metadata.Name, e.hash), list)
+}
+
+// onlyFamily is the filter of a session that carries the routes of one family.
+func onlyFamily(family fabric.Family) string { return "only-" + string(family) }
+
+// amongVRouters tells whether any have sessions with each other.
+func (e *Emitter) amongVRouters() bool {
+	for i := range e.x.Devices {
+		d := &e.x.Devices[i]
+		if d.Software != fabric.Muslin {
+			continue
+		}
+		if slices.ContainsFunc(e.peers(d), func(p peer) bool { return e.x.Device(p.name).Software == fabric.Muslin }) {
+			return true
+		}
+	}
+	return false
 }
 
 // ofVRouter tells whether a vRouter has a profile.

@@ -9,10 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,9 +36,12 @@ type Lab struct {
 	// Failed are the things that were made to fail, and how.
 	Failed []Failed `json:"failed,omitempty"`
 
-	x      *fabric.Index
+	x    *fabric.Index
+	lock *os.File
+
+	mu     sync.Mutex
 	spaces map[string]*lab.Namespace
-	lock   *os.File
+	locals map[Plug]netip.Addr // link-local addresses, as they were found
 }
 
 // Failed is a thing that was made to fail.
@@ -107,7 +112,7 @@ func Open(name string) (*Lab, error) {
 }
 
 func (l *Lab) prepare() {
-	l.x, l.spaces = l.Design.Index(), map[string]*lab.Namespace{}
+	l.x, l.spaces, l.locals = l.Design.Index(), map[string]*lab.Namespace{}, map[Plug]netip.Addr{}
 }
 
 // Close lets others at the lab, which stays up.
@@ -128,6 +133,8 @@ func (l *Lab) save() error {
 
 // space is the namespace of a device, a plane or an endpoint.
 func (l *Lab) space(name string) (*lab.Namespace, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if n := l.spaces[name]; n != nil {
 		return n, nil
 	}
@@ -145,6 +152,8 @@ func (l *Lab) newSpace(name string) (*lab.Namespace, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.spaces[name] = n
 	return n, nil
 }

@@ -46,6 +46,12 @@ type variant struct {
 
 var variants = []variant{
 	{"rack L3", "model: as-per-rack", true},
+	{"rack L2", "model: as-per-rack, spine: {kind: l2}", false},
+	{"server L3", "model: as-per-server", false},
+	{"server L2", "model: as-per-server, spine: {kind: l2}", false},
+	{"default L3", "model: downward-default", false},
+	{"default L2", "model: downward-default, spine: {kind: l2}", false},
+	{"ethernet", "model: ethernet", true},
 }
 
 func design(t *testing.T, spec string) *fabric.Design {

@@ -71,6 +71,9 @@ func (l *Lab) expected(s *simulation, d *fabric.Device) (Table, error) {
 			}
 		}
 		for _, n := range r.Via {
+			if d.Role == fabric.RoleReflector {
+				break // it forwards nothing, and keeps routes out of its kernel
+			}
 			e.Via = append(e.Via, via(n.Device, n.Segment))
 		}
 		slices.Sort(e.Paths)
@@ -124,12 +127,40 @@ func (l *Lab) peerAt(d *fabric.Device, link string, a netip.Addr) (device, segme
 		segment = d.Interfaces[i].Segment
 		on := l.x.On(segment)
 		for _, o := range on {
-			if o.Device != d && (len(on) == 2 || slices.ContainsFunc(o.Interface.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })) {
+			if o.Device != d && (len(on) == 2 || l.linkLocal(o) == a.WithZone("") || slices.ContainsFunc(o.Interface.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })) {
 				return o.Device.Name, segment
 			}
 		}
 	}
 	return a.String() + "%" + link, segment
+}
+
+// linkLocal is the address that an interface has by itself: FRR takes it for the
+// next hop of IPv6 routes where a peer tells it (RFC 2545 section 3). A device that is down has none.
+func (l *Lab) linkLocal(a fabric.Attached) netip.Addr {
+	at := Plug{a.Device.Name, a.Interface.Name}
+	l.mu.Lock()
+	known := l.locals[at]
+	l.mu.Unlock()
+	if known.IsValid() {
+		return known
+	}
+	n, err := l.space(a.Device.Name)
+	if err != nil {
+		return netip.Addr{}
+	}
+	list, err := n.Addrs(a.Interface.Name)
+	if err != nil {
+		return netip.Addr{}
+	}
+	i := slices.IndexFunc(list, func(p netip.Prefix) bool { return p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() })
+	if i < 0 {
+		return netip.Addr{}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.locals[at] = list[i].Addr().WithZone("")
+	return l.locals[at]
 }
 
 // actual is what a device has in truth.
