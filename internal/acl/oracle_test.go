@@ -59,7 +59,12 @@ const uplink = "up0"
 // beyond are the next hops on the uplink.
 var beyond = map[bool]netip.Addr{true: ip("172.16.0.2"), false: ip("fd16::2")}
 
-func newWires(t testing.TB) *wires {
+// newWires makes the host with these interfaces of workloads, or those of
+// policytest.
+func newWires(t testing.TB, workloads ...string) *wires {
+	if len(workloads) == 0 {
+		workloads = policytest.Interfaces
+	}
 	l := labtest.New(t)
 	runtime.LockOSThread() // and never unlocked: the thread is pinned, and ends with the test
 	var cpus unix.CPUSet
@@ -82,7 +87,7 @@ func newWires(t testing.TB) *wires {
 		must(t, w.host.SetSysctl(k, v))
 	}
 	must(t, w.far.SetSysctl("net/ipv6/conf/default/disable_ipv6", "1"))
-	for i, name := range append(slices.Clone(policytest.Interfaces), uplink) {
+	for i, name := range append(slices.Clone(workloads), uplink) {
 		far := fmt.Sprintf("w%d", i)
 		must(t, lab.Veth(lab.End{NS: w.host, Name: name}, lab.End{NS: w.far, Name: far}))
 		n, err := w.far.LinkIndex(far)
