@@ -15,7 +15,7 @@ PORTABLE    := ./selector ./api/... ./internal/prefixmap ./internal/secret ./int
 	./internal/bfd ./internal/filter ./internal/fabric ./internal/fabric/emit ./internal/fabric/sim ./internal/node/api
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-oracle test-guest test-flood soak race bench bench-agent bench-bgp bench-policy bench-fabric test-fabric fuzz lint clean
+.PHONY: help build demo test test-oracle test-history test-guest test-flood soak race bench bench-agent bench-bgp bench-policy bench-fabric test-fabric fuzz lint clean
 
 help: ## explain the targets
 	@echo 'muslin $(VERSION)'
@@ -34,6 +34,9 @@ test: ## everything; as root installs the Debian packages the tests need
 
 test-oracle: ## a million packets through random policy: the kernel decides as the evaluator does (root)
 	MUSLIN_REQUIRE_ROOT=1 $(GO) test ./internal/acl -count=1 -run Q02 -v -oracle.packets=$(or $(PACKETS),1000000) -timeout 60m
+
+test-history: ## HISTORIES=300 of changes, played in six ways: the same kernel state, and none in between that is more open (root)
+	MUSLIN_REQUIRE_ROOT=1 $(GO) test ./internal/acl -count=1 -run I4_Histories -v -histories=$(or $(HISTORIES),300) -timeout 60m
 
 test-fabric: ## the fabric simulator against its slow twin, larger than in make test, and against real daemons in every variant (root)
 	$(GO) test ./internal/fabric/sim -count=1 -v -fabric.full -timeout 60m
