@@ -18,6 +18,7 @@ import (
 
 	"github.com/muslin-net/muslin/internal/fabric"
 	"github.com/muslin-net/muslin/internal/fabric/check"
+	"github.com/muslin-net/muslin/internal/fabric/picture"
 )
 
 func (a *app) fabricCommand() *cobra.Command {
@@ -138,8 +139,8 @@ func (a *app) fabricDesignCommand() *cobra.Command {
 FabricDesign, which every other command also reads; it can be changed by hand or written
 without this. With --device the interfaces, sessions and routes of one.
 
-With --out it writes design.json and the tables of devices, addresses and sessions into a
-directory.`,
+With --out it writes design.json, the tables of devices, addresses and sessions, the topology
+as diagram.svg and a report as REPORT.html into a directory.`,
 		Example: `  muslin fabric design pod-a.yaml
   muslin fabric design pod-a.yaml --device r0-t0
   muslin fabric design pod-a.yaml --out design`,
@@ -152,12 +153,12 @@ directory.`,
 		if err := checkForm(*form, answerForms); err != nil {
 			return err
 		}
-		g, _, err := a.readFabric(files[0])
+		g, f, err := a.readFabric(files[0])
 		if err != nil {
 			return err
 		}
 		if out != "" {
-			return a.writeDesign(out, g)
+			return a.writeDesign(out, g, f)
 		}
 		x := g.Index()
 		if device == "" {
@@ -178,7 +179,8 @@ directory.`,
 }
 
 // writeDesign writes a design and its tables into a directory.
-func (a *app) writeDesign(dir string, g *fabric.Design) error {
+func (a *app) writeDesign(dir string, g *fabric.Design, f *fabric.Fabric) error {
+	r := picture.New(g, f)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -191,6 +193,8 @@ func (a *app) writeDesign(dir string, g *fabric.Design) error {
 		{"devices.txt", func(w io.Writer) error { return writeTable(w, deviceHeads, deviceRows(x)) }},
 		{"addresses.txt", func(w io.Writer) error { return writeTable(w, addressHeads, addressRows(g.Devices, true)) }},
 		{"sessions.txt", func(w io.Writer) error { return writeTable(w, sessionHeads, sessionRows(x, g.Devices, true)) }},
+		{"diagram.svg", func(w io.Writer) error { _, err := io.WriteString(w, r.SVG()); return err }},
+		{"REPORT.html", func(w io.Writer) error { _, err := io.WriteString(w, r.HTML()); return err }},
 	} {
 		w, err := os.Create(filepath.Join(dir, file.name))
 		if err != nil {
@@ -200,7 +204,7 @@ func (a *app) writeDesign(dir string, g *fabric.Design) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(a.Out, "%s\nwritten to %s: design.json, devices.txt, addresses.txt, sessions.txt\n", g.Summary(), dir)
+	_, err := fmt.Fprintf(a.Out, "%s\nwritten to %s: design.json, devices.txt, addresses.txt, sessions.txt, diagram.svg, REPORT.html\n", g.Summary(), dir)
 	return err
 }
 

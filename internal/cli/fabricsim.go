@@ -192,7 +192,7 @@ func (a *app) showWhatIf(g *fabric.Design, w *whatIf, rows int) error {
 	}
 	var table [][]string
 	left := 0
-	cases := alike(w.Cases)
+	cases := sim.Alike(w.Cases)
 	for i := range cases {
 		c := &cases[i]
 		if rows > 0 && len(table) >= rows && strings.Contains(c.Kind, "+") {
@@ -234,22 +234,6 @@ func (a *app) showWhatIf(g *fabric.Design, w *whatIf, rows int) error {
 		}
 	}
 	return nil
-}
-
-// alike puts failures that come to the same into one row.
-func alike(cases []sim.Reach) (rows []sim.Reach) {
-	for _, c := range cases {
-		i := slices.IndexFunc(rows, func(r sim.Reach) bool {
-			return r.Kind == c.Kind && r.Cut == c.Cut && r.Partly == c.Partly && r.Looping == c.Looping && r.Apart == c.Apart && r.Worst == c.Worst &&
-				r.Why == c.Why && r.Notice == c.Notice && slices.Equal(r.Restless, c.Restless)
-		})
-		if i < 0 {
-			rows = append(rows, c)
-		} else {
-			rows[i].Cases += c.Cases
-		}
-	}
-	return rows
 }
 
 func lossOf(r *sim.Reach) string {

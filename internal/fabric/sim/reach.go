@@ -137,6 +137,22 @@ type WhatIf struct {
 	Sums    []CaseSum `json:"sums"`
 }
 
+// Alike puts failures that come to the same into one.
+func Alike(cases []Reach) (rows []Reach) {
+	for _, c := range cases {
+		i := slices.IndexFunc(rows, func(r Reach) bool {
+			return r.Kind == c.Kind && r.Cut == c.Cut && r.Partly == c.Partly && r.Looping == c.Looping && r.Apart == c.Apart && r.Worst == c.Worst &&
+				r.Why == c.Why && r.Notice == c.Notice && slices.Equal(r.Restless, c.Restless)
+		})
+		if i < 0 {
+			rows = append(rows, c)
+		} else {
+			rows[i].Cases += c.Cases
+		}
+	}
+	return rows
+}
+
 // CaseSum counts failures of one kind.
 type CaseSum struct {
 	Kind   string  `json:"kind"`
