@@ -88,6 +88,14 @@ func fieldLengths(keyType uint32) (out []uint32) {
 	return out
 }
 
+// dataLen is the length of what elements of a map lead to, other than verdicts.
+func (t *setType) dataLen() (n uint32) {
+	for _, part := range fieldLengths(t.dataType) {
+		n += part
+	}
+	return n
+}
+
 var (
 	setIfname = &setType{0, typeIfname, 16, 0, "ifname", 0}
 	setVmap   = &setType{unix.NFT_SET_MAP, typeIfname, 16, typeVerdict, "ifname : verdict", 0}

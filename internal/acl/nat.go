@@ -5,6 +5,8 @@
 package acl
 
 import (
+	"net/netip"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -27,7 +29,12 @@ func (r *renderer) natOutgoing() *chain {
 		b := r.rule().is(f)
 		r.nets(c, b, source, from, f, false)
 		r.nets(c, b, destination, to, f, true)
-		c.add(b.masquerade().done("leaves the pools"))
+		if a := r.opts.NAT.Address; a.IsValid() && familyOf(a) == f {
+			b.snat(a)
+		} else {
+			b.masquerade()
+		}
+		c.add(b.done("leaves the pools"))
 	}
 	if len(c.rules) == 0 {
 		return nil
@@ -40,9 +47,17 @@ func (h hook) at(o *hook) bool {
 	return h.num == o.num && h.priority == o.priority && h.device == o.device
 }
 
+const fullyRandom = 1 << 4 // NF_NAT_RANGE_PROTO_RANDOM_FULLY
+
+// snat gives the packet an address.
+func (r *rb) snat(a netip.Addr) *rb {
+	r.immediate(reg1, a.AsSlice())
+	r.nat(familyOf(a), unix.NFT_NAT_SNAT, fullyRandom)
+	return r.say("snat to %s fully-random", a)
+}
+
 // masquerade gives the packet the address of the interface by which it leaves.
 func (r *rb) masquerade() *rb {
-	const fullyRandom = 1 << 4 // NF_NAT_RANGE_PROTO_RANDOM_FULLY
 	r.expr("masq", func(b *buf) { b.u32(unix.NFTA_MASQ_FLAGS, fullyRandom) })
 	return r.say("masquerade fully-random")
 }

@@ -49,6 +49,7 @@ type Options struct {
 	// AnySource lets endpoints send from their Sources; without it these count for
 	// nothing.
 	AnySource bool
+	Floating  Floating
 	// Failsafes are the ports that host endpoints leave open, by direction.
 	Failsafes [2][]policy.Failsafe
 	// LogPrefix begins what rules that log write, default "calico-packet": %t is
@@ -99,7 +100,21 @@ type Rate struct {
 // NAT is what leaves the pools under another address: Outgoing are the networks
 // whose packets take an address of this host, unless they go to one of Spared, which
 // hold all pools. Of the zero value there is not a rule.
-type NAT struct{ Outgoing, Spared []netip.Prefix }
+type NAT struct {
+	Outgoing, Spared []netip.Prefix
+	Address          netip.Addr // what they take instead, in its family
+}
+
+// Floating says whose floating IPs lead to them.
+type Floating uint8
+
+// NoFloating are none, of which there is not a rule; OpenStackFloating those of
+// OpenStack's endpoints, AllFloating all.
+const (
+	NoFloating Floating = iota
+	OpenStackFloating
+	AllFloating
+)
 
 func (o *Options) refusedPorts() []uint16 {
 	if o.AllowVXLAN {

@@ -77,7 +77,7 @@ func (r *renderer) staticSets() []*set {
 	if r.opts.AnySource {
 		more = append(more, s(setSources4, setIfNets4, "IPv4 networks besides"), s(setSources6, setIfNets6, "IPv6 networks besides"))
 	}
-	more = slices.Concat(more, linkSets(), r.kindSets(), ownSets())
+	more = slices.Concat(more, linkSets(), r.kindSets(), r.floatingSets(), ownSets())
 	return append(more, []*set{
 		s(setInterfaces, setIfname, "interfaces of endpoints"),
 		s(setPolicy, setIfPolicy, "effective policy of endpoints"),
@@ -173,7 +173,7 @@ func (r *renderer) staticChains() []*chain {
 	}
 	chains = append(chains, egress, host)
 	chains = append(chains, r.denied()...)
-	return slices.Concat(chains, r.antispoof(), r.kindChains(), r.linkChains())
+	return slices.Concat(chains, r.antispoof(), r.kindChains(), r.linkChains(), r.floatingChains())
 }
 
 // neighbours ends a rule that accepts what neighbour discovery needs.
@@ -283,6 +283,7 @@ func (r *renderer) endpoint(e *policy.Endpoint) []setElem {
 	if r.opts.AnySource {
 		out = append(out, besides(e, owner)...)
 	}
+	r.floatingElems(e, add)
 	senders(e, add)
 	if e.Effective != nil {
 		add(setPolicy, iface, iface+key16(e.Effective.ID))

@@ -133,6 +133,8 @@ func elemTexts(s *set, es []elem) []string {
 			t = cstr([]byte(e.key[:16])) + " . " + keyText(e.key[16:])
 		case setPartIPv4, setPartIPv6:
 			t = cstr([]byte(e.key[:16])) + " . " + keyText(e.key[16:])
+		case setPair4, setPair6:
+			t = keyText(e.key[:len(e.key)/2]) + " . " + keyText(e.key[len(e.key)/2:])
 		case setListService:
 			t = cstr([]byte(e.key[:16])) + " . " + serviceText(e.key[16:])
 		case setService:
@@ -149,6 +151,8 @@ func elemTexts(s *set, es []elem) []string {
 		if e.target != "" {
 			if s.typ == setVmap {
 				t += " : jump " + e.target
+			} else if n := len(e.target); n == 4 || n == 16 {
+				t += " : " + keyText(e.target)
 			} else {
 				t += " : " + cstr([]byte(e.target[:16])) + " . " + e.target[16:]
 			}

@@ -240,7 +240,7 @@ func (m *msgs) addSet(s *set, id uint32) {
 	if s.typ.flags&unix.NFT_SET_MAP != 0 {
 		m.data.u32(unix.NFTA_SET_DATA_TYPE, s.typ.dataType)
 		if s.typ.dataType != typeVerdict {
-			m.data.u32(unix.NFTA_SET_DATA_LEN, 32)
+			m.data.u32(unix.NFTA_SET_DATA_LEN, s.typ.dataLen())
 		}
 	}
 	if s.typ.size > 0 {

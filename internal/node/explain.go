@@ -81,6 +81,9 @@ func (d *Daemon) getExplain(r *http.Request) (any, error) {
 		if src.id == (policy.EndpointID{}) && dst.id == (policy.EndpointID{}) {
 			f = w.FlowOf(p)
 		}
+		if to, _, ok := w.Floating(p.Dst); ok {
+			f.To = to
+		}
 		walk := d.walk(r.Context(), w, o, f, src.host, dst.host)
 		if q.Get("live") != "" {
 			if walk.path.Live, err = d.live(r.Context(), w, walk); err != nil {
@@ -183,7 +186,7 @@ type world struct {
 
 func (d *Daemon) world(ctx context.Context) (*world, error) {
 	w := &world{World: policy.World{Reserved: map[netip.Addr]string{}}, nodes: map[string]bool{}}
-	d.loop.call(ctx, func() { w.AnySource = d.loop.settings.anySource })
+	d.loop.call(ctx, func() { w.AnySource, w.FloatingIPs = d.loop.settings.anySource, d.loop.settings.floatingIPs })
 	_, err := d.store.EachResource(ctx, func(c store.Change) {
 		if policy.Takes(c.Kind) {
 			w.Put(policy.Key{Kind: c.Kind, Namespace: c.Namespace, Name: c.Name}, c.Object, c.Err)

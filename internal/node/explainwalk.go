@@ -62,6 +62,17 @@ func (d *Daemon) walk(ctx context.Context, w *world, o acl.Options, f policy.Flo
 			add(w.mayHave(f.From, f.Src))
 		}
 	}
+	// From here on the packet is what this server makes of it.
+	if sent, received := w.Translated(f); received.Dst != f.Dst {
+		text := fmt.Sprintf("%s is a floating IP of %s, and becomes %s", f.Dst, f.To, received.Dst)
+		if sent.Dst == f.Dst || !k.here && !fromHost {
+			text += " on node " + to.Spec.Node
+		}
+		add(step("floating-ip", true, "WorkloadEndpoint "+f.To.String(), "%s", text))
+		if k.toHere {
+			f.Packet = received
+		}
+	}
 	if k.trace.Egress != nil {
 		add(explainStep(k.trace.Egress))
 		k.staged(k.trace.Egress)

@@ -109,6 +109,7 @@ type loop struct {
 	addrsChanged  signal  // of this host; see followAddresses
 	ifacesChanged signal  // their addresses; see applyHostInterfaces
 	nat           acl.NAT // of what leaves the pools
+	stackFloats   bool    // an endpoint of OpenStack has a floating IP here
 	ifacesDue     bool    // they are to be looked at
 	registered    bool    // this node's objects were written, or cannot be: see problems
 	registeredAt  int64   // and the revision of what was written
@@ -360,6 +361,7 @@ func (l *loop) converge() {
 	if l.model.touchedPeering || l.model.touchedWorkloads {
 		l.attempt("workload peers", l.applySpeakers)
 	}
+	l.attempt("floating IPs", func() error { return l.applyFloating(changes) })
 	l.linksThenPolicy(changes)
 	l.attempt("routes", func() error { return l.applyRoutes(changes) })
 	l.attempt("bgp", l.applyBGP)

@@ -72,6 +72,7 @@ func (l *loop) applySettings() error {
 			return err
 		}
 		l.model.index.AllowSources(s.anySource)
+		l.resyncRoutes = l.resyncRoutes || was.floatingIPs != s.floatingIPs
 		l.model.touchedOrigin, l.model.touchedPeering, l.hostDue = true, true, true
 	}
 	l.model.touchedSettings = false
@@ -82,7 +83,8 @@ func (l *loop) applySettings() error {
 func (l *loop) aclOptions() acl.Options {
 	o := acl.Options{Prefixes: l.settings.prefixes, HostAction: acl.HostAccept, Speakers: l.speakers.interfaces(), SpeakerPort: l.speakers.port, Failsafes: l.settings.failsafes, NAT: l.nat}
 	o.AllowVXLAN, o.AllowIPIP, o.VXLANPort = l.settings.allowVXLAN, l.settings.allowIPIP, uint16(l.settings.vxlanPort)
-	o.AnySource = l.settings.anySource
+	o.AnySource, o.Floating = l.settings.anySource, l.floating()
+	o.NAT.Address = l.settings.natAddress
 	o.LogPrefix, o.LogLimit, o.Denied = l.settings.logPrefix, l.settings.logLimit, l.settings.denied
 	o.LogLimit.Burst = l.settings.logBurst
 	if l.settings.hostAction == "Drop" {
@@ -375,7 +377,7 @@ func (l *loop) endpointRoutes(e *policy.Endpoint) (list []route.Route) {
 	if endpoint.Check(e.Interface, l.settings.prefixes, nil) != nil {
 		return nil
 	}
-	for _, a := range e.Addrs {
+	for _, a := range l.reachedBy(e) {
 		list = append(list, route.Route{Prefix: netip.PrefixFrom(a, a.BitLen()), Kind: route.Link, Device: e.Interface, Metric: l.metric(a)})
 	}
 	return list
@@ -436,7 +438,7 @@ func (l *loop) origin() origin {
 	}
 	for e := range l.model.index.Endpoints() {
 		if l.links.Status(e.Interface).State == endpoint.Ready {
-			for _, a := range e.Addrs {
+			for _, a := range l.reachedBy(e) {
 				in.addrs = append(in.addrs, localAddr{a, e.Interface})
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"reflect"
 	"slices"
@@ -40,6 +41,8 @@ type settings struct {
 	failsafes     [2][]policy.Failsafe
 	spareHosts    bool // what goes to servers is not translated
 	anySource     bool // endpoints may have allowed source networks
+	floatingIPs   bool // endpoints that are not OpenStack's have theirs
+	natAddress    netip.Addr
 }
 
 func (s settings) equal(o settings) bool {
@@ -76,6 +79,8 @@ var known = []setting{
 	{"logActionRateLimitBurst", "LogActionRateLimitBurst", "5"},
 	{v3.AnnotationPrefix + "denied-log", "DeniedLog", "Disabled"},
 	{"workloadSourceSpoofing", "WorkloadSourceSpoofing", "Disabled"},
+	{"floatingIPs", "FloatingIPs", "Disabled"},
+	{"natOutgoingAddress", "NATOutgoingAddress", ""},
 	{"natOutgoingExclusions", "NATOutgoingExclusions", "IPPoolsOnly"},
 	{"failsafeInboundHostPorts", "FailsafeInboundHostPorts", failsafeInbound},
 	{"failsafeOutboundHostPorts", "FailsafeOutboundHostPorts", failsafeOutbound},
@@ -181,6 +186,17 @@ func (s *settings) set(field, v string) error {
 	case "workloadSourceSpoofing":
 		v, err = oneOf("Any", "Disabled")
 		s.anySource = v == "Any"
+	case "floatingIPs":
+		v, err = oneOf("Enabled", "Disabled")
+		s.floatingIPs = v == "Enabled"
+	case "natOutgoingAddress":
+		s.natAddress = netip.Addr{}
+		if v == "" || strings.EqualFold(v, "none") {
+			return nil
+		}
+		if s.natAddress, err = v3.ParseAddr(v); err != nil {
+			return fmt.Errorf("%q: want an address", v)
+		}
 	case "natOutgoingExclusions":
 		v, err = oneOf("IPPoolsOnly", "IPPoolsAndHostIPs")
 		s.spareHosts = v == "IPPoolsAndHostIPs"

@@ -100,6 +100,7 @@ func (l *loop) allProblems() (list []api.Problem) {
 		shown := problemOf(p.Key.Kind+" "+name, p.Field, p.Err)
 		list = append(list, api.Problem{Object: shown.object, Field: shown.field, Text: shown.text})
 	}
+	list = append(list, l.floatingProblems()...)
 	for _, part := range sortedKeys(l.problems) {
 		for _, p := range l.problems[part] {
 			list = append(list, api.Problem{Object: p.object, Field: p.field, Text: p.text})

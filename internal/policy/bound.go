@@ -24,11 +24,12 @@ func (x *Index) Rebound() []netip.Addr {
 	return out
 }
 
-// NodesOf returns the nodes that have an endpoint with an address, each once.
+// NodesOf returns the nodes that have an endpoint with an address, its own or a
+// floating one, each once.
 // They are several while a machine moves, or by mistake.
 func (x *Index) NodesOf(a netip.Addr) []string {
 	var out []string
-	for _, e := range x.claimants(a) {
+	for _, e := range slices.Concat(x.claimants(a), x.floats[a]) {
 		out = append(out, e.node.Value())
 	}
 	slices.Sort(out)

@@ -57,6 +57,8 @@ type parsedEndpoint struct {
 	guest    bool
 	nets     []netip.Prefix // single addresses, each once
 	sources  []netip.Prefix // which it may send from besides
+	floating []Floating
+	stack    bool // its orchestrator is OpenStack
 	ports    []namedPort
 	labels   labelSet
 	profiles []word // each once
@@ -114,6 +116,9 @@ func (rd *Reader) endpoint(k Key, w *v3.WorkloadEndpoint) (p *parsedEndpoint, od
 			p.profiles = append(p.profiles, w)
 		}
 	}
+	var bad []error
+	p.floating, bad = floatingIPs(s, p.nets)
+	odd, p.stack = append(odd, bad...), s.Orchestrator == openStack
 	var given []label
 	if s.ServiceAccountName != "" {
 		given = []label{{rd.word(labelServiceAccount), rd.word(s.ServiceAccountName)}}

@@ -36,6 +36,9 @@ func (w *World) FlowOf(p Packet) Flow {
 	f := Flow{Packet: p}
 	f.From, _ = w.Owner(p.Src)
 	f.To, _ = w.Owner(p.Dst)
+	if to, _, ok := w.Floating(p.Dst); ok {
+		f.To = to
+	}
 	return f
 }
 
@@ -151,11 +154,15 @@ type Trace struct {
 // selectors and networks. It does not judge whether From may use the source
 // address: that is not a matter of policy.
 func Evaluate(w *World, f Flow) Trace {
-	v := evaluation{w: w, p: f.Packet, src: w.entities(f.Src), dst: w.entities(f.Dst)}
+	sent, received := w.Translated(f)
+	v := evaluation{w: w, p: sent, src: w.entities(f.Src), dst: w.entities(sent.Dst)}
 	t := Trace{Allowed: true}
 	if f.From != (EndpointID{}) {
 		d := v.decide(f.From, Egress)
 		t.Egress, t.Allowed = &d, d.Allowed
+	}
+	if received != sent {
+		v.p, v.dst = received, w.entities(received.Dst)
 	}
 	if f.To != (EndpointID{}) {
 		d := v.decide(f.To, Ingress)

@@ -22,9 +22,10 @@ type Index struct {
 
 	endpoints map[EndpointID]*endpoint // of all nodes, closed ones left out
 	*claims
-	reserved map[netip.Addr]string   // what no endpoint can have, and whose it is
-	sourced  map[EndpointID]sourced  // endpoints with source networks of their own, closed ones included
-	ifaces   map[string][]*endpoint  // local ones, lowest ID first
+	reserved map[netip.Addr]string  // what no endpoint can have, and whose it is
+	sourced  map[EndpointID]sourced // endpoints with source networks of their own, closed ones included
+	ifaces   map[string][]*endpoint // local ones, lowest ID first
+	floats   floats
 	rebound  map[netip.Addr]struct{} // claimed or given up since Rebound was last asked
 
 	anySource bool // these may be sent from
@@ -61,6 +62,8 @@ type endpoint struct {
 	claims  []netip.Prefix // its addresses, reserved ones included
 	member  *member        // without these
 	local   *local         // nil on other nodes
+
+	floating []Floating
 }
 
 // local is what is kept of an endpoint of this node beside that.
@@ -69,6 +72,7 @@ type local struct {
 	mac     [6]byte
 	hasMAC  bool
 	guest   bool
+	stack   bool
 	sources []netip.Prefix
 	labels  labelSet
 	parents []word      // its profiles
@@ -157,6 +161,7 @@ func (x *Index) removeEndpoint(id EndpointID) {
 	}
 	delete(x.endpoints, id)
 	x.unclaim(old)
+	x.unclaimFloating(old)
 	x.sets.replace(old.member, nil, nil, nil)
 	x.moveLocal(old, nil)
 }
@@ -165,6 +170,7 @@ func (x *Index) removeEndpoint(id EndpointID) {
 // be nil, or of another node. Activation goes first, so that a class does not
 // empty for a moment.
 func (x *Index) moveLocal(old, new *endpoint) {
+	defer x.touchFloatingAt(old, new)
 	if new != nil && new.local != nil {
 		x.dirtyEndpoints[new.id] = struct{}{}
 		list := x.ifaces[new.local.iface]
@@ -229,6 +235,7 @@ func (x *Index) claim(e *endpoint) {
 	for _, p := range e.claims {
 		a := p.Addr()
 		x.rebound[a] = struct{}{}
+		x.touchFloating(a)
 		slot, claimed := x.owners.Slot(p)
 		owner := *slot
 		if !claimed {
@@ -252,6 +259,7 @@ func (x *Index) unclaim(e *endpoint) {
 	for _, p := range e.claims {
 		a := p.Addr()
 		x.rebound[a] = struct{}{}
+		x.touchFloating(a)
 		list := x.rivals[a]
 		if list == nil {
 			x.owners.Delete(p)

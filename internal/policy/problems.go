@@ -83,6 +83,7 @@ func (x *Index) Problems() iter.Seq[Problem] {
 		profiles(h.key(), h.here.local)
 	}
 	all = append(all, x.hosts.problems()...)
+	all = append(all, x.floatingProblems()...)
 	slices.SortStableFunc(all, func(a, b Problem) int {
 		return cmp.Or(compareKeys(a.Key, b.Key), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Err.Error(), b.Err.Error()))
 	})

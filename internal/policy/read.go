@@ -212,17 +212,19 @@ func (x *Index) setEndpoint(p *parsedEndpoint, odd []error, err error) []error {
 	if old != nil {
 		id = old.id // the memory that others share
 	}
-	e := &endpoint{id: id, node: p.node, created: p.created, claims: p.nets, member: &member{nets: x.unreserved(p.nets), ports: p.ports}}
+	e := &endpoint{id: id, node: p.node, created: p.created, claims: p.nets, member: &member{nets: x.unreserved(p.nets), ports: p.ports}, floating: p.floating}
 	var oldMember *member
 	if old != nil {
 		oldMember = old.member
 		x.unclaim(old)
+		x.unclaimFloating(old)
 	}
 	x.endpoints[id] = e
 	x.claim(e)
+	x.claimFloating(e)
 	x.sets.replace(oldMember, e.member, p.labels, p.profiles)
 	if p.node.Value() == x.node {
-		e.local = &local{iface: strings.Clone(p.iface), mac: p.mac, hasMAC: p.hasMAC, guest: p.guest, sources: p.sources, labels: e.member.class.own, parents: p.profiles}
+		e.local = &local{iface: strings.Clone(p.iface), mac: p.mac, hasMAC: p.hasMAC, guest: p.guest, stack: p.stack, sources: p.sources, labels: e.member.class.own, parents: p.profiles}
 	}
 	x.moveLocal(old, e)
 	return odd

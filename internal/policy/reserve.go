@@ -45,6 +45,7 @@ func plain(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
 // reclaim makes what endpoints contribute anew after one of their addresses
 // became reserved, or ceased to be.
 func (x *Index) reclaim(a netip.Addr) {
+	x.touchFloating(a)
 	for _, e := range x.claimants(a) {
 		old := e.member
 		e.member = &member{nets: x.unreserved(e.claims), ports: old.ports}

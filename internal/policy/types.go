@@ -185,6 +185,8 @@ type Endpoint struct {
 	Guest     bool           // it has a gateway of its own, and with it a subnet on its link
 	Addrs     []netip.Addr   // its own addresses, v4 and v6
 	Sources   []netip.Prefix // which it may send from besides
+	Floating  []Floating     // see FloatingIPs
+	OpenStack bool           // its orchestrator is OpenStack
 	Effective *Effective
 }
 

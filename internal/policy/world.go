@@ -33,11 +33,14 @@ type World struct {
 	// Reserved is what Index.Reserve is told, and Interfaces what
 	// Index.HostInterfaces is, of the server that flows are asked about, whose
 	// failsafes, by direction, are Failsafes. Put leaves them alone.
-	// AnySource is what Index.AllowSources is told.
+	// AnySource is what Index.AllowSources is told, and FloatingIPs says whether
+	// endpoints have theirs that are not OpenStack's.
 	Reserved   map[netip.Addr]string
 	Interfaces map[string][]netip.Addr
 	Failsafes  [2][]Failsafe
 	AnySource  bool
+
+	FloatingIPs bool
 }
 
 // Put takes an object as Index.Set does, except that a World knows no last

@@ -259,7 +259,7 @@ type ExplainLive struct {
 
 // ExplainStep is one decision on the way.
 type ExplainStep struct {
-	Where   string `json:"where"`   // anti-spoof, egress, route, bgp, ingress, to-host; at a host endpoint host-ingress, host-egress
+	Where   string `json:"where"`   // anti-spoof, floating-ip, egress, route, bgp, ingress, to-host; at a host endpoint host-ingress, host-egress
 	Verdict string `json:"verdict"` // allow, deny
 	Object  string `json:"object"`  // GlobalNetworkPolicy web, tier default, profile x
 	Rule    int    `json:"rule"`    // index in its list, -1 if no rule decided

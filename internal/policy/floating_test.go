@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+
+	v3 "github.com/muslin-net/muslin/api/v3"
+	"pgregory.net/rapid"
+)
+
+// TestFloatingIPs holds the index, which follows changes, against the evaluator, which
+// reads the objects: endpoints come, change and go, and claim each other's addresses.
+func TestFloatingIPs(t *testing.T) {
+	pick := func(t *rapid.T, v4 bool) netip.Addr {
+		n := byte(rapid.IntRange(1, 5).Draw(t, "address"))
+		if v4 {
+			return netip.AddrFrom4([4]byte{10, 0, 0, n})
+		}
+		return netip.MustParseAddr(fmt.Sprintf("2001:db8::%d", n))
+	}
+	had := 0
+	rapid.Check(t, func(t *rapid.T) {
+		x, w := NewIndex("n1"), &World{FloatingIPs: true}
+		for range rapid.IntRange(1, 30).Draw(t, "steps") {
+			k := Key{Kind: kindEndpoint, Namespace: "ns", Name: fmt.Sprintf("e%d", rapid.IntRange(0, 4).Draw(t, "name"))}
+			switch rapid.IntRange(0, 6).Draw(t, "step") {
+			case 0:
+				x.Set(k, nil, nil)
+				w.Put(k, nil, nil)
+				continue
+			case 1:
+				w.Reserved = map[netip.Addr]string{pick(t, true): "Node n2", pick(t, false): "Node n2"}
+				x.Reserve(w.Reserved)
+				continue
+			}
+			e := &v3.WorkloadEndpoint{Spec: v3.WorkloadEndpointSpec{Node: rapid.SampledFrom([]string{"n1", "n1", "n1", "n2"}).Draw(t, "node"),
+				Orchestrator: rapid.SampledFrom([]string{"k8s", openStack}).Draw(t, "orchestrator"), InterfaceName: rapid.SampledFrom([]string{"cali1", "cali2", "cali3"}).Draw(t, "interface")}}
+			for range rapid.IntRange(0, 2).Draw(t, "own") {
+				e.Spec.IPNetworks = append(e.Spec.IPNetworks, pick(t, rapid.Bool().Draw(t, "v4")).String())
+			}
+			for range rapid.IntRange(0, 3).Draw(t, "floating") {
+				e.Spec.IPNATs = append(e.Spec.IPNATs, v3.IPNAT{InternalIP: pick(t, rapid.Bool().Draw(t, "v4")).String(), ExternalIP: pick(t, rapid.Bool().Draw(t, "v4")).String()})
+			}
+			x.Set(k, e, nil)
+			w.Put(k, e, nil)
+			if rapid.Bool().Draw(t, "flush") {
+				x.Flush()
+			}
+		}
+		x.Flush()
+		// Of the world only what is on this node has them here.
+		here := *w
+		here.Endpoints = map[EndpointID]*v3.WorkloadEndpoint{}
+		for id, e := range w.Endpoints {
+			e := *e
+			if e.Spec.Node != "n1" {
+				e.Spec.IPNATs = nil
+			}
+			here.Endpoints[id] = &e
+		}
+		for _, v4 := range []bool{true, false} {
+			for n := range 6 {
+				a := netip.AddrFrom4([4]byte{10, 0, 0, byte(n)})
+				if !v4 {
+					a = netip.MustParseAddr(fmt.Sprintf("2001:db8::%d", n))
+				}
+				id, in, ok := here.Floating(a)
+				var got []string
+				for e := range x.Endpoints() {
+					for _, f := range e.FloatingIPs(true) {
+						if f.External == a {
+							got = append(got, fmt.Sprint(e.ID, f.Internal))
+						}
+					}
+				}
+				var want []string
+				if ok {
+					want, had = []string{fmt.Sprint(id, in)}, had+1
+				}
+				if !slices.Equal(got, want) {
+					t.Fatalf("%s leads to %q, the evaluator says %q", a, got, want)
+				}
+				var nodes []string
+				for _, e := range w.Endpoints {
+					nets, open := w.openEndpoint(e)
+					list, _ := floatingIPs(&e.Spec, nets)
+					own, _ := endpointNets(e.Spec.IPNetworks)
+					if open && (internal(list, a).IsValid() || holds(own, a)) {
+						nodes = append(nodes, e.Spec.Node)
+					}
+				}
+				slices.Sort(nodes)
+				if bound := x.NodesOf(a); !slices.Equal(bound, slices.Compact(nodes)) {
+					t.Fatalf("%s is bound to %v, want %v", a, bound, nodes)
+				}
+			}
+		}
+	})
+	if had == 0 {
+		t.Error("nobody ever had a floating IP: the test shows nothing")
+	}
+}
