@@ -36,6 +36,8 @@ type filtering interface {
 	// Problems are the objects that are closed because they cannot be in force.
 	Problems() []acl.Problem
 	Stats() acl.Stats
+	// Guard closes all workloads, unless something is in force already.
+	Guard() (made bool, err error)
 	// Teardown removes everything: all is open afterwards.
 	Teardown() error
 	Close() error
