@@ -69,14 +69,6 @@ type RuleSettings struct {
 	KeepEstablished bool // established: Keep: flows that were allowed before go on
 }
 
-// AnyCommunity is a community of one of three kinds: of a standard one (RFC 1997)
-// and of a large one (RFC 8092) Values has two and three elements; of an
-// extended one (RFC 4360) Extended is set.
-type AnyCommunity struct {
-	Values   []uint32
-	Extended [8]byte
-}
-
 // annotation reads the value of one annotation into settings.
 type annotation[T any] struct {
 	name string
@@ -404,13 +396,29 @@ func readSettings[T any](s *T, r Resource, known []annotation[T]) (errs []error)
 			}
 		}
 		if !found {
-			f.add(path, "not known for a %s: want %s", info.Kind, strings.Join(names, ", "))
+			f.add(path, "not known for a %s: want %s", info.Kind, strings.Join(slices.Sorted(slices.Values(names)), ", "))
 		}
 	}
 	for _, e := range f.list {
 		errs = append(errs, e)
 	}
 	return errs
+}
+
+// Ignored are the annotations of ours on an object whose kind has none of this name. On
+// the kinds with Settings such a one is an error.
+func Ignored(r Resource) (keys []string) {
+	switch r.(type) {
+	case *BGPPeer, *BGPConfiguration, *Node:
+		return nil
+	}
+	for _, key := range sortedKeys(r.Meta().Annotations) {
+		name, ours := strings.CutPrefix(key, AnnotationPrefix)
+		if _, felix := r.(*FelixConfiguration); ours && !(felix && name == "denied-log") {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // roles are those of RFC 9234 section 4.
@@ -426,32 +434,6 @@ func readSwitch(into *bool, v string) error {
 		return fmt.Errorf("%q: want Enabled or Disabled", v)
 	}
 	return nil
-}
-
-// ParseAnyCommunity reads a community of any of the three kinds: aa:nn, aa:nn:mm,
-// and rt:AS:nn or soo:AS:nn for a route target or a site of origin (RFC 4360
-// sections 4 and 5, with four-octet AS numbers RFC 5668).
-func ParseAnyCommunity(s string) (AnyCommunity, error) {
-	sub := map[string]byte{"rt": 2, "soo": 3}
-	kind, rest, _ := strings.Cut(s, ":")
-	low, extended := sub[kind]
-	if !extended {
-		v, err := ParseCommunity(s)
-		if err != nil {
-			err = fmt.Errorf("%w, or rt:AS:nn or soo:AS:nn", err)
-		}
-		return AnyCommunity{Values: v}, err
-	}
-	asText, nText, _ := strings.Cut(rest, ":")
-	as, err1 := ParseASNumber(asText)
-	n, err2 := strconv.ParseUint(nText, 10, 32)
-	switch {
-	case err1 == nil && err2 == nil && as <= 65535:
-		return AnyCommunity{Extended: [8]byte{0, low, byte(as >> 8), byte(as), byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}}, nil
-	case err1 == nil && err2 == nil && n <= 65535:
-		return AnyCommunity{Extended: [8]byte{2, low, byte(as >> 24), byte(as >> 16), byte(as >> 8), byte(as), byte(n >> 8), byte(n)}}, nil
-	}
-	return AnyCommunity{}, fmt.Errorf("community %q: want %s:AS:nn, of which one has at most 16 bits", s, kind)
 }
 
 // annotations takes in what is wrong with the annotations of an object.

@@ -5,6 +5,7 @@ package v3
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -47,11 +48,11 @@ func TestAnnotations(t *testing.T) {
 		{"BGPPeer", "pass-unknown-attributes", map[string]string{"Enabled": "PassUnknown:0x", "Disabled": "PassUnknown:0x"}, []string{"", "All"}},
 		{"BGPConfiguration", "pass-unknown-attributes", map[string]string{"Enabled": "PassUnknown:true", "Disabled": ""}, []string{"99"}},
 		{"BGPPeer", "communities", map[string]string{
-			"64512:1":              "Communities:[{[64512 1] [0 0 0 0 0 0 0 0]}]",
-			"1:2:3, rt:64512:7":    "Communities:[{[1 2 3] [0 0 0 0 0 0 0 0]} {[] [0 2 252 0 0 0 0 7]}]",
-			"soo:4200000000:1":     "Communities:[{[] [2 3 250 86 234 0 0 1]}]",
-			"rt:65535:4294967295":  "Communities:[{[] [0 2 255 255 255 255 255 255]}]",
-			"rt:1.0:65535,65535:0": "Communities:[{[] [2 2 0 1 0 0 255 255]} {[65535 0] [0 0 0 0 0 0 0 0]}]",
+			"64512:1":              "Communities:[64512:1]",
+			"1:2:3, rt:64512:7":    "Communities:[1:2:3 rt:64512:7]",
+			"soo:4200000000:1":     "Communities:[soo:4200000000:1]",
+			"rt:65535:4294967295":  "Communities:[rt:65535:4294967295]",
+			"rt:1.0:65535,65535:0": "Communities:[rt:65536:65535 65535:0]",
 		}, []string{"", "1", "65536:1", "rt:65536:65536", "rt:1", "x:1:2", "1:2,"}},
 		{"BGPPeer", "bfd", map[string]string{"Enabled": "BFD:{Enabled:true", "Disabled": ""}, []string{"", "on"}},
 		{"BGPConfiguration", "bfd", map[string]string{"Enabled": "BFD:{Enabled:true", "Disabled": ""}, []string{"mesh"}},
@@ -138,6 +139,38 @@ func TestAnnotationsOfOneNode(t *testing.T) {
 			if _, errs := c.Settings(); (len(errs) > 0) != (alone && of != "default") {
 				t.Errorf("%s on %s: %v", key, of, errs)
 			}
+		}
+	}
+}
+
+// Whoever misspells a name finds the right one in a list in order.
+func TestKnownAnnotationsAreInOrder(t *testing.T) {
+	for _, kind := range []string{"BGPPeer", "BGPConfiguration", "Node"} {
+		err := Validate(annotated(t, kind, map[string]string{"muslin/zzz": "1"}))
+		if err == nil {
+			t.Fatalf("%s: muslin/zzz is taken", kind)
+		}
+		_, list, _ := strings.Cut(err.Error(), ": want ")
+		if names := strings.Split(list, ", "); len(names) < 3 || !slices.IsSorted(names) {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+}
+
+// On kinds without settings an annotation of ours is kept, and named as being without effect.
+func TestIgnoredAnnotations(t *testing.T) {
+	for _, c := range []struct {
+		r    Resource
+		want string
+	}{
+		{&BGPFilter{}, "[muslin/bfd muslin/denied-log]"},
+		{&GlobalNetworkPolicy{}, "[muslin/bfd muslin/denied-log]"},
+		{&FelixConfiguration{}, "[muslin/bfd]"},
+		{&BGPPeer{}, "[]"}, // there it is an error
+	} {
+		c.r.Meta().Annotations = map[string]string{"muslin/denied-log": "1/second", "muslin/bfd": "Enabled", "other/bfd": "x"}
+		if got := fmt.Sprint(Ignored(c.r)); got != c.want {
+			t.Errorf("%T: %s, want %s", c.r, got, c.want)
 		}
 	}
 }

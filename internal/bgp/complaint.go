@@ -2,7 +2,10 @@
 
 package bgp
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // Errors counts what a peer sent that was malformed and did not end its
 // session, since the start (RFC 7606).
@@ -41,4 +44,20 @@ func (p *peer) complainOf(what string, more ...any) {
 	}
 	p.s.log.Warn(what, append([]any{"peer", p.cfg.Name, "address", p.cfg.Addr, "unlogged", p.complain.silent}, more...)...)
 	p.complain = complaint{last: now}
+}
+
+// noteRefusal logs that a connection ended by a NOTIFICATION before it was a session: sent
+// by us, or that cause is about. Both ends try again and again, so it is said once, and again
+// when it is another one, or when there was a session in between.
+func (p *peer) noteRefusal(sent *notification, cause error) {
+	what, n := "BGP connection refused", sent
+	if n == nil {
+		if what = "BGP peer refuses the connection"; !errors.As(cause, &n) {
+			return
+		}
+	}
+	if said := what + n.Error(); said != p.refusal {
+		p.refusal = said
+		p.s.log.Warn(what, "peer", p.cfg.Name, "address", p.cfg.Addr, "code", n.code, "subcode", n.sub, "reason", n.Error())
+	}
 }

@@ -47,6 +47,7 @@ type peer struct {
 	transitions uint64
 	in, out     messageCounts // of connections that are gone
 	history     history
+	refusal     string // what noteRefusal said last
 
 	// Graceful restart, receiving side (gr.go).
 	stale    timer
@@ -254,6 +255,9 @@ func (s *Speaker) fire(c *conn, ev event, n *notification, cause error) action {
 	}
 	if act&actClose != 0 && ev != evCollision {
 		p.history.ended(n, cause)
+		if act&actDown == 0 { // show says it of a session
+			p.noteRefusal(n, cause)
+		}
 	}
 	if act&actDown != 0 {
 		p.lastErr = fmt.Sprint(cause)
@@ -319,7 +323,7 @@ func (s *Speaker) up(c *conn) {
 		s.sweepAll(p) // another speaker's routes; the decision counted on the identifier
 		src.id = id
 	}
-	p.lastErr, p.losses = "", 0
+	p.lastErr, p.refusal, p.losses = "", "", 0
 	p.transitions++
 	p.gotEOR = familySet{}
 	s.resume(p)

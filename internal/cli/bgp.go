@@ -254,12 +254,14 @@ func (a *app) showBGPRoutes(routes []api.BGPRoute, wide bool) error {
 	}
 	var rows [][]string
 	for _, r := range routes {
-		flags := ""
-		if r.Best {
-			flags = "best"
-		}
-		if r.Stale {
-			flags = strings.TrimLeft(flags+",stale", ",")
+		var flags []string
+		for _, f := range []struct {
+			name string
+			set  bool
+		}{{"best", r.Best}, {"equal", r.Equal}, {"stale", r.Stale}} {
+			if f.set {
+				flags = append(flags, f.name)
+			}
 		}
 		peer := r.Peer
 		if peer == "" {
@@ -273,7 +275,7 @@ func (a *app) showBGPRoutes(routes []api.BGPRoute, wide bool) error {
 		if wide {
 			row = append(row, wideCells(r)...)
 		}
-		rows = append(rows, append(row, dash(flags)))
+		rows = append(rows, append(row, dash(strings.Join(flags, ","))))
 	}
 	return writeTable(a.Out, append(heads, "FLAGS"), rows)
 }

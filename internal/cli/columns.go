@@ -99,9 +99,9 @@ func columns(kind string) []column {
 	case "BGPPeer":
 		return []column{
 			nameColumn,
-			{head: "PEERIP", path: "spec.peerIP"},
+			{head: "PEERIP", path: "spec.peerIP|metadata.annotations.muslin/interface|metadata.annotations.muslin/listen-range"},
 			{head: "NODE", path: "spec.node|spec.nodeSelector", empty: "(global)"},
-			{head: "ASN", path: "spec.asNumber", empty: "0"},
+			{head: "ASN", path: "spec.asNumber|metadata.annotations.muslin/remote-as|metadata.annotations.muslin/listen-as", empty: "0"},
 			{head: "PEERSELECTOR", path: "spec.peerSelector|spec.localWorkloadSelector", wide: true},
 			{head: "LOCALASN", path: "spec.localASNumber", wide: true},
 			{head: "NEXTHOP", path: "spec.nextHopMode", empty: "Auto", wide: true},

@@ -118,6 +118,9 @@ func (a *app) write(ctx context.Context, w writeFlags, act action) error {
 		switch {
 		case err == nil:
 			fmt.Fprintln(a.Out, act.done, showResource(stored))
+			for _, key := range v3.Ignored(d.obj) {
+				fmt.Fprintf(a.Err, "muslin: warning: %s: annotation %s is kept, and without effect on a %s\n", d.ref, key, d.ref.kind.Kind)
+			}
 		case w.skip && errors.Is(err, store.ErrExists):
 			fmt.Fprintln(a.Out, "exists", d.ref)
 		default:

@@ -28,7 +28,7 @@ type Finder struct {
 
 	mu    sync.Mutex
 	want  []Link
-	found []Found // by Name, as of now
+	found []Found // one for each of want, in its order, as Run last published it
 }
 
 // New returns a Finder with no links. It starts no goroutine.

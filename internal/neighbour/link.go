@@ -40,7 +40,6 @@ type Link struct {
 type Found struct {
 	Link
 	Neighbour netip.Addr // with the link as its zone; invalid if there is none yet
-	Heard     time.Time  // last
 	// Second is another router that was heard: who is meant is not clear, and the
 	// first one stays.
 	Second netip.Addr
@@ -50,7 +49,6 @@ type Found struct {
 type link struct {
 	Link
 	neighbour netip.Addr // without zone
-	heard     time.Time
 
 	rival      netip.Addr
 	rivalHeard time.Time
@@ -72,7 +70,7 @@ func (l *link) advertised(from netip.Addr, now time.Time) {
 	case !l.neighbour.IsValid():
 		l.become(from, now)
 	case from == l.neighbour:
-		l.heard, l.doubt = now, time.Time{}
+		l.doubt = time.Time{}
 	default:
 		if l.doubt.IsZero() {
 			l.doubt, l.next = now.Add(doubtFor), now
@@ -88,7 +86,7 @@ func (l *link) advertised(from netip.Addr, now time.Time) {
 
 // become takes a router as the neighbour, which is to hear of us soon.
 func (l *link) become(a netip.Addr, now time.Time) {
-	l.neighbour, l.heard = a, now
+	l.neighbour = a
 	l.rival, l.rivalHeard, l.doubt = netip.Addr{}, time.Time{}, time.Time{}
 	l.sent, l.next = 0, now
 }
@@ -129,7 +127,7 @@ func (l *link) rivalThere(now time.Time) bool {
 }
 
 func (l *link) found(now time.Time) Found {
-	f := Found{Link: l.Link, Heard: l.heard}
+	f := Found{Link: l.Link}
 	if l.neighbour.IsValid() {
 		f.Neighbour = l.neighbour.WithZone(l.Name)
 	}

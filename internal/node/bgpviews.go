@@ -33,7 +33,7 @@ func (d *Daemon) getBGPWhy(r *http.Request) (any, error) {
 	for _, w := range d.speaker.Why(asked) {
 		a := api.BGPWhyPrefix{Prefix: w.Prefix.String(), Peers: w.Peers, Paths: []api.BGPWhyPath{}}
 		for _, p := range w.Paths {
-			path := api.BGPWhyPath{BGPRoute: bgpRoute(p.RouteInfo), Equal: p.Multipath && !p.Best, Lost: p.Lost}
+			path := api.BGPWhyPath{BGPRoute: bgpRoute(p.RouteInfo), Lost: p.Lost}
 			if p.Lost == nil && !p.Best {
 				path.NoCandidate = p.Reason
 			}

@@ -20,8 +20,6 @@ import (
 const (
 	defaultASN         = 64512
 	defaultPort        = bgp.DefaultPort
-	defaultHold        = bgp.DefaultHoldTime
-	defaultKeepalive   = bgp.DefaultKeepalive
 	defaultRestartTime = bgp.DefaultRestartTime
 )
 
@@ -123,7 +121,11 @@ func peering(in peeringInput) (cfg bgp.Config, watch []watched, problems []probl
 		p.ExtendedNextHop = extendedNextHop(self, in.nodeAt[p.Addr.Addr()], p, set.ExtendedNextHop)
 		restraint(set, &p)
 		timers(mesh.Timers, set.Timers, by, &p)
-		in.role(self, set, by, &p)
+		for _, bad := range in.role(self, set, by, &p) {
+			if !slices.Contains(problems, bad) { // one BGPPeer may have many sessions
+				problems = append(problems, bad)
+			}
+		}
 		problems = append(problems, police(&p, by, set)...)
 		if by != nil {
 			problems = append(problems, annotationProblems(errs)...)
@@ -247,9 +249,13 @@ func timers(mesh, peer v3.Timers, by *v3.BGPPeer, p *bgp.PeerConfig) {
 
 // role is what this node is to a peer (RFC 9234): what the BGPPeer says to the nodes
 // that it selects, and the opposite to those that have the session back.
-func (in *peeringInput) role(self nodeAddr, s v3.PeerSettings, by *v3.BGPPeer, p *bgp.PeerConfig) {
+func (in *peeringInput) role(self nodeAddr, s v3.PeerSettings, by *v3.BGPPeer, p *bgp.PeerConfig) []problem {
 	if s.Role == "" {
-		return
+		return nil
+	}
+	if as := cmp.Or(p.LocalASN, self.asn); p.ASN == as {
+		return []problem{{object: "BGPPeer " + by.Metadata.Name, field: `metadata.annotations["muslin/role"]`,
+			text: fmt.Sprintf("has no effect on iBGP: both ends are AS %d, and roles are of sessions between ASes (RFC 9234 section 4); remove it", as)}}
 	}
 	p.Role = map[string]bgp.Role{"Provider": bgp.RoleProvider, "RouteServer": bgp.RoleRouteServer, "RouteServerClient": bgp.RoleRouteServerClient,
 		"Customer": bgp.RoleCustomer, "Peer": bgp.RolePeer}[s.Role]
@@ -257,6 +263,7 @@ func (in *peeringInput) role(self nodeAddr, s v3.PeerSettings, by *v3.BGPPeer, p
 	if local, err := in.selects(by.Spec.Node, by.Spec.NodeSelector, in.self, self.labels); err == nil && !local {
 		p.Role = p.Role.Opposite()
 	}
+	return nil
 }
 
 // controlPlaneOnly tells whether a node keeps what it learns out of its kernel.
@@ -301,7 +308,7 @@ func (in *peeringInput) password(p *v3.Password) (secret.Text, error) {
 // session is the one session between two nodes: over IPv4 if both have it,
 // else over IPv6; it carries both families.
 func session(self, n nodeAddr, restart time.Duration) (bgp.PeerConfig, bool) {
-	p := bgp.PeerConfig{ASN: n.asn, HoldTime: defaultHold, Keepalive: defaultKeepalive, RestartTime: restart}
+	p := bgp.PeerConfig{ASN: n.asn, RestartTime: restart}
 	switch {
 	case self.v4.IsValid() && n.v4.IsValid():
 		p.LocalAddr, p.Addr = self.v4.Addr(), netip.AddrPortFrom(n.v4.Addr(), n.port)
@@ -321,11 +328,7 @@ func passive(own, peer netip.Addr) bool { return peer.String() > own.String() }
 // first, then those for some nodes only, then the reverse of those that other
 // nodes have towards this one.
 func (in *peeringInput) explicit(self nodeAddr, port uint16, add func(bgp.PeerConfig, *v3.BGPPeer)) (problems []problem) {
-	names := sortedKeys(in.peers)
-	slices.SortStableFunc(names, func(a, b string) int {
-		return cmp.Compare(specific(in.peers[a]), specific(in.peers[b]))
-	})
-	for _, name := range names {
+	for _, name := range in.inOrder() {
 		p := in.peers[name]
 		bad := func(field, format string, args ...any) {
 			problems = append(problems, problem{object: "BGPPeer " + name, field: field, text: fmt.Sprintf(format, args...)})
@@ -366,7 +369,7 @@ func (in *peeringInput) explicit(self nodeAddr, port uint16, add func(bgp.PeerCo
 			peerPort = in.portOf(ip, uint32(p.Spec.ASNumber))
 		}
 		addr := netip.AddrPortFrom(ip, peerPort)
-		c := bgp.PeerConfig{Name: name, Addr: addr, ASN: uint32(p.Spec.ASNumber), HoldTime: defaultHold, Keepalive: defaultKeepalive}
+		c := bgp.PeerConfig{Name: name, Addr: addr, ASN: uint32(p.Spec.ASNumber)}
 		if c.ASN == 0 {
 			bad("spec.asNumber", "is missing: give the AS number of %s", addr.Addr())
 			continue
@@ -429,7 +432,7 @@ func (in *peeringInput) reverse(p *v3.BGPPeer, self nodeAddr, ip netip.Addr, add
 		if ok, err := in.selects(p.Spec.Node, p.Spec.NodeSelector, other, n.labels); err != nil || !ok {
 			continue
 		}
-		c := bgp.PeerConfig{Name: other, Addr: netip.AddrPortFrom(n.own(ip), n.port), LocalAddr: ip, ASN: n.asn, HoldTime: defaultHold, Keepalive: defaultKeepalive, RestartTime: in.restartTime()}
+		c := bgp.PeerConfig{Name: other, Addr: netip.AddrPortFrom(n.own(ip), n.port), LocalAddr: ip, ASN: n.asn, RestartTime: in.restartTime()}
 		options(p, &c)
 		add(c, p)
 	}
@@ -571,11 +574,18 @@ func (a nodeAddr) own(family netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-func specific(p *v3.BGPPeer) int {
-	if p.Spec.Node == "" && p.Spec.NodeSelector == "" {
-		return 0
+// inOrder are the BGPPeers as the first of several counts: global ones, then those for some nodes
+// only, each by name.
+func (in *peeringInput) inOrder() []string {
+	specific := func(name string) int {
+		if p := in.peers[name]; p.Spec.Node == "" && p.Spec.NodeSelector == "" {
+			return 0
+		}
+		return 1
 	}
-	return 1
+	names := sortedKeys(in.peers)
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(specific(a), specific(b)) })
+	return names
 }
 
 // routerID is the node's IPv4 address, or 32 bits of a hash of its name where

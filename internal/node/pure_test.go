@@ -215,7 +215,7 @@ spec: {peerIP: 10.0.0.254, asNumber: 64999, localASNumber: 65010, keepaliveTime:
 }
 
 // RFC 4271 section 4.2, RFC 9687: the timers of the mesh and of a BGPPeer, each
-// from where it is said.
+// from where it is said; 0 is package bgp's default.
 func TestPeeringTimers(t *testing.T) {
 	cfg, _, problems := peering(input(t, "a", threeNodes+`---
 kind: BGPConfiguration
@@ -240,7 +240,7 @@ spec: {peerIP: 10.0.0.253, asNumber: 64999}
 	for _, p := range cfg.Peers {
 		got[p.Name] = fmt.Sprintf("%v %v %v", p.HoldTime, p.Keepalive, p.SendHold)
 	}
-	for name, want := range map[string]string{"b": "15s 5s 1m0s", "c": "15s 5s 1m0s", "plain": "9s 3s 0s", "border": "1m30s 10s 8m0s", "none": "-1ns 3s -1ns"} {
+	for name, want := range map[string]string{"b": "15s 5s 1m0s", "c": "15s 5s 1m0s", "plain": "0s 0s 0s", "border": "1m30s 10s 8m0s", "none": "-1ns 0s -1ns"} {
 		if got[name] != want {
 			t.Errorf("%s: %s, want %s", name, got[name], want)
 		}

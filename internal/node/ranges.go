@@ -32,7 +32,7 @@ func (in *peeringInput) ranges(self nodeAddr, police func(*bgp.PeerConfig, *v3.B
 		if !local {
 			continue
 		}
-		c := bgp.PeerConfig{Name: name, HoldTime: defaultHold, Keepalive: defaultKeepalive}
+		c := bgp.PeerConfig{Name: name}
 		if c.Password, err = in.password(p.Spec.Password); err != nil {
 			bad("spec.password", "%v; until then nobody is accepted", err)
 			continue
@@ -60,7 +60,7 @@ func (in *peeringInput) ranges(self nodeAddr, police func(*bgp.PeerConfig, *v3.B
 		reflection(self, nodeAddr{}, set, &c)
 		restraint(set, &c)
 		timers(v3.Timers{}, set.Timers, p, &c)
-		in.role(self, set, p, &c)
+		problems = append(problems, in.role(self, set, p, &c)...)
 		problems = append(problems, police(&c, p, set)...)
 		r.Peer = c
 		list = append(list, r)

@@ -36,9 +36,7 @@ func (p linkPeer) peerName() string { return p.by.Metadata.Name + "/" + p.name }
 // each; the first to name one has it.
 func (in *peeringInput) onLinks(self nodeAddr) (list []linkPeer, problems []problem) {
 	taken := map[string]string{}
-	names := sortedKeys(in.peers)
-	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(specific(in.peers[a]), specific(in.peers[b])) })
-	for _, name := range names {
+	for _, name := range in.inOrder() {
 		p := in.peers[name]
 		if p.Metadata.Annotations[v3.AnnotationPrefix+"interface"] == "" {
 			continue
@@ -96,7 +94,7 @@ func (in *peeringInput) unnumbered(self nodeAddr, add func(bgp.PeerConfig, *v3.B
 			unknown = unknown || f.Down == ""
 			continue
 		}
-		c := bgp.PeerConfig{Name: l.peerName(), Addr: netip.AddrPortFrom(f.Neighbour, defaultPort), HoldTime: defaultHold, Keepalive: defaultKeepalive}
+		c := bgp.PeerConfig{Name: l.peerName(), Addr: netip.AddrPortFrom(f.Neighbour, defaultPort)}
 		options(l.by, &c)
 		c.LocalAddr = f.Addr.WithZone(l.name)
 		own := cmp.Or(c.LocalASN, self.asn)

@@ -307,7 +307,7 @@ func (d *Daemon) peerAddr(ctx context.Context, s string) (netip.Addr, error) {
 func bgpRoute(i bgp.RouteInfo) api.BGPRoute {
 	out := api.BGPRoute{
 		Prefix: i.Prefix.String(), Peer: i.PeerName, ASPath: i.ASPath, LocalPref: i.LocalPref, MED: i.MED,
-		Best: i.Best, Stale: i.Stale, Origin: [...]string{"igp", "egp", "incomplete"}[min(i.Origin, 2)],
+		Best: i.Best, Equal: i.Multipath && !i.Best, Stale: i.Stale, Origin: [...]string{"igp", "egp", "incomplete"}[min(i.Origin, 2)],
 	}
 	if i.NextHop.IsValid() {
 		out.NextHop = i.NextHop.String()
@@ -323,6 +323,9 @@ func bgpRoute(i bgp.RouteInfo) api.BGPRoute {
 	}
 	for _, c := range i.Large {
 		out.Communities = append(out.Communities, fmt.Sprintf("%d:%d:%d", c[0], c[1], c[2]))
+	}
+	for _, c := range i.Extended {
+		out.Communities = append(out.Communities, v3.AnyCommunity{Extended: c}.String())
 	}
 	return out
 }

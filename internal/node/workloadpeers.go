@@ -75,7 +75,7 @@ func (in *peeringInput) byWorkload(name string, p *v3.BGPPeer, self nodeAddr, ad
 	for _, w := range list {
 		for _, a := range w.addrs {
 			c := bgp.PeerConfig{Name: w.id.String(), Addr: netip.AddrPortFrom(a, defaultPort), ASN: uint32(p.Spec.ASNumber), Passive: true,
-				HoldTime: defaultHold, Keepalive: defaultKeepalive, LocalAddr: host[a.Is6()]}
+				LocalAddr: host[a.Is6()]}
 			if !c.LocalAddr.IsValid() {
 				c.LocalAddr = self.own(a)
 			}

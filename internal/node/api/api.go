@@ -162,6 +162,7 @@ type BGPRoute struct {
 	Communities []string `json:"communities,omitempty"`
 	OTC         *uint32  `json:"onlyToCustomer,omitempty"` // RFC 9234
 	Best        bool     `json:"best"`
+	Equal       bool     `json:"equal,omitempty"` // used beside the best
 	Stale       bool     `json:"stale,omitempty"`
 	Refused     string   `json:"refused,omitempty"` // kind of reason, see bgp.Refusal; empty: not refused
 	Reason      string   `json:"reason,omitempty"`  // of the refusal, in words
@@ -207,7 +208,6 @@ type BGPWhyPrefix struct {
 // BGPWhyPath is one path and how it fared.
 type BGPWhyPath struct {
 	BGPRoute
-	Equal       bool      `json:"equal,omitempty"` // used beside the best
 	Lost        *bgp.Lost `json:"lost,omitempty"`
 	NoCandidate string    `json:"noCandidate,omitempty"` // why it took no part
 }
