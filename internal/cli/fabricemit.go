@@ -23,9 +23,6 @@ type emitted struct {
 	Lines  int         `json:"lines"`
 }
 
-// emitFiles is how the file of each target is called.
-var emitFiles = map[emit.Target]string{emit.FRR: "frr.conf", emit.BIRD: "bird.conf", emit.VRouter: "vrouter.yaml"}
-
 func (a *app) fabricEmitCommand() *cobra.Command {
 	var out, device, target string
 	cmd := &cobra.Command{
@@ -36,7 +33,8 @@ and bird.conf of switches, and for vRouters the resources that muslin apply take
 vRouters have in common is common.yaml, which is applied first.
 
 With --device and without --out the configuration of one device is printed. --target writes
-for another program than the design says.`,
+for another program than the design says: also for eos, junos, nxos and sonic, which was not
+run on any device, as the header says.`,
 		Example: `  muslin fabric emit pod-a.yaml --out out
   muslin fabric emit pod-a.yaml --device r0-t0
   muslin fabric emit pod-a.yaml --device r0-t0 --target bird`,
@@ -46,13 +44,14 @@ for another program than the design says.`,
 	f := cmd.Flags()
 	f.StringVar(&out, "out", "", "write into this `directory`, a folder for each device")
 	f.StringVar(&device, "device", "", "only one device, by `name`")
-	f.StringVar(&target, "target", "", "only for this `program`: frr, bird or vrouter")
+	f.StringVar(&target, "target", "", "only for this `program`: "+strings.Join(targetNames(), ", "))
+	completeFlag(cmd, "target", targetNames()...)
 	cmd.RunE = func(_ *cobra.Command, files []string) error {
 		if err := checkForm(*form, answerForms); err != nil {
 			return err
 		}
 		if target != "" && !slices.Contains(emit.Targets, emit.Target(target)) {
-			return usagef("--target %s: want frr, bird or vrouter", target)
+			return usagef("--target %s: want one of %s", target, strings.Join(targetNames(), ", "))
 		}
 		if out == "" && device == "" {
 			return usagef("give --out DIR, or --device NAME to print one")
@@ -85,7 +84,7 @@ for another program than the design says.`,
 			if target != "" {
 				t = emit.Target(target)
 			}
-			if device != "" && d.Name != device || device == "" && target != "" && t != e.Target(d) {
+			if device != "" && d.Name != device || device == "" && target != "" && !e.Means(t, d) {
 				continue
 			}
 			found, vrouters = true, vrouters || t == emit.VRouter
@@ -93,7 +92,7 @@ for another program than the design says.`,
 			if err != nil {
 				return err
 			}
-			if err := write(d.Name, t, emitFiles[t], text); err != nil {
+			if err := write(d.Name, t, emit.Files[t], text); err != nil {
 				return err
 			}
 		}
@@ -123,4 +122,11 @@ for another program than the design says.`,
 		})
 	}
 	return cmd
+}
+
+func targetNames() (names []string) {
+	for _, t := range emit.Targets {
+		names = append(names, string(t))
+	}
+	return names
 }

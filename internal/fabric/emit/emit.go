@@ -20,11 +20,30 @@ type Target string
 const (
 	FRR     Target = "frr"
 	BIRD    Target = "bird"
+	GoBGP   Target = "gobgp"
 	VRouter Target = "vrouter"
+	// What follows was not run, and no parser of it is at hand.
+	EOS   Target = "eos"
+	Junos Target = "junos"
+	NXOS  Target = "nxos"
+	SONiC Target = "sonic"
 )
 
 // Targets lists them.
-var Targets = []Target{FRR, BIRD, VRouter}
+var Targets = []Target{FRR, BIRD, GoBGP, VRouter, EOS, Junos, NXOS, SONiC}
+
+// Files are how the configurations are called.
+var Files = map[Target]string{FRR: "frr.conf", BIRD: "bird.conf", GoBGP: "gobgpd.toml", VRouter: "vrouter.yaml",
+	EOS: "startup-config", Junos: "junos.set", NXOS: "nxos.cfg", SONiC: "config_db.json"}
+
+// Means tells whether a target is that of a device: of its software, or any system of switches for a switch.
+func (e *Emitter) Means(t Target, d *fabric.Device) bool {
+	switch t {
+	case EOS, Junos, NXOS, SONiC:
+		return d.Role == fabric.RoleToR || d.Role == fabric.RoleSpine || d.Role == fabric.RoleBorder
+	}
+	return e.Target(d) == t
+}
 
 // Emitter writes the configurations of one design.
 type Emitter struct {
@@ -51,6 +70,8 @@ func (e *Emitter) Target(d *fabric.Device) Target {
 		return VRouter
 	case fabric.BIRD:
 		return BIRD
+	case fabric.GoBGP:
+		return GoBGP
 	}
 	return FRR
 }
@@ -62,8 +83,18 @@ func (e *Emitter) Device(d *fabric.Device, t Target) (string, error) {
 		return e.frr(d)
 	case BIRD:
 		return e.bird(d)
+	case GoBGP:
+		return e.gobgp(d)
 	case VRouter:
 		return e.vrouter(d)
+	case EOS:
+		return e.eos(d)
+	case Junos:
+		return e.junos(d)
+	case NXOS:
+		return e.nxos(d)
+	case SONiC:
+		return e.sonic(d)
 	}
 	return "", fmt.Errorf("%q: want one of %v", t, Targets)
 }

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package emit
+
+import (
+	"fmt"
+
+	"github.com/muslin-net/muslin/internal/fabric"
+)
+
+// gobgpLacks is what GoBGP 3.10 does not have.
+func gobgpLacks(p *fabric.Profile) string {
+	switch {
+	case p.BFD.On():
+		return "BFD (bgp.bfd)"
+	case p.Default == fabric.AlwaysDefault:
+		return "a default route for a peer"
+	}
+	return noRoles(p)
+}
+
+// gobgp writes gobgpd.toml. The daemon announces nothing by its configuration: the commands for that
+// are comments. Its policies are global, and mean the peers of a profile by their addresses.
+func (e *Emitter) gobgp(d *fabric.Device) (string, error) {
+	peers := e.peers(d)
+	profiles := e.profiles(peers)
+	if err := lacks(d, "GoBGP", profiles, gobgpLacks); err != nil {
+		return "", err
+	}
+	var t text
+	t.WriteString(e.header(d, "#", "parsed with gobgpd 3.10"))
+	for _, o := range d.Originate {
+		switch {
+		case o.Kind == fabric.OriginRack:
+			return "", fmt.Errorf("%s: GoBGP makes no aggregates: use frr here, or endpoints.announce: server-block", d.Name)
+		case o.Kind != fabric.OriginEndpoints && o.Kind != fabric.OriginAnycast:
+			t.line("# gobgp global rib add %s -a %s", o.Prefix, frrFamilies[familyOf(o.Prefix.Addr())].unicast)
+		}
+	}
+	t.line("[global.config]")
+	t.line("  as = %d", d.AS)
+	t.line("  router-id = %q", d.RouterID)
+	if d.Multipath > 1 {
+		t.line("[global.use-multiple-paths.config]")
+		t.line("  enabled = true")
+		t.line("[global.use-multiple-paths.ebgp.config]")
+		t.line("  maximum-paths = %d", d.Multipath)
+		t.line("  allow-multiple-as = %v", d.MultipathRelax)
+		t.line("[global.use-multiple-paths.ibgp.config]")
+		t.line("  maximum-paths = %d", d.Multipath)
+	}
+	for _, p := range peers {
+		e.gobgpNeighbor(&t, d, p)
+	}
+	e.gobgpSets(&t, profiles, peers)
+	t.line("[global.apply-policy.config]")
+	t.line("  import-policy-list = [\"import\"]")
+	t.line("  default-import-policy = \"accept-route\"")
+	t.line("  export-policy-list = [\"export\"]")
+	t.line("  default-export-policy = \"accept-route\"")
+	t.line("[[policy-definitions]]")
+	t.line("  name = \"import\"")
+	for _, p := range profiles {
+		e.gobgpPolicy(&t, p, peers, p.Import, true)
+	}
+	t.line("[[policy-definitions]]")
+	t.line("  name = \"export\"")
+	for _, p := range profiles {
+		e.gobgpPolicy(&t, p, peers, p.Export, false)
+	}
+	return t.String(), nil
+}
+
+func (e *Emitter) gobgpNeighbor(t *text, d *fabric.Device, x peer) {
+	p := x.profile
+	targets := x.targets()
+	for _, n := range e.numbers() {
+		target, ok := targets[n]
+		if !ok {
+			continue
+		}
+		families := e.x.Families
+		t.line("[[neighbors]]")
+		t.line("  [neighbors.config]")
+		if n == unnumbered {
+			t.line("    neighbor-interface = %q", target)
+		} else {
+			t.line("    neighbor-address = %q", target)
+			for _, family := range e.x.Families {
+				if frrFamilies[family].number == n {
+					families = []fabric.Family{family}
+				}
+			}
+		}
+		t.line("    peer-as = %d", x.as)
+		t.line("    description = %q", x.name)
+		if p.RemovePrivateAS {
+			t.line("    remove-private-as = \"all\"")
+		}
+		if p.Authentication == fabric.MD5 || p.Authentication == fabric.TCPAO {
+			t.line("    # auth-password = \"SECRET\" (%s; GoBGP has md5)", p.Authentication)
+		}
+		if p.Hold.On() {
+			keepalive, hold := holdOf(p)
+			t.line("  [neighbors.timers.config]")
+			t.line("    hold-time = %d", hold)
+			t.line("    keepalive-interval = %d", keepalive)
+		}
+		if p.GracefulRestart.On() {
+			t.line("  [neighbors.graceful-restart.config]")
+			t.line("    enabled = true")
+			t.line("    restart-time = %d", restart([]*fabric.Profile{p}))
+		}
+		if p.ReflectorClient {
+			cluster := d.RouterID
+			if d.ClusterID.IsValid() {
+				cluster = d.ClusterID
+			}
+			t.line("  [neighbors.route-reflector.config]")
+			t.line("    route-reflector-client = true")
+			t.line("    route-reflector-cluster-id = %q", cluster)
+		}
+		if p.AllowOwnAS > 0 || p.ASOverride {
+			t.line("  [neighbors.as-path-options.config]")
+			t.line("    allow-own-as = %d", p.AllowOwnAS)
+			t.line("    replace-peer-as = %v", p.ASOverride)
+		}
+		if p.AddPath != fabric.AddPathNone {
+			t.line("  [neighbors.add-paths.config]")
+			t.line("    receive = %v", p.AddPath != fabric.AddPathSend)
+			if p.AddPath != fabric.AddPathReceive {
+				t.line("    send-max = %d", max(2, d.Multipath))
+			}
+		}
+		for _, family := range families {
+			t.line("  [[neighbors.afi-safis]]")
+			t.line("    [neighbors.afi-safis.config]")
+			t.line("      afi-safi-name = \"%s-unicast\"", frrFamilies[family].unicast)
+			if p.GracefulRestart.On() {
+				t.line("    [neighbors.afi-safis.mp-graceful-restart.config]")
+				t.line("      enabled = true")
+			}
+			switch {
+			case p.MaxPrefix == 0:
+			case p.MaxPrefixAction == fabric.MaxPrefixRestart:
+				t.line("    [neighbors.afi-safis.prefix-limit.config]")
+				t.line("      max-prefixes = %d", p.MaxPrefix)
+			default:
+				// FAB-SEC-004.
+				t.line("      # no limit of %d prefixes: GoBGP does not only warn, it ends the session", p.MaxPrefix)
+			}
+		}
+	}
+}
+
+// gobgpSets writes the peers of each profile, and the rules of each filter.
+func (e *Emitter) gobgpSets(t *text, profiles []*fabric.Profile, peers []peer) {
+	for _, p := range profiles {
+		t.line("[[defined-sets.neighbor-sets]]")
+		t.line("  neighbor-set-name = %q", p.Name)
+		list := ""
+		for _, x := range peers {
+			for _, a := range x.address {
+				if x.profile == p {
+					list += fmt.Sprintf("%q, ", a)
+				}
+			}
+		}
+		t.line("  neighbor-info-list = [%s]", list)
+	}
+	for _, f := range e.filters(profiles) {
+		for i, r := range f.Rules {
+			if !e.routes(familyOf(r.Within.Addr())) {
+				continue
+			}
+			low, high := maskRange(r)
+			t.line("[[defined-sets.prefix-sets]]")
+			t.line("  prefix-set-name = \"%s-%d\"", f.Name, i)
+			t.line("  [[defined-sets.prefix-sets.prefix-list]]")
+			t.line("    ip-prefix = %q", r.Within)
+			t.line("    masklength-range = \"%d..%d\"", low, high)
+		}
+	}
+}
+
+// routes tells whether the design has a family.
+func (e *Emitter) routes(family fabric.Family) bool {
+	for _, f := range e.x.Families {
+		if f == family {
+			return true
+		}
+	}
+	return false
+}
+
+// gobgpPolicy writes the statements of a profile in one direction: the first that matches decides.
+func (e *Emitter) gobgpPolicy(t *text, p *fabric.Profile, peers []peer, filter string, in bool) {
+	n := 0
+	statement := func(prefixes string, permit, external bool) {
+		n++
+		way := "import"
+		if !in {
+			way = "export"
+		}
+		t.line("  [[policy-definitions.statements]]")
+		t.line("    name = \"%s-%s-%d\"", way, p.Name, n)
+		if prefixes != "" {
+			t.line("    [policy-definitions.statements.conditions.match-prefix-set]")
+			t.line("      prefix-set = %q", prefixes)
+		}
+		t.line("    [policy-definitions.statements.conditions.match-neighbor-set]")
+		t.line("      neighbor-set = %q", p.Name)
+		if external {
+			t.line("    [policy-definitions.statements.conditions.bgp-conditions]")
+			t.line("      route-type = \"external\"")
+		}
+		t.line("    [policy-definitions.statements.actions]")
+		if permit {
+			t.line("      route-disposition = \"accept-route\"")
+		} else {
+			t.line("      route-disposition = \"reject-route\"")
+		}
+		if permit && in && p.LocalPref > 0 {
+			t.line("    [policy-definitions.statements.actions.bgp-actions]")
+			t.line("      set-local-pref = %d", p.LocalPref)
+		}
+		if permit && !in && (external || p.NextHopSelf == fabric.NextHopSelfAll) {
+			t.line("    [policy-definitions.statements.actions.bgp-actions]")
+			t.line("      set-next-hop = \"self\"")
+		}
+	}
+	pass := func(prefixes string, permit bool) {
+		if permit && !in && p.NextHopSelf == fabric.NextHopSelfEBGP {
+			statement(prefixes, true, true) // for what came by eBGP only: FAB-NH-001
+		}
+		statement(prefixes, permit, false)
+	}
+	f := e.x.Filter(filter)
+	if f == nil {
+		pass("", true)
+		return
+	}
+	for i, r := range f.Rules {
+		if e.routes(familyOf(r.Within.Addr())) {
+			pass(fmt.Sprintf("%s-%d", f.Name, i), r.Permit)
+		}
+	}
+	pass("", false)
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package emit
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/muslin-net/muslin/internal/fabric"
+)
+
+// Operating systems of switches that are not at hand here: what is written for them is
+// general knowledge of their languages, and no device has read it. A header says so.
+
+const notRun = "it was not run on a device: hold it against the documentation of %s and a device first"
+
+// lacks are the settings of a profile that a system does not have, or that are not known of it.
+func lacks(d *fabric.Device, system string, profiles []*fabric.Profile, what func(p *fabric.Profile) string) error {
+	for _, p := range profiles {
+		if s := what(p); s != "" {
+			return fmt.Errorf("%s: %s is not written for %s: leave it out, or use frr here", d.Name, s, system)
+		}
+	}
+	return nil
+}
+
+// noRoles: whether they have the roles of RFC 9234 is not known.
+func noRoles(p *fabric.Profile) string {
+	if p.Role != "" {
+		return "a role (RFC 9234, bgp.roles)"
+	}
+	return ""
+}
+
+// holdOf are the keepalive and hold time of a profile, in seconds.
+func holdOf(p *fabric.Profile) (keepalive, hold int) {
+	hold = max(3, int(time.Duration(p.Hold).Seconds()))
+	return hold / 3, hold
+}
+
+// restart is the longest graceful restart that a device's sessions have, in seconds.
+func restart(profiles []*fabric.Profile) int {
+	longest := fabric.Duration(120 * time.Second)
+	for _, p := range profiles {
+		longest = max(longest, p.GracefulRestart)
+	}
+	return int(time.Duration(longest).Seconds())
+}
+
+// bfdOn is the interval of the sessions over an interface, in milliseconds; 0 for none.
+func bfdOn(i *fabric.Interface, peers []peer) (ms int64) {
+	for _, p := range peers {
+		if p.local.Name == i.Name && p.profile.BFD.On() {
+			if v := time.Duration(p.profile.BFD).Milliseconds(); ms == 0 || v < ms {
+				ms = v
+			}
+		}
+	}
+	return ms
+}
+
+// needsKey tells of sessions that are authenticated.
+func needsKey(profiles []*fabric.Profile) bool {
+	for _, p := range profiles {
+		if p.Authentication == fabric.MD5 || p.Authentication == fabric.TCPAO {
+			return true
+		}
+	}
+	return false
+}
+
+// listLines are the rules of a filter for one family, as prefix lists of the Cisco kind have them.
+func listLines(f *fabric.Filter, family fabric.Family, line func(seq int, action, match string)) {
+	seq := 5
+	for _, r := range f.Rules {
+		if familyOf(r.Within.Addr()) != family {
+			continue
+		}
+		action := "deny"
+		if r.Permit {
+			action = "permit"
+		}
+		low, high := maskRange(r)
+		limits := ""
+		if low > r.Within.Bits() {
+			limits = fmt.Sprintf(" ge %d", low)
+		}
+		if high > low || high > r.Within.Bits() && low == r.Within.Bits() {
+			limits += fmt.Sprintf(" le %d", high)
+		}
+		line(seq, action, r.Within.String()+limits)
+		seq += 5
+	}
+	line(seq, "deny", defaultOf(family).String()+fmt.Sprintf(" le %d", defaultOf(family).Addr().BitLen()))
+}
+
+func defaultOf(family fabric.Family) netip.Prefix {
+	if family == fabric.IPv4 {
+		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+}
