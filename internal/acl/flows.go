@@ -176,6 +176,7 @@ func parseFlow(data []byte) (f Flow, ok bool) {
 	}
 	// Policy is asked after the destination was translated: what answers is what
 	// was asked.
+	f.Before = f.Packet
 	f.Dst = reply.Src
 	if policy.HasPorts(f.Proto) {
 		f.DstPort = reply.SrcPort

@@ -104,8 +104,9 @@ type Traced struct {
 // source.
 type Flow struct {
 	policy.Packet
-	Related bool // to another one, by which it was allowed
-	Fate    Fate // what is to become of it; Leave unless somebody sets it
+	Before  policy.Packet // the same as it came, before any translation
+	Related bool          // to another one, by which it was allowed
+	Fate    Fate          // what is to become of it; Leave unless somebody sets it
 
 	family byte
 	cut    bool

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -149,6 +150,83 @@ spec: {ingress: [{action: Allow}], egress: [{action: Allow}]}
 			if r := s.udp.Stop(5 * time.Second); r.Lost > 0 {
 				t.Errorf("%s: %v", s.name, r)
 			}
+		}
+	}
+}
+
+// TestFlows_CutAtHosts takes ports of a server away under flows that are
+// established, by policy of a host endpoint for all interfaces and by one of the
+// interface alone: those stop in both directions, those that a rule keeps and the
+// others lose nothing, and what is allowed again goes on.
+func TestFlows_CutAtHosts(t *testing.T) {
+	t.Parallel()
+	const revoked, kept, allowed = 8001, 8002, 8003
+	c := startCluster(t, 2)
+	n1, n2 := c.Nodes[0], c.Nodes[1]
+	live(t, c)
+	policy := func(rules string) string {
+		return "kind: GlobalNetworkPolicy\nmetadata: {name: serve}\nspec: {selector: role == 'server', types: [Ingress], ingress: [" +
+			"{action: Allow, protocol: UDP, destination: {ports: [8003]}}, {action: Allow, protocol: TCP}" + rules + "]}\n"
+	}
+	const all = ", {action: Allow, protocol: UDP, destination: {ports: ['8001:8002']}}"
+	const some = ", {action: Deny, protocol: UDP, destination: {ports: [8002]}, metadata: {annotations: {muslin/established: Keep}}}"
+	for i, iface := range []string{"'*'", n1.Uplink} {
+		apply(t, c, "kind: HostEndpoint\nmetadata: {name: n1, labels: {role: server}}\nspec: {node: n1, interfaceName: "+iface+"}\n---\n"+policy(all))
+		live(t, c)
+		flows := map[int][]*lab.Flow{}
+		for _, port := range []int{revoked, kept, allowed} {
+			for _, a := range []netip.Addr{n1.V4.Addr(), n1.V6.Addr()} {
+				f, err := lab.StartFlow(lab.FlowConfig{From: n2.Namespace, To: n1.Namespace, Dst: netip.AddrPortFrom(a, uint16(port)), Echo: true, PPS: 200})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer f.Stop(0)
+				flows[port] = append(flows[port], f)
+			}
+		}
+		moves := func(f *lab.Flow) error {
+			before := f.Report().Returned
+			time.Sleep(50 * time.Millisecond)
+			if f.Report().Returned == before {
+				return fmt.Errorf("%v", f.Report())
+			}
+			return nil
+		}
+		each := func(check func(f *lab.Flow) error, ports ...int) {
+			t.Helper()
+			for _, port := range ports {
+				for _, f := range flows[port] {
+					eventually(t, 15*time.Second, func() error {
+						if err := check(f); err != nil {
+							return fmt.Errorf("host endpoint of %s, port %d: %w", iface, port, err)
+						}
+						return nil
+					})
+				}
+			}
+		}
+		each(moves, revoked, kept, allowed)
+		apply(t, c, policy(some))
+		each(func(f *lab.Flow) error {
+			before := f.Report()
+			time.Sleep(300 * time.Millisecond)
+			if now := f.Report(); now.Delivered > before.Delivered || now.Returned > before.Returned {
+				return fmt.Errorf("goes on although policy denies it: %v", now)
+			}
+			return nil
+		}, revoked)
+		each(moves, kept, allowed)
+		apply(t, c, policy(all))
+		each(moves, revoked)
+		for _, port := range []int{kept, allowed} {
+			for _, f := range flows[port] {
+				if r := f.Stop(5 * time.Second); r.Lost > 0 {
+					t.Errorf("host endpoint of %s, port %d, round %d: %v", iface, port, i, r)
+				}
+			}
+		}
+		for _, f := range flows[revoked] {
+			f.Stop(0)
 		}
 	}
 }

@@ -95,12 +95,14 @@ func (d *Daemon) reviewOnce(ctx context.Context, flows flowTable) error {
 	}
 	l := d.loop
 	gone := map[netip.Addr]bool{}
-	if !l.call(ctx, func() { gone, l.established.gone = l.established.gone, map[netip.Addr]bool{} }) {
+	var w *ways
+	if !l.call(ctx, func() { w, gone, l.established.gone = l.ways(), l.established.gone, map[netip.Addr]bool{} }) {
 		return ctx.Err()
 	}
 	done, err := flows.Review(func(some []acl.Flow) error {
+		w.learn(some, host)
 		// In the loop, whose the index is; a piece takes less than a millisecond.
-		if !l.call(ctx, func() { l.judgeFlows(some, gone, host) }) {
+		if !l.call(ctx, func() { l.judgeFlows(some, gone, host, w) }) {
 			return context.Cause(ctx)
 		}
 		return nil
@@ -125,10 +127,10 @@ func (d *Daemon) reviewOnce(ctx context.Context, flows flowTable) error {
 }
 
 // judgeFlows says what becomes of flows. Those of an address that an endpoint
-// has given up end; what its next owner has begun meanwhile begins anew. Those
-// between others are nobody's here, and what this host itself sends to a
-// workload is not asked about (see acl).
-func (l *loop) judgeFlows(flows []acl.Flow, gone, host map[netip.Addr]bool) {
+// has given up end; what its next owner has begun meanwhile begins anew. What this
+// host itself sends to a workload is not asked about (see acl). Those between
+// others are nobody's here, unless there are host endpoints.
+func (l *loop) judgeFlows(flows []acl.Flow, gone, host map[netip.Addr]bool, w *ways) {
 	x := l.model.index
 	denied := func(e *policy.Endpoint, d policy.Direction, f *acl.Flow) bool {
 		r := x.Judge(e, d, &f.Packet)
@@ -137,11 +139,14 @@ func (l *loop) judgeFlows(flows []acl.Flow, gone, host map[netip.Addr]bool) {
 	for i := range flows {
 		f := &flows[i]
 		from, to := x.LocalAt(f.Src), x.LocalAt(f.Dst)
+		via, passes := l.passage(f, host, w)
 		switch {
 		case gone[f.Src], gone[f.Dst]:
 			f.Fate = acl.End
-		case f.Related, from == nil && to == nil:
+		case f.Related, from == nil && to == nil && !passes:
 		case from != nil && denied(from, policy.Egress, f), to != nil && !host[f.Src] && denied(to, policy.Ingress, f):
+			f.Fate = acl.Cut
+		case passes && l.deniedByHosts(f, via):
 			f.Fate = acl.Cut
 		default:
 			f.Fate = acl.Keep

@@ -46,9 +46,70 @@ func TestJudgeFlows(t *testing.T) {
 		{"fd65::9", "fd65::1", true, acl.End},
 	} {
 		f := []acl.Flow{{Packet: policy.Packet{Src: netip.MustParseAddr(c.src), Dst: netip.MustParseAddr(c.dst), Proto: 17, DstPort: 53}, Related: c.related}}
-		l.judgeFlows(f, set("10.65.0.9", "fd65::9"), set("10.0.0.1", "fd00::1"))
+		l.judgeFlows(f, set("10.65.0.9", "fd65::9"), set("10.0.0.1", "fd00::1"), l.ways())
 		if f[0].Fate != c.want {
 			t.Errorf("%s to %s, related %v: fate %v, want %v", c.src, c.dst, c.related, f[0].Fate, c.want)
+		}
+	}
+}
+
+// TestJudgeFlows_Hosts says what becomes of the flows of this host itself, and of
+// those that it forwards, when a host endpoint comes to deny them.
+func TestJudgeFlows_Hosts(t *testing.T) {
+	host := map[netip.Addr]bool{netip.MustParseAddr("10.0.0.1"): true, netip.MustParseAddr("fd00::1"): true}
+	tcp := v3.ProtocolName("TCP")
+	keep := &v3.RuleMetadata{Annotations: map[string]string{"muslin/established": "Keep"}}
+	port := func(p uint16) v3.EntityRule { return v3.EntityRule{Ports: []v3.Port{v3.SinglePort(p)}} }
+	for _, iface := range []string{"*", "up0"} {
+		x := policy.NewIndex("n1")
+		h := &v3.HostEndpoint{Object: v3.Object{Metadata: v3.ObjectMeta{Labels: map[string]string{"is": "host"}}}}
+		h.Spec.Node, h.Spec.InterfaceName = "n1", iface
+		p := &v3.GlobalNetworkPolicy{}
+		p.Spec.Selector, p.Spec.Types, p.Spec.ApplyOnForward = "is == 'host'", []string{"Ingress", "Egress"}, true
+		p.Spec.Ingress = []v3.Rule{{Action: "Allow", Protocol: &tcp, Destination: port(80)}, {Action: "Deny", Protocol: &tcp, Destination: port(81), Metadata: keep}}
+		p.Spec.Egress = []v3.Rule{{Action: "Allow", Protocol: &tcp, Destination: port(443)}, {Action: "Allow", Protocol: &tcp, Destination: port(80)}}
+		x.Set(policy.Key{Kind: "HostEndpoint", Name: "h"}, h, nil)
+		x.Set(policy.Key{Kind: "GlobalNetworkPolicy", Name: "p"}, p, nil)
+		x.Flush()
+		l := &loop{model: newModel("n1", x)}
+		l.settings.prefixes = []string{"cali"}
+		l.settings.failsafes[policy.Ingress] = []policy.Failsafe{{Proto: 6, Port: 22}}
+		for _, c := range []struct {
+			what, src, dst string
+			sport, dport   uint16
+			want           acl.Fate
+		}{
+			{"in, allowed", "10.0.0.2", "10.0.0.1", 3000, 80, acl.Keep},
+			{"in, allowed", "fd00::2", "fd00::1", 3000, 80, acl.Keep},
+			{"in, denied", "10.0.0.2", "10.0.0.1", 3000, 82, acl.Cut},
+			{"in, denied", "fd00::2", "fd00::1", 3000, 82, acl.Cut},
+			{"in, denied but kept", "fd00::2", "fd00::1", 3000, 81, acl.Keep},
+			{"in, a failsafe port", "10.0.0.2", "10.0.0.1", 3000, 22, acl.Keep},
+			{"in, a failsafe port the wrong way round", "10.0.0.1", "10.0.0.2", 22, 3000, acl.Keep},
+			{"out, allowed", "10.0.0.1", "10.0.0.2", 3000, 443, acl.Keep},
+			{"out, denied", "10.0.0.1", "10.0.0.2", 3000, 81, acl.Cut},
+			{"forwarded, allowed", "10.0.0.2", "10.0.0.3", 3000, 80, acl.Keep},
+			{"forwarded, denied where it leaves", "10.0.0.2", "10.0.0.3", 3000, 81, acl.Cut},
+			{"forwarded, denied where it comes in", "fd00::2", "fd00::3", 3000, 443, acl.Cut},
+			{"to a group", "10.0.0.1", "224.0.0.5", 3000, 81, acl.Leave},
+		} {
+			f := []acl.Flow{{Packet: policy.Packet{Src: netip.MustParseAddr(c.src), Dst: netip.MustParseAddr(c.dst), Proto: 6, SrcPort: c.sport, DstPort: c.dport}}}
+			f[0].Before = f[0].Packet
+			w := l.ways()
+			for _, a := range []string{"10.0.0.2", "10.0.0.3", "fd00::2", "fd00::3"} {
+				w.device[netip.MustParseAddr(a)] = "up0"
+			}
+			l.judgeFlows(f, nil, host, w)
+			if f[0].Fate != c.want {
+				t.Errorf("host endpoint %s, %s: fate %v, want %v", iface, c.what, f[0].Fate, c.want)
+			}
+			if iface != "*" {
+				w.device = nil // nobody knows
+				f[0].Fate = acl.Leave
+				if l.judgeFlows(f, nil, host, w); f[0].Fate != acl.Leave && f[0].Fate != acl.Keep {
+					t.Errorf("%s, by an unknown way: fate %v", c.what, f[0].Fate)
+				}
+			}
 		}
 	}
 }

@@ -45,9 +45,15 @@ func (x *Index) NameAt(a netip.Addr) (EndpointID, bool) {
 // reads the objects themselves, is the reference for few. The endpoint is one
 // of the View.
 func (x *Index) Judge(e *Endpoint, d Direction, p *Packet) Ruling {
+	r, _ := x.judge(e.Effective, d, p)
+	return r
+}
+
+// judge is Judge for any effective policy. Nothing has decided if nothing matched.
+func (x *Index) judge(e *Effective, d Direction, p *Packet) (r Ruling, decided bool) {
 tiers:
-	for i := range e.Effective.Tiers[d] {
-		t := &e.Effective.Tiers[d][i]
+	for i := range e.Tiers[d] {
+		t := &e.Tiers[d][i]
 		for _, pol := range t.Policies {
 			if pol.Staged {
 				continue
@@ -57,19 +63,19 @@ tiers:
 			case r.Action == Pass:
 				continue tiers
 			default:
-				return Ruling{r.Action == Allow, r, pol, t.Name}
+				return Ruling{r.Action == Allow, r, pol, t.Name}, true
 			}
 		}
-		if !t.DefaultPass {
-			return Ruling{Tier: t.Name}
+		if !t.DefaultPass && e.Stage <= StageForward {
+			return Ruling{Tier: t.Name}, true
 		}
 	}
-	for _, pol := range e.Effective.Profiles {
+	for _, pol := range e.Profiles {
 		if r := x.first(pol, d, p); r != nil && r.Action != Pass {
-			return Ruling{r.Action == Allow, r, pol, ""}
+			return Ruling{r.Action == Allow, r, pol, ""}, true
 		}
 	}
-	return Ruling{}
+	return Ruling{}, false
 }
 
 // first returns the first rule of a policy that matches and decides.

@@ -56,6 +56,10 @@ func TestQ01_IndexAgreesWithEvaluator(t *testing.T) {
 			f.Via = drawPassage(t)
 			trace := Evaluate(w, f)
 			views[f.Via.Node].passes(t, f, trace)
+			denies := slices.ContainsFunc(slices.Concat(trace.In, trace.Out), func(d Decision) bool { return !d.Allowed })
+			if r := views[f.Via.Node].index.JudgePassage(f.Via, &f.Packet, &f.Packet, w.Failsafes); r.Allowed == denies {
+				t.Fatalf("%+v: judged %+v, the evaluator says %+v and %+v", f, r, trace.In, trace.Out)
+			}
 			for _, d := range slices.Concat(trace.In, trace.Out) {
 				verdicts[string(d.Reason)+stageWords[d.Stage]]++
 			}
