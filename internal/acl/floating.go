@@ -95,13 +95,12 @@ func (r *rb) floatingSelf(f *family) *rb {
 
 // nat translates an end of the connection to the address in reg1.
 func (r *rb) nat(f *family, typ, flags uint32) {
-	const toAddress = 1 // NF_NAT_RANGE_MAP_IPS
 	r.expr("nat", func(b *buf) {
 		b.u32(unix.NFTA_NAT_TYPE, typ)
 		b.u32(unix.NFTA_NAT_FAMILY, uint32(f.proto))
 		b.u32(unix.NFTA_NAT_REG_ADDR_MIN, reg1)
 		b.u32(unix.NFTA_NAT_REG_ADDR_MAX, reg1)
-		b.u32(unix.NFTA_NAT_FLAGS, toAddress|flags)
+		b.u32(unix.NFTA_NAT_FLAGS, natToAddress|flags)
 	})
 }
 

@@ -20,15 +20,19 @@ import (
 type hears struct {
 	*rig
 	from chan string
+	six  net.PacketConn // of IPv6
 }
 
 func newHears(r *rig, ns *lab.Namespace, port uint16) *hears {
 	r.Helper()
-	h := &hears{r, make(chan string, 1000)}
+	h := &hears{rig: r, from: make(chan string, 1000)}
 	for network, addr := range map[string]string{"udp4": "0.0.0.0", "udp6": "[::]"} {
 		c, err := ns.ListenPacket(network, addr+":"+itoa(port))
 		must(r, err)
 		r.Cleanup(func() { c.Close() })
+		if network == "udp6" {
+			h.six = c
+		}
 		go func() {
 			b := make([]byte, 100)
 			for {

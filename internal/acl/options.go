@@ -50,6 +50,7 @@ type Options struct {
 	// nothing.
 	AnySource bool
 	Floating  Floating
+	OpenStack OpenStack
 	// Failsafes are the ports that host endpoints leave open, by direction.
 	Failsafes [2][]policy.Failsafe
 	// LogPrefix begins what rules that log write, default "calico-packet": %t is
@@ -103,6 +104,37 @@ type Rate struct {
 type NAT struct {
 	Outgoing, Spared []netip.Prefix
 	Address          netip.Addr // what they take instead, in its family
+}
+
+// OpenStack is what virtual machines may ask of their host whatever policy says:
+// DHCP and DNS if it is active, and Metadata, if that is valid, as 169.254.169.254.
+type OpenStack struct {
+	Active   bool
+	Metadata netip.AddrPort // IPv4
+}
+
+const metadataPort = 80
+
+var metadataAddr = netip.AddrFrom4([4]byte{169, 254, 169, 254})
+
+// Excepted tells why a packet from a workload to its host passes whatever policy says;
+// it is empty if it does not. It is what the rules for OpenStack say, told once more
+// without a kernel.
+func (o *Options) Excepted(p policy.Packet, toHost bool) string {
+	udp := func(from, to uint16) bool {
+		return p.Proto == protoUDP && p.DstPort == to && (from == 0 || p.SrcPort == from)
+	}
+	onLink := toHost || p.Dst.IsMulticast() || p.Dst == netip.AddrFrom4([4]byte{255, 255, 255, 255})
+	switch {
+	case !o.OpenStack.Active:
+	case p.Dst == metadataAddr && p.Proto == protoTCP && p.DstPort == metadataPort && o.OpenStack.Metadata.IsValid() && o.OpenStack.Metadata.Addr().IsLoopback():
+		return fmt.Sprintf("metadata of OpenStack's machines: it goes to port %d of this host", o.OpenStack.Metadata.Port())
+	case onLink && p.Dst.Is4() && udp(68, 67), onLink && p.Dst.Is6() && udp(546, 547):
+		return "DHCP of OpenStack's machines"
+	case onLink && udp(0, 53):
+		return "DNS of OpenStack's machines"
+	}
+	return ""
 }
 
 // Floating says whose floating IPs lead to them.

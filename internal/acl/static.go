@@ -154,10 +154,10 @@ func (r *renderer) staticChains() []*chain {
 
 	// What is excepted from policy goes to addresses that are never forwarded.
 	egress := forward(chainEgressWl, setFrom, expr.MetaKeyIIFNAME)
-	egress.rules = append([]*rule{
+	egress.rules = slices.Concat([]*rule{
 		r.neighbours(r.rule().is(ipv6).addr(ipv6, destination, onLink, false)),
 		r.neighbours(r.rule().is(ipv6).addr(ipv6, destination, multicast, false)),
-	}, egress.rules...)
+	}, r.excepted(), egress.rules)
 
 	host := &chain{name: chainInputHostWl}
 	host.add(r.neighbours(r.rule().is(ipv6)))
@@ -166,6 +166,9 @@ func (r *renderer) staticChains() []*chain {
 		host.add(r.rule().iifIn(setSpeakers).l4proto(expr.CmpOpEq, unix.IPPROTO_TCP).portRange(destination, r.opts.SpeakerPort, r.opts.SpeakerPort, false).
 			accept().done("BGP"))
 	}
+	for _, ru := range r.excepted() {
+		host.add(ru)
+	}
 	if r.opts.HostAction == HostDrop {
 		host.add(r.rule().drop().done("endpoint to host"))
 	} else {
@@ -173,7 +176,7 @@ func (r *renderer) staticChains() []*chain {
 	}
 	chains = append(chains, egress, host)
 	chains = append(chains, r.denied()...)
-	return slices.Concat(chains, r.antispoof(), r.kindChains(), r.linkChains(), r.floatingChains())
+	return slices.Concat(chains, r.antispoof(), r.kindChains(), r.linkChains(), r.floatingChains(), r.metadataChains())
 }
 
 // neighbours ends a rule that accepts what neighbour discovery needs.
@@ -216,6 +219,7 @@ func (r *renderer) antispoof() []*chain {
 		src.add(r.rule().is(ipv4).iifAnd(expr.PayloadBaseNetworkHeader, ipv4.src, ipv4.bytes, "ip saddr", setSources4).accept().done("allowed besides"))
 		src.add(r.rule().is(ipv6).iifAnd(expr.PayloadBaseNetworkHeader, ipv6.src, ipv6.bytes, "ip6 saddr", setSources6).accept().done("allowed besides"))
 	}
+	r.discover(src)
 	src.add(r.rule().is(ipv6).addr(ipv6, source, unspecified, false).hopLimit(255).l4proto(expr.CmpOpEq, ipv6.icmp).
 		icmpBytes(ipv6, 0, []byte{135}, false).accept().done("duplicate address detection"))
 	if len(r.opts.Speakers) > 0 {

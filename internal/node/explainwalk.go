@@ -62,6 +62,10 @@ func (d *Daemon) walk(ctx context.Context, w *world, o acl.Options, f policy.Flo
 			add(w.mayHave(f.From, f.Src))
 		}
 	}
+	if why := o.Excepted(f.Packet, toHost); why != "" && k.fromHere {
+		add(step("egress", true, "FelixConfiguration metadataAddr", "%s", why))
+		return k
+	}
 	// From here on the packet is what this server makes of it.
 	if sent, received := w.Translated(f); received.Dst != f.Dst {
 		text := fmt.Sprintf("%s is a floating IP of %s, and becomes %s", f.Dst, f.To, received.Dst)

@@ -134,6 +134,7 @@ func (m *model) apply(c change) {
 	case "ClusterInformation":
 		if c.Name == "default" {
 			m.cluster, _ = c.Object.(*v3.ClusterInformation)
+			m.touchedSettings = true
 		}
 	case store.KindBlockAffinity:
 		m.affinity(c)

@@ -63,6 +63,7 @@ func (l *loop) applySettings() error {
 	if len(s.prefixes) == 0 {
 		s.prefixes = []string{defaultPrefix}
 	}
+	s.stack = s.openStack(l.model.cluster)
 	l.problems["settings"] = problems
 	if !l.settings.equal(s) {
 		was := l.settings
@@ -85,6 +86,7 @@ func (l *loop) aclOptions() acl.Options {
 	o.AllowVXLAN, o.AllowIPIP, o.VXLANPort = l.settings.allowVXLAN, l.settings.allowIPIP, uint16(l.settings.vxlanPort)
 	o.AnySource, o.Floating = l.settings.anySource, l.floating()
 	o.NAT.Address = l.settings.natAddress
+	o.OpenStack = l.settings.stack
 	o.LogPrefix, o.LogLimit, o.Denied = l.settings.logPrefix, l.settings.logLimit, l.settings.denied
 	o.LogLimit.Burst = l.settings.logBurst
 	if l.settings.hostAction == "Drop" {

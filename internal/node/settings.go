@@ -43,6 +43,9 @@ type settings struct {
 	anySource     bool // endpoints may have allowed source networks
 	floatingIPs   bool // endpoints that are not OpenStack's have theirs
 	natAddress    netip.Addr
+	metadataAddr  netip.Addr // of OpenStack's metadata service
+	metadataPort  int
+	stack         acl.OpenStack // what follows from these
 }
 
 func (s settings) equal(o settings) bool {
@@ -80,6 +83,8 @@ var known = []setting{
 	{v3.AnnotationPrefix + "denied-log", "DeniedLog", "Disabled"},
 	{"workloadSourceSpoofing", "WorkloadSourceSpoofing", "Disabled"},
 	{"floatingIPs", "FloatingIPs", "Disabled"},
+	{"metadataAddr", "MetadataAddr", "127.0.0.1"},
+	{"metadataPort", "MetadataPort", "8775"},
 	{"natOutgoingAddress", "NATOutgoingAddress", ""},
 	{"natOutgoingExclusions", "NATOutgoingExclusions", "IPPoolsOnly"},
 	{"failsafeInboundHostPorts", "FailsafeInboundHostPorts", failsafeInbound},
@@ -189,6 +194,16 @@ func (s *settings) set(field, v string) error {
 	case "floatingIPs":
 		v, err = oneOf("Enabled", "Disabled")
 		s.floatingIPs = v == "Enabled"
+	case "metadataAddr":
+		s.metadataAddr = netip.Addr{}
+		if strings.EqualFold(v, "none") {
+			return nil
+		}
+		if s.metadataAddr, err = v3.ParseAddr(v); err != nil || !s.metadataAddr.Is4() {
+			return fmt.Errorf("%q: want an IPv4 address, or None", v)
+		}
+	case "metadataPort":
+		s.metadataPort, err = number(1, 65535)
 	case "natOutgoingAddress":
 		s.natAddress = netip.Addr{}
 		if v == "" || strings.EqualFold(v, "none") {
