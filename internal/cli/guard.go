@@ -19,7 +19,7 @@ func (a *app) guardCommand() *cobra.Command {
 		Long: `Puts a packet filter into the kernel in which no packet passes from or to an interface of a
 workload, and ends. The agent takes it over when it has read the policy, in one transaction.
 Where a packet filter of an agent is there already, nothing is changed: it is safe to run
-at any time, and belongs before the network comes up (packaging/muslin-guard.service).`,
+at any time, and belongs before the network comes up: packaging/muslin-guard.service.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			if err := checkPrefixes(cfg.InterfacePrefix); err != nil {
