@@ -622,7 +622,9 @@ func (w *world) ofRole(role fabric.Role, visit func(d *fabric.Device)) {
 
 // TestStatements holds the models to what is said of them.
 func TestStatements(t *testing.T) {
-	for name, holds := range statements {
-		t.Run(name, holds)
+	for _, list := range []map[string]func(t *testing.T){statements, scope} {
+		for name, holds := range list {
+			t.Run(name, holds)
+		}
 	}
 }

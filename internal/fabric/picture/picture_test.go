@@ -165,11 +165,20 @@ func TestHand(t *testing.T) {
 
 // TestStory is the picture of few racks, that of many, and a report.
 func TestStory(t *testing.T) {
-	for file, draw := range map[string]func() string{
+	drawings := map[string]func() string{
 		"few.svg":    func() string { f := read(t, specs["rack"]); return New(f.Design(), f).SVG() },
 		"many.svg":   func() string { f := read(t, manyRacks); return New(f.Design(), f).SVG() },
 		"lossy.html": func() string { f := read(t, specs["lossy"]); return New(f.Design(), f).HTML() },
-	} {
+	}
+	// The pictures of the pages about models.
+	for _, m := range fabric.Models {
+		spec := "model: " + string(m) + ", switches: {tor: {hostTable: 16k, hostRoutesIn: host}, spine: {lpmTable: 128k}}, endpoints: {perServer: 1000}"
+		if m == fabric.Ethernet {
+			spec = "model: ethernet, endpoints: {perServer: 1000}"
+		}
+		drawings["../../../../docs/fabric-"+string(m)+".svg"] = func() string { f := read(t, spec); f.Metadata.Name = string(m); return New(f.Design(), f).SVG() }
+	}
+	for file, draw := range drawings {
 		got, file := draw(), filepath.Join("testdata", file)
 		if os.Getenv("UPDATE") != "" {
 			if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
