@@ -31,6 +31,7 @@ func (r *renderer) effective(e *policy.Effective, d policy.Direction, lookup fun
 	start := func() *chain {
 		n++
 		c := &chain{name: nthChain(e.ID, d, n), owner: owner, comment: "effective " + dirWord(d), stage: e.Stage}
+		c.dirs[d] = e.Stage == policy.StageWorkload
 		chains = append(chains, c)
 		return c
 	}

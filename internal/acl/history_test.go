@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+//go:build linux
+
 package acl
 
 import (
@@ -38,7 +40,9 @@ func TestI4_Histories(t *testing.T) {
 	must(t, err)
 	defer ns.Close()
 	tab := openTable(t, func(o *Options) { o.NetNS = int(ns.Fd()) })
+	checks := flag.Lookup("rapid.checks").Value.String()
 	must(t, flag.Set("rapid.checks", fmt.Sprint(*histories)))
+	defer flag.Set("rapid.checks", checks)
 	p := &player{w: w, tab: tab, tally: map[string]int{}}
 	tab.refuse = func(*msgs) error { p.between(); return nil }
 	defer func() { tab.refuse = nil }()

@@ -29,6 +29,7 @@ type chain struct {
 	logPrefix string       // of the policy whose rules are being added
 	stage     policy.Stage // in which it is asked: decides how it accepts
 	staged    bool         // it is asked and decides nothing
+	dirs      [2]bool      // which of a workload's policies it is part of
 }
 
 // hook is where a base chain sits. Its type is filter and its policy accept:

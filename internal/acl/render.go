@@ -82,6 +82,7 @@ func (r *renderer) policyChain(p *policy.Policy, pd polDir) *chain {
 	if pd.host && p.Stage == policy.StageWorkload {
 		c.stage = policy.StageHost
 	}
+	c.dirs[d] = !pd.host
 	r.rules(c, p, d, "")
 	return c
 }

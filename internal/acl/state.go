@@ -102,6 +102,7 @@ type change struct {
 	entryAdd   []setElem              // of effective policies that are new
 	entryDel   []setElem              // of effective policies that left
 	lost       bool                   // the hint contradicts the state
+	dirs       [2]bool                // which of workloads' policies change their rules
 	was        map[string]*chainState // chains that are rewritten or gone
 }
 
@@ -466,6 +467,9 @@ func (g *stager) put(c *chain) *chainState {
 		return st
 	} else {
 		g.out.was[c.name] = old
+		for d, is := range c.dirs {
+			g.out.dirs[d] = g.out.dirs[d] || is
+		}
 	}
 	g.out.chains = append(g.out.chains, c)
 	return st

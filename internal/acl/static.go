@@ -107,28 +107,6 @@ func (r *renderer) staticSets() []*set {
 // leads to them, at each change of a rule: from forward and input it would
 // walk all policies twice. No other packet is decided upon here.
 func (r *renderer) staticChains() []*chain {
-	base := func(name, target string, num uint32, priority int32, key expr.MetaKey, first ...func(*chain)) *chain {
-		c := &chain{name: name, hook: &hook{num: num, priority: priority}}
-		for _, f := range first {
-			f(c)
-		}
-		for _, p := range r.opts.Prefixes {
-			c.add(r.rule().prefixed(key, p).goTo(target).done(""))
-		}
-		c.add(r.rule().accept().done("not a workload"))
-		return c
-	}
-	// What has been accepted in this epoch is asked for first, whoever sends it: the
-	// others are accepted in any case.
-	accepted := func(d policy.Direction) *rb {
-		return r.rule().ctMarkIn(markCut|markEpoch|markOf(d), setAccepted)
-	}
-	outAccepted := func(c *chain) { // from a known interface, says antispoof
-		c.add(accepted(policy.Egress).accept().done("in this epoch"))
-	}
-	inAccepted := func(c *chain) {
-		c.add(accepted(policy.Ingress).ifIn(expr.MetaKeyOIFNAME, setInterfaces).accept().done("in this epoch"))
-	}
 	// The kernel validates a verdict map by walking every chain it leads to,
 	// element by element, whenever a rule with a verdict or an element of such
 	// a map changes. Leading from effective policies, which endpoints share,
@@ -144,10 +122,10 @@ func (r *renderer) staticChains() []*chain {
 		return c
 	}
 	chains := []*chain{
-		base(chainAntispoof, chainOwnAny, unix.NF_INET_PRE_ROUTING, priorityRaw, expr.MetaKeyIIFNAME, r.ownSources),
-		base(chainEgress, chainEgressWl, unix.NF_INET_PRE_ROUTING, priorityEgress, expr.MetaKeyIIFNAME, outAccepted),
-		base(chainIngress, chainIngressWl, unix.NF_INET_FORWARD, priorityFilter, expr.MetaKeyOIFNAME, inAccepted),
-		base(chainInputHost, chainInputHostWl, unix.NF_INET_LOCAL_IN, priorityFilter, expr.MetaKeyIIFNAME),
+		r.base(chainAntispoof, chainOwnAny, unix.NF_INET_PRE_ROUTING, priorityRaw, expr.MetaKeyIIFNAME, r.ownSources),
+		r.base(chainEgress, chainEgressWl, unix.NF_INET_PRE_ROUTING, priorityEgress, expr.MetaKeyIIFNAME, r.outAccepted),
+		r.base(chainIngress, chainIngressWl, unix.NF_INET_FORWARD, priorityFilter, expr.MetaKeyOIFNAME, r.inAccepted),
+		r.base(chainInputHost, chainInputHostWl, unix.NF_INET_LOCAL_IN, priorityFilter, expr.MetaKeyIIFNAME),
 	}
 	chains = append(chains, r.acceptChains()...)
 	chains = append(chains, forward(chainIngressWl, setTo, expr.MetaKeyOIFNAME))
@@ -177,6 +155,34 @@ func (r *renderer) staticChains() []*chain {
 	chains = append(chains, egress, host)
 	chains = append(chains, r.denied()...)
 	return slices.Concat(chains, r.antispoof(), r.kindChains(), r.linkChains(), r.floatingChains(), r.metadataChains())
+}
+
+// base renders a base chain that sends what comes from workloads, or goes to
+// them, to target. first are the rules before that.
+func (r *renderer) base(name, target string, num uint32, priority int32, key expr.MetaKey, first ...func(*chain)) *chain {
+	c := &chain{name: name, hook: &hook{num: num, priority: priority}}
+	for _, f := range first {
+		f(c)
+	}
+	for _, p := range r.opts.Prefixes {
+		c.add(r.rule().prefixed(key, p).goTo(target).done(""))
+	}
+	c.add(r.rule().accept().done("not a workload"))
+	return c
+}
+
+// accepted begins a rule about what has been accepted in this epoch. That is asked
+// for first, whoever sends it: the others are accepted in any case.
+func (r *renderer) accepted(d policy.Direction) *rb {
+	return r.rule().ctMarkIn(markCut|markEpoch|markOf(d), setAccepted)
+}
+
+func (r *renderer) outAccepted(c *chain) { // from a known interface, says antispoof
+	c.add(r.accepted(policy.Egress).accept().done("in this epoch"))
+}
+
+func (r *renderer) inAccepted(c *chain) {
+	c.add(r.accepted(policy.Ingress).ifIn(expr.MetaKeyOIFNAME, setInterfaces).accept().done("in this epoch"))
 }
 
 // neighbours ends a rule that accepts what neighbour discovery needs.

@@ -132,6 +132,9 @@ func incremental(c *change, view policy.View, r *renderer, was epoch) (before, m
 	if len(c.entryDel) == 0 {
 		t.dropGone(c)
 	}
+	if c.bothWays() {
+		made.newChain(r.again())
+	}
 	if !t.empty() {
 		t.bump(was, r.epoch, r)
 	}
@@ -148,6 +151,9 @@ func (s *set) early() bool { return s.in == "" && s.typ.flags&unix.NFT_SET_INTER
 func leftovers(c *change) *msgs {
 	var t tx
 	setElems(&t.members, unix.NFT_MSG_DELSETELEM, c.gone)
+	if c.bothWays() {
+		t.dropChain(chainAgain)
+	}
 	if len(c.entryDel) > 0 {
 		setElems(&t.elements, unix.NFT_MSG_DELSETELEM, c.entryDel)
 		t.dropGone(c)
