@@ -301,7 +301,10 @@ func TestQ02_KernelAgreesWithEvaluator(t *testing.T) {
 		}
 		check(t, w.conntrack.ConntrackTableFlush(netlink.ConntrackTable))
 
-		c := &crossing{world: world, w: w, owners: map[netip.Addr]policy.EndpointID{}, rnd: rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "packets"), 1))}
+		memory, err := NewMemory(policytest.Nodes[0], tab.opts, world)
+		check(t, err)
+		check(t, memory.Apply(x, policy.Changes{}))
+		c := &crossing{world: world, memory: memory, w: w, owners: map[netip.Addr]policy.EndpointID{}, rnd: rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "packets"), 1))}
 		w.route(t, c.home)
 		shots := c.shots(perWorld)
 		w.fire(t, shots)
@@ -346,9 +349,10 @@ func (w *wires) names(places []int) (names []string) {
 
 // crossing draws packets through one world, and says what must become of them.
 type crossing struct {
-	world *policy.World
-	w     *wires
-	rnd   *rand.Rand
+	world  *policy.World
+	memory *Memory
+	w      *wires
+	rnd    *rand.Rand
 
 	owners map[netip.Addr]policy.EndpointID
 }
@@ -414,38 +418,18 @@ func (c *crossing) judge(s *shot) {
 	s.in = c.w.place[in]
 	if c.rnd.IntN(10) == 0 { // from a workload that does not have the address
 		if other := c.rnd.IntN(len(policytest.Interfaces)); other != s.in {
-			s.in, s.expected = other, "spoofed: the source is not that interface's"
-			return
+			s.in, in = other, policytest.Interfaces[other]
 		}
 	}
-	c.conclude(s, c.w.place[out], policy.Flow{Packet: s.Packet, From: c.local(s.Src), To: c.local(s.Dst),
-		Via: policy.Passage{Node: policytest.Nodes[0], In: in, Out: out, FromWorkload: from != "", ToWorkload: to != ""}})
+	c.conclude(s, c.w.place[out], in, out)
 }
 
 // conclude says what must become of a packet that goes this way.
-func (c *crossing) conclude(s *shot, out int, f policy.Flow) {
-	s.trace = policy.Evaluate(c.world, f)
-	switch {
-	case !begins(s.Packet) && tracked(s.trace):
-		s.expected = "invalid: begins no flow"
-	case s.trace.Allowed:
-		s.out, s.expected = out, "allowed: "+reasons(s.trace)
-	default:
-		s.expected = "denied: " + reasons(s.trace)
+func (c *crossing) conclude(s *shot, at int, in, out string) {
+	v := c.memory.Judge(s.Packet, in, out)
+	if s.trace, s.expected = v.Trace, v.Why; v.Passes {
+		s.out = at
 	}
-}
-
-func reasons(t policy.Trace) string {
-	s := ""
-	for _, d := range []*policy.Decision{t.Egress, t.Ingress} {
-		if d != nil {
-			s += d.String() + "; "
-		}
-	}
-	for _, d := range slices.Concat(t.In, t.Out) {
-		s += d.String() + "; "
-	}
-	return s
 }
 
 func (c *crossing) packet() policy.Packet {
@@ -475,18 +459,6 @@ const (
 	icmp6 = 58
 	sctp  = 132
 )
-
-// begins tells whether connection tracking takes a packet for the first of a
-// flow. Of ICMP these are the requests, in its own family.
-func begins(p policy.Packet) bool {
-	switch p.Proto {
-	case icmp:
-		return p.Src.Is4() && (p.ICMPType == 8 || p.ICMPType == 13)
-	case icmp6:
-		return p.Src.Is6() && (p.ICMPType == 128 || p.ICMPType == 139)
-	}
-	return true
-}
 
 // flowOf names the flow of a packet, in either direction. That of a protocol
 // without ports is the pair of addresses; ICMP has an identifier, which is

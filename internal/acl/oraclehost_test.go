@@ -4,6 +4,7 @@ package acl
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -151,36 +152,15 @@ func (s *shot) count(tally map[string]int) {
 	}
 }
 
-// tracked tells whether connection tracking has a say in a packet's way: somebody
-// asks for its state, and nobody has taken it out before.
-func tracked(t policy.Trace) bool {
-	all := slices.Concat(t.In, t.Out)
-	if slices.ContainsFunc(all, func(d policy.Decision) bool {
-		return d.Stage == policy.StageUntracked && d.Allowed && d.Reason == policy.ByPolicy
-	}) {
-		return false
-	}
-	return t.Egress != nil || t.Ingress != nil || slices.ContainsFunc(all, func(d policy.Decision) bool {
-		return d.Stage != policy.StageUntracked && d.Reason != policy.NoForward
-	})
-}
-
 // judgeLocal says what becomes of a packet from or to the host itself.
 func (c *crossing) judgeLocal(s *shot) {
-	f := policy.Flow{Packet: s.Packet, Via: policy.Passage{Node: policytest.Nodes[0]}}
 	if isOwn(s.Src) {
 		s.in = atHost
-		to := c.home(s.Dst)
-		if f.Via.Out, f.Via.ToWorkload = to, to != ""; to == "" {
-			f.Via.Out = uplink
-		}
-		c.conclude(s, c.w.place[f.Via.Out], f) // what a host sends to its own workload is not asked about there
+		out := cmp.Or(c.home(s.Dst), uplink)
+		c.conclude(s, c.w.place[out], "", out)
 		return
 	}
-	from := c.home(s.Src)
-	if f.Via.In, f.Via.FromWorkload = from, from != ""; from == "" {
-		f.Via.In = uplink
-	}
-	s.in, f.From = c.w.place[f.Via.In], c.local(s.Src)
-	c.conclude(s, atHost, f)
+	in := cmp.Or(c.home(s.Src), uplink)
+	s.in = c.w.place[in]
+	c.conclude(s, atHost, in, "")
 }

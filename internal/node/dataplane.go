@@ -85,3 +85,6 @@ type (
 		Trace(q acl.Probe, send func() error) (*acl.Traced, error)
 	}
 )
+
+// The packet filter without a kernel is one, too.
+var _ filtering = (*acl.Memory)(nil)

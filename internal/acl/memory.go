@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package acl
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/muslin-net/muslin/internal/policy"
+)
+
+// Memory is a packet filter without a kernel: it says what a Table does with the
+// first packet of a flow. It works from the objects, by the evaluator, and takes of
+// the compiled policy that it is handed only that it has changed: so a mistake of the
+// compiler is none of its own. It keeps no flows, and translates nothing.
+type Memory struct {
+	node    string
+	opts    Options
+	objects *policy.World // what the next Apply puts in force
+	inForce policy.World
+	stats   Stats
+}
+
+// NewMemory returns the packet filter of a node, in which nothing is in force.
+// The objects are read by Apply and Resync.
+func NewMemory(node string, opts Options, objects *policy.World) (*Memory, error) {
+	m := &Memory{node: node, objects: objects}
+	return m, m.SetOptions(opts)
+}
+
+// SetOptions is that of Table.
+func (m *Memory) SetOptions(opts Options) error {
+	if err := opts.check(); err != nil {
+		return err
+	}
+	m.opts = opts
+	return nil
+}
+
+// Apply puts the objects in force as one.
+func (m *Memory) Apply(policy.View, policy.Changes) error {
+	w := *m.objects
+	w.Endpoints, w.HostEndpoints = maps.Clone(w.Endpoints), maps.Clone(w.HostEndpoints)
+	w.Policies, w.GlobalPolicies = maps.Clone(w.Policies), maps.Clone(w.GlobalPolicies)
+	w.Staged, w.StagedGlobal = maps.Clone(w.Staged), maps.Clone(w.StagedGlobal)
+	w.Profiles, w.Tiers, w.Bad = maps.Clone(w.Profiles), maps.Clone(w.Tiers), maps.Clone(w.Bad)
+	w.NetworkSets, w.GlobalNetworkSets = maps.Clone(w.NetworkSets), maps.Clone(w.GlobalNetworkSets)
+	w.Reserved, w.Interfaces = maps.Clone(w.Reserved), maps.Clone(w.Interfaces)
+	w.Failsafes, w.AnySource = m.opts.Failsafes, m.opts.AnySource
+	m.inForce = w
+	m.stats.Commits++
+	return nil
+}
+
+// Resync is Apply: nobody else changes what is here.
+func (m *Memory) Resync(v policy.View) error { return m.Apply(v, policy.Changes{}) }
+
+// Unchanged is never known: the objects may be others.
+func (m *Memory) Unchanged() bool { return false }
+
+// CommitAfter waits, as there is nothing to do beside.
+func (m *Memory) CommitAfter(ready <-chan struct{}) {
+	if ready != nil {
+		<-ready
+	}
+}
+
+// Watch waits for the context to end.
+func (m *Memory) Watch(ctx context.Context, _ func()) error {
+	<-ctx.Done()
+	return nil
+}
+
+// Problems has none: nothing is refused here.
+func (m *Memory) Problems() []Problem { return nil }
+
+// Stats counts what was put in force.
+func (m *Memory) Stats() Stats { return m.stats }
+
+// Guard closes all workloads, unless something is in force.
+func (m *Memory) Guard() (made bool, err error) { return m.stats.Commits == 0, nil }
+
+// Teardown forgets everything.
+func (m *Memory) Teardown() error {
+	m.inForce, m.stats = policy.World{}, Stats{}
+	return nil
+}
+
+// Close leaves what is in force.
+func (m *Memory) Close() error { return nil }
+
+// Verdict is what becomes of a packet, and why. Trace is that of policy, if it came
+// so far.
+type Verdict struct {
+	Passes bool
+	Why    string
+	Trace  policy.Trace
+}
+
+// Judge says what becomes of the first packet of a flow that comes in by one
+// interface and leaves by another; the empty name is this host itself.
+func (m *Memory) Judge(p policy.Packet, in, out string) Verdict {
+	from, known := m.endpointAt(in)
+	if m.workload(in) {
+		why := m.opts.Refused(p)
+		switch owner, _ := m.inForce.Owner(p.Src); {
+		case !known:
+			return Verdict{Why: "unknown: interface " + in}
+		case why != "":
+			return Verdict{Why: "refused: " + why}
+		case owner != from && !m.inForce.MaySend(from, p.Src):
+			return Verdict{Why: "spoofed: the source is not that interface's"}
+		}
+	}
+	to, known := m.endpointAt(out)
+	switch {
+	case m.workload(out) && !known && in != "":
+		return Verdict{Why: "unknown: interface " + out}
+	case in == "":
+		to = policy.EndpointID{} // what this host sends is not asked about at its workloads
+	}
+	v := Verdict{Trace: policy.Evaluate(&m.inForce, policy.Flow{Packet: p, From: from, To: to,
+		Via: policy.Passage{Node: m.node, In: in, Out: out, FromWorkload: m.workload(in), ToWorkload: m.workload(out)}})}
+	switch {
+	case !begins(p) && tracked(v.Trace):
+		v.Why = "invalid: begins no flow"
+	case !v.Trace.Allowed:
+		v.Why = "denied: " + reasons(v.Trace)
+	case m.workload(in) && out == "" && m.opts.HostAction == HostDrop:
+		v.Why = "denied: workloads may not speak to this host"
+	default:
+		v.Passes, v.Why = true, "allowed: "+reasons(v.Trace)
+	}
+	return v
+}
+
+func (m *Memory) workload(name string) bool {
+	return slices.ContainsFunc(m.opts.Prefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+}
+
+// endpointAt returns the endpoint that has an interface here.
+func (m *Memory) endpointAt(name string) (policy.EndpointID, bool) {
+	for id, e := range m.inForce.Endpoints {
+		if name == "" || e.Spec.Node != m.node || e.Spec.InterfaceName != name {
+			continue
+		}
+		if d := policy.Evaluate(&m.inForce, policy.Flow{To: id}).Ingress; d.Reason != policy.Closed {
+			return id, true
+		}
+	}
+	return policy.EndpointID{}, false
+}
+
+// begins tells whether connection tracking takes a packet for the first of a
+// flow. Of ICMP these are the requests, in its own family.
+func begins(p policy.Packet) bool {
+	switch p.Proto {
+	case protoICMP:
+		return p.Src.Is4() && (p.ICMPType == 8 || p.ICMPType == 13)
+	case protoICMPv6:
+		return p.Src.Is6() && (p.ICMPType == 128 || p.ICMPType == 139)
+	}
+	return true
+}
+
+// tracked tells whether connection tracking has a say in a packet's way: somebody
+// asks for its state, and nobody has taken it out before.
+func tracked(t policy.Trace) bool {
+	all := slices.Concat(t.In, t.Out)
+	if slices.ContainsFunc(all, func(d policy.Decision) bool {
+		return d.Stage == policy.StageUntracked && d.Allowed && d.Reason == policy.ByPolicy
+	}) {
+		return false
+	}
+	return t.Egress != nil || t.Ingress != nil || slices.ContainsFunc(all, func(d policy.Decision) bool {
+		return d.Stage != policy.StageUntracked && d.Reason != policy.NoForward
+	})
+}
+
+func reasons(t policy.Trace) string {
+	s := ""
+	for _, d := range []*policy.Decision{t.Egress, t.Ingress} {
+		if d != nil {
+			s += d.String() + "; "
+		}
+	}
+	for _, d := range slices.Concat(t.In, t.Out) {
+		s += d.String() + "; "
+	}
+	return s
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package acl
+
+import (
+	"iter"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"slices"
+	"testing"
+
+	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/policy"
+	"github.com/muslin-net/muslin/internal/policy/policytest"
+)
+
+// twoOpen is a world in which the workloads of cali0 and cali1 may speak TCP to port
+// 80 of each other, and nothing else.
+func twoOpen(put func(policy.Key, v3.Resource)) {
+	allow := []v3.Rule{{Action: "Allow", Protocol: protocolNamed("TCP"), Destination: v3.EntityRule{Ports: []v3.Port{{Min: 80, Max: 80}}}}}
+	g := &v3.GlobalNetworkPolicy{}
+	g.Spec.Selector, g.Spec.Types, g.Spec.Ingress, g.Spec.Egress = "all()", []string{"Ingress", "Egress"}, allow, []v3.Rule{{Action: "Allow"}}
+	put(policy.Key{Kind: "GlobalNetworkPolicy", Name: "default.p"}, g)
+	for i, iface := range policytest.Interfaces[:2] {
+		e := &v3.WorkloadEndpoint{}
+		e.Spec.Node, e.Spec.InterfaceName = policytest.Nodes[0], iface
+		for _, v4 := range []bool{true, false} {
+			a := policytest.Addr(v4, i)
+			e.Spec.IPNetworks = append(e.Spec.IPNetworks, netip.PrefixFrom(a, a.BitLen()).String())
+		}
+		put(policy.Key{Kind: "WorkloadEndpoint", Namespace: "ns", Name: iface}, e)
+	}
+}
+
+func protocolNamed(name string) *v3.Protocol {
+	p := v3.ProtocolName(name)
+	return &p
+}
+
+// TestMemory holds the packet filter without a kernel against what a reader of the
+// objects expects, and shows that a change of the objects waits for Apply.
+func TestMemory(t *testing.T) {
+	world := &policy.World{}
+	m, err := NewMemory(policytest.Nodes[0], Options{Prefixes: []string{"cali"}}, world)
+	if err != nil {
+		t.Fatal(err)
+	}
+	twoOpen(func(k policy.Key, r v3.Resource) { world.Put(k, r, nil) })
+	for _, v4 := range []bool{true, false} {
+		a, b, far := policytest.Addr(v4, 0), policytest.Addr(v4, 1), policytest.Addr(v4, 6)
+		to := func(src, dst netip.Addr, port uint16) policy.Packet {
+			return policy.Packet{Src: src, Dst: dst, Proto: tcp, SrcPort: 40000, DstPort: port}
+		}
+		if m.Judge(to(a, b, 80), "cali0", "cali1").Passes != !v4 {
+			t.Error("the objects are in force before Apply, or not after it")
+		}
+		if err := m.Resync(nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			what    string
+			p       policy.Packet
+			in, out string
+			want    bool
+		}{
+			{"allowed", to(a, b, 80), "cali0", "cali1", true},
+			{"another port", to(a, b, 81), "cali0", "cali1", false},
+			{"another's source", to(b, a, 80), "cali0", "cali1", false},
+			{"from outside", to(far, b, 80), uplink, "cali1", true},
+			{"from outside, another port", to(far, b, 22), uplink, "cali1", false},
+			{"to outside", to(a, far, 22), "cali0", uplink, true},
+			{"from an interface that nobody has", to(far, b, 80), "cali7", "cali1", false},
+			{"to an interface that nobody has", to(far, b, 80), uplink, "cali7", false},
+			{"a DHCP server", policy.Packet{Src: a, Dst: far, Proto: udp, DstPort: 68}, "cali0", uplink, false},
+			{"an answer to nothing", policy.Packet{Src: a, Dst: far, Proto: icmp, ICMPType: 0}, "cali0", uplink, false},
+			{"to the host, which drops", to(a, far, 22), "cali0", "", false},
+			{"from the host", to(far, b, 22), "", "cali1", true},
+			{"past all workloads", to(far, far, 1), uplink, uplink, true},
+		} {
+			if v := m.Judge(c.p, c.in, c.out); v.Passes != c.want {
+				t.Errorf("%s: %+v: passes %v: %s", c.what, c.p, v.Passes, v.Why)
+			}
+		}
+	}
+}
+
+// planted is a view with a compiler's mistake in it: each range of ports ends one
+// later than the objects say.
+type planted struct{ policy.View }
+
+func (v planted) Policies() iter.Seq[*policy.Policy] {
+	return func(yield func(*policy.Policy) bool) {
+		for p := range v.View.Policies() {
+			wrong := *p
+			wrong.Ingress = slices.Clone(p.Ingress)
+			for i := range wrong.Ingress {
+				ports := slices.Clone(wrong.Ingress[i].Dst.Ports)
+				for j := range ports {
+					ports[j].Max++
+				}
+				wrong.Ingress[i].Dst.Ports = ports
+			}
+			if !yield(&wrong) {
+				return
+			}
+		}
+	}
+}
+
+// TestQ02_FindsCompilerBug: what TestQ02_KernelAgreesWithEvaluator compares differs,
+// and just where it should, if the compiler is wrong.
+func TestQ02_FindsCompilerBug(t *testing.T) {
+	w := newWires(t)
+	ns, err := os.Open(w.host.Path())
+	must(t, err)
+	defer ns.Close()
+	tab := openTable(t, func(o *Options) { o.NetNS, o.HostAction = int(ns.Fd()), HostAccept })
+	x, world := policy.NewIndex(policytest.Nodes[0]), &policy.World{}
+	twoOpen(func(k policy.Key, r v3.Resource) { x.Set(k, r, nil); world.Put(k, r, nil) })
+	x.Flush()
+	m, err := NewMemory(policytest.Nodes[0], tab.opts, world)
+	must(t, err)
+	must(t, m.Resync(x))
+	c := &crossing{world: world, memory: m, w: w, owners: map[netip.Addr]policy.EndpointID{}, rnd: rand.New(rand.NewPCG(1, 1))}
+	w.route(t, c.home)
+	for _, bug := range []bool{false, true} {
+		view := policy.View(x)
+		if bug {
+			view = planted{x}
+		}
+		must(t, tab.Resync(view))
+		var shots []*shot
+		for _, v4 := range []bool{true, false} {
+			for _, port := range []uint16{80, 81, 82} {
+				s := &shot{Packet: policy.Packet{Src: policytest.Addr(v4, 0), Dst: policytest.Addr(v4, 1), Proto: tcp, SrcPort: 40000, DstPort: port}, in: w.place["cali0"], out: -1}
+				if bug {
+					s.SrcPort++
+				}
+				c.conclude(s, w.place["cali1"], "cali0", "cali1")
+				shots = append(shots, s)
+			}
+		}
+		w.fire(t, shots)
+		for _, s := range shots {
+			differs := len(s.came) > 0 != (s.out >= 0)
+			if differs != (bug && s.DstPort == 81) {
+				t.Errorf("bug %v: %+v came out on %v: %s", bug, s.Packet, w.names(s.came), s.expected)
+			}
+		}
+	}
+}
