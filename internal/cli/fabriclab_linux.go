@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,7 +20,7 @@ import (
 
 func (a *app) fabricLabCommand() *cobra.Command {
 	cmd := groupCommand("lab", "Boot a fabric on this machine, and hold it against the simulation",
-		a.fabricLabUpCommand(), a.fabricLabTestCommand(), a.fabricLabDownCommand())
+		a.fabricLabUpCommand(), a.fabricLabTestCommand(), a.fabricLabFailCommand(), a.fabricLabHealCommand(), a.fabricLabDownCommand())
 	cmd.Long = `Every device of the design becomes a network namespace, every cable a veth pair: FRR or BIRD on
 switches and borders with the files that emit writes, muslin run on every server, endpoints
 as namespaces. What is up stays up until down, and is known by the name of the fabric. It
@@ -199,4 +201,100 @@ file that the lab was booted from, or the name of the lab.`,
 			return err
 		},
 	}
+}
+
+func (a *app) fabricLabFailCommand() *cobra.Command {
+	var silent, daemon bool
+	cmd := &cobra.Command{
+		Use:   "fail FILE NAME",
+		Short: "Have a link, a port, a device or a daemon fail, and measure what flows lose",
+		Long: `Takes down what NAME means: a link or a port, as A-B; a device, with all of its links; a
+segment, or its switch. Both ends of a cable see it by the carrier; with --silent nobody
+does, and no packet passes. With --daemon the routing daemon of a device is killed, and its
+kernel goes on.
+
+Meanwhile a flow runs between any two servers, 60 at most. It says what they lost until every
+table is what the simulation says with that failure; a difference makes the exit code 1.`,
+		Example: `  muslin fabric lab fail pod-a.yaml spine0-r0-t0
+  muslin fabric lab fail pod-a.yaml spine0 --silent
+  muslin fabric lab fail pod-a.yaml r0-s0 --daemon`,
+		Args: args(cobra.ExactArgs(2)),
+	}
+	form := answerForm(cmd)
+	cmd.Flags().BoolVar(&silent, "silent", false, "nobody sees it by the carrier")
+	cmd.Flags().BoolVar(&daemon, "daemon", false, "kill the routing daemon of the device")
+	cmd.RunE = func(cmd *cobra.Command, words []string) error {
+		f := fabriclab.Failed{What: words[1], How: fabriclab.ByCarrier}
+		switch {
+		case silent && daemon:
+			return usagef("--silent and --daemon: want one of them")
+		case silent:
+			f.How = fabriclab.Silent
+		case daemon:
+			f.How = fabriclab.ByDaemon
+		}
+		return a.labEvent(cmd.Context(), words[0], *form, func(l *fabriclab.Lab) (string, func() error) {
+			return fmt.Sprintf("%s (%s) down", f.What, f.How), func() error { return l.Fail(f) }
+		})
+	}
+	return cmd
+}
+
+func (a *app) fabricLabHealCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "heal FILE [NAME]",
+		Short: "Mend what was made to fail, and measure what flows lose",
+		Long:  `Mends what NAME means, or all that has failed, and measures as fail does.`,
+		Args:  args(cobra.RangeArgs(1, 2)),
+	}
+	form := answerForm(cmd)
+	cmd.RunE = func(cmd *cobra.Command, words []string) error {
+		return a.labEvent(cmd.Context(), words[0], *form, func(l *fabriclab.Lab) (string, func() error) {
+			what := words[1:]
+			if len(what) == 0 {
+				for _, f := range l.Failed {
+					what = append(what, f.What)
+				}
+			}
+			return strings.Join(what, ", ") + " up", func() (err error) {
+				for _, name := range what {
+					err = errors.Join(err, l.Heal(cmd.Context(), name))
+				}
+				return err
+			}
+		})
+	}
+	return cmd
+}
+
+// labEvent does something to a lab and shows what it did.
+func (a *app) labEvent(ctx context.Context, word, form string, event func(*fabriclab.Lab) (string, func() error)) error {
+	if err := checkForm(form, answerForms); err != nil {
+		return err
+	}
+	return a.onLab(word, func(l *fabriclab.Lab) error {
+		what, do := event(l)
+		e, err := l.Watch(ctx, what, do)
+		if err != nil {
+			return err
+		}
+		err = a.show(form, e, func() error {
+			fmt.Fprintln(a.Out, e.Summary())
+			var rows [][]string
+			for _, g := range e.Affected() {
+				rows = append(rows, []string{g.From, g.To, g.Addr.String(), strconv.Itoa(g.Lost), g.Gap.Round(time.Millisecond).String()})
+			}
+			if rows != nil {
+				if err := writeTable(a.Out, []string{"FROM", "TO", "ADDRESS", "LOST", "GAP"}, rows); err != nil {
+					return err
+				}
+			}
+			_, err := fmt.Fprintf(a.Out, "after %v: %s\n", e.Settled.Round(10*time.Millisecond), e.Comparison.Summary())
+			return err
+		})
+		if err != nil || form != formTable {
+			return err
+		}
+		return a.labDifferences(e.Comparison)
+	})
 }

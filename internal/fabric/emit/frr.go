@@ -33,6 +33,9 @@ func (e *Emitter) frr(d *fabric.Device) (string, error) {
 		t.line("frr defaults datacenter")
 	}
 	t.line("hostname %s", d.Name)
+	// Zebra of 8.4 does not put a next hop back into a group of the kernel that
+	// lost it with its link: ECMP would not come back after a repair.
+	t.line("no zebra nexthop kernel enable")
 	t.line("!")
 	for _, i := range d.Interfaces {
 		t.line("interface %s", i.Name)
@@ -86,6 +89,9 @@ func (e *Emitter) frr(d *fabric.Device) (string, error) {
 		t.line(" bgp bestpath as-path multipath-relax")
 	}
 	t.line(" bgp graceful-restart")
+	// Else a peer that falls silent is taken for one that restarts (RFC 8538), and
+	// packets go to it for the restart time after the hold time is over.
+	t.line(" no bgp graceful-restart notification")
 	e.groups(&t, profiles, peers)
 	for _, p := range peers {
 		e.neighbor(&t, p)

@@ -100,6 +100,10 @@ func (e *Emitter) bgpPeers(of v3.BGPPeerSpec, d *fabric.Device, p peer) (list []
 			// The other end has a BGPPeer of its own, and need not be known by
 			// the address that it has here.
 			r.Spec.ReversePeering = "Manual"
+			if e.reflectsRouters(p.name) {
+				// It passes on what lies behind a router, which no node is.
+				r.Metadata.Annotations["muslin/origin-guard"] = "Disabled"
+			}
 			if p.profile.BFD.On() && p.local.Segment != "" {
 				r.Metadata.Annotations["muslin/bfd-multihop"] = "Disabled"
 			}
@@ -315,6 +319,13 @@ func (e *Emitter) amongVRouters() bool {
 		}
 	}
 	return false
+}
+
+// reflectsRouters tells whether a device reflects for one that is no vRouter.
+func (e *Emitter) reflectsRouters(name string) bool {
+	d := e.x.Device(name)
+	return slices.ContainsFunc(e.peers(d), func(p peer) bool { return p.profile.ReflectorClient }) &&
+		slices.ContainsFunc(e.peers(d), func(p peer) bool { return e.x.Device(p.name).Software != fabric.Muslin })
 }
 
 // ofVRouter tells whether a vRouter has a profile.

@@ -50,7 +50,8 @@ type Comparison struct {
 // simulation is the design's, with what has failed.
 type simulation struct {
 	*sim.Sim
-	down sim.Failure
+	family fabric.Family
+	down   sim.Failure
 }
 
 func (l *Lab) simulate(family fabric.Family) (*simulation, error) {
@@ -58,12 +59,8 @@ func (l *Lab) simulate(family fabric.Family) (*simulation, error) {
 	if err != nil {
 		return nil, err
 	}
-	var names []string
-	for _, f := range l.Failed {
-		names = append(names, f.What)
-	}
-	down, err := s.Failure(names...)
-	return &simulation{s, down}, err
+	down, err := s.Failure(l.downNames()...)
+	return &simulation{s, family, down}, err
 }
 
 // Compare holds what every device has against the simulation.

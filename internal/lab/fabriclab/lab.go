@@ -44,12 +44,6 @@ type Lab struct {
 	locals map[Plug]netip.Addr // link-local addresses, as they were found
 }
 
-// Failed is a thing that was made to fail.
-type Failed struct {
-	What   string `json:"what"`
-	Silent bool   `json:"silent,omitempty"` // nobody sees it by the carrier
-}
-
 var validName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9-]{0,31}$`)
 
 func checkName(name string) error {
@@ -156,6 +150,15 @@ func (l *Lab) newSpace(name string) (*lab.Namespace, error) {
 	defer l.mu.Unlock()
 	l.spaces[name] = n
 	return n, nil
+}
+
+// commandLine is that of a process; empty if it has ended.
+func commandLine(pid int) []string {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil || len(text) == 0 {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")
 }
 
 // left are the namespaces of a lab that are there.

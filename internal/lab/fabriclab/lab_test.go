@@ -52,6 +52,14 @@ var variants = []variant{
 	{"default L3", "model: downward-default", false},
 	{"default L2", "model: downward-default, spine: {kind: l2}", false},
 	{"ethernet", "model: ethernet", true},
+	{"unique spines", "model: as-per-rack, spine: {as: unique}", false},
+	{"dual", "model: as-per-rack, racks: {count: 3, tors: 2}", false},
+	{"rack mesh", "model: as-per-rack, inRack: {sessions: mesh}", false},
+	{"default dual", "model: downward-default, racks: {count: 3, tors: 2}, downwardDefault: {fallback: dual-tor}", false},
+	{"add-path", "model: ethernet, routeReflectors: {placement: all-planes, addPath: true}", false},
+	{"ethernet mesh", "model: ethernet, routeReflectors: {placement: none}", false},
+	{"transit", "model: as-per-server, spine: {kind: l2}, tors: {as: shared}", false},
+	{"blocks", "model: as-per-rack, endpoints: {perServer: 2, announce: server-block}", false},
 }
 
 func design(t *testing.T, spec string) *fabric.Design {
@@ -138,5 +146,64 @@ func TestVariants(t *testing.T) {
 				t.Errorf("%+v", u)
 			}
 		})
+	}
+}
+
+// TestFailures: with a link, a switch or a daemon down, and after the repair, every table is what the
+// simulation says; flows that have a way go on, and an agent that is killed costs none.
+func TestFailures(t *testing.T) {
+	l := boot(t, design(t, "model: as-per-rack"))
+	settled(t, l)
+	watch := func(what string, do func() error) *Event {
+		t.Helper()
+		e, err := l.Watch(t.Context(), what, do)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, d := range e.Differences {
+			if i < 10 {
+				t.Errorf("%s: %s", what, d)
+			}
+		}
+		t.Logf("%s; settled after %v", e.Summary(), e.Settled.Round(10*time.Millisecond))
+		return e
+	}
+	for _, c := range []struct {
+		f     Failed
+		cut   int // flows without a way
+		apart int // pairs of endpoints, in both families
+		short bool
+	}{
+		{Failed{"spine0-r0-t0", ByCarrier}, 0, 0, true},
+		{Failed{"r1-t0-r1-s0", ByCarrier}, 20, 80, false}, // to and from the server
+		{Failed{"spine1", ByCarrier}, 0, 0, false},
+		{Failed{"spine0-r0-t0", Silent}, 0, 0, false},
+		{Failed{"r0-s0", ByDaemon}, 0, 0, true},
+	} {
+		if !c.short && !*full {
+			continue
+		}
+		e := watch(c.f.What+" down", func() error { return l.Fail(c.f) })
+		cut := 0
+		for _, g := range e.Flows {
+			if g.Cut {
+				cut++
+			}
+		}
+		if cut != c.cut || len(e.Flows) != 60 {
+			t.Errorf("%s: %d of %d flows cut, want %d of 60", c.f.What, cut, len(e.Flows), c.cut)
+		}
+		if n := len(e.Affected()); c.f.How == ByDaemon && n > 0 {
+			t.Errorf("an agent that was killed cost %d flows something: %+v", n, e.Affected())
+		}
+		if r, err := l.Probe(t.Context()); err != nil || len(r.Unreached) > 0 || r.Apart != c.apart {
+			t.Errorf("%s: %v, %+v", c.f.What, err, r)
+		}
+		watch(c.f.What+" up", func() error { return l.Heal(t.Context(), c.f.What) })
+	}
+	for what, f := range map[string]Failed{"nothing is called": {"r9-t9", ByCarrier}, "no device": {"spine0-r0-t0", ByDaemon}} {
+		if err := l.Fail(f); err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%+v: %v, want %q", f, err, what)
+		}
 	}
 }

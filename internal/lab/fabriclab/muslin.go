@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 
 	"github.com/muslin-net/muslin/internal/fabric"
 	"github.com/muslin-net/muslin/internal/node/api"
@@ -51,7 +52,19 @@ func (l *Lab) muslinPaths(ctx context.Context, d *fabric.Device, family fabric.F
 		if a, err := netip.ParseAddr(r.NextHop); err == nil && !a.IsLinkLocalUnicast() {
 			nextHop = l.deviceAt(a, from)
 		}
-		t.at(prefix).Paths = append(t.at(prefix).Paths, path(from, nextHop, r.ASPath, true))
+		t.at(prefix).Paths = append(t.at(prefix).Paths, path(from, nextHop, r.ASPath, onLink(d, r.NextHop)))
 	}
 	return nil
+}
+
+// onLink tells whether a next hop is in a subnet of the device. A vRouter keeps paths whose next hop is not,
+// and does not say so in its list; that it does not use them, its kernel shows.
+func onLink(d *fabric.Device, nextHop string) bool {
+	a, err := netip.ParseAddr(nextHop)
+	if err != nil || a.IsLinkLocalUnicast() {
+		return true
+	}
+	return slices.ContainsFunc(d.Interfaces, func(i fabric.Interface) bool {
+		return slices.ContainsFunc(i.Addresses, func(p netip.Prefix) bool { return p.Contains(a) })
+	})
 }

@@ -29,7 +29,7 @@ type Unreached struct {
 type Reach struct {
 	Probes    int         `json:"probes"` // ordered pairs, in each family
 	Unreached []Unreached `json:"unreached"`
-	// Apart are pairs that the simulation says cannot reach each other, since one of their servers is down or cut off.
+	// Apart are those that the simulation loses, all or in part, with what has failed: they are not probed.
 	Apart int `json:"apart,omitempty"`
 }
 
@@ -41,6 +41,13 @@ func (l *Lab) Probe(ctx context.Context) (*Reach, error) {
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(4 * parallel)
+	lost := func(Gap) bool { return false }
+	if len(l.Failed) > 0 {
+		var err error
+		if lost, err = l.lost(); err != nil {
+			return nil, err
+		}
+	}
 	for _, from := range all {
 		n, err := l.space(from.Name)
 		if err != nil {
@@ -51,6 +58,10 @@ func (l *Lab) Probe(ctx context.Context) (*Reach, error) {
 				continue
 			}
 			for _, a := range to.Addrs {
+				if lost(Gap{From: from.Name, To: to.Name, Addr: a}) {
+					r.Apart++
+					continue
+				}
 				r.Probes++
 				g.Go(func() error {
 					var o lab.Outcome

@@ -78,7 +78,6 @@ func (l *Lab) expected(s *simulation, d *fabric.Device) (Table, error) {
 		}
 		slices.Sort(e.Paths)
 		slices.Sort(e.Via)
-		e.Delivered = r.Local && endpointRoute(d, r.Prefix)
 		if len(e.Paths)+len(e.Via) == 0 {
 			continue
 		}
@@ -86,12 +85,21 @@ func (l *Lab) expected(s *simulation, d *fabric.Device) (Table, error) {
 			t[nth(r.Prefix, n)] = &e
 		}
 	}
+	// Whatever a server announces, it has a route to each of its endpoints.
+	for _, p := range endpointsOf(d) {
+		for _, a := range p.Addrs {
+			if a.Is4() == (s.family == fabric.IPv4) {
+				prefix := netip.PrefixFrom(a, a.BitLen())
+				e := Entry{}
+				if t[prefix] != nil {
+					e = *t[prefix]
+				}
+				e.Delivered = true
+				t[prefix] = &e
+			}
+		}
+	}
 	return t, nil
-}
-
-// endpointRoute tells whether a prefix is one that the device has endpoints at.
-func endpointRoute(d *fabric.Device, p netip.Prefix) bool {
-	return slices.ContainsFunc(d.Originate, func(o fabric.Origin) bool { return o.Kind == fabric.OriginEndpoints && o.Prefix == p })
 }
 
 // nth is the n-th prefix after one of single addresses; of others there is one.

@@ -15,39 +15,38 @@ import (
 	"github.com/muslin-net/muslin/internal/lab"
 )
 
-// Cable is a veth pair of a segment. Of a segment that is no cable, one end is a
-// device's port, and the other one of the bridge's.
+// Cable is a veth pair from the port of a device to a bridge. What lies between the two ends
+// of a link is a bridge, too: when its ports are down, both ends of the link have no carrier and
+// are up, as when a cable is pulled; when they are off it, both have carrier, and nothing passes.
 type Cable struct {
 	Segment string
-	A, B    Plug // B is the bridge's, if there is one
-	Bridge  string
+	Port    Plug // of a device
+	Bridge  Plug
+	Link    string // the port of the bridge, in the bridge's namespace
 }
 
-// Plug is one end of a cable.
-type Plug struct {
-	Space string // device, or the switch of a plane
-	Link  string
-}
+// Plug is a link in a namespace: of a device, of the switch of a plane, or of the cables.
+type Plug struct{ Space, Link string }
+
+// cablesSpace is the namespace of the bridges that links go through.
+const cablesSpace = "cables"
 
 // cables are all of a design, in the order of its segments.
 func cables(x *fabric.Index) (list []Cable) {
 	for i := range x.Segments {
 		s := &x.Segments[i]
-		on := x.On(s.Name)
-		plug := func(a fabric.Attached) Plug { return Plug{a.Device.Name, a.Interface.Name} }
-		if s.Kind == fabric.Link && len(on) == 2 {
-			list = append(list, Cable{Segment: s.Name, A: plug(on[0]), B: plug(on[1])})
-			continue
-		}
 		carrier, bridge := cmp.Or(s.Switch, s.Name), bridgeName
+		if s.Kind == fabric.Link {
+			carrier, bridge = cablesSpace, fmt.Sprintf("c%d", i)
+		}
 		if d := x.Device(carrier); d != nil { // the ToR's own port is the bridge itself
 			if own := d.Interface(s.Name); own != nil {
 				bridge = own.Name
 			}
 		}
-		for n, a := range on {
+		for n, a := range x.On(s.Name) {
 			if a.Device.Name != carrier {
-				list = append(list, Cable{s.Name, plug(a), Plug{carrier, fmt.Sprintf("%.11s.%d", bridge, n)}, bridge})
+				list = append(list, Cable{s.Name, Plug{a.Device.Name, a.Interface.Name}, Plug{carrier, bridge}, fmt.Sprintf("%.10s.%d", bridge, n)})
 			}
 		}
 	}
@@ -96,26 +95,26 @@ func (l *Lab) wire() error {
 	}
 	bridges := map[Plug]bool{}
 	for _, c := range cables(l.x) {
-		b := l.spaces[c.B.Space]
-		if b == nil { // the switch of a plane
+		b := l.spaces[c.Bridge.Space]
+		if b == nil { // of the cables, or the switch of a plane: it speaks no IP
 			var err error
-			if b, err = l.newSpace(c.B.Space); err != nil {
+			if b, err = l.newSpace(c.Bridge.Space); err != nil {
+				return err
+			}
+			if err := b.SetSysctl("net/ipv6/conf/default/disable_ipv6", "1"); err != nil {
 				return err
 			}
 		}
-		if err := lab.Veth(lab.End{NS: l.spaces[c.A.Space], Name: c.A.Link}, lab.End{NS: b, Name: c.B.Link}); err != nil {
+		if !bridges[c.Bridge] {
+			bridges[c.Bridge] = true
+			if err := addBridge(b, c.Bridge.Link); err != nil {
+				return err
+			}
+		}
+		if err := lab.Veth(lab.End{NS: l.spaces[c.Port.Space], Name: c.Port.Link}, lab.End{NS: b, Name: c.Link}); err != nil {
 			return err
 		}
-		if c.Bridge == "" {
-			continue
-		}
-		if at := (Plug{c.B.Space, c.Bridge}); !bridges[at] {
-			bridges[at] = true
-			if err := addBridge(b, c.Bridge); err != nil {
-				return err
-			}
-		}
-		if err := enslave(b, c.B.Link, c.Bridge); err != nil {
+		if err := enslave(b, c.Link, c.Bridge.Link); err != nil {
 			return err
 		}
 	}

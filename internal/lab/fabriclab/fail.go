@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package fabriclab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/lab"
+)
+
+// How is in which way a thing fails.
+type How string
+
+// The ways to fail.
+const (
+	ByCarrier How = "carrier" // both ends of a cable see it
+	Silent    How = "silent"  // ends stay up, and no packet passes
+	ByDaemon  How = "daemon"  // the routing daemon of a device is killed; its kernel goes on
+)
+
+// Failed is a thing that was made to fail.
+type Failed struct {
+	What string `json:"what"`
+	How  How    `json:"how"`
+}
+
+// cut are the cables that a failure takes: those of a device, of a segment or of its switch, or the
+// link between two devices, or the port of a device on a segment, with a dash between their names.
+func (l *Lab) cut(what string) (list []Cable) {
+	all := cables(l.x)
+	on := func(segment, name string) bool { // it is there with a port, or carries it
+		s := l.x.Segment(segment)
+		return segment == name || s.Switch == name ||
+			slices.ContainsFunc(l.x.On(segment), func(a fabric.Attached) bool { return a.Device.Name == name })
+	}
+	for _, c := range all {
+		isLink := l.x.Segment(c.Segment).Kind == fabric.Link
+		if c.Segment == what || c.Bridge.Space == what || c.Port.Space == what || isLink && on(c.Segment, what) {
+			list = append(list, c)
+		}
+	}
+	for i := range what {
+		if what[i] != '-' || len(list) > 0 {
+			continue
+		}
+		a, b := what[:i], what[i+1:]
+		for _, c := range all {
+			isLink := l.x.Segment(c.Segment).Kind == fabric.Link
+			if a != b && on(c.Segment, a) && on(c.Segment, b) && (isLink || c.Port.Space == a || c.Port.Space == b) {
+				list = append(list, c)
+			}
+		}
+	}
+	return list
+}
+
+// Fail makes a thing fail: a link, a port, a switch or a device, or its daemon. It is named as for the
+// simulation.
+func (l *Lab) Fail(f Failed) error {
+	if slices.ContainsFunc(l.Failed, func(x Failed) bool { return x.What == f.What }) {
+		return fmt.Errorf("%s has failed already", f.What)
+	}
+	if f.How == ByDaemon {
+		if l.x.Device(f.What) == nil {
+			return fmt.Errorf("no device %q: a daemon fails on a device", f.What)
+		}
+	} else {
+		s, err := l.simulate(l.Design.Families[0])
+		if err != nil {
+			return err
+		}
+		if _, err := s.Failure(append(l.downNames(), f.What)...); err != nil {
+			return err
+		}
+		if len(l.cut(f.What)) == 0 {
+			return fmt.Errorf("%s: no cable of the lab is that", f.What)
+		}
+	}
+	// Written down first, so that what is half done is healed.
+	l.Failed = append(l.Failed, f)
+	return errors.Join(l.save(), l.inflict(f))
+}
+
+// Heal mends a thing that was made to fail.
+func (l *Lab) Heal(ctx context.Context, what string) error {
+	i := slices.IndexFunc(l.Failed, func(f Failed) bool { return f.What == what })
+	if i < 0 {
+		return fmt.Errorf("%s has not failed", what)
+	}
+	f := l.Failed[i]
+	l.Failed = slices.Delete(l.Failed, i, i+1)
+	if f.How == ByDaemon {
+		if err := l.restart(ctx, f.What); err != nil {
+			return err
+		}
+		return l.save()
+	}
+	var errs []error
+	for _, c := range l.cut(f.What) {
+		// A cable that another failure takes stays down.
+		if !slices.ContainsFunc(l.Failed, func(o Failed) bool { return o.How != ByDaemon && slices.Contains(l.cut(o.What), c) }) {
+			errs = append(errs, l.cable(c, f.How, true))
+		}
+	}
+	return errors.Join(append(errs, l.save())...)
+}
+
+// downNames are what the simulation is told to be down: a daemon's routes are kept by its neighbours.
+func (l *Lab) downNames() (names []string) {
+	for _, f := range l.Failed {
+		if f.How != ByDaemon {
+			names = append(names, f.What)
+		}
+	}
+	return names
+}
+
+func (l *Lab) inflict(f Failed) error {
+	if f.How == ByDaemon {
+		return l.killDaemon(f.What)
+	}
+	var errs []error
+	for _, c := range l.cut(f.What) {
+		errs = append(errs, l.cable(c, f.How, false))
+	}
+	return errors.Join(errs...)
+}
+
+// cable unplugs a cable or plugs it in: at the bridge, so that the port of the device is up all the time.
+func (l *Lab) cable(c Cable, how How, up bool) error {
+	b, err := l.space(c.Bridge.Space)
+	switch {
+	case err != nil:
+		return err
+	case how == Silent && up:
+		return enslave(b, c.Link, c.Bridge.Link)
+	case how == Silent:
+		return release(b, c.Link)
+	case up:
+		return b.LinkUp(c.Link)
+	}
+	return b.LinkDown(c.Link)
+}
+
+// release takes a port off its bridge.
+func release(n *lab.Namespace, port string) error {
+	h, err := n.Handle()
+	if err != nil {
+		return err
+	}
+	p, err := h.LinkByName(port)
+	if err == nil {
+		err = h.LinkSetNoMaster(p)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: take %s off its bridge: %w", n.Name(), port, err)
+	}
+	return nil
+}
+
+// isDaemon tells by its command line whether a process speaks BGP: that of a vRouter which runs
+// BFD does not, and stays.
+func (l *Lab) isDaemon(pid int, d *fabric.Device) bool {
+	words := commandLine(pid)
+	if len(words) == 0 {
+		return false
+	}
+	if d.Software == fabric.Muslin {
+		return len(words) > 1 && words[0] == l.Binary && words[1] == "run"
+	}
+	return filepath.Base(words[0]) == "bgpd"
+}
+
+// killDaemon ends the routing daemon of a device as a crash would.
+func (l *Lab) killDaemon(device string) error {
+	d := l.x.Device(device)
+	pids, err := lab.Inside(prefix(l.Name) + device)
+	if err != nil {
+		return err
+	}
+	killed := false
+	for _, pid := range pids {
+		if l.isDaemon(pid, d) {
+			if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("%s: kill %d: %w", device, pid, err)
+			}
+			killed = true
+		}
+	}
+	if !killed {
+		return fmt.Errorf("%s: its daemon does not run", device)
+	}
+	return nil
+}
+
+// restart starts the daemon that was killed.
+func (l *Lab) restart(ctx context.Context, device string) error {
+	if l.x.Device(device).Software == fabric.Muslin {
+		if err := l.startServer(device); err != nil {
+			return err
+		}
+		return l.live(ctx, device)
+	}
+	return l.startFRRDaemon(device, "bgpd")
+}
