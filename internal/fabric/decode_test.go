@@ -158,7 +158,8 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%v\n%s", err, text)
 		}
 		if doc.Fabric != nil {
-			again.Fabric.lines = doc.Fabric.lines
+			// Where it stands, and what stood there without defaults, is of the file itself.
+			again.Fabric.lines, again.Fabric.given = doc.Fabric.lines, doc.Fabric.given
 		} else {
 			again.Design.lines = doc.Design.lines
 		}
