@@ -104,6 +104,29 @@ func TestRFC7313_AnswersWhatIsAsked(t *testing.T) {
 	}
 }
 
+// The end of a route refresh makes room below a limit of prefixes: what was turned away is asked for.
+func TestRFC7313_EndMakesRoom(t *testing.T) {
+	d, p, q := refreshDesk(t, nil)
+	d.change(p, func(pc *PeerConfig) { pc.MaxPrefixes[v4] = 1 })
+	say := func(prefix string) {
+		d.says(p, &attrs{nextHop: p.cfg.Addr.Addr(), localPref: 100, hasLocalPref: true}, pathRef{prefix: netip.MustParsePrefix(prefix)})
+	}
+	say("10.2.0.0/24")
+	if q.discarded != 1 || !q.over[v4] {
+		t.Fatalf("%d turned away", q.discarded)
+	}
+	d.heard(p)
+	d.sends(p, refreshMessage(v4, refreshBegin))
+	if got := d.heard(p); len(got) != 0 {
+		t.Errorf("without room: %q", got)
+	}
+	d.sends(p, refreshMessage(v4, refreshEnd))
+	if got := fmt.Sprint(d.heard(p)); got != "[ROUTE-REFRESH ipv4-unicast]" || q.over[v4] {
+		t.Errorf("with room: %s", got)
+	}
+	q.refilling.stop()
+}
+
 // RFC 4724 section 3: the R bit is in the first OPEN after a restart, within the restart time,
 // to a peer that was not up since; the F bit in those after a session, too.
 func TestRFC4724_3_Bits(t *testing.T) {
