@@ -34,17 +34,20 @@ func TestTrace(t *testing.T) {
 	}
 	for _, v := range []int{4, 6} {
 		a, b := addrOf(v, "a"), addrOf(v, "b")
-		fromA := func(packet []byte) error {
-			hw, err := r.host.MAC("calia")
-			if err != nil {
-				return err
+		from := func(name string) func(packet []byte) error {
+			return func(packet []byte) error {
+				hw, err := r.host.MAC("cali" + name)
+				if err != nil {
+					return err
+				}
+				typ := []byte{8, 0}
+				if v == 6 {
+					typ = []byte{0x86, 0xdd}
+				}
+				return r.wl[name].SendFrame("eth0", append(append(append(append([]byte{}, hw...), wlMAC(name)...), typ...), packet...))
 			}
-			typ := []byte{8, 0}
-			if v == 6 {
-				typ = []byte{0x86, 0xdd}
-			}
-			return r.wl["a"].SendFrame("eth0", append(append(append(append([]byte{}, hw...), wlMAC("a")...), typ...), packet...))
 		}
+		fromA, fromB := from("a"), from("b")
 		flow := policy.Packet{Src: a, Dst: b, Proto: udp, SrcPort: 40001, DstPort: 81}
 		got := trace(Probe{Packet: flow, In: "calia"}, fromA)
 		if d := got.Dropped; got.Passed || d == nil || d.Policy == nil || d.Policy.Name != "web" || d.Rules != "0" || d.Direction != policy.Ingress {
@@ -55,11 +58,18 @@ func TestTrace(t *testing.T) {
 		if n, err := r.host.LinkIndex("calib"); err != nil || !got.Passed || got.Out != n {
 			t.Errorf("IPv%d, allowed: %+v, %v", v, got, err)
 		}
-		// What has been accepted asks for no more than that.
-		got = trace(Probe{Packet: flow, In: "calia"}, fromA)
-		for _, s := range got.Steps {
-			if s.Table == TableName && !slices.Contains([]string{chainAntispoof, chainOwn, chainEgress, chainIngress}, s.Chain) {
-				t.Errorf("IPv%d, accepted before: asks in %s: %+v", v, s.Chain, got)
+		// What has been accepted asks for no more than that, and nor do answers.
+		answer := policy.Packet{Src: b, Dst: a, Proto: udp, SrcPort: flow.DstPort, DstPort: flow.SrcPort}
+		for _, got := range []*Traced{
+			trace(Probe{Packet: flow, In: "calia"}, fromA), trace(Probe{Packet: answer, In: "calib"}, fromB), trace(Probe{Packet: answer, In: "calib"}, fromB),
+		} {
+			if !got.Passed {
+				t.Errorf("IPv%d, accepted before: %+v", v, got)
+			}
+			for _, s := range got.Steps {
+				if s.Table == TableName && !slices.Contains([]string{chainAntispoof, chainOwn, chainEgress, chainIngress}, s.Chain) {
+					t.Errorf("IPv%d, accepted before: asks in %s: %+v", v, s.Chain, got)
+				}
 			}
 		}
 		icmpType := map[int]uint8{4: 8, 6: 128}[v]
