@@ -11,8 +11,8 @@
 // The walk: a stage (stage.go) is two workloads and the host that forwards
 // between them. Each contestant (contestant.go) has a stage for each number of
 // rules, of which the last one allows what is sent. Senders (send.go) measure
-// one stage after the other, round by round, so that what else this machine
-// does falls on all of them. Changes (change.go) go through the index and the
+// one stage after the other, round by round, by the processor time that they take, so
+// that what else this machine does falls on none, or on all of them. Changes (change.go) go through the index and the
 // table, as in the agent, into a kernel that has everything in force.
 package main
 

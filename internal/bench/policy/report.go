@@ -157,7 +157,7 @@ func (r *report) json(out io.Writer) error {
 func (r *report) table(out io.Writer) error {
 	fmt.Fprintf(out, "%s\n", r.Hardware)
 	if len(r.Rates) > 0 {
-		fmt.Fprintf(out, "IPv%d. Medians; of the spread, least and most. The last rule allows what is sent.\n", r.Family)
+		fmt.Fprintf(out, "IPv%d. In a second of processor time. Medians; of the spread, least and most. The last rule allows what is sent.\n", r.Family)
 	}
 	for _, k := range kinds {
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)

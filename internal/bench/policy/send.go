@@ -76,16 +76,28 @@ func (s *stage) sink() (close func(), err error) {
 	return func() { unix.Close(fd) }, errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1), unix.Bind(fd, s.sockaddr(s.target())))
 }
 
+// busy is how long this thread has been on a processor. All that happens to a packet
+// or a connection happens on the sender's thread, so that rates by it leave out what
+// else the machine does.
+func busy() time.Duration {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t) // cannot fail
+	return time.Duration(t.Nano())
+}
+
 // rate sends with f until it says that it is done, and returns how many packets
-// per second were delivered.
+// were delivered in a second of the sender's.
 func (s *stage) rate(f func() error) (float64, error) {
 	before, err := s.delivered()
 	if err != nil {
 		return 0, err
 	}
-	began := time.Now()
-	err = alone(0, f)
-	took := time.Since(began)
+	var took time.Duration
+	err = alone(0, func() error {
+		began := busy()
+		defer func() { took = busy() - began }()
+		return f()
+	})
 	after, err2 := s.delivered()
 	if err := errors.Join(err, err2); err != nil {
 		return 0, err
@@ -190,8 +202,8 @@ func ones(b []byte) uint16 {
 	return uint16(sum)
 }
 
-// connects opens TCP connections one after another, and returns how many per
-// second. One thread is both ends, so that no queue grows between them; a
+// connects opens TCP connections one after another, and returns how many in a
+// second of its own. One thread is both ends, so that no queue grows between them; a
 // connection ends with a reset, so that no port stays in use.
 func (s *stage) connects(span time.Duration) (float64, error) {
 	server, err := socket(s.to, s.domain(), unix.SOCK_STREAM, 0)
@@ -221,12 +233,14 @@ func (s *stage) connects(span time.Duration) (float64, error) {
 		return unix.Close(other)
 	}
 	n := 0
-	began := time.Now()
+	var took time.Duration
 	err = s.from.Do(func() error {
 		if err := pin(0); err != nil {
 			return err
 		}
-		for time.Since(began) < span {
+		began := busy()
+		defer func() { took = busy() - began }()
+		for end := time.Now().Add(span); time.Now().Before(end); {
 			if err := connect(); err != nil {
 				return err
 			}
@@ -234,5 +248,5 @@ func (s *stage) connects(span time.Duration) (float64, error) {
 		}
 		return nil
 	})
-	return float64(n) / time.Since(began).Seconds(), err
+	return float64(n) / took.Seconds(), err
 }
