@@ -20,7 +20,7 @@ import (
 
 func (a *app) fabricLabCommand() *cobra.Command {
 	cmd := groupCommand("lab", "Boot a fabric on this machine, and hold it against the simulation",
-		a.fabricLabUpCommand(), a.fabricLabTestCommand(), a.fabricLabFailCommand(), a.fabricLabHealCommand(), a.fabricLabDownCommand())
+		a.fabricLabUpCommand(), a.fabricLabStatusCommand(), a.fabricLabTestCommand(), a.fabricLabFailCommand(), a.fabricLabHealCommand(), a.fabricLabDownCommand())
 	cmd.Long = `Every device of the design becomes a network namespace, every cable a veth pair: FRR or BIRD on
 switches and borders with the files that emit writes, muslin run on every server, endpoints
 as namespaces. What is up stays up until down, and is known by the name of the fabric. It
@@ -297,4 +297,33 @@ func (a *app) labEvent(ctx context.Context, word, form string, event func(*fabri
 		}
 		return a.labDifferences(e.Comparison)
 	})
+}
+
+func (a *app) fabricLabStatusCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status FILE",
+		Short: "Show what is up of a lab, and what was made to fail",
+		Args:  args(cobra.ExactArgs(1)),
+	}
+	form := answerForm(cmd)
+	cmd.RunE = func(_ *cobra.Command, words []string) error {
+		if err := checkForm(*form, answerForms); err != nil {
+			return err
+		}
+		return a.onLab(words[0], func(l *fabriclab.Lab) error {
+			s, err := l.Status()
+			if err != nil {
+				return err
+			}
+			return a.show(*form, s, func() error {
+				fmt.Fprintf(a.Out, "%s: up for %v\n", s.Name, time.Since(s.Started).Round(time.Second))
+				var rows [][]string
+				for _, d := range s.Devices {
+					rows = append(rows, []string{d.Name, string(d.Role), string(d.Software), d.State})
+				}
+				return writeTable(a.Out, []string{"DEVICE", "ROLE", "SOFTWARE", "STATE"}, rows)
+			})
+		})
+	}
+	return cmd
 }

@@ -167,37 +167,37 @@ func release(n *lab.Namespace, port string) error {
 	return nil
 }
 
-// isDaemon tells by its command line whether a process speaks BGP: that of a vRouter which runs
-// BFD does not, and stays.
-func (l *Lab) isDaemon(pid int, d *fabric.Device) bool {
-	words := commandLine(pid)
-	if len(words) == 0 {
-		return false
+// daemon finds the process of a device that speaks BGP, by its command line: that of a vRouter which
+// runs BFD stays. It is looked for in all of the lab: the first thread of a vRouter, by which a process is
+// seen, may be in the namespace of an endpoint that it attached.
+func (l *Lab) daemon(d *fabric.Device) (pid int, ok bool, err error) {
+	names, err := left(l.Name)
+	if err != nil {
+		return 0, false, err
 	}
-	if d.Software == fabric.Muslin {
-		return len(words) > 1 && words[0] == l.Binary && words[1] == "run"
+	pids, err := lab.Inside(names...)
+	for _, pid := range pids {
+		words := commandLine(pid)
+		switch {
+		case !slices.Contains(words, l.dir(d.Name)):
+		case d.Software == fabric.Muslin && words[1] == "run", filepath.Base(words[0]) == "bgpd":
+			return pid, true, err
+		}
 	}
-	return filepath.Base(words[0]) == "bgpd"
+	return 0, false, err
 }
 
 // killDaemon ends the routing daemon of a device as a crash would.
 func (l *Lab) killDaemon(device string) error {
-	d := l.x.Device(device)
-	pids, err := lab.Inside(prefix(l.Name) + device)
-	if err != nil {
+	pid, ok, err := l.daemon(l.x.Device(device))
+	switch {
+	case err != nil:
 		return err
-	}
-	killed := false
-	for _, pid := range pids {
-		if l.isDaemon(pid, d) {
-			if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-				return fmt.Errorf("%s: kill %d: %w", device, pid, err)
-			}
-			killed = true
-		}
-	}
-	if !killed {
+	case !ok:
 		return fmt.Errorf("%s: its daemon does not run", device)
+	}
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("%s: kill %d: %w", device, pid, err)
 	}
 	return nil
 }

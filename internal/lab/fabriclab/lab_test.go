@@ -190,6 +190,24 @@ func TestFailures(t *testing.T) {
 				cut++
 			}
 		}
+		s, err := l.Status()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range s.Devices {
+			want := "runs"
+			switch {
+			case c.f.How == ByDaemon && d.Name == c.f.What:
+				want = "its daemon is dead"
+			case c.f.How != ByDaemon && (strings.HasPrefix(c.f.What, d.Name) || strings.HasSuffix(c.f.What, d.Name)):
+				want = "runs; down"
+			case c.f.What == "spine1" && d.Role == fabric.RoleToR:
+				want = "runs; down"
+			}
+			if !strings.HasPrefix(d.State, want) || want == "runs" && d.State != want {
+				t.Errorf("%s down: %s %s, want %s", c.f.What, d.Name, d.State, want)
+			}
+		}
 		if cut != c.cut || len(e.Flows) != 60 {
 			t.Errorf("%s: %d of %d flows cut, want %d of 60", c.f.What, cut, len(e.Flows), c.cut)
 		}

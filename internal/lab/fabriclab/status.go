@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package fabriclab
+
+import (
+	"time"
+
+	"github.com/muslin-net/muslin/internal/fabric"
+)
+
+// Status is what is up of a lab.
+type Status struct {
+	Name    string         `json:"name"`
+	Started time.Time      `json:"started"`
+	Failed  []Failed       `json:"failed"`
+	Devices []DeviceStatus `json:"devices"`
+}
+
+// DeviceStatus is what runs on a device.
+type DeviceStatus struct {
+	Name     string          `json:"name"`
+	Role     fabric.Role     `json:"role"`
+	Software fabric.Software `json:"software"`
+	State    string          `json:"state"` // runs, its daemon is dead, or what of it failed
+}
+
+// Status looks at every device.
+func (l *Lab) Status() (*Status, error) {
+	s := &Status{Name: l.Name, Started: l.Started, Failed: append([]Failed{}, l.Failed...)}
+	for i := range l.Design.Devices {
+		d := &l.Design.Devices[i]
+		_, ok, err := l.daemon(d)
+		if err != nil {
+			return nil, err
+		}
+		x := DeviceStatus{d.Name, d.Role, d.Software, "runs"}
+		if !ok {
+			x.State = "its daemon is dead"
+		}
+		for _, f := range l.Failed {
+			for _, c := range l.cut(f.What) {
+				if f.How != ByDaemon && c.Port.Space == d.Name {
+					x.State = "runs; down (" + string(f.How) + "): " + f.What
+				}
+			}
+		}
+		s.Devices = append(s.Devices, x)
+	}
+	return s, nil
+}
