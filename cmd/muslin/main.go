@@ -6,6 +6,7 @@ package main
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
 
 	"github.com/muslin-net/muslin/internal/cli"
@@ -13,6 +14,11 @@ import (
 
 // version is set by the linker: see the Makefile.
 var version string
+
+// The first thread is main's alone: a goroutine that goes into a workload's network
+// namespace ends its thread with it, and that one cannot be ended. /proc/PID/ns/net
+// would be the workload's from then on.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	os.Exit(cli.Main(versionText(), os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
