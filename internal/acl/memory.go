@@ -48,7 +48,7 @@ func (m *Memory) Apply(policy.View, policy.Changes) error {
 	w.Profiles, w.Tiers, w.Bad = maps.Clone(w.Profiles), maps.Clone(w.Tiers), maps.Clone(w.Bad)
 	w.NetworkSets, w.GlobalNetworkSets = maps.Clone(w.NetworkSets), maps.Clone(w.GlobalNetworkSets)
 	w.Reserved, w.Interfaces = maps.Clone(w.Reserved), maps.Clone(w.Interfaces)
-	w.Failsafes, w.AnySource = m.opts.Failsafes, m.opts.AnySource
+	w.Failsafes, w.AnySource, w.FloatingIPs = m.opts.Failsafes, m.opts.AnySource, m.opts.Floating == AllFloating
 	m.inForce = w
 	m.stats.Commits++
 	return nil
@@ -112,6 +112,9 @@ func (m *Memory) Judge(p policy.Packet, in, out string) Verdict {
 			return Verdict{Why: "refused: " + why}
 		case owner != from && !m.inForce.MaySend(from, p.Src):
 			return Verdict{Why: "spoofed: the source is not that interface's"}
+		}
+		if why := m.opts.Excepted(p, out == ""); why != "" {
+			return Verdict{Passes: true, Why: "excepted: " + why}
 		}
 	}
 	to, known := m.endpointAt(out)

@@ -82,6 +82,19 @@ func TestMemory(t *testing.T) {
 				t.Errorf("%s: %+v: passes %v: %s", c.what, c.p, v.Passes, v.Why)
 			}
 		}
+		// What machines of OpenStack may ask of this host.
+		dns := policy.Packet{Src: a, Dst: far, Proto: udp, SrcPort: 40000, DstPort: 53}
+		for _, active := range []bool{false, true} {
+			if err := m.SetOptions(Options{Prefixes: []string{"cali"}, OpenStack: OpenStack{Active: active}}); err != nil {
+				t.Fatal(err)
+			}
+			if v := m.Judge(dns, "cali0", ""); v.Passes != active {
+				t.Errorf("%+v with OpenStack active %v: passes %v: %s", dns, active, v.Passes, v.Why)
+			}
+		}
+		if err := m.SetOptions(Options{Prefixes: []string{"cali"}}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -27,7 +27,7 @@ func (a *app) fabricCommand() *cobra.Command {
 		Short: "Design a data centre in which servers are routers, and check it",
 		Long: `One short file describes a data centre. These commands work out every AS number, address and
 session of it, and say what would break before anybody cables it. They read files, and
-nothing else: no daemon, no datastore.`,
+nothing else: no daemon, no datastore. Only lab runs what it reads about.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: group,
 	}

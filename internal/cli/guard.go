@@ -37,7 +37,7 @@ at any time, and belongs before the network comes up: packaging/muslin-guard.ser
 			if made {
 				fmt.Fprintf(a.Out, "nothing passes from or to %s… until the agent has read the policy\n", strings.Join(prefixes, "…, "))
 			} else {
-				fmt.Fprintln(a.Out, "nothing to do: a packet filter is in force")
+				fmt.Fprintln(a.Out, "nothing to do: a packet filter is in force, or an agent runs and makes one")
 			}
 			return nil
 		},

@@ -63,7 +63,7 @@ func (d *Daemon) walk(ctx context.Context, w *world, o acl.Options, f policy.Flo
 		}
 	}
 	if why := o.Excepted(f.Packet, toHost); why != "" && k.fromHere {
-		add(step("egress", true, "FelixConfiguration metadataAddr", "%s", why))
+		add(step("egress", true, "exception for OpenStack", "%s", why))
 		return k
 	}
 	// From here on the packet is what this server makes of it.

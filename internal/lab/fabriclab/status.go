@@ -5,6 +5,7 @@
 package fabriclab
 
 import (
+	"slices"
 	"time"
 
 	"github.com/muslin-net/muslin/internal/fabric"
@@ -40,10 +41,11 @@ func (l *Lab) Status() (*Status, error) {
 			x.State = "its daemon is dead"
 		}
 		for _, f := range l.Failed {
-			for _, c := range l.cut(f.What) {
-				if f.How != ByDaemon && c.Port.Space == d.Name {
-					x.State = "runs; down (" + string(f.How) + "): " + f.What
-				}
+			if f.How == ByDaemon {
+				continue
+			}
+			if slices.ContainsFunc(l.cut(f.What), func(c Cable) bool { return c.Port.Space == d.Name }) {
+				x.State += "; down (" + string(f.How) + "): " + f.What
 			}
 		}
 		s.Devices = append(s.Devices, x)
