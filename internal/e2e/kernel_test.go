@@ -145,6 +145,9 @@ func (n *nft) text() (string, error) {
 			if s.Anonymous {
 				name = "anonymous"
 			}
+			if s.HasTimeout { // what packets write
+				elements = nil
+			}
 			var keys []string
 			for _, e := range elements {
 				keys = append(keys, fmt.Sprintf("%x/%x", e.Key, e.KeyEnd))
