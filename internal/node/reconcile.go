@@ -46,22 +46,17 @@ func (l *loop) applySettings() error {
 	if l.protocol != 0 {
 		now.Protocol = int(l.protocol) // that of the routes in the kernel
 	}
-	now, err = remember(l.d.cfg.StateDir, now, l.model.unreadSettings())
-	if err != nil {
-		problems = append(problems, problem{object: "state directory " + l.d.cfg.StateDir, text: err.Error()})
-	}
-	if l.d.cfg.InterfacePrefix == "" {
-		s.prefixes = now.Prefixes
-	}
 	uplinks, err := endpoint.Uplinks(l.ownAddrs())
 	if err != nil {
 		return err
 	}
-	if s.prefixes, err = spareUplinks(s.prefixes, uplinks); err != nil {
-		problems = append(problems, problem{object: "FelixConfiguration", field: "spec.interfacePrefix", text: err.Error()})
+	var claims error
+	s.prefixes, claims, err = goBy(l.d.cfg.StateDir, now, uplinks, l.d.cfg.InterfacePrefix != "", l.model.unreadSettings())
+	if err != nil {
+		problems = append(problems, problem{object: "state directory " + l.d.cfg.StateDir, text: err.Error()})
 	}
-	if len(s.prefixes) == 0 {
-		s.prefixes = []string{defaultPrefix}
+	if claims != nil {
+		problems = append(problems, problem{object: "FelixConfiguration", field: "spec.interfacePrefix", text: claims.Error()})
 	}
 	s.stack = s.openStack(l.model.cluster)
 	l.problems["settings"] = problems

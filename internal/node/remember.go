@@ -68,6 +68,24 @@ func remember(stateDir string, now inForce, unread bool) (inForce, error) {
 	return now, nil
 }
 
+// goBy returns the prefixes to go by, and remembers what is in force. What would claim
+// an uplink is spared before: at the next boot a guard closes whatever is remembered,
+// when there is no uplink yet to be known by, and the agent would wait for a datastore
+// behind it for ever. fixed are prefixes that nothing remembered adds to; claims is
+// what was spared.
+func goBy(stateDir string, now inForce, uplinks []string, fixed, unread bool) (prefixes []string, claims, err error) {
+	now.Prefixes, claims = spareUplinks(now.Prefixes, uplinks)
+	prefixes = now.Prefixes
+	all, err := remember(stateDir, now, unread)
+	if !fixed {
+		prefixes, _ = spareUplinks(all.Prefixes, uplinks)
+	}
+	if len(prefixes) == 0 {
+		prefixes = []string{defaultPrefix}
+	}
+	return prefixes, claims, err
+}
+
 // writeState writes a file of the state directory. It is renamed into place: a
 // crash leaves the old one or the new one.
 func writeState(stateDir, file string, v any) error {

@@ -42,6 +42,40 @@ func TestRemember(t *testing.T) {
 	}
 }
 
+// TestGoBy: what would claim an uplink is not gone by, nor remembered, for a guard
+// would close it at the next boot.
+func TestGoBy(t *testing.T) {
+	dir := t.TempDir()
+	uplinks := []string{"eth0"}
+	for _, step := range []struct {
+		resolved         []string
+		fixed, unread    bool
+		want, remembered []string
+		problem          bool
+	}{
+		{[]string{"cali", "eth", "tap"}, false, false, []string{"cali", "tap"}, []string{"cali", "tap"}, true},
+		{[]string{"cali", "eth"}, true, false, []string{"cali"}, []string{"cali"}, true},
+		{[]string{"tap"}, false, true, []string{"tap", "cali"}, []string{"cali"}, false},
+		{[]string{"tap"}, true, true, []string{"tap"}, []string{"cali"}, false},
+		{[]string{"e"}, false, false, []string{"cali"}, nil, true},
+	} {
+		got, claims, err := goBy(dir, inForce{Prefixes: step.resolved, Protocol: 80}, uplinks, step.fixed, step.unread)
+		if err != nil || !slices.Equal(got, step.want) || (claims != nil) != step.problem {
+			t.Errorf("%+v: %v, %v, %v", step, got, claims, err)
+		}
+		if f, err := remembered(dir); err != nil || !slices.Equal(f.Prefixes, step.remembered) {
+			t.Errorf("%+v: a guard would close %v, %v", step, f.Prefixes, err)
+		}
+	}
+	// An uplink that has come since, or a file of an earlier version.
+	if err := writeState(dir, inForceFile, inForce{Prefixes: []string{"eth", "cali"}, Protocol: 80}); err != nil {
+		t.Fatal(err)
+	}
+	if got, _, err := goBy(dir, inForce{Prefixes: []string{"tap"}, Protocol: 80}, uplinks, false, true); err != nil || !slices.Equal(got, []string{"tap", "cali"}) {
+		t.Errorf("with what was remembered before: %v, %v", got, err)
+	}
+}
+
 func TestUnreadSettings(t *testing.T) {
 	m := newModel("n1", policy.NewIndex("n1"))
 	put := func(name string, err error) {
