@@ -75,7 +75,10 @@ func (r *renderer) discover(c *chain) {
 }
 
 // forHost matches packets that go no further than this host: to an address of it,
-// to all on the link, or to a group.
+// to all on the link, or to a group. What is behind these in the kernel's list has no
+// route that this question finds; the packet's own may be in a table for the
+// interface that it comes in by. The values are of one octet, so that to compare
+// octets is to compare numbers.
 func (r *rb) forHost() *rb {
 	r.expr("fib", func(b *buf) {
 		b.u32(unix.NFTA_FIB_DREG, reg1)
@@ -83,7 +86,8 @@ func (r *rb) forHost() *rb {
 		b.u32(unix.NFTA_FIB_FLAGS, unix.NFTA_FIB_F_DADDR)
 	})
 	r.cmp(expr.CmpOpNeq, binary.NativeEndian.AppendUint32(nil, unix.RTN_UNICAST))
-	return r.say("fib daddr type != unicast")
+	r.cmp(expr.CmpOpLte, binary.NativeEndian.AppendUint32(nil, unix.RTN_MULTICAST))
+	return r.say("fib daddr type != unicast <= multicast")
 }
 
 const (

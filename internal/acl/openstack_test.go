@@ -12,6 +12,7 @@ import (
 
 	"github.com/muslin-net/muslin/internal/lab"
 	"github.com/muslin-net/muslin/internal/policy"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -122,6 +123,19 @@ func TestS16_OpenStack(t *testing.T) {
 			t.Errorf("%+v, to the host %v: excepted for %q", x.p, x.toHost, got)
 		}
 	}
+	// What only another routing table leads on is not for this host.
+	onward(r)
+	c, err := r.n.Capture("eth0")
+	must(t, err)
+	defer c.Close()
+	for _, from := range []string{"a", "b"} {
+		must(t, r.wl[from].SendPacket("eth0", lab.Packet{DstMAC: hostMAC, Src: addr6[from], Dst: ip("2001:db8::53"), Proto: lab.ProtoUDP, DstPort: 53}))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if f, err := c.Next(ctx, func(f lab.Frame) bool { return !f.Outgoing && f.DstPort == 53 && f.Dst == ip("2001:db8::53") }); err != nil || f.Src != addr6["b"] {
+		t.Errorf("from %v there is a question for names elsewhere, want b's alone: %v", f.Src, err)
+	}
 	// Metadata on another address of this host, and on another host, where policy is asked.
 	set(OpenStack{true, netip.AddrPortFrom(addr4["host"], 8776)})
 	try(true, "a", lab.TCP, metadataAddr, 80)
@@ -136,5 +150,21 @@ func TestS16_OpenStack(t *testing.T) {
 		if strings.Contains(text, word) {
 			t.Errorf("without OpenStack there is %q", word)
 		}
+	}
+}
+
+// onward gives the host a default route by n, in a table for what workloads a and b send.
+func onward(r *rig) {
+	r.Helper()
+	h, err := r.host.Handle()
+	must(r, err)
+	up, err := r.host.LinkIndex("up0")
+	must(r, err)
+	const table = 100
+	must(r, h.RouteAdd(&netlink.Route{LinkIndex: up, Table: table, Dst: &net.IPNet{IP: net.IPv6zero, Mask: net.CIDRMask(0, 128)}, Gw: addr6["n"].AsSlice()}))
+	for _, name := range []string{"a", "b"} {
+		rule := netlink.NewRule()
+		rule.Family, rule.IifName, rule.Table = unix.AF_INET6, "cali"+name, table
+		must(r, h.RuleAdd(rule))
 	}
 }
