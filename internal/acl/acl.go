@@ -143,7 +143,7 @@ func (t *Table) Apply(view policy.View, ch policy.Changes) error {
 		return t.Resync(view)
 	}
 	before, m := incremental(c, view, r, t.state.epoch)
-	if len(m.starts)+len(c.entryDel) == 0 {
+	if len(before.starts)+len(m.starts)+len(c.entryDel) == 0 {
 		return nil
 	}
 	t.keepHits(c, &ch)

@@ -30,6 +30,8 @@ type chain struct {
 	stage     policy.Stage // in which it is asked: decides how it accepts
 	staged    bool         // it is asked and decides nothing
 	dirs      [2]bool      // which of a workload's policies it is part of
+
+	mixing []policy.SetID // sets in rules that mix what was before a change and what is after it (mixes)
 }
 
 // hook is where a base chain sits. Its type is filter and its policy accept:

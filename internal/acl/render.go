@@ -104,6 +104,7 @@ func displayName(p *policy.Policy) string {
 func (r *renderer) rules(c *chain, p *policy.Policy, d policy.Direction, next string) {
 	rulesBefore, setsBefore := len(c.rules), len(c.sets)
 	c.logPrefix, c.staged = logPrefix(r.opts.LogPrefix, p), p.Staged
+	c.mixing = append(c.mixing, mixes(p, d)...)
 	closed := r.bad[policyOwner(p.Key)] != nil
 	if !closed {
 		gs := merge(groups(rulesOf(p, d)))

@@ -34,6 +34,7 @@ type state struct {
 	byID       map[policy.SetID][]string // kernel sets of a policy set
 	forms      map[setFamily]form        // of sets of networks in use
 	forming    sync.Mutex                // of forms, while policies are rendered
+	mixing     map[policy.SetID]int      // chains that ask a set in rules that mix
 	have       map[string]*actualSet     // the kernel's, while everything is staged
 	problems   map[string]error          // by owner
 	epoch      epoch                     // in force
@@ -48,11 +49,12 @@ type effState struct {
 }
 
 type chainState struct {
-	sums []sum
-	from []origin // of each rule
-	sets []string
-	pol  polDir // what renders it: a direction of a policy,
-	eff  string // or an effective policy
+	sums   []sum
+	from   []origin // of each rule
+	sets   []string
+	mixing []policy.SetID
+	pol    polDir // what renders it: a direction of a policy,
+	eff    string // or an effective policy
 }
 
 // setFamily names one family of a set of networks.
@@ -82,6 +84,7 @@ func newState() *state {
 		sets:       map[string]*setState{},
 		byID:       map[policy.SetID][]string{},
 		forms:      map[setFamily]form{},
+		mixing:     map[policy.SetID]int{},
 		problems:   map[string]error{},
 	}
 }
@@ -433,7 +436,10 @@ func (g *stager) forget(k policy.Key) {
 }
 
 func (g *stager) put(c *chain) *chainState {
-	st := &chainState{sums: c.sums(), from: c.origins()}
+	st := &chainState{sums: c.sums(), from: c.origins(), mixing: c.mixing}
+	for _, id := range st.mixing {
+		g.mixing[id]++
+	}
 	for _, s := range c.sets {
 		if slices.Contains(st.sets, s.name) {
 			continue
@@ -491,6 +497,11 @@ func (g *stager) unref(st *chainState) {
 		g.sets[n].refs--
 		g.touch[n] = true
 	}
+	for _, id := range st.mixing {
+		if g.mixing[id]--; g.mixing[id] == 0 {
+			delete(g.mixing, id)
+		}
+	}
 }
 
 // takeMembers turns changed members into changed elements of the kernel sets
@@ -517,7 +528,7 @@ func (g *stager) takeMembers(ch *policy.Changes) {
 			g.out.memberAdd = append(g.out.memberAdd, inSet(st.set.kernel(), add)...)
 		}
 	}
-	if len(g.out.memberDel) > 0 && len(g.out.memberAdd) > 0 && (oneMoves(ch) || g.onlyLists(ch)) {
+	if len(g.out.memberDel) > 0 && len(g.out.memberAdd) > 0 && (g.oneMoves(ch) || g.onlyLists(ch)) {
 		gone := map[setPlace]bool{}
 		for _, e := range g.out.memberDel {
 			gone[setPlace{e.set, e.place()}] = true
@@ -553,13 +564,18 @@ func (g *stager) onlyLists(ch *policy.Changes) bool {
 // oneMoves tells whether all that changes is the sets that one address of each
 // family is in. A packet may ask one set before a transaction takes effect and
 // another one after it: it would find what moves in neither. So that goes into
-// the new sets before it leaves the old ones.
-func oneMoves(ch *policy.Changes) bool {
+// the new sets before it leaves the old ones. In between it is in both, and what
+// becomes of a packet must be what becomes of it before or after: no rule may mix
+// the two.
+func (g *stager) oneMoves(ch *policy.Changes) bool {
 	if len(ch.Policies)+len(ch.Effectives)+len(ch.Endpoints) > 0 {
 		return false
 	}
 	moved := map[bool]policy.Member{}
-	for _, sc := range ch.Sets {
+	for id, sc := range ch.Sets {
+		if g.mixing[id] > 0 {
+			return false
+		}
 		for _, m := range slices.Concat(sc.Added, sc.Removed) {
 			v4 := m.Net.Addr().Is4()
 			if other, ok := moved[v4]; sc.Kind != policy.SetNets || ok && other != m {
@@ -569,6 +585,25 @@ func oneMoves(ch *policy.Changes) bool {
 		}
 	}
 	return true
+}
+
+// mixes lists the sets in the rules of a policy's direction that mix. Of an address that
+// is in the sets of before and of after, the first rule that matches is the first one
+// before or after, and says what becomes of the packet. Unless it passes: then a set of
+// before may lead to the next tier, and one of after through it. Or unless a rule is for
+// who is not in a set: it matches before or after, and not in between.
+func mixes(p *policy.Policy, d policy.Direction) (out []policy.SetID) {
+	if p.Staged {
+		return nil
+	}
+	for _, ru := range rulesOf(p, d) {
+		for _, m := range []*policy.Match{&ru.Src, &ru.Dst} {
+			if ru.Action == policy.Pass || len(m.NotSets) > 0 {
+				out = append(append(out, m.Sets...), m.NotSets...)
+			}
+		}
+	}
+	return out
 }
 
 func inSet(name string, es []elem) (out []setElem) {
