@@ -30,10 +30,11 @@ func (r *renderer) again() *chain {
 	return c
 }
 
-// bothWays tells whether egress and ingress change, and rules are written. Members
-// and other policies for an endpoint that is there count as either.
+// bothWays tells whether egress and ingress change, and rules are written, or lists of
+// services in both. Members and other policies for an endpoint that is there count as
+// either.
 func (c *change) bothWays() bool {
 	elements := len(c.memberAdd)+len(c.memberDel)+len(c.elemAdd)+len(c.elemDel) > 0
-	return c.dirs[0] && c.dirs[1] || (c.dirs[0] || c.dirs[1]) && elements ||
+	return c.dirs[0] && c.dirs[1] || c.lists[0] && c.lists[1] || (c.dirs[0] || c.dirs[1]) && elements ||
 		len(c.entryAdd) > 0 && has(c.elemDel, setPolicy)
 }

@@ -155,7 +155,7 @@ func (r *renderer) services(p *policy.Policy, d policy.Direction, g *group, inPl
 		return list
 	}
 	name := hashName(p.Key.Kind, p.Key.Namespace, p.Key.Name, dirLetter(d), string(appendRule(nil, &g.rule)), fmt.Sprint(g.nth))
-	s := &set{name: "s-" + name, in: setServices, part: name[:16], typ: setListService, blame: policyOwner(p.Key),
+	s := &set{name: "s-" + name, in: setServices, part: name[:16], typ: setListService, blame: policyOwner(p.Key), dir: d,
 		comment: displayName(p) + " " + dirWord(d)}
 	list := make([]byte, 0, 5*len(g.services))
 	for _, v := range g.services {

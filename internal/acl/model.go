@@ -136,12 +136,13 @@ type set struct {
 	name    string
 	typ     *setType
 	comment string
-	static  bool   // one of the table's own, filled by endpoints and parts
-	elems   []elem // of a constant set
-	in      string // the kernel's set that a part is in
-	part    string // what its elements begin with
-	list    string // of services: protocol, port and index of the rule, in 5 bytes each
-	blame   string // the owner, if not the set itself
+	static  bool             // one of the table's own, filled by endpoints and parts
+	elems   []elem           // of a constant set
+	in      string           // the kernel's set that a part is in
+	part    string           // what its elements begin with
+	list    string           // of services: protocol, port and index of the rule, in 5 bytes each
+	dir     policy.Direction // whose services these are
+	blame   string           // the owner, if not the set itself
 	id      policy.SetID
 	kind    policy.SetKind
 	fam     *family

@@ -106,6 +106,7 @@ type change struct {
 	entryDel   []setElem              // of effective policies that left
 	lost       bool                   // the hint contradicts the state
 	dirs       [2]bool                // which of workloads' policies change their rules
+	lists      [2]bool                // of which direction lists of services change in place
 	was        map[string]*chainState // chains that are rewritten or gone
 }
 
@@ -458,6 +459,7 @@ func (g *stager) put(c *chain) *chainState {
 				g.out.memberAdd = append(g.out.memberAdd, add...)
 			}
 			have.set = s
+			g.out.lists[s.dir] = true
 		}
 		g.sets[s.name].refs++
 		g.touch[s.name] = true
@@ -552,9 +554,9 @@ type setPlace struct {
 
 // onlyLists tells whether all that changes is lists of services of one policy,
 // several of them, whose rules all do the same: the same is true of a service that
-// moves among these.
+// moves among these. Between the two directions it is not: both must allow a packet.
 func (g *stager) onlyLists(ch *policy.Changes) bool {
-	if len(ch.Policies) != 1 || len(ch.Effectives)+len(ch.Endpoints)+len(ch.Sets)+len(g.out.chains)+len(g.out.goneChains) > 0 {
+	if len(ch.Policies) != 1 || g.out.lists[0] && g.out.lists[1] || len(ch.Effectives)+len(ch.Endpoints)+len(ch.Sets)+len(g.out.chains)+len(g.out.goneChains) > 0 {
 		return false
 	}
 	first := g.out.memberAdd[0].key

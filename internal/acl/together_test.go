@@ -299,6 +299,18 @@ var togetherKinds = []togetherKind{
 			r.v.policy(gnp("in", rules(!second), nil))
 		}
 	}, false},
+	{"egress opens as ingress closes by the lists of one policy", func(r *rig) func(bool) {
+		list := func(closed bool) policy.Rule {
+			return allow(toPort(udp, port(either(closed, uint16(1), forbiddenPort)), port(allowedPort)))
+		}
+		put := func(second bool) *policy.Policy {
+			return r.v.policy(gnp("p", []policy.Rule{list(second)}, []policy.Rule{list(!second)}))
+		}
+		e := r.v.effective(&policy.Effective{ID: "togethertogether", Tiers: both(tier("default", false, put(false)))})
+		r.endpoint("a", e)
+		r.endpoint("b", e)
+		return func(second bool) { put(second) }
+	}, false},
 	{"egress opens as ingress closes by policies that are new", func(r *rig) func(bool) {
 		open, closed := []policy.Rule{allow(toBoth)}, []policy.Rule{allow(toAllowed)}
 		var was [2]string
