@@ -23,24 +23,31 @@ func TestBetweenTransactions(t *testing.T) {
 	pass := func(changes ...func(*policy.Rule)) policy.Rule { return with(policy.Pass, changes...) }
 	for _, kind := range []struct {
 		name  string
-		tiers func(v *memView) []policy.TierPolicies
+		tiers func(v *memView) [2][]policy.TierPolicies // egress of a and ingress of b
 	}{
-		{"through a tier and out of it", func(v *memView) []policy.TierPolicies {
+		{"through a tier and out of it", func(v *memView) [2][]policy.TierPolicies {
 			first := v.policy(gnp("first", []policy.Rule{allow(toAllowed), pass(from("x"))}, nil))
 			second := v.policy(gnp("second", []policy.Rule{allow(toForbidden, from("y"))}, nil))
-			return []policy.TierPolicies{tier("first", false, first), tier("second", false, second)}
+			return [2][]policy.TierPolicies{policy.Ingress: {tier("first", false, first), tier("second", false, second)}}
 		}},
-		{"in one and not in the other", func(v *memView) []policy.TierPolicies {
+		{"in one and not in the other", func(v *memView) [2][]policy.TierPolicies {
 			p := v.policy(gnp("p", []policy.Rule{deny(toForbidden, notFrom("x")), allow(toAllowed, notFrom("y")), allow(toForbidden, from("y")), allow(toAllowed)}, nil))
-			return []policy.TierPolicies{tier("default", false, p)}
+			return [2][]policy.TierPolicies{policy.Ingress: {tier("default", false, p)}}
+		}},
+		{"out of one end and into the other", func(v *memView) [2][]policy.TierPolicies {
+			out := v.policy(gnp("out", nil, []policy.Rule{allow(toAllowed), allow(toForbidden, from("x"))}))
+			in := v.policy(gnp("in", []policy.Rule{allow(toAllowed), allow(toForbidden, from("y"))}, nil))
+			return [2][]policy.TierPolicies{policy.Egress: {tier("default", false, out)}, policy.Ingress: {tier("default", false, in)}}
 		}},
 	} {
 		t.Run(kind.name, func(t *testing.T) {
 			r := newRig(t)
+			tiers := kind.tiers(r.v)
 			r.endpoint("a", r.allowAllEffective())
-			e := &policy.Effective{ID: "betweenbetweenbe"}
-			e.Tiers[policy.Ingress] = kind.tiers(r.v)
-			r.endpoint("b", r.v.effective(e))
+			if out := tiers[policy.Egress]; out != nil {
+				r.endpoint("a", r.v.effective(&policy.Effective{ID: "outofoutofoutofo", Tiers: [2][]policy.TierPolicies{policy.Egress: out}}))
+			}
+			r.endpoint("b", r.v.effective(&policy.Effective{ID: "betweenbetweenbe", Tiers: [2][]policy.TierPolicies{policy.Ingress: tiers[policy.Ingress]}}))
 			put := func(second bool) {
 				r.member("x", !second, false)
 				r.member("y", second, false)

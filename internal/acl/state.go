@@ -593,14 +593,20 @@ func (g *stager) oneMoves(ch *policy.Changes) bool {
 // is in the sets of before and of after, the first rule that matches is the first one
 // before or after, and says what becomes of the packet. Unless it passes: then a set of
 // before may lead to the next tier, and one of after through it. Or unless a rule is for
-// who is not in a set: it matches before or after, and not in between.
+// who is not in a set: it matches before or after, and not in between. Or unless a
+// rule asks for the end whose policy it is: the policy of the other end may ask for it,
+// too, and both must allow the packet.
 func mixes(p *policy.Policy, d policy.Direction) (out []policy.SetID) {
 	if p.Staged {
 		return nil
 	}
 	for _, ru := range rulesOf(p, d) {
+		own := &ru.Src
+		if d == policy.Ingress {
+			own = &ru.Dst
+		}
 		for _, m := range []*policy.Match{&ru.Src, &ru.Dst} {
-			if ru.Action == policy.Pass || len(m.NotSets) > 0 {
+			if ru.Action == policy.Pass || len(m.NotSets) > 0 || m == own {
 				out = append(append(out, m.Sets...), m.NotSets...)
 			}
 		}
