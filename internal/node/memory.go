@@ -62,11 +62,11 @@ func (d *Daemon) economise(ctx context.Context) error {
 		return nil
 	}
 	turns, floor := d.loop.turns.Load(), 0
-	var last time.Time
+	last := time.Now()
 	for pause(ctx, lull) {
 		now := d.loop.turns.Load()
 		busy := now != turns
-		if turns = now; time.Since(last) < givePause || busy && (floor == 0 || time.Since(last) < busyPause) {
+		if turns = now; time.Since(last) < rest(floor > 0, busy) {
 			continue
 		}
 		size, err := resident()
@@ -90,6 +90,18 @@ func (d *Daemon) economise(ctx context.Context) error {
 		last = time.Now()
 	}
 	return nil
+}
+
+// rest is for how long memory is not given back after the last time, or, if there
+// was none, after the start was over.
+func rest(again, busy bool) time.Duration {
+	switch {
+	case busy:
+		return busyPause
+	case again:
+		return givePause
+	}
+	return 0
 }
 
 // tunable: the operator has left the collector to us.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 const smapsExample = `00400000-01174000 r-xp 00000000 fe:00 9978693                            /opt/my programs/muslin
@@ -75,5 +76,17 @@ func TestForgetProgram(t *testing.T) {
 	}
 	if after := resident(); after >= before {
 		t.Errorf("%d kB of files are mapped, %d kB before", after, before)
+	}
+}
+
+// An agent that never rests gives back what its start used, too.
+func TestRest(t *testing.T) {
+	for _, c := range []struct {
+		again, busy bool
+		want        time.Duration
+	}{{false, false, 0}, {true, false, givePause}, {false, true, busyPause}, {true, true, busyPause}} {
+		if got := rest(c.again, c.busy); got != c.want {
+			t.Errorf("again %t, busy %t: %v, want %v", c.again, c.busy, got, c.want)
+		}
 	}
 }
