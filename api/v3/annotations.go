@@ -81,8 +81,12 @@ var peerAnnotations = slices.Concat(bfdAnnotations(func(s *PeerSettings) *BFD { 
 	{"default-originate", func(s *PeerSettings, v string) error { return readSwitch(&s.DefaultOriginate, v) }},
 	{"graceful-shutdown", func(s *PeerSettings, v string) error { return readSwitch(&s.GracefulShutdown, v) }},
 	{"extended-next-hop", func(s *PeerSettings, v string) error {
-		s.ExtendedNextHop = new(bool)
-		return readSwitch(s.ExtendedNextHop, v)
+		var on bool
+		err := readSwitch(&on, v)
+		if err == nil {
+			s.ExtendedNextHop = &on
+		}
+		return err
 	}},
 	{"prepend", func(s *PeerSettings, v string) error {
 		n, err := strconv.ParseUint(v, 10, 8)
@@ -212,14 +216,9 @@ var peerAnnotations = slices.Concat(bfdAnnotations(func(s *PeerSettings) *BFD { 
 		return err
 	}},
 	{"communities", func(s *PeerSettings, v string) error {
-		for text := range strings.SplitSeq(v, ",") {
-			c, err := ParseAnyCommunity(strings.TrimSpace(text))
-			if err != nil {
-				return err
-			}
-			s.Communities = append(s.Communities, c)
-		}
-		return nil
+		list, err := readList(v, ParseAnyCommunity)
+		s.Communities = list
+		return err
 	}},
 })
 
@@ -259,27 +258,20 @@ var nodeAnnotations = []annotation[NodeSettings]{
 		return err
 	}},
 	{"announce", func(s *NodeSettings, v string) error {
-		for text := range strings.SplitSeq(v, ",") {
-			a, err := ParseAddr(strings.TrimSpace(text))
+		list, err := readList(v, func(text string) (netip.Addr, error) {
+			a, err := ParseAddr(text)
 			if err == nil && !a.IsGlobalUnicast() {
 				err = fmt.Errorf("%s: want addresses of this server that others may route to", a)
 			}
-			if err != nil {
-				return err
-			}
-			s.Announce = append(s.Announce, a)
-		}
-		return nil
+			return a, err
+		})
+		s.Announce = list
+		return err
 	}},
 	{"may-announce", func(s *NodeSettings, v string) error {
-		for text := range strings.SplitSeq(v, ",") {
-			p, err := ParseNetwork(strings.TrimSpace(text))
-			if err != nil {
-				return err
-			}
-			s.MayAnnounce = append(s.MayAnnounce, p)
-		}
-		return nil
+		list, err := readList(v, ParseNetwork)
+		s.MayAnnounce = list
+		return err
 	}},
 }
 
@@ -423,6 +415,19 @@ func Ignored(r Resource) (keys []string) {
 
 // roles are those of RFC 9234 section 4.
 var roles = []string{"Provider", "RouteServer", "RouteServerClient", "Customer", "Peer"}
+
+// readList reads a list with commas. With a mistake in it there is nothing of it: what
+// stands before the mistake may be what was to be taken back.
+func readList[T any](v string, read func(string) (T, error)) (list []T, err error) {
+	for text := range strings.SplitSeq(v, ",") {
+		x, err := read(strings.TrimSpace(text))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, x)
+	}
+	return list, nil
+}
 
 func readSwitch(into *bool, v string) error {
 	switch v {
