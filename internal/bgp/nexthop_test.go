@@ -184,3 +184,32 @@ func TestInterfaceOfLearnedRoutes(t *testing.T) {
 		}
 	}
 }
+
+// SessionNextHop: a node is the next hop in each of the subnets in which it has sessions,
+// for routes of their family, and towards the others as it is known to all.
+func TestSessionNextHop(t *testing.T) {
+	t.Parallel()
+	us, x, y := freeAddr(t), freeAddr(t), freeAddr(t)
+	cfg := nodeConfig(64512, us, peerTo(x, 65001), peerTo(y, 65002))
+	known := netip.MustParseAddr("10.255.0.1")
+	cfg.NextHop4 = known
+	cfg.Peers[0].SessionNextHop = true
+	at, elsewhere := startNode(t, nodeConfig(65001, x, peerTo(us, 64512)), Options{}), startNode(t, nodeConfig(65002, y, peerTo(us, 64512)), Options{})
+	n := startNode(t, cfg, Options{})
+	n.originate("10.1.0.0/26", "fd00:1::/122")
+	n.OriginationsComplete()
+	at.waitHops("10.1.0.0/26", us.String())
+	elsewhere.waitHops("10.1.0.0/26", known.String())
+	for _, far := range []*node{at, elsewhere} {
+		far.waitHops("fd00:1::/122", cfg.NextHop6.String())
+	}
+	cfg.Peers[0].SessionNextHop, cfg.Peers[1].SessionNextHop = false, true // and while it is up
+	if err := n.SetConfig(cfg); err != nil {
+		t.Fatal(err)
+	}
+	at.waitHops("10.1.0.0/26", known.String())
+	elsewhere.waitHops("10.1.0.0/26", us.String())
+	if e := n.peer(x).Established + n.peer(y).Established; e != 2 {
+		t.Errorf("%d sessions came up, want two that stay", e)
+	}
+}

@@ -123,6 +123,46 @@ func TestB17_Judge(t *testing.T) {
 	}
 }
 
+// A server that announces its own address, as a loopback that is reached through routers: it
+// and they may, another node and a workload may not, and nobody says that he is this node.
+func TestServerThatAnnouncesItself(t *testing.T) {
+	g := world()
+	wl := Peer{Workload: []netip.Addr{adr("10.65.0.5"), adr("fd65::5")}}
+	judge := func(when string, p4, p6 string, from Peer, hop4, hop6 string, want Class) {
+		t.Helper()
+		for _, r := range []Route{{Prefix: pfx(p4), NextHop: adr(hop4)}, {Prefix: pfx(p6), NextHop: adr(hop6)}} {
+			if got, why := g.Judge(r, from); got != want {
+				t.Errorf("%s: %s from %+v: %v %q, want %v", when, r.Prefix, from, got, why, want)
+			}
+		}
+	}
+	all := func(when string, itself, router, another, workload Class) {
+		t.Helper()
+		judge(when, "10.0.0.3/32", "fd00::3/128", Peer{Node: "c"}, "10.0.0.3", "fd00::3", itself)
+		judge(when, "10.0.0.3/32", "fd00::3/128", Peer{}, "10.0.0.254", "fd00::fe", router)
+		judge(when, "10.0.0.3/32", "fd00::3/128", Peer{Node: "b"}, "10.0.0.2", "fd00::2", another)
+		judge(when, "10.0.0.3/32", "fd00::3/128", wl, "10.65.0.5", "fd65::5", workload)
+	}
+	bind := func(names ...string) {
+		t.Helper()
+		for i, a := range []string{"10.0.0.3", "fd00::3"} {
+			if got := g.BindHost(adr(a), names); len(got) != 1 || got[0] != netip.PrefixFrom(adr(a), []int{32, 128}[i]) {
+				t.Errorf("%v: %v are to be judged again, want %s", names, got, a)
+			}
+		}
+	}
+	all("before", Infrastructure, Infrastructure, Infrastructure, Infrastructure)
+	bind("b")
+	all("another says that it has it", Infrastructure, Infrastructure, Infrastructure, Infrastructure)
+	bind("c")
+	all("announced", Accepted, Accepted, Unbound, Unbound)
+	bind()
+	all("no more", Infrastructure, Infrastructure, Infrastructure, Infrastructure)
+	g.BindHost(adr("10.0.0.1"), []string{"a"})
+	g.BindHost(adr("fd00::1"), []string{"a"})
+	judge("this node's", "10.0.0.1/32", "fd00::1/128", Peer{}, "10.0.0.254", "fd00::fe", Infrastructure)
+}
+
 // A node that may announce more than its own: a way out of the cluster.
 func TestPermitted(t *testing.T) {
 	g := world()
