@@ -5,7 +5,6 @@ package bgp
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -157,7 +156,7 @@ func (s *Speaker) apply(c Config) {
 	own := map[netip.Addr]bool{}
 	known := map[netip.Addr]bool{}
 	want := map[netip.AddrPort]PeerConfig{}
-	for _, a := range []netip.Addr{c.NextHop4, c.NextHop6} {
+	for _, a := range append([]netip.Addr{c.NextHop4, c.NextHop6}, c.Own...) {
 		if a.IsValid() {
 			own[a] = true
 		}
@@ -178,7 +177,7 @@ func (s *Speaker) apply(c Config) {
 		s.pending = prefixQueue{}
 		s.repeat()
 	}
-	ownChanged := !maps.Equal(own, s.own)
+	ownChanged := s.rejudgedFor(own)
 	s.own = own
 	var ranges []netip.Prefix
 	for _, r := range c.Ranges {
@@ -220,6 +219,12 @@ func (s *Speaker) apply(c Config) {
 	s.applying = false
 	s.releaseEOR()
 	s.checkConverged()
+}
+
+// rejudgedFor tells whether what was received is judged otherwise when these are our
+// own addresses. A host may have many that come and go, and are nobody's next hop.
+func (s *Speaker) rejudgedFor(own map[netip.Addr]bool) bool {
+	return slices.ContainsFunc(s.rib.attrs.numbered, func(a *attrs) bool { return a != nil && own[a.nextHop] != s.own[a.nextHop] })
 }
 
 // passwordsFor are the passwords that are asked for on a listening address.

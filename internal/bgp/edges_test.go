@@ -335,15 +335,46 @@ func TestRFC5882_PathWasDown(t *testing.T) {
 }
 
 // Our own addresses, which are no next hop of others: also those that sessions are
-// spoken from; but a link-local one is another's on another link.
+// spoken from, and those that have no session; but a link-local one is another's on another link.
 func TestOwnAddresses(t *testing.T) {
 	us := netip.MustParseAddr("10.0.0.1")
-	d := newDesk(t, Config{ASN: 64512, RouterID: us, NextHop4: us, Listen: nil})
+	d := newDesk(t, Config{ASN: 64512, RouterID: us, NextHop4: us, Own: []netip.Addr{netip.MustParseAddr("10.6.0.1")}})
 	d.add("far", PeerConfig{Addr: netip.MustParseAddrPort("10.0.0.2:179"), LocalAddr: netip.MustParseAddr("10.5.0.1"), ASN: 64512}, us)
 	d.add("link", PeerConfig{Addr: netip.MustParseAddrPort("[fe80::2%eth1]:179"), LocalAddr: netip.MustParseAddr("fe80::1%eth1"), ASN: 64999}, us)
-	for a, want := range map[string]bool{"10.0.0.1": true, "10.5.0.1": true, "fe80::1%eth1": false, "fe80::1": false, "10.0.0.2": false} {
+	for a, want := range map[string]bool{"10.0.0.1": true, "10.5.0.1": true, "10.6.0.1": true, "fe80::1%eth1": false, "fe80::1": false, "10.0.0.2": false} {
 		if d.s.own[netip.MustParseAddr(a)] != want {
 			t.Errorf("%s is ours: %t", a, !want)
+		}
+	}
+}
+
+// An address that comes to this node makes routes with it as the next hop useless, and none
+// when it has gone; one that is nobody's next hop costs no judging.
+func TestOwnAddressComes(t *testing.T) {
+	d, p, q := refreshDesk(t, nil)
+	asked := 0
+	d.change(p, func(pc *PeerConfig) {
+		pc.ImportID = "counts"
+		pc.Import = func(*Route) Verdict { asked++; return Verdict{} }
+	})
+	for _, c := range []struct {
+		own      []string
+		accepted [numFamilies]int
+		judged   bool
+	}{
+		{[]string{"10.7.0.1", "fd07::1"}, [numFamilies]int{1, 1}, false},
+		{[]string{"10.7.0.1", "10.0.0.2"}, [numFamilies]int{v4: 0, v6: 1}, true},
+		{[]string{"fd00::9"}, [numFamilies]int{v4: 1, v6: 0}, true},
+		{nil, [numFamilies]int{1, 1}, true},
+	} {
+		d.cfg.Own, asked = nil, 0
+		for _, a := range c.own {
+			d.cfg.Own = append(d.cfg.Own, netip.MustParseAddr(a))
+		}
+		d.configure(d.cfg)
+		d.settle()
+		if got := d.s.rib.sources[q.slot].accepted; got != c.accepted || asked > 0 != c.judged {
+			t.Errorf("with %v: %v accepted, want %v; judged %d times", c.own, got, c.accepted, asked)
 		}
 	}
 }

@@ -35,7 +35,7 @@ type Candidate struct {
 // are called as the speaker calls them; a peer is offered all families.
 func NewRules(c Config, ids []netip.Addr) *Rules {
 	r := &Rules{s: &Speaker{cfg: c, own: map[netip.Addr]bool{}, rib: rib{sources: []*source{{used: true}}}}}
-	for _, a := range []netip.Addr{c.NextHop4, c.NextHop6} {
+	for _, a := range append([]netip.Addr{c.NextHop4, c.NextHop6}, c.Own...) {
 		r.s.own[a] = a.IsValid()
 	}
 	n := len(c.Peers)

@@ -34,6 +34,8 @@ type Config struct {
 	// for what it originates and for next-hop-self. An invalid one means that
 	// the family is not offered.
 	NextHop4, NextHop6 netip.Addr
+	// Own are further addresses of this node: none is the next hop of what others say.
+	Own []netip.Addr
 	// ClusterID makes this speaker a route reflector (RFC 4456) for the peers
 	// that are clients; IPv4, invalid for none.
 	ClusterID netip.Addr

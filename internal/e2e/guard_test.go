@@ -268,3 +268,41 @@ func TestB17_JudgedAgain(t *testing.T) {
 		}
 	}
 }
+
+// No address of this server is the next hop of what others announce, and not only
+// the one that its Node has: one that comes is refused, and taken again when it has gone.
+func TestB18_NextHopIsAnyOfOurs(t *testing.T) {
+	t.Parallel()
+	needBird(t)
+	c := startCluster(t, 1)
+	n := c.Nodes[0]
+	startBird(t, c, `
+protocol bgp b46 from server { local `+bird4+` as 65009; neighbor 10.0.0.1 as 64512;
+	ipv4 { import all; export where source = RTS_STATIC; next hop address 10.0.0.77; };
+	ipv6 { import all; export where source = RTS_STATIC; next hop address fd00::77; }; }
+`)
+	apply(t, c, "kind: BGPPeer\nmetadata: {name: tor}\nspec: {peerIP: "+bird4+", asNumber: 65009}\n")
+	nets := map[string]netip.Prefix{birdNet4: netip.MustParsePrefix("10.0.0.77/24"), birdNet6: netip.MustParsePrefix("fd00::77/64")}
+	taken := func() {
+		t.Helper()
+		for p, hop := range nets {
+			wantVia(t, n.Namespace, p, hop.Addr().String())
+		}
+	}
+	taken() // it may be somebody's
+	for _, hop := range nets {
+		if err := n.AddAddr(n.Uplink, hop); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for p, hop := range nets {
+		refused(t, n, p, "next hop "+hop.Addr().String()+" is this node")
+		wantVia(t, n.Namespace, p, "")
+	}
+	for _, hop := range nets {
+		if err := n.DelAddr(n.Uplink, hop); err != nil {
+			t.Fatal(err)
+		}
+	}
+	taken()
+}

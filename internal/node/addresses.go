@@ -86,6 +86,21 @@ func (d *Daemon) lookAtAddresses(ctx context.Context, missing map[netip.Addr]boo
 	return false, nil
 }
 
+// hostAddrs are the addresses of this host that are no next hop of what others
+// announce, whichever of them a session has; those of the last time if they cannot be read.
+func (l *loop) hostAddrs() (list []netip.Addr) {
+	all, err := endpoint.AllAddrs()
+	if err != nil {
+		return l.speakerConfig.Own
+	}
+	for a := range all {
+		if a.IsGlobalUnicast() {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
 // usableAddrs finds addresses for a node that has v4 and v6. One that has an address is
 // in a fabric already: a second family is taken from the interfaces by which others
 // reach it, and not from any that some program made meanwhile.

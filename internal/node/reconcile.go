@@ -461,6 +461,7 @@ func (l *loop) applyBGP() error {
 		l.d.secrets.forget()
 		cfg, watch, problems := peering(*l.peeringInput())
 		l.watched = watch
+		cfg.Own = l.hostAddrs()
 		for _, a := range l.ownAddrs() {
 			if !endpoint.HasAddr(a) {
 				problems = append(problems, problem{object: "Node " + l.d.cfg.Node, field: "spec.bgp",
