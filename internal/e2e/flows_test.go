@@ -184,20 +184,34 @@ func TestFlows_CutAtHosts(t *testing.T) {
 				flows[port] = append(flows[port], f)
 			}
 		}
-		moves := func(f *lab.Flow) error {
+		moves := func(f *lab.Flow) func() error {
 			before := f.Report().Returned
-			time.Sleep(50 * time.Millisecond)
-			if f.Report().Returned == before {
-				return fmt.Errorf("%v", f.Report())
+			return func() error {
+				if now := f.Report(); now.Returned == before {
+					return fmt.Errorf("stands still: %v", now)
+				}
+				return nil
 			}
-			return nil
 		}
-		each := func(check func(f *lab.Flow) error, ports ...int) {
+		stops := func(f *lab.Flow) func() error {
+			last, since := f.Report(), time.Now()
+			return func() error {
+				if now := f.Report(); now.Delivered > last.Delivered || now.Returned > last.Returned {
+					last, since = now, time.Now()
+				}
+				if time.Since(since) < 300*time.Millisecond {
+					return fmt.Errorf("goes on although policy denies it: %v", last)
+				}
+				return nil
+			}
+		}
+		each := func(check func(f *lab.Flow) func() error, ports ...int) {
 			t.Helper()
 			for _, port := range ports {
 				for _, f := range flows[port] {
+					ask := check(f)
 					eventually(t, 15*time.Second, func() error {
-						if err := check(f); err != nil {
+						if err := ask(); err != nil {
 							return fmt.Errorf("host endpoint of %s, port %d: %w", iface, port, err)
 						}
 						return nil
@@ -207,14 +221,7 @@ func TestFlows_CutAtHosts(t *testing.T) {
 		}
 		each(moves, revoked, kept, allowed)
 		apply(t, c, policy(some))
-		each(func(f *lab.Flow) error {
-			before := f.Report()
-			time.Sleep(300 * time.Millisecond)
-			if now := f.Report(); now.Delivered > before.Delivered || now.Returned > before.Returned {
-				return fmt.Errorf("goes on although policy denies it: %v", now)
-			}
-			return nil
-		}, revoked)
+		each(stops, revoked)
 		each(moves, kept, allowed)
 		apply(t, c, policy(all))
 		each(moves, revoked)

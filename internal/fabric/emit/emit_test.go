@@ -207,6 +207,24 @@ func TestVRouter(t *testing.T) {
 	}
 }
 
+// asWritten compares with a file of testdata, which UPDATE=1 writes.
+func asWritten(t *testing.T, name, text string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if os.Getenv("UPDATE") != "" {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(want) != text {
+		t.Errorf("%s differs; UPDATE=1 writes it:\n%s", file, text)
+	}
+}
+
 // TestStory is what a ToR and a server of a small fabric get.
 func TestStory(t *testing.T) {
 	g := design(t, "model: as-per-rack", "ipv4")
@@ -227,18 +245,6 @@ func TestStory(t *testing.T) {
 			}
 			text = common + "---\n" + text
 		}
-		file := filepath.Join("testdata", d.Name+"."+string(e.Target(d)))
-		if os.Getenv("UPDATE") != "" {
-			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if string(want) != text {
-			t.Errorf("%s differs; UPDATE=1 writes it:\n%s", file, text)
-		}
+		asWritten(t, d.Name+"."+string(e.Target(d)), text)
 	}
 }

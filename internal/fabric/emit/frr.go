@@ -3,7 +3,6 @@
 package emit
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -69,9 +68,7 @@ func (e *Emitter) frr(d *fabric.Device) (string, error) {
 		}
 	}
 	t.line("!")
-	for _, f := range e.filters(profiles) {
-		e.prefixList(&t, f)
-	}
+	e.prefixLists(&t, profiles)
 	for _, p := range profiles {
 		if p.LocalPref > 0 {
 			t.line("route-map from-%s permit 10", p.Name)
@@ -103,33 +100,16 @@ func (e *Emitter) frr(d *fabric.Device) (string, error) {
 	return t.String(), nil
 }
 
-// prefixList writes a filter. A list that does not exist permits everything,
-// and an empty one does not exist: each ends in a denial that can be seen.
-func (e *Emitter) prefixList(t *text, f *fabric.Filter) {
-	for _, family := range e.x.Families {
-		w, seq := frrFamilies[family], 5
-		for _, r := range f.Rules {
-			if familyOf(r.Within.Addr()) != family {
-				continue
-			}
-			action := "deny"
-			if r.Permit {
-				action = "permit"
-			}
-			low, high := maskRange(r)
-			limits := ""
-			if low > r.Within.Bits() {
-				limits = fmt.Sprintf(" ge %d", low)
-			}
-			if high > low || high > r.Within.Bits() && low == r.Within.Bits() {
-				limits += fmt.Sprintf(" le %d", high)
-			}
-			t.line("%s prefix-list %s seq %d %s %s%s", w.ip, f.Name, seq, action, r.Within, limits)
-			seq += 5
+// prefixLists writes the filters of profiles, a line for each rule.
+func (e *Emitter) prefixLists(t *text, profiles []*fabric.Profile) {
+	for _, f := range e.filters(profiles) {
+		for _, family := range e.x.Families {
+			ip := frrFamilies[family].ip
+			listLines(f, family, func(seq int, action, match string) {
+				t.line("%s prefix-list %s seq %d %s %s", ip, f.Name, seq, action, match)
+			})
 		}
-		t.line("%s prefix-list %s seq %d deny any", w.ip, f.Name, seq)
 	}
-	t.line("!")
 }
 
 // group is the peer group of a profile and family; unnumbered sessions carry

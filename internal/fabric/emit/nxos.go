@@ -47,14 +47,7 @@ func (e *Emitter) nxos(d *fabric.Device) (string, error) {
 	for _, p := range d.Discard {
 		t.line("%s route %s null0", frrFamilies[familyOf(p.Addr())].ip, p)
 	}
-	for _, f := range e.filters(profiles) {
-		for _, family := range e.x.Families {
-			ip := frrFamilies[family].ip
-			listLines(f, family, func(seq int, action, match string) {
-				t.line("%s prefix-list %s seq %d %s %s", ip, f.Name, seq, action, match)
-			})
-		}
-	}
+	e.prefixLists(&t, profiles)
 	for _, p := range profiles {
 		if p.LocalPref > 0 {
 			t.line("route-map from-%s permit 10", p.Name)

@@ -5,6 +5,7 @@ package emit
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/muslin-net/muslin/internal/fabric"
@@ -62,15 +63,14 @@ func bfdOn(i *fabric.Interface, peers []peer) (ms int64) {
 
 // needsKey tells of sessions that are authenticated.
 func needsKey(profiles []*fabric.Profile) bool {
-	for _, p := range profiles {
-		if p.Authentication == fabric.MD5 || p.Authentication == fabric.TCPAO {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(profiles, func(p *fabric.Profile) bool {
+		return p.Authentication == fabric.MD5 || p.Authentication == fabric.TCPAO
+	})
 }
 
-// listLines are the rules of a filter for one family, as prefix lists of the Cisco kind have them.
+// listLines are the rules of a filter for one family, as prefix lists of the Cisco kind have
+// them. A list that does not exist permits everything, and an empty one does not exist: each
+// ends in a denial that can be seen.
 func listLines(f *fabric.Filter, family fabric.Family, line func(seq int, action, match string)) {
 	seq := 5
 	for _, r := range f.Rules {

@@ -91,19 +91,7 @@ func TestVendorStory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		file := filepath.Join("testdata", "r0-t0."+string(target))
-		if os.Getenv("UPDATE") != "" {
-			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if string(want) != text {
-			t.Errorf("%s differs; UPDATE=1 writes it:\n%s", file, text)
-		}
+		asWritten(t, "r0-t0."+string(target), text)
 	}
 }
 

@@ -66,37 +66,13 @@ const maxNamed = 12
 
 // Explain says what a device knows of an address, and why.
 func (s *Sim) Explain(device string, to netip.Addr, f Failure) (out *Explanation, err error) {
-	d, ok := s.g.deviceOf[device]
-	if !ok {
-		return nil, fmt.Errorf("there is no device %q", device)
-	}
-	if !is(to, s.g.family) {
-		return nil, fmt.Errorf("%s is not of the family that is simulated, %s", to, s.g.family)
-	}
-	host, pins := netip.PrefixFrom(to, to.BitLen()), []int{d}
-	class := -1
-	for _, c := range s.g.over(host) {
-		if class < 0 && s.g.classes[c].isEndpoint(host) {
-			class = c
-		}
-		if n := len(s.g.classes[c].origins); n <= 64 {
-			pins = append(pins, s.g.classes[c].origins...)
-		}
-	}
-	err = s.g.run(func(more []int) error {
-		sc := s.g.scene(f, slices.Concat(pins, more))
-		k, err := sc.walk(host, class)
-		if err != nil {
-			return err
-		}
-		n := int(sc.at[d])
+	err = s.follow(device, to, f, func(sc *scene, k *walk, n int) {
 		out = &Explanation{Device: device, To: to, Failure: s.g.failureName(f), Routes: []Reasons{}}
 		for _, w := range k.over {
 			out.Routes = append(out.Routes, w.reasons(n))
 		}
 		out.Without = sc.without(n)
 		k.judge(out, n)
-		return nil
 	})
 	return out, err
 }

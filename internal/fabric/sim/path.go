@@ -141,15 +141,24 @@ const maxBranches = 256
 
 // Path follows packets from a device to an address.
 func (s *Sim) Path(from string, to netip.Addr, f Failure) (out *Path, err error) {
-	src, ok := s.g.deviceOf[from]
+	err = s.follow(from, to, f, func(sc *scene, k *walk, n int) {
+		out = &Path{From: from, To: to, Failure: s.g.failureName(f), Lost: k.from(n).lost}
+		k.branches(out, n, -1, 1, 1, nil)
+	})
+	return out, err
+}
+
+// follow walks to an address in a failure, with a device as a node of its own, and
+// those that announce the address as far as they are few.
+func (s *Sim) follow(device string, to netip.Addr, f Failure, found func(sc *scene, k *walk, node int)) error {
+	d, ok := s.g.deviceOf[device]
 	if !ok {
-		return nil, fmt.Errorf("there is no device %q", from)
+		return fmt.Errorf("there is no device %q", device)
 	}
 	if !is(to, s.g.family) {
-		return nil, fmt.Errorf("%s is not of the family that is simulated, %s", to, s.g.family)
+		return fmt.Errorf("%s is not of the family that is simulated, %s", to, s.g.family)
 	}
-	host := netip.PrefixFrom(to, to.BitLen())
-	pins := []int{src}
+	host, pins := netip.PrefixFrom(to, to.BitLen()), []int{d}
 	class := -1
 	for _, c := range s.g.over(host) {
 		if class < 0 && s.g.classes[c].isEndpoint(host) {
@@ -159,17 +168,14 @@ func (s *Sim) Path(from string, to netip.Addr, f Failure) (out *Path, err error)
 			pins = append(pins, s.g.classes[c].origins...)
 		}
 	}
-	err = s.g.run(func(more []int) error {
+	return s.g.run(func(more []int) error {
 		sc := s.g.scene(f, slices.Concat(pins, more))
 		k, err := sc.walk(host, class)
-		if err != nil {
-			return err
+		if err == nil {
+			found(sc, k, int(sc.at[d]))
 		}
-		out = &Path{From: from, To: to, Failure: s.g.failureName(f), Lost: k.from(int(sc.at[src])).lost}
-		k.branches(out, int(sc.at[src]), -1, 1, 1, nil)
-		return nil
+		return err
 	})
-	return out, err
 }
 
 // isEndpoint tells whether packets to a host are delivered where the class comes from.
