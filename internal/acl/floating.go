@@ -93,13 +93,18 @@ func (r *rb) floatingSelf(f *family) *rb {
 	return r.say("snat to %s saddr . %s daddr map @%s", f.word, f.word, f.floatingSelf())
 }
 
-// nat translates an end of the connection to the address in reg1.
+// nat translates an end of the connection to the address in reg1, and with natToPort
+// to the port in reg2.
 func (r *rb) nat(f *family, typ, flags uint32) {
 	r.expr("nat", func(b *buf) {
 		b.u32(unix.NFTA_NAT_TYPE, typ)
 		b.u32(unix.NFTA_NAT_FAMILY, uint32(f.proto))
 		b.u32(unix.NFTA_NAT_REG_ADDR_MIN, reg1)
 		b.u32(unix.NFTA_NAT_REG_ADDR_MAX, reg1)
+		if flags&natToPort != 0 {
+			b.u32(unix.NFTA_NAT_REG_PROTO_MIN, reg2)
+			b.u32(unix.NFTA_NAT_REG_PROTO_MAX, reg2)
+		}
 		b.u32(unix.NFTA_NAT_FLAGS, natToAddress|flags)
 	})
 }

@@ -4,7 +4,6 @@ package acl
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strings"
 
@@ -41,13 +40,7 @@ func (m *Memory) SetOptions(opts Options) error {
 
 // Apply puts the objects in force as one.
 func (m *Memory) Apply(policy.View, policy.Changes) error {
-	w := *m.objects
-	w.Endpoints, w.HostEndpoints = maps.Clone(w.Endpoints), maps.Clone(w.HostEndpoints)
-	w.Policies, w.GlobalPolicies = maps.Clone(w.Policies), maps.Clone(w.GlobalPolicies)
-	w.Staged, w.StagedGlobal = maps.Clone(w.Staged), maps.Clone(w.StagedGlobal)
-	w.Profiles, w.Tiers, w.Bad = maps.Clone(w.Profiles), maps.Clone(w.Tiers), maps.Clone(w.Bad)
-	w.NetworkSets, w.GlobalNetworkSets = maps.Clone(w.NetworkSets), maps.Clone(w.GlobalNetworkSets)
-	w.Reserved, w.Interfaces = maps.Clone(w.Reserved), maps.Clone(w.Interfaces)
+	w := m.objects.Clone()
 	w.Failsafes, w.AnySource, w.FloatingIPs = m.opts.Failsafes, m.opts.AnySource, m.opts.Floating == AllFloating
 	m.inForce = w
 	m.stats.Commits++

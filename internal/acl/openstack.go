@@ -17,8 +17,6 @@ import (
 // excepted, so that nobody is reached by it who is elsewhere.
 const chainMetadata = "metadata"
 
-const dhcpClient, dhcpServer, dhcp6Client, dhcp6Server, dnsPort = 68, 67, 546, 547, 53 // RFC 2131, RFC 8415
-
 var metadataNet = netip.PrefixFrom(metadataAddr, 32)
 
 // metadataChains send what machines ask 169.254.169.254 to where the metadata is. A
@@ -110,14 +108,6 @@ func (r *rb) redirect(port uint16) *rb {
 func (r *rb) dnatTo(to netip.AddrPort) *rb {
 	r.immediate(reg1, to.Addr().AsSlice())
 	r.immediate(reg2, binary.BigEndian.AppendUint16(nil, to.Port()))
-	r.expr("nat", func(b *buf) {
-		b.u32(unix.NFTA_NAT_TYPE, unix.NFT_NAT_DNAT)
-		b.u32(unix.NFTA_NAT_FAMILY, uint32(ipv4.proto))
-		b.u32(unix.NFTA_NAT_REG_ADDR_MIN, reg1)
-		b.u32(unix.NFTA_NAT_REG_ADDR_MAX, reg1)
-		b.u32(unix.NFTA_NAT_REG_PROTO_MIN, reg2)
-		b.u32(unix.NFTA_NAT_REG_PROTO_MAX, reg2)
-		b.u32(unix.NFTA_NAT_FLAGS, natToAddress|natToPort)
-	})
+	r.nat(ipv4, unix.NFT_NAT_DNAT, natToPort)
 	return r.say("dnat to %s", to)
 }

@@ -115,6 +115,8 @@ type OpenStack struct {
 
 const metadataPort = 80
 
+const dhcpClient, dhcpServer, dhcp6Client, dhcp6Server, dnsPort = 68, 67, 546, 547, 53 // RFC 2131, RFC 8415
+
 var metadataAddr = netip.AddrFrom4([4]byte{169, 254, 169, 254})
 
 // Excepted tells why a packet from a workload to its host passes whatever policy says;
@@ -129,9 +131,9 @@ func (o *Options) Excepted(p policy.Packet, toHost bool) string {
 	case !o.OpenStack.Active:
 	case p.Dst == metadataAddr && p.Proto == protoTCP && p.DstPort == metadataPort && o.OpenStack.Metadata.IsValid() && o.OpenStack.Metadata.Addr().IsLoopback():
 		return fmt.Sprintf("metadata of OpenStack's machines: it goes to port %d of this host", o.OpenStack.Metadata.Port())
-	case onLink && p.Dst.Is4() && udp(68, 67), onLink && p.Dst.Is6() && udp(546, 547):
+	case onLink && p.Dst.Is4() && udp(dhcpClient, dhcpServer), onLink && p.Dst.Is6() && udp(dhcp6Client, dhcp6Server):
 		return "DHCP of OpenStack's machines"
-	case onLink && udp(0, 53):
+	case onLink && udp(0, dnsPort):
 		return "DNS of OpenStack's machines"
 	}
 	return ""
@@ -178,7 +180,7 @@ func (o *Options) Refused(p policy.Packet) string {
 
 // clientPorts are those on which DHCP (RFC 2131) and DHCPv6 (RFC 8415) clients
 // listen: only servers send there.
-var clientPorts = []uint16{68, 546}
+var clientPorts = []uint16{dhcpClient, dhcp6Client}
 
 // leading are the ICMP types by which hosts are led: redirect and router
 // advertisement (RFC 792, RFC 1256), and of ICMPv6 multicast listener query,

@@ -21,7 +21,7 @@ import (
 func (a *app) fabricLabCommand() *cobra.Command {
 	cmd := groupCommand("lab", "Boot a fabric on this machine, and hold it against the simulation",
 		a.fabricLabUpCommand(), a.fabricLabStatusCommand(), a.fabricLabTestCommand(), a.fabricLabFailCommand(), a.fabricLabHealCommand(), a.fabricLabDownCommand())
-	cmd.Long = `Every device of the design becomes a network namespace, every cable a veth pair: FRR or BIRD on
+	cmd.Long = `Every device of the design becomes a network namespace, every cable a veth pair: FRR on
 switches and borders with the files that emit writes, muslin run on every server, endpoints
 as namespaces. What is up stays up until down, and is known by the name of the fabric. It
 needs root, and touches nothing outside of its own namespaces.`

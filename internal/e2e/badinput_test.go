@@ -29,7 +29,7 @@ func command(t *testing.T, stdin string, args ...string) (stdout, stderr string,
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)
 	var out, errs bytes.Buffer
-	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = cluster.CleanEnv(), strings.NewReader(stdin), &out, &errs
+	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = lab.CleanEnv(), strings.NewReader(stdin), &out, &errs
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/muslin-net/muslin/internal/lab"
 	"github.com/muslin-net/muslin/internal/lab/cluster"
 	"github.com/muslin-net/muslin/internal/lab/labtest"
 )
@@ -44,7 +45,7 @@ func TestBadInput_SecondAgent(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		cmd := exec.Command(binary, "run", "--node", "other", "--run-dir", try.run, "--state-dir", try.state)
-		cmd.Env, cmd.Stdout, cmd.Stderr = cluster.CleanEnv(), &out, &out
+		cmd.Env, cmd.Stdout, cmd.Stderr = lab.CleanEnv(), &out, &out
 		start := time.Now()
 		p, err := try.in.Host.Start(cmd)
 		if err != nil {
@@ -163,7 +164,7 @@ func TestBadInput_RunArguments(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		cmd := exec.Command(binary, append([]string{"run", "--run-dir", filepath.Join(dir, "r"), "--state-dir", filepath.Join(dir, "s")}, bad.args...)...)
-		cmd.Env, cmd.Stdout, cmd.Stderr = cluster.CleanEnv(), &out, &out
+		cmd.Env, cmd.Stdout, cmd.Stderr = lab.CleanEnv(), &out, &out
 		p, err := ns.Start(cmd)
 		if err != nil {
 			t.Fatal(err)

@@ -52,10 +52,7 @@ spec: {cidr: "fd65::/48"}
 func (h *booting) ends(t *testing.T) {
 	t.Helper()
 	h.Kill()
-	_ = h.Process().Wait()
-	n := openNFT(t, h.Namespace)
-	n.FlushRuleset()
-	if err := n.Flush(); err != nil {
+	if err := openNFT(t, h.Namespace).flushRuleset(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -76,7 +73,7 @@ func (h *booting) closed(t *testing.T, when string) {
 func (h *booting) guard(t *testing.T) string {
 	t.Helper()
 	cmd := exec.Command(binary, "guard", "--run-dir", h.Dir, "--state-dir", h.StateDir())
-	cmd.Env = cluster.CleanEnv()
+	cmd.Env = lab.CleanEnv()
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	p, err := h.Host.Start(cmd)
@@ -117,7 +114,6 @@ func TestP05_BootGuard(t *testing.T) {
 		t.Errorf("muslin guard beside an agent said %q", said)
 	}
 	h.Kill()
-	_ = h.Process().Wait()
 	if said := h.guard(t); !strings.Contains(said, "nothing to do") {
 		t.Errorf("muslin guard on the last policy said %q", said)
 	}

@@ -10,11 +10,10 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
-	"slices"
 )
 
-// What a port to another system writes instead. What can be learnt of interfaces
-// in a portable way is learnt here; nothing is written.
+// What a port to another system writes instead. Here all is refused, and nothing is
+// learnt of interfaces: nobody asks where there is no data plane.
 
 func unsupported(what string) error { return fmt.Errorf("%s: not on %s", what, runtime.GOOS) }
 
@@ -93,83 +92,23 @@ func HostAddrs(func(string) bool) (v4, v6 netip.Prefix, err error) {
 // Uplinks refuses.
 func Uplinks([]netip.Addr) ([]string, error) { return nil, unsupported("find uplinks") }
 
-// Workloads lists the interfaces whose names begin with one of the prefixes.
-func Workloads(prefixes []string) (list []Workload, err error) {
-	links, err := net.Interfaces()
-	for _, l := range links {
-		if hasPrefix(l.Name, prefixes) {
-			list = append(list, Workload{Name: l.Name})
-		}
-	}
-	return list, err
-}
+// Workloads refuses.
+func Workloads([]string) ([]Workload, error) { return nil, unsupported("list interfaces") }
 
-// Exists tells whether this host has an interface of that name.
-func Exists(name string) bool {
-	_, err := net.InterfaceByName(name)
-	return err == nil
-}
+// Exists knows of none.
+func Exists(string) bool { return false }
 
-// InterfaceAddrs returns the addresses of each interface of this host, sorted.
-func InterfaceAddrs() (map[string][]netip.Addr, error) {
-	links, err := net.Interfaces()
-	out := map[string][]netip.Addr{}
-	for _, l := range links {
-		nets, err := l.Addrs()
-		if err != nil {
-			return nil, fmt.Errorf("addresses of interface %s: %w", l.Name, err)
-		}
-		for _, p := range prefixes(nets) {
-			out[l.Name] = append(out[l.Name], p.Addr())
-		}
-		slices.SortFunc(out[l.Name], netip.Addr.Compare)
-	}
-	return out, err
-}
+// InterfaceAddrs refuses.
+func InterfaceAddrs() (map[string][]netip.Addr, error) { return nil, unsupported("list addresses") }
 
-func prefixes(nets []net.Addr) (list []netip.Prefix) {
-	for _, n := range nets {
-		if p, err := netip.ParsePrefix(n.String()); err == nil {
-			list = append(list, p)
-		}
-	}
-	return list
-}
+// HostSubnets knows of none.
+func HostSubnets() []netip.Prefix { return nil }
 
-func hostPrefixes() []netip.Prefix {
-	nets, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil
-	}
-	return prefixes(nets)
-}
+// AllAddrs refuses.
+func AllAddrs() (map[netip.Addr]bool, error) { return nil, unsupported("list addresses") }
 
-// HostSubnets returns the subnets that this host is in.
-func HostSubnets() (list []netip.Prefix) {
-	for _, p := range hostPrefixes() {
-		if !p.Addr().IsLoopback() && !p.Addr().IsLinkLocalUnicast() {
-			list = append(list, p.Masked())
-		}
-	}
-	return list
-}
+// HasAddr does not doubt it.
+func HasAddr(netip.Addr) bool { return true }
 
-// AllAddrs returns the addresses of this host's interfaces.
-func AllAddrs() (map[netip.Addr]bool, error) {
-	all := map[netip.Addr]bool{}
-	for _, p := range hostPrefixes() {
-		all[p.Addr()] = true
-	}
-	return all, nil
-}
-
-// HasAddr tells whether an address is one of this host's own.
-func HasAddr(ip netip.Addr) bool {
-	return slices.ContainsFunc(hostPrefixes(), func(p netip.Prefix) bool { return p.Addr() == ip })
-}
-
-// OnLink tells whether an address is a neighbour's on a link of this host: a
-// link-local one, or one in the subnet of an interface.
-func OnLink(ip netip.Addr) bool {
-	return ip.IsLinkLocalUnicast() || slices.ContainsFunc(hostPrefixes(), func(p netip.Prefix) bool { return p.Contains(ip) })
-}
+// OnLink tells whether an address is a link-local one; of subnets nothing is known.
+func OnLink(ip netip.Addr) bool { return ip.IsLinkLocalUnicast() }

@@ -6,10 +6,7 @@ package lab
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
-
-	"github.com/vishvananda/netlink"
 )
 
 // Fabric is an Ethernet segment: one namespace with one bridge. The bridge has
@@ -39,17 +36,7 @@ func (l *Lab) Fabric(name string) (*Fabric, error) {
 			return nil, err
 		}
 	}
-	h, err := n.Handle()
-	if err != nil {
-		return nil, err
-	}
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = bridgeName
-	snooping := false // floods neighbour discovery like a plain switch
-	if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping}); err != nil {
-		return nil, fmt.Errorf("%s: bridge: %w", n.name, err)
-	}
-	return &Fabric{n}, n.LinkUp(bridgeName)
+	return &Fabric{n}, n.AddBridge(bridgeName)
 }
 
 // Connect plugs a namespace into the fabric: LINK there, a port called
@@ -58,7 +45,7 @@ func (f *Fabric) Connect(n *Namespace, link, port string) (*Port, error) {
 	if err := Veth(End{NS: f.Namespace, Name: port}, End{NS: n, Name: link}); err != nil {
 		return nil, err
 	}
-	if err := f.join(port); err != nil {
+	if err := f.Enslave(port, bridgeName); err != nil {
 		return nil, err
 	}
 	return &Port{Fabric: f, Name: port}, nil
@@ -72,22 +59,10 @@ func (p *Port) Down() error { return p.Fabric.LinkDown(p.Name) }
 
 // Isolate takes the port off the segment: both ends keep their carrier, and
 // nothing passes. That is how a path dies behind a switch.
-func (p *Port) Isolate() error {
-	return p.Fabric.onLink("take off the bridge", p.Name, (*netlink.Handle).LinkSetNoMaster)
-}
+func (p *Port) Isolate() error { return p.Fabric.Release(p.Name) }
 
 // Join puts an isolated port back.
-func (p *Port) Join() error { return p.Fabric.join(p.Name) }
-
-func (f *Fabric) join(port string) error {
-	return f.onLink("add to bridge", port, func(h *netlink.Handle, l netlink.Link) error {
-		br, err := h.LinkByName(bridgeName)
-		if err != nil {
-			return err
-		}
-		return h.LinkSetMaster(l, br)
-	})
-}
+func (p *Port) Join() error { return p.Fabric.Enslave(p.Name, bridgeName) }
 
 // Capture starts to record the frames on the port, in both directions.
 func (p *Port) Capture() (*Capture, error) { return p.Fabric.Capture(p.Name) }

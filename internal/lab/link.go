@@ -77,6 +77,37 @@ func (n *Namespace) LinkDown(name string) error {
 	return n.onLink("link down", name, (*netlink.Handle).LinkSetDown)
 }
 
+// AddBridge makes a switch that floods neighbour discovery like a plain one.
+func (n *Namespace) AddBridge(name string) error {
+	h, err := n.Handle()
+	if err != nil {
+		return err
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	snooping := false
+	if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping}); err != nil {
+		return fmt.Errorf("%s: bridge %s: %w", n.name, name, err)
+	}
+	return n.LinkUp(name)
+}
+
+// Enslave makes a link a port of a bridge.
+func (n *Namespace) Enslave(port, bridge string) error {
+	return n.onLink("add to bridge "+bridge, port, func(h *netlink.Handle, l netlink.Link) error {
+		br, err := h.LinkByName(bridge)
+		if err != nil {
+			return err
+		}
+		return h.LinkSetMaster(l, br)
+	})
+}
+
+// Release takes a port off its bridge.
+func (n *Namespace) Release(port string) error {
+	return n.onLink("take off the bridge", port, (*netlink.Handle).LinkSetNoMaster)
+}
+
 // DeleteLink deletes a link; the other end of a veth goes with it.
 func (n *Namespace) DeleteLink(name string) error {
 	return n.onLink("delete link", name, (*netlink.Handle).LinkDel)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -140,3 +141,14 @@ func (p *Process) Kill() {
 }
 
 func (p *Process) end() { p.Kill() }
+
+// CleanEnv is this process's environment without what points the command line
+// or the daemon at a user's own datastore.
+func CleanEnv() (env []string) {
+	for _, kv := range os.Environ() {
+		if !strings.HasPrefix(kv, "ETCD_") && !strings.HasPrefix(kv, "FELIX_") {
+			env = append(env, kv)
+		}
+	}
+	return env
+}

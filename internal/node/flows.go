@@ -139,7 +139,7 @@ func (l *loop) judgeFlows(flows []acl.Flow, gone, host map[netip.Addr]bool, w *w
 	for i := range flows {
 		f := &flows[i]
 		from, to := x.LocalAt(f.Src), x.LocalAt(f.Dst)
-		via, passes := l.passage(f, host, w)
+		via, passes := l.passage(f, from, to, host, w)
 		switch {
 		case gone[f.Src], gone[f.Dst]:
 			f.Fate = acl.End

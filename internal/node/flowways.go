@@ -4,7 +4,6 @@ package node
 
 import (
 	"net/netip"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -64,28 +63,29 @@ func (w *ways) to(a netip.Addr) string {
 	return everyWay
 }
 
-// passage is the way of a flow through this server; not ok if nobody knows.
-func (l *loop) passage(f *acl.Flow, host map[netip.Addr]bool, w *ways) (via policy.Passage, ok bool) {
-	end := func(a netip.Addr) (iface string, workload, ok bool) {
-		if host[a] {
+// passage is the way of a flow through this server, between these endpoints as far as
+// they are here; not ok if nobody asks, or nobody knows.
+func (l *loop) passage(f *acl.Flow, from, to *policy.Endpoint, host map[netip.Addr]bool, w *ways) (via policy.Passage, ok bool) {
+	if !w.asks {
+		return via, false
+	}
+	end := func(a netip.Addr, e *policy.Endpoint) (iface string, workload, ok bool) {
+		switch {
+		case host[a]:
 			return "", false, true
-		}
-		if e := l.model.index.LocalAt(a); e != nil {
+		case e != nil:
 			return e.Interface, true, true
 		}
 		iface = w.to(a)
-		for _, p := range l.settings.prefixes {
-			workload = workload || strings.HasPrefix(iface, p)
-		}
-		return iface, workload, iface != ""
+		return iface, isWorkload(l.settings.prefixes, iface), iface != ""
 	}
 	var in, out bool
-	via.In, via.FromWorkload, in = end(f.Src)
-	via.Out, via.ToWorkload, out = end(f.Dst)
+	via.In, via.FromWorkload, in = end(f.Src, from)
+	via.Out, via.ToWorkload, out = end(f.Dst, to)
 	if via.In == "" && via.Out == "" {
 		via.Out = policy.Loopback
 	}
-	return via, w.asks && in && out
+	return via, in && out
 }
 
 // deniedByHosts tells whether host endpoints have come to deny a flow. A TCP flow

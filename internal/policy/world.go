@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"maps"
 	"math"
 	"net"
 	"net/netip"
@@ -41,6 +42,18 @@ type World struct {
 	AnySource  bool
 
 	FloatingIPs bool
+}
+
+// Clone copies a world, whose objects are replaced and never changed.
+func (w *World) Clone() World {
+	c := *w
+	c.Endpoints, c.HostEndpoints = maps.Clone(w.Endpoints), maps.Clone(w.HostEndpoints)
+	c.Policies, c.GlobalPolicies = maps.Clone(w.Policies), maps.Clone(w.GlobalPolicies)
+	c.Staged, c.StagedGlobal = maps.Clone(w.Staged), maps.Clone(w.StagedGlobal)
+	c.Profiles, c.Tiers, c.Bad = maps.Clone(w.Profiles), maps.Clone(w.Tiers), maps.Clone(w.Bad)
+	c.NetworkSets, c.GlobalNetworkSets = maps.Clone(w.NetworkSets), maps.Clone(w.GlobalNetworkSets)
+	c.Reserved, c.Interfaces = maps.Clone(w.Reserved), maps.Clone(w.Interfaces)
+	return c
 }
 
 // Put takes an object as Index.Set does, except that a World knows no last

@@ -16,7 +16,7 @@ import (
 
 	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/bench/proc"
-	"github.com/muslin-net/muslin/internal/lab/cluster"
+	"github.com/muslin-net/muslin/internal/lab"
 	"github.com/muslin-net/muslin/internal/store"
 )
 
@@ -104,7 +104,7 @@ func (r *rig) start(ctx context.Context) (took, cpu time.Duration, err error) {
 // teardown takes out of the kernel what the stopped agent left there.
 func (r *rig) teardown(o options) error {
 	cmd := exec.Command(o.binary, "teardown", "--run-dir", r.agent.Dir, "--state-dir", r.agent.StateDir())
-	cmd.Env, cmd.Stderr = cluster.CleanEnv(), os.Stderr
+	cmd.Env, cmd.Stderr = lab.CleanEnv(), os.Stderr
 	p, err := r.agent.Namespace.Start(cmd)
 	if err != nil {
 		return err

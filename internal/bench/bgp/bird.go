@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/muslin-net/muslin/internal/lab"
-	"github.com/muslin-net/muslin/internal/lab/cluster"
 )
 
 // bird is BIRD 2, with a configuration for the job and no more.
@@ -71,7 +70,7 @@ func (b *bird) start(again bool) error {
 		args = append(args, "-R")
 	}
 	cmd := exec.Command(b.program, args...)
-	cmd.Env, cmd.Stderr = cluster.CleanEnv(), os.Stderr
+	cmd.Env, cmd.Stderr = lab.CleanEnv(), os.Stderr
 	p, err := b.w.router.Host.Start(cmd)
 	b.proc = p
 	return err

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/muslin-net/muslin/internal/lab"
-	"github.com/muslin-net/muslin/internal/lab/cluster"
 	"github.com/muslin-net/muslin/internal/store"
 )
 
@@ -69,7 +68,7 @@ func Start(ctx context.Context, host *lab.Host, program, dir, url string) (*Serv
 		cmd = exec.Command(self, serveArg, dir, url)
 		s.Name = "the etcd inside muslin"
 	}
-	cmd.Env, cmd.Stderr = cluster.CleanEnv(), os.Stderr
+	cmd.Env, cmd.Stderr = lab.CleanEnv(), os.Stderr
 	p, err := host.Start(cmd)
 	if err != nil {
 		return nil, err

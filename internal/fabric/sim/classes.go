@@ -161,8 +161,8 @@ func ofUnit(f fabric.Family, bits int, high, n uint64) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom16(a), bits)
 }
 
-// nth is the prefix n places behind p.
-func nth(p netip.Prefix, n int) netip.Prefix {
+// Nth is the prefix n places behind p, of its length.
+func Nth(p netip.Prefix, n int) netip.Prefix {
 	f := fabric.IPv6
 	if p.Addr().Is4() {
 		f = fabric.IPv4

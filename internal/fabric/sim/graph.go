@@ -101,7 +101,7 @@ type class struct {
 func (c *class) isBlock() bool { return c.kind == fabric.OriginBlock }
 
 // last is the last prefix of the class.
-func (c *class) last() netip.Prefix { return nth(c.prefix, c.count-1) }
+func (c *class) last() netip.Prefix { return Nth(c.prefix, c.count-1) }
 
 func newGraph(d *fabric.Design, family fabric.Family) (*graph, error) {
 	g := &graph{design: d, family: family, deviceOf: map[string]int{}, segOf: map[string]int{}}

@@ -195,7 +195,7 @@ func (w *twin) run(prefix netip.Prefix) (ribs map[string]*twinRIB, ok bool) {
 		r := &twinRIB{in: make([][]twinPath, len(w.sessions[name]))}
 		for _, o := range x.Originate {
 			for i := range o.Count {
-				r.own = r.own || !w.down[name] && nth(o.Prefix, i) == prefix
+				r.own = r.own || !w.down[name] && Nth(o.Prefix, i) == prefix
 			}
 		}
 		ribs[name] = r

@@ -188,7 +188,7 @@ func (n *Node) Command(more ...string) *exec.Cmd {
 	args := append([]string{"run", "--node", n.Server.Name, "--run-dir", n.Dir, "--state-dir", n.StateDir()}, n.etcd...)
 	args = append(append(args, n.Args...), more...)
 	cmd := exec.Command(n.cluster.opts.Binary, args...)
-	cmd.Env = append(CleanEnv(), n.Env...)
+	cmd.Env = append(lab.CleanEnv(), n.Env...)
 	return cmd
 }
 
@@ -288,7 +288,7 @@ func (n *Node) Muslin(ctx context.Context, args ...string) (string, error) {
 // MuslinIn is Muslin with standard input.
 func (n *Node) MuslinIn(ctx context.Context, stdin string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, n.cluster.opts.Binary, append(args, "--run-dir", n.Dir)...)
-	cmd.Env, cmd.Stdin = CleanEnv(), strings.NewReader(stdin)
+	cmd.Env, cmd.Stdin = lab.CleanEnv(), strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("muslin %s: %w: %s", strings.Join(args, " "), err, out)
@@ -373,15 +373,4 @@ func unrouted(routes []api.Route, addrs []netip.Addr) (missing []netip.Addr) {
 		}
 	}
 	return missing
-}
-
-// CleanEnv is this process's environment without what points the command line
-// or the daemon at a user's own datastore.
-func CleanEnv() (env []string) {
-	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, "ETCD_") && !strings.HasPrefix(kv, "FELIX_") {
-			env = append(env, kv)
-		}
-	}
-	return env
 }

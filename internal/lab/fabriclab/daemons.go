@@ -65,12 +65,7 @@ func (l *Lab) detach(device, log, program string, args ...string) error {
 	}
 	defer out.Close()
 	cmd := exec.Command(program, args...)
-	cmd.Stdout, cmd.Stderr, cmd.Dir = out, out, "/"
-	for _, kv := range os.Environ() { // nothing that points at another datastore
-		if !strings.HasPrefix(kv, "ETCD_") && !strings.HasPrefix(kv, "FELIX_") {
-			cmd.Env = append(cmd.Env, kv)
-		}
-	}
+	cmd.Stdout, cmd.Stderr, cmd.Dir, cmd.Env = out, out, "/", lab.CleanEnv()
 	_, err = n.Detach(cmd)
 	return err
 }
@@ -188,7 +183,7 @@ func (l *Lab) startManagement(ctx context.Context) error {
 	if err := n.SetSysctl("net/ipv6/conf/default/accept_dad", "0"); err != nil {
 		return err
 	}
-	if err := addBridge(n, managementLink); err != nil {
+	if err := n.AddBridge(managementLink); err != nil {
 		return err
 	}
 	if err := n.AddAddr(managementLink, managementAddr(1)); err != nil {
@@ -200,7 +195,7 @@ func (l *Lab) startManagement(ctx context.Context) error {
 		if err := lab.Veth(lab.End{NS: n, Name: link}, lab.End{NS: l.spaces[d.Name], Name: managementLink}); err != nil {
 			return err
 		}
-		if err := enslave(n, link, managementLink); err != nil {
+		if err := n.Enslave(link, managementLink); err != nil {
 			return err
 		}
 		if err := l.spaces[d.Name].AddAddr(managementLink, managementAddr(port)); err != nil {
@@ -255,7 +250,7 @@ func (l *Lab) live(ctx context.Context, device string) error {
 // muslin runs the command line against the datastore.
 func (l *Lab) muslin(ctx context.Context, stdin string, args ...string) error {
 	cmd := exec.CommandContext(ctx, l.Binary, append(args, "--run-dir", l.dir(management))...)
-	cmd.Stdin = strings.NewReader(stdin)
+	cmd.Env, cmd.Stdin = lab.CleanEnv(), strings.NewReader(stdin)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("muslin %s: %w: %s", strings.Join(args, " "), err, out)
 	}

@@ -17,7 +17,7 @@
 // # The comparison
 //
 // The simulation says what every device holds, path by path and route by route
-// (expect.go); so does each daemon (frr.go, muslin.go), and for its
+// (tables.go); so does each daemon (frr.go, muslin.go), and for its
 // routes the kernel (kernel.go). Compare names each difference by device and
 // prefix. That is the reason to trust either of them.
 package fabriclab

@@ -6,12 +6,12 @@ package fabriclab
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
 
 	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/fabric/sim"
 	"github.com/muslin-net/muslin/internal/node/api"
 )
 
@@ -37,22 +37,10 @@ func endpointsOf(d *fabric.Device) (list []Endpoint) {
 			if n == len(list) {
 				list = append(list, Endpoint{Name: fmt.Sprintf("%s-e%d", d.Name, n), Server: d.Name})
 			}
-			list[n].Addrs = append(list[n].Addrs, after(o.Prefix.Addr(), n))
+			list[n].Addrs = append(list[n].Addrs, sim.Nth(netip.PrefixFrom(o.Prefix.Addr(), o.Prefix.Addr().BitLen()), n).Addr())
 		}
 	}
 	return list
-}
-
-// after is the n-th address after one, within its last 32 bits.
-func after(a netip.Addr, n int) netip.Addr {
-	b := a.As16()
-	low := b[12:]
-	binary.BigEndian.PutUint32(low, binary.BigEndian.Uint32(low)+uint32(n))
-	out := netip.AddrFrom16(b)
-	if a.Is4() {
-		return out.Unmap()
-	}
-	return out
 }
 
 // Endpoints are all of the lab.

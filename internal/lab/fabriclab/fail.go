@@ -142,54 +142,44 @@ func (l *Lab) cable(c Cable, how How, up bool) error {
 	case err != nil:
 		return err
 	case how == Silent && up:
-		return enslave(b, c.Link, c.Bridge.Link)
+		return b.Enslave(c.Link, c.Bridge.Link)
 	case how == Silent:
-		return release(b, c.Link)
+		return b.Release(c.Link)
 	case up:
 		return b.LinkUp(c.Link)
 	}
 	return b.LinkDown(c.Link)
 }
 
-// release takes a port off its bridge.
-func release(n *lab.Namespace, port string) error {
-	h, err := n.Handle()
-	if err != nil {
-		return err
-	}
-	p, err := h.LinkByName(port)
-	if err == nil {
-		err = h.LinkSetNoMaster(p)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: take %s off its bridge: %w", n.Name(), port, err)
-	}
-	return nil
-}
-
-// daemon finds the process of a device that speaks BGP, by its command line: that of a vRouter which
-// runs BFD stays. It is looked for in all of the lab: the first thread of a vRouter, by which a process is
-// seen, may be in the namespace of an endpoint that it attached.
-func (l *Lab) daemon(d *fabric.Device) (pid int, ok bool, err error) {
+// daemons are the processes that speak BGP, by device. They are found by their command line:
+// that of a vRouter which runs BFD is another.
+func (l *Lab) daemons() (map[string]int, error) {
 	names, err := left(l.Name)
 	if err != nil {
-		return 0, false, err
+		return nil, err
 	}
 	pids, err := lab.Inside(names...)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]int{}
 	for _, pid := range pids {
 		words := commandLine(pid)
-		switch {
-		case !slices.Contains(words, l.dir(d.Name)):
-		case d.Software == fabric.Muslin && words[1] == "run", filepath.Base(words[0]) == "bgpd":
-			return pid, true, err
+		for i := range l.Design.Devices {
+			d := &l.Design.Devices[i]
+			speaks := len(words) > 1 && (d.Software == fabric.Muslin && words[1] == "run" || filepath.Base(words[0]) == "bgpd")
+			if speaks && slices.Contains(words, l.dir(d.Name)) {
+				out[d.Name] = pid
+			}
 		}
 	}
-	return 0, false, err
+	return out, nil
 }
 
 // killDaemon ends the routing daemon of a device as a crash would.
 func (l *Lab) killDaemon(device string) error {
-	pid, ok, err := l.daemon(l.x.Device(device))
+	running, err := l.daemons()
+	pid, ok := running[device]
 	switch {
 	case err != nil:
 		return err

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/muslin-net/muslin/internal/fabric"
@@ -119,8 +120,13 @@ func (l *Lab) Watch(ctx context.Context, what string, do func() error) (*Event, 
 	if err != nil {
 		return nil, err
 	}
-	for i, f := range flows {
-		r := f.Stop(500 * time.Millisecond)
+	ended := make([]lab.FlowReport, len(flows))
+	var wait sync.WaitGroup
+	for i, f := range flows { // each waits for what is on its way
+		wait.Go(func() { ended[i] = f.Stop(500 * time.Millisecond) })
+	}
+	wait.Wait()
+	for i, r := range ended {
 		g := gaps[i]
 		g.Sent, g.Lost, g.Gap, g.Cut = r.Sent-reports[i].Sent, r.Lost-reports[i].Lost, r.MaxGap, before(g) || after(g)
 		e.Flows = append(e.Flows, g)

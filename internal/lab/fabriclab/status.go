@@ -30,14 +30,14 @@ type DeviceStatus struct {
 // Status looks at every device.
 func (l *Lab) Status() (*Status, error) {
 	s := &Status{Name: l.Name, Started: l.Started, Failed: append([]Failed{}, l.Failed...)}
+	running, err := l.daemons()
+	if err != nil {
+		return nil, err
+	}
 	for i := range l.Design.Devices {
 		d := &l.Design.Devices[i]
-		_, ok, err := l.daemon(d)
-		if err != nil {
-			return nil, err
-		}
 		x := DeviceStatus{d.Name, d.Role, d.Software, "runs"}
-		if !ok {
+		if _, ok := running[d.Name]; !ok {
 			x.State = "its daemon is dead"
 		}
 		for _, f := range l.Failed {

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/fabric/sim"
 )
 
 // Table is what a device has for each prefix, of one family: by the simulation,
@@ -82,7 +83,7 @@ func (l *Lab) expected(s *simulation, d *fabric.Device) (Table, error) {
 			continue
 		}
 		for n := range r.Count {
-			t[nth(r.Prefix, n)] = &e
+			t[sim.Nth(r.Prefix, n)] = &e
 		}
 	}
 	// Whatever a server announces, it has a route to each of its endpoints.
@@ -100,14 +101,6 @@ func (l *Lab) expected(s *simulation, d *fabric.Device) (Table, error) {
 		}
 	}
 	return t, nil
-}
-
-// nth is the n-th prefix after one of single addresses; of others there is one.
-func nth(p netip.Prefix, n int) netip.Prefix {
-	if n == 0 {
-		return p
-	}
-	return netip.PrefixFrom(after(p.Addr(), n), p.Bits())
 }
 
 // deviceAt is the device that has an address on a port. One that no port has is

@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/vishvananda/netlink"
-
 	"github.com/muslin-net/muslin/internal/fabric"
 	"github.com/muslin-net/muslin/internal/lab"
 )
@@ -87,11 +85,6 @@ func (l *Lab) wire() error {
 				return err
 			}
 		}
-		if lo := loopback(d); lo != nil {
-			if err := addresses(n, "lo", lo.Addresses); err != nil {
-				return err
-			}
-		}
 	}
 	bridges := map[Plug]bool{}
 	for _, c := range cables(l.x) {
@@ -107,34 +100,24 @@ func (l *Lab) wire() error {
 		}
 		if !bridges[c.Bridge] {
 			bridges[c.Bridge] = true
-			if err := addBridge(b, c.Bridge.Link); err != nil {
+			if err := b.AddBridge(c.Bridge.Link); err != nil {
 				return err
 			}
 		}
 		if err := lab.Veth(lab.End{NS: l.spaces[c.Port.Space], Name: c.Port.Link}, lab.End{NS: b, Name: c.Link}); err != nil {
 			return err
 		}
-		if err := enslave(b, c.Link, c.Bridge.Link); err != nil {
+		if err := b.Enslave(c.Link, c.Bridge.Link); err != nil {
 			return err
 		}
 	}
 	for i := range l.Design.Devices {
 		d := &l.Design.Devices[i]
 		for j := range d.Interfaces {
-			if p := &d.Interfaces[j]; p.Segment != "" {
-				if err := addresses(l.spaces[d.Name], p.Name, p.Addresses); err != nil {
-					return err
-				}
+			p := &d.Interfaces[j]
+			if err := addresses(l.spaces[d.Name], p.Name, p.Addresses); err != nil {
+				return err
 			}
-		}
-	}
-	return nil
-}
-
-func loopback(d *fabric.Device) *fabric.Interface {
-	for i := range d.Interfaces {
-		if d.Interfaces[i].Segment == "" {
-			return &d.Interfaces[i]
 		}
 	}
 	return nil
@@ -145,40 +128,6 @@ func addresses(n *lab.Namespace, link string, list []netip.Prefix) error {
 		if err := n.AddAddr(link, a); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// addBridge makes a switch that floods neighbour discovery like any plain one.
-func addBridge(n *lab.Namespace, name string) error {
-	h, err := n.Handle()
-	if err != nil {
-		return err
-	}
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = name
-	snooping := false
-	if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &snooping}); err != nil {
-		return fmt.Errorf("%s: bridge %s: %w", n.Name(), name, err)
-	}
-	return n.LinkUp(name)
-}
-
-func enslave(n *lab.Namespace, port, bridge string) error {
-	h, err := n.Handle()
-	if err != nil {
-		return err
-	}
-	br, err := h.LinkByName(bridge)
-	if err != nil {
-		return fmt.Errorf("%s: %s: %w", n.Name(), bridge, err)
-	}
-	p, err := h.LinkByName(port)
-	if err == nil {
-		err = h.LinkSetMaster(p, br)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: add %s to %s: %w", n.Name(), port, bridge, err)
 	}
 	return nil
 }
