@@ -50,7 +50,7 @@ func startBird(t *testing.T, c *cluster.Cluster, sessions string) *bird {
 // startBirdAt is startBird with addresses of its own.
 func startBirdAt(t *testing.T, c *cluster.Cluster, addr4, addr6, sessions string) *bird {
 	t.Helper()
-	h, err := c.Lab.Host(c.Fabric, "bird", netip.MustParsePrefix(addr4+"/24"), netip.MustParsePrefix(addr6+"/64"))
+	h, err := c.Lab.Host(c.Fabric, "bird"+addr4[strings.LastIndexByte(addr4, '.'):], netip.MustParsePrefix(addr4+"/24"), netip.MustParsePrefix(addr6+"/64"))
 	if err != nil {
 		t.Fatal(err)
 	}

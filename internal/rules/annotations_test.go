@@ -41,9 +41,9 @@ const (
 var switches = []string{"Enabled", "Disabled"}
 
 var annotations = []annotation{
-	{"as-override", []string{ofPeer}, onOff, "`Disabled`", "the neighbour's AS number in the path becomes ours; eBGP", []string{"node TestPoliceOptions"}, switches, []string{"yes"}, nil},
-	{"remove-private-as", []string{ofPeer}, onOff, "`Disabled`", "private AS numbers (RFC 6996) leave the path; eBGP", []string{"node TestPoliceOptions"}, switches, []string{"on"}, nil},
-	{"prepend", []string{ofPeer}, "1 to 10", "0", "our AS number so many times more in the path; eBGP", []string{"node TestPoliceOptions"}, []string{"1", "10"}, []string{"0", "11", "x"}, nil},
+	{"as-override", []string{ofPeer}, onOff, "`Disabled`", "the neighbour's AS number in the path becomes ours; eBGP", []string{"node TestPoliceOptions", "e2e TestBGPPeerFields"}, switches, []string{"yes"}, nil},
+	{"remove-private-as", []string{ofPeer}, onOff, "`Disabled`", "private AS numbers (RFC 6996) leave the path; eBGP", []string{"node TestPoliceOptions", "e2e TestBGPPeerFields"}, switches, []string{"on"}, nil},
+	{"prepend", []string{ofPeer}, "1 to 10", "0", "our AS number so many times more in the path; eBGP", []string{"node TestPoliceOptions", "e2e TestBGPPeerFields"}, []string{"1", "10"}, []string{"0", "11", "x"}, nil},
 	{"default-originate", []string{ofPeer}, onOff, "`Disabled`", "the neighbour is told a default route to this server", []string{"e2e TestBGPConfigurationFields"}, switches, []string{"1"}, nil},
 	{"next-hop", []string{ofPeer}, "`ThirdParty`", "`nextHopMode`", "a next hop in a subnet that we share with the neighbour stays (RFC 4271 section 5.1.3)", []string{"node TestPoliceOptions"}, []string{"ThirdParty"}, []string{"Self"}, nil},
 	{"extended-next-hop", []string{ofPeer}, onOff, "`Enabled` where one end has no IPv4 address", "IPv4 routes may have IPv6 next hops (RFC 8950)", []string{"node TestPeeringRestraint"}, switches, []string{""}, nil},
@@ -59,7 +59,7 @@ var annotations = []annotation{
 	{"listen-limit", []string{ofPeer}, "1 to 32767", "100", "how many of those at a time", []string{"node TestPeeringRanges"}, []string{"1", "32767"}, []string{"0", "32768"}, map[string]string{"listen-range": "10.1.0.0/16", "listen-as": "1"}},
 	{"interface", []string{ofPeer}, "names of interfaces with commas", "none", "sessions with the router at the other end of each, found by router advertisement (RFC 4861)", []string{"node TestPeeringOnInterfaces", "e2e TestUnnumbered_FRR"}, []string{"eth1", "eth1, swp2.100"}, []string{"lo", "eth1,", "eth1,eth1", "a/b", "a-name-of-16-char"}, map[string]string{"remote-as": "External"}},
 	{"remote-as", []string{ofPeer}, "`External`, `Internal`", "`asNumber`", "any AS number but ours, or ours, on those interfaces", []string{"node TestPeeringOnInterfaces", "e2e TestUnnumbered_FRR"}, []string{"External", "Internal"}, []string{"external", "65001"}, map[string]string{"interface": "eth1"}},
-	{"graceful-shutdown", []string{ofPeer, ofNode}, onOff, "`Disabled`", "others use other ways first (RFC 8326), on the sessions of the BGPPeer or on all of the node; one of them is enough", []string{"node TestPoliceNode"}, switches, []string{"now"}, nil},
+	{"graceful-shutdown", []string{ofPeer, ofNode}, onOff, "`Disabled`", "others use other ways first (RFC 8326), on the sessions of the BGPPeer or on all of the node; one of them is enough", []string{"node TestPoliceNode", "e2e TestBGPPeerFields"}, switches, []string{"now"}, nil},
 	{"origin-guard", []string{ofPeer, ofConfig}, onOff, "`Enabled`", "whether what others announce is judged by what the model binds to them; the nearest object counts", []string{"node TestPoliceImport"}, switches, []string{"off"}, nil},
 	{"pass-unknown-attributes", []string{ofPeer, ofConfig}, onOff, "`Disabled`", "optional transitive attributes of unknown type go on with the routes (RFC 4271 section 9)", []string{"node TestPolicePassUnknown"}, switches, []string{"true"}, nil},
 	{"hold-time", []string{ofPeer, ofConfig}, "whole seconds from `3s` on, `0s` for none", "`9s`, or three times `keepaliveTime`", "hold time that is offered (RFC 4271); on the BGPConfiguration `default`, of the mesh", []string{"node TestPeeringTimers"}, []string{"0s", "3s", "90s", "2m"}, []string{"2s", "3.5s", "90"}, nil},
