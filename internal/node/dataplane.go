@@ -14,7 +14,7 @@ import (
 
 // This page is all that the agent knows of a data plane: filtering and forwarding.
 // Both are told what is desired, and find out by themselves what is there. The
-// kernel's are acl.Table and route.Table; acl.Memory filters without one. A port to another operating system
+// kernel's are acl.Table and route.Table; acl.Memory and route.Memory do without one. A port to another operating system
 // writes such a pair, what package endpoint does to interfaces, and its
 // dataplane_*.go beside this page.
 
@@ -86,5 +86,8 @@ type (
 	}
 )
 
-// The packet filter without a kernel is one, too.
-var _ filtering = (*acl.Memory)(nil)
+// Those without a kernel are such, too.
+var (
+	_ filtering  = (*acl.Memory)(nil)
+	_ forwarding = (*route.Memory)(nil)
+)

@@ -300,7 +300,7 @@ func (f *fib[K]) resolve(n uint32) bool {
 		if oif := f.topo.byName[a.key.device]; oif != 0 {
 			hops = append(hops, hop{oif: oif})
 		} else {
-			a.why = "device " + a.key.device + " is missing or down"
+			a.why = whyNoDevice(a.key.device)
 		}
 	case Via:
 		if a.via == nil {

@@ -196,12 +196,14 @@ func (h *host) line(r netlink.Route) string {
 	fmt.Fprintf(&b, "%s", dst)
 	var hops []string
 	if len(r.MultiPath) == 0 && r.Type == unix.RTN_UNICAST {
-		r.MultiPath = []*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw, Flags: r.Flags}}
+		r.MultiPath = []*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw, Via: r.Via, Flags: r.Flags}}
 	}
 	for _, m := range r.MultiPath {
 		s := ""
 		if m.Gw != nil {
 			s += " via " + m.Gw.String()
+		} else if v, ok := m.Via.(*netlink.Via); ok { // RFC 8950
+			s += " via " + v.Addr.String()
 		}
 		s += fmt.Sprintf(" dev %s", h.linkName(m.LinkIndex))
 		if m.Hops != 0 {

@@ -5,7 +5,6 @@
 package route
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 )
@@ -75,13 +74,6 @@ func list[K key[K]](f *fib[K], sources []string) []Status {
 	return out
 }
 
-func comparePrefix(a, b netip.Prefix) int {
-	if c := a.Addr().Compare(b.Addr()); c != 0 {
-		return c
-	}
-	return a.Bits() - b.Bits()
-}
-
 func (f *fib[K]) state(k K, e entry, conflicts map[K]string) (State, string) {
 	if c := conflicts[k]; c != "" {
 		return Conflicted, c
@@ -147,10 +139,6 @@ func (f *fib[K]) anyPending() bool {
 	return false
 }
 
-// protoKernel marks routes that the kernel makes for addresses: inside a
-// learned aggregate they are no accident.
-const protoKernel = 2
-
 // conflicts says for each wanted prefix which foreign route has its place, wins
 // over it by metric, or takes some of its addresses by being more specific.
 // A default route is hidden by everything and has no conflicts of the last kind.
@@ -162,8 +150,7 @@ func (f *fib[K]) conflicts() map[K]string {
 			metric := f.actions[e.want].key.metric
 			for _, r := range rs {
 				if r.metric <= metric {
-					out[k] = fmt.Sprintf("a foreign route to %s (protocol %d, metric %d) wins over ours (metric %d); delete one of them",
-						p, r.proto, r.metric, metric)
+					out[k] = whyLoses(p, r.proto, r.metric, metric)
 				}
 			}
 			continue
@@ -178,7 +165,7 @@ func (f *fib[K]) conflicts() map[K]string {
 			}
 			for _, r := range rs {
 				if r.proto != protoKernel {
-					out[wide] = fmt.Sprintf("a foreign route to %s (protocol %d) takes part of it", p, r.proto)
+					out[wide] = whyInPart(p, r.proto)
 				}
 			}
 		}

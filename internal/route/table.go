@@ -59,12 +59,7 @@ type tally struct {
 // Open makes the sockets and subscribes to changes. Nothing is read or written
 // before the first Apply. Close it.
 func Open(o Options) (*Table, error) {
-	if o.Sources == nil {
-		o.Sources = []string{"local", "bgp"}
-	}
-	if o.Protocol == 0 {
-		o.Protocol = Protocol
-	}
+	o.setDefaults()
 	if o.Inside == nil {
 		o.Inside = func(f func() error) error { return f() }
 	}
@@ -104,9 +99,6 @@ func (t *Table) connect() error {
 	})
 }
 
-// errClosed is what Apply returns after Close.
-var errClosed = errors.New("route table is closed")
-
 // Close closes the sockets and leaves the kernel's table as it is. It is
 // idempotent.
 func (t *Table) Close() error {
@@ -120,7 +112,7 @@ func (t *Table) Close() error {
 func (t *Table) rank(source string) (uint8, error) {
 	i := slices.Index(t.sources, source)
 	if i < 0 {
-		return 0, fmt.Errorf("unknown route source %q: want one of %q", source, t.sources)
+		return 0, unknownSource(source, t.sources)
 	}
 	return uint8(i), nil
 }

@@ -153,20 +153,19 @@ func (t *topology) lookup(a netip.Addr) (out []hop, onLink bool, cost uint32, wh
 	if z := a.Zone(); z != "" {
 		oif := t.byName[z]
 		if oif == 0 || !t.running[oif] {
-			return nil, false, 0, "interface " + z + " is missing or down"
+			return nil, false, 0, whyNoInterface(z)
 		}
 		return []hop{{oif: oif, gw: a.WithZone("")}}, true, 0, ""
 	}
 	if device, near := t.near[a]; near {
 		oif := t.byName[device]
 		if oif == 0 || !t.running[oif] {
-			return nil, false, 0, "interface " + device + " is missing or down"
+			return nil, false, 0, whyNoInterface(device)
 		}
 		return []hop{{oif: oif, gw: a, flags: unix.RTNH_F_ONLINK}}, true, 0, ""
 	}
-	why = "next hop " + a.String() + " is in no connected subnet and no other daemon has a route to it"
 	if a.Is6() && a.IsLinkLocalUnicast() {
-		return nil, false, 0, "next hop " + a.String() + " is link-local, and on which interface is not said"
+		return nil, false, 0, whyNoZone(a)
 	}
 	for p, rs := range t.foreign.Supernets(netip.PrefixFrom(a, a.BitLen())) {
 		r := t.usable(rs)
@@ -174,16 +173,16 @@ func (t *topology) lookup(a netip.Addr) (out []hop, onLink bool, cost uint32, wh
 		case r == nil:
 			continue // its interfaces are down: the kernel looks further, too
 		case p.Bits() == 0 && !t.allowDefault:
-			return nil, false, 0, "next hop " + a.String() + " is reached through a default route only"
+			return nil, false, 0, whyDefaultOnly(a)
 		case r.drops:
-			return nil, false, 0, "next hop " + a.String() + " is in " + p.String() + ", to which another daemon drops everything"
+			return nil, false, 0, whyDropped(a, p)
 		}
 		for _, o := range r.hops {
 			switch {
 			case !t.running[o.oif]:
 				continue
 			case t.workloads[o.oif]:
-				return nil, false, 0, "next hop " + a.String() + " is behind a workload's interface"
+				return nil, false, 0, whyWorkload(a)
 			case !o.gw.IsValid():
 				o.gw, onLink = a, true
 			default:
@@ -194,7 +193,7 @@ func (t *topology) lookup(a netip.Addr) (out []hop, onLink bool, cost uint32, wh
 		sortHops(out)
 		return slices.Compact(out), onLink, cost, ""
 	}
-	return nil, false, 0, why
+	return nil, false, 0, whyNowhere(a)
 }
 
 // device is the name of the first interface towards a next hop.

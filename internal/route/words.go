@@ -3,6 +3,7 @@
 package route
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -27,6 +28,22 @@ type Options struct {
 	// as for those to a single next hop on a connected subnet. It is what a
 	// kernel without next-hop objects gets in any case.
 	Inline bool
+}
+
+func (o *Options) setDefaults() {
+	if o.Sources == nil {
+		o.Sources = []string{"local", "bgp"}
+	}
+	if o.Protocol == 0 {
+		o.Protocol = Protocol
+	}
+}
+
+// errClosed is what Apply returns after Close.
+var errClosed = errors.New("route table is closed")
+
+func unknownSource(source string, known []string) error {
+	return fmt.Errorf("unknown route source %q: want one of %q", source, known)
 }
 
 // Reach is how a next hop is reached.

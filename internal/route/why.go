@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package route
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// Why a route is not in force as wanted, in words that every routing table uses.
+
+func whyNoDevice(name string) string { return "device " + name + " is missing or down" }
+
+func whyNoInterface(name string) string { return "interface " + name + " is missing or down" }
+
+func whyNowhere(a netip.Addr) string {
+	return "next hop " + a.String() + " is in no connected subnet and no other daemon has a route to it"
+}
+
+func whyNoZone(a netip.Addr) string {
+	return "next hop " + a.String() + " is link-local, and on which interface is not said"
+}
+
+func whyDefaultOnly(a netip.Addr) string {
+	return "next hop " + a.String() + " is reached through a default route only"
+}
+
+func whyDropped(a netip.Addr, p netip.Prefix) string {
+	return "next hop " + a.String() + " is in " + p.String() + ", to which another daemon drops everything"
+}
+
+func whyWorkload(a netip.Addr) string {
+	return "next hop " + a.String() + " is behind a workload's interface"
+}
+
+func whyLoses(p netip.Prefix, proto uint8, metric, ours uint32) string {
+	return fmt.Sprintf("a foreign route to %s (protocol %d, metric %d) wins over ours (metric %d); delete one of them", p, proto, metric, ours)
+}
+
+func whyInPart(p netip.Prefix, proto uint8) string {
+	return fmt.Sprintf("a foreign route to %s (protocol %d) takes part of it", p, proto)
+}
+
+// protoKernel marks routes that the kernel makes for addresses: inside a
+// learned aggregate they are no accident.
+const protoKernel = 2
+
+func comparePrefix(a, b netip.Prefix) int {
+	if c := a.Addr().Compare(b.Addr()); c != 0 {
+		return c
+	}
+	return a.Bits() - b.Bits()
+}
