@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -553,6 +554,6 @@ func (p *peer) show(cause error) {
 	if was == Established {
 		p.s.log.Warn("BGP session down", "peer", p.cfg.Name, "address", p.cfg.Addr, "reason", fmt.Sprint(cause))
 	} else if st == Established {
-		p.s.log.Info("BGP session up", "peer", p.cfg.Name, "address", p.cfg.Addr)
+		p.s.log.Info("BGP session up", "peer", p.cfg.Name, "address", p.cfg.Addr, "families", strings.Join(p.est.families.names(), " "))
 	}
 }

@@ -101,6 +101,16 @@ func TestB15_BFDAndGracefulRestart(t *testing.T) {
 	if err != nil || !strings.Contains(out, " Up ") {
 		t.Errorf("bgp peers: %v: %s", err, out)
 	}
+	// The path dies with 300 ms × 3, the default, to which the sessions change as they are.
+	apply(t, c, strings.ReplaceAll(meshBFD, ", muslin/bfd-interval: 100ms", ""))
+	for _, n := range c.Nodes {
+		eventually(t, 20*time.Second, func() error {
+			if s := watching(t, n, 1).Sessions[0]; s.Detect != 900*time.Millisecond || s.Failures != 0 {
+				return fmt.Errorf("%s: %+v", n.Server.Name, s)
+			}
+			return nil
+		})
+	}
 	routes := func() []netip.Addr { return unroutedBy(t, c.Nodes[0], b.Addrs) }
 	if missing := routes(); len(missing) > 0 {
 		t.Fatalf("no route to %v", missing)

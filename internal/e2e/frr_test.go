@@ -186,9 +186,13 @@ func TestFRR_NextHopsThroughOSPF(t *testing.T) {
 	through := func(router string) {
 		t.Helper()
 		for i, w := range []*cluster.Workload{w2, w1} {
-			n := c.Nodes[i]
-			for _, a := range w.Addrs {
+			n, other := c.Nodes[i], c.Nodes[1-i].Server
+			for _, a := range []netip.Addr{other.V4.Addr(), other.V6.Addr()} {
 				eventually(t, 30*time.Second, func() error { return leadsThrough(n, a, "to-"+router) })
+			}
+			// From there on it is not OSPF that is waited for, nor a timer of BGP's.
+			for _, a := range w.Addrs {
+				eventually(t, 5*time.Second, func() error { return leadsThrough(n, a, "to-"+router) })
 			}
 		}
 		for _, a := range w2.Addrs {
