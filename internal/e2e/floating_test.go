@@ -14,7 +14,7 @@ import (
 
 // TestFloatingIP: a workload's floating IPs are announced and lead to it, from another
 // server's workload and from its own server, as long as the servers say so; explain
-// knows where they lead, and who had none is told.
+// knows where they lead, and who had none is told. None is an address of the server.
 func TestFloatingIP(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t, 2)
@@ -36,6 +36,10 @@ func TestFloatingIP(t *testing.T) {
 		live(t, c)
 	}
 	external := []string{"203.0.113.7", "2001:db8:f::7"}
+	single := func(text string) netip.Prefix {
+		a := netip.MustParseAddr(text)
+		return netip.PrefixFrom(a, a.BitLen())
+	}
 	reaches := func(want bool) {
 		t.Helper()
 		for from, w := range map[string]*lab.Namespace{"far": far.Namespace, "near": near.Namespace, "its own server": c.Nodes[0].Host.Namespace} {
@@ -67,6 +71,28 @@ func TestFloatingIP(t *testing.T) {
 			}
 		}
 	}
+	// What is an address of the server, on whichever interface, leads to the server.
+	for _, to := range external {
+		if err := c.Nodes[0].Host.AddAddr("lo", single(to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reaches(false)
+	for _, to := range external {
+		eventually(t, 10*time.Second, func() error {
+			status, err := c.Nodes[0].Muslin(t.Context(), "status")
+			if err != nil || !strings.Contains(status, "spec.ipNATs: "+to+" belongs to this server, on lo") {
+				return fmt.Errorf("the author of the endpoint is not told: %v\n%s", err, status)
+			}
+			return nil
+		})
+	}
+	for _, to := range external {
+		if err := c.Nodes[0].Host.DelAddr("lo", single(to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reaches(true)
 	felix("floatingIPs: Disabled")
 	reaches(false)
 }

@@ -84,7 +84,7 @@ func failsafeText(list []any) string {
 }
 
 // applyHostInterfaces tells policy which addresses the interfaces of this host
-// have, if a host endpoint finds its interface by them.
+// have, if a host endpoint finds its interface by them, or there are floating IPs.
 func (l *loop) applyHostInterfaces() error {
 	if !l.ifacesDue || !l.model.index.NeedsHostInterfaces() {
 		return nil

@@ -111,11 +111,12 @@ func (x *Index) touchFloatingAt(list ...*endpoint) {
 }
 
 // floatingOf returns the floating IPs that a local endpoint has: none that is an
-// endpoint's own address, or reserved, whose traffic it would take.
+// endpoint's own address, reserved, or on an interface of this host: it would take
+// their traffic.
 func (x *Index) floatingOf(e *endpoint) (out []Floating) {
 	for _, f := range e.floating {
 		_, reserved := x.reserved[f.External]
-		if reserved || x.owner(f.External) != nil || x.owner(f.Internal) != e || !e.member.has(f.Internal) {
+		if reserved || x.hosts.held[f.External] != "" || x.owner(f.External) != nil || x.owner(f.Internal) != e || !e.member.has(f.Internal) {
 			continue
 		}
 		local := slices.IndexFunc(x.floats[f.External], func(o *endpoint) bool { return o.local != nil && o.local.class != nil })
@@ -133,10 +134,21 @@ func (x *Index) floatingProblems() (all []Problem) {
 			if e.local == nil || slices.ContainsFunc(x.floatingOf(e), func(f Floating) bool { return f.External == a }) {
 				continue
 			}
-			all = append(all, Problem{e.id.key(), "spec.ipNATs", fmt.Errorf("%s belongs to another endpoint or to a node; give the endpoint another floating IP", a)})
+			all = append(all, Problem{e.id.key(), "spec.ipNATs", fmt.Errorf("%s belongs to %s; give the endpoint another floating IP", a, x.holder(a))})
 		}
 	}
 	return all
+}
+
+// holder is who has an address that an endpoint does not have as its floating IP.
+func (x *Index) holder(a netip.Addr) string {
+	switch owner, iface := x.reserved[a], x.hosts.held[a]; {
+	case owner != "":
+		return owner
+	case iface != "":
+		return "this server, on " + iface
+	}
+	return "another endpoint"
 }
 
 // FloatingIPs returns the floating IPs in force of an endpoint; enabled is
@@ -151,7 +163,7 @@ func (e *Endpoint) FloatingIPs(enabled bool) []Floating {
 // Floating returns the endpoint that a floating IP leads to, and the address that it
 // becomes there; of several the one with the lowest internal address, as text.
 func (w *World) Floating(external netip.Addr) (to EndpointID, in netip.Addr, ok bool) {
-	if _, owned := w.Owner(external); owned || w.isReserved(external) {
+	if _, owned := w.Owner(external); owned || w.isReserved(external) || w.isHeld(external) {
 		return to, in, false
 	}
 	for id, e := range w.Endpoints {

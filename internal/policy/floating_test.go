@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
@@ -27,7 +28,7 @@ func TestFloatingIPs(t *testing.T) {
 		x, w := NewIndex("n1"), &World{FloatingIPs: true}
 		for range rapid.IntRange(1, 30).Draw(t, "steps") {
 			k := Key{Kind: kindEndpoint, Namespace: "ns", Name: fmt.Sprintf("e%d", rapid.IntRange(0, 4).Draw(t, "name"))}
-			switch rapid.IntRange(0, 6).Draw(t, "step") {
+			switch rapid.IntRange(0, 7).Draw(t, "step") {
 			case 0:
 				x.Set(k, nil, nil)
 				w.Put(k, nil, nil)
@@ -35,6 +36,10 @@ func TestFloatingIPs(t *testing.T) {
 			case 1:
 				w.Reserved = map[netip.Addr]string{pick(t, true): "Node n2", pick(t, false): "Node n2"}
 				x.Reserve(w.Reserved)
+				continue
+			case 2:
+				w.Interfaces = map[string][]netip.Addr{"lo": {pick(t, true)}, "up1": {pick(t, false)}}
+				x.HostInterfaces(w.Interfaces)
 				continue
 			}
 			e := &v3.WorkloadEndpoint{Spec: v3.WorkloadEndpointSpec{Node: rapid.SampledFrom([]string{"n1", "n1", "n1", "n2"}).Draw(t, "node"),
@@ -102,5 +107,51 @@ func TestFloatingIPs(t *testing.T) {
 	})
 	if had == 0 {
 		t.Error("nobody ever had a floating IP: the test shows nothing")
+	}
+}
+
+// TestFloatingIPOfThisServer: no address of this server, on whichever interface, is a
+// floating IP, and the endpoint's author is told who has it. It is one when the
+// server has given it up.
+func TestFloatingIPOfThisServer(t *testing.T) {
+	for _, external := range []string{"203.0.113.7", "2001:db8:f::7"} {
+		a, s := netip.MustParseAddr(external), newScene(t)
+		if s.x.NeedsHostInterfaces() {
+			t.Error("addresses of interfaces are asked for without floating IPs")
+		}
+		id := s.endpoint("a", 1, func(w *v3.WorkloadEndpoint) {
+			internal := "10.0.0.1"
+			if a.Is6() {
+				internal = "2001:db8::1"
+			}
+			w.Spec.IPNATs = []v3.IPNAT{{InternalIP: internal, ExternalIP: external}}
+		})
+		if !s.x.NeedsHostInterfaces() {
+			t.Fatal("addresses of interfaces are not asked for")
+		}
+		expect := func(has bool) {
+			t.Helper()
+			s.x.Flush()
+			if e := newInterp(s.x).eps[id]; (len(e.FloatingIPs(true)) == 1) != has {
+				t.Errorf("floating IPs %v, want one: %v", e.FloatingIPs(true), has)
+			}
+			s.w.FloatingIPs = true
+			if _, _, ok := s.w.Floating(a); ok != has {
+				t.Errorf("the evaluator finds %s: %v, want %v", a, ok, has)
+			}
+			text := "WorkloadEndpoint red/a: spec.ipNATs: " + external + " belongs to this server, on tun0; give the endpoint another floating IP"
+			if got := s.problems(); strings.Contains(got, text) == has {
+				t.Errorf("problems:\n%s", got)
+			}
+		}
+		on := func(addrs map[string][]netip.Addr) {
+			s.w.Interfaces = addrs
+			s.x.HostInterfaces(addrs)
+		}
+		expect(true)
+		on(map[string][]netip.Addr{"tun0": {netip.MustParseAddr("192.0.2.9"), a}})
+		expect(false)
+		on(map[string][]netip.Addr{"tun0": {netip.MustParseAddr("192.0.2.9")}})
+		expect(true)
 	}
 }

@@ -23,6 +23,7 @@ const everyInterface = "*"
 type hosts struct {
 	all    map[string]*hostEndpoint // of all nodes
 	addrs  map[string][]netip.Addr  // of the interfaces of this host
+	held   map[netip.Addr]string    // the same: the interface that has an address
 	active map[string]*hostEndpoint // by interface, or everyInterface
 	index  *localIndex              // of those that are active; nil while none is
 	public map[string]*HostEndpoint // as published
@@ -127,18 +128,36 @@ func (x *Index) setHost(k Key, p *parsedHost) {
 }
 
 // HostInterfaces says which addresses the interfaces of this host have, all of
-// them: by these a host endpoint finds its interface that names none. The Index
-// keeps the map. The View changes with the next Flush.
+// them: by these a host endpoint finds its interface that names none, and none of
+// them is a floating IP. The Index keeps the map. The View changes with the next
+// Flush.
 func (x *Index) HostInterfaces(addrs map[string][]netip.Addr) {
-	if !maps.EqualFunc(x.hosts.addrs, addrs, slices.Equal[[]netip.Addr]) {
-		x.hosts.addrs, x.hosts.dirty = addrs, true
+	if maps.EqualFunc(x.hosts.addrs, addrs, slices.Equal[[]netip.Addr]) {
+		return
+	}
+	x.hosts.addrs, x.hosts.dirty = addrs, true
+	was := x.hosts.held
+	x.hosts.held = map[netip.Addr]string{}
+	for iface, list := range addrs {
+		for _, a := range list {
+			if p := plain(a); x.hosts.held[p] == "" || iface < x.hosts.held[p] {
+				x.hosts.held[p] = iface
+			}
+		}
+	}
+	for _, m := range []map[netip.Addr]string{was, x.hosts.held} {
+		for a := range m {
+			if (was[a] == "") != (x.hosts.held[a] == "") {
+				x.touchFloating(a)
+			}
+		}
 	}
 }
 
 // NeedsHostInterfaces tells whether anything depends on the addresses of
 // interfaces. It needs no Flush.
 func (x *Index) NeedsHostInterfaces() bool {
-	return slices.ContainsFunc(x.hosts.local(), func(e *hostEndpoint) bool { return e.iface == "" })
+	return len(x.floats) > 0 || slices.ContainsFunc(x.hosts.local(), func(e *hostEndpoint) bool { return e.iface == "" })
 }
 
 // local returns the host endpoints of this node, the lowest name first.

@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -280,4 +281,14 @@ func (w *World) inherit(labels selector.Map, profile string) {
 			labels[k] = v
 		}
 	}
+}
+
+// isHeld tells whether an interface of the server has an address.
+func (w *World) isHeld(a netip.Addr) bool {
+	for _, addrs := range w.Interfaces {
+		if slices.ContainsFunc(addrs, func(h netip.Addr) bool { return plain(h) == a }) {
+			return true
+		}
+	}
+	return false
 }
