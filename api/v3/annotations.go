@@ -137,32 +137,31 @@ var peerAnnotations = slices.Concat(bfdAnnotations(func(s *PeerSettings) *BFD { 
 		return nil
 	}},
 	{"listen-range", func(s *PeerSettings, v string) error {
-		for text := range strings.SplitSeq(v, ",") {
-			p, err := ParseNetwork(strings.TrimSpace(text))
-			if err != nil {
-				return err
+		list, err := readList(v, func(text string) (netip.Prefix, error) {
+			p, err := ParseNetwork(text)
+			if err == nil && (p.Addr().IsMulticast() || p.Addr().IsLinkLocalUnicast()) {
+				err = fmt.Errorf("%q: nobody connects from there", p)
 			}
-			if p.Addr().IsMulticast() || p.Addr().IsLinkLocalUnicast() {
-				return fmt.Errorf("%q: nobody connects from there", p)
-			}
-			s.ListenRange = append(s.ListenRange, p)
-		}
-		return nil
+			return p, err
+		})
+		s.ListenRange = list
+		return err
 	}},
 	{"listen-as", func(s *PeerSettings, v string) error {
-		for text := range strings.SplitSeq(v, ",") {
-			first, last, row := strings.Cut(strings.TrimSpace(text), "-")
+		list, err := readList(v, func(text string) ([2]uint32, error) {
+			first, last, row := strings.Cut(text, "-")
 			if !row {
 				last = first
 			}
 			a, err1 := ParseASNumber(first)
 			b, err2 := ParseASNumber(last)
 			if err1 != nil || err2 != nil || a == 0 || b < a || b == 1<<32-1 {
-				return fmt.Errorf("%q: want AS numbers and rows of them, such as 64999,65000-65099", text)
+				return [2]uint32{}, fmt.Errorf("%q: want AS numbers and rows of them, such as 64999,65000-65099", text)
 			}
-			s.ListenAS = append(s.ListenAS, [2]uint32{uint32(a), uint32(b)})
-		}
-		return nil
+			return [2]uint32{uint32(a), uint32(b)}, nil
+		})
+		s.ListenAS = list
+		return err
 	}},
 	{"listen-limit", func(s *PeerSettings, v string) error {
 		n, err := strconv.ParseUint(v, 10, 15)
@@ -173,6 +172,7 @@ var peerAnnotations = slices.Concat(bfdAnnotations(func(s *PeerSettings) *BFD { 
 		return nil
 	}},
 	{"interface", func(s *PeerSettings, v string) error {
+		var names []string
 		for text := range strings.SplitSeq(v, ",") {
 			name := strings.TrimSpace(text)
 			switch {
@@ -180,11 +180,12 @@ var peerAnnotations = slices.Concat(bfdAnnotations(func(s *PeerSettings) *BFD { 
 				return fmt.Errorf("%q: want the name of an interface, such as eth1, several with commas", text)
 			case name == "lo":
 				return fmt.Errorf("%q: there is nobody at the other end", text)
-			case slices.Contains(s.Interfaces, name):
+			case slices.Contains(names, name):
 				return fmt.Errorf("%q: is named twice", name)
 			}
-			s.Interfaces = append(s.Interfaces, name)
+			names = append(names, name)
 		}
+		s.Interfaces = names
 		return nil
 	}},
 	{"remote-as", func(s *PeerSettings, v string) error {
@@ -290,6 +291,12 @@ func (p *BGPPeer) Settings() (PeerSettings, []error) {
 		errs = append(errs, f.list[0])
 	}
 	return s, slices.Concat(errs, s.BFD.check(p), s.Timers.check(p, keepalive))
+}
+
+// Asks tells whether an annotation of ours is there, whatever is in it.
+func (p *BGPPeer) Asks(name string) bool {
+	_, ok := p.Metadata.Annotations[AnnotationPrefix+name]
+	return ok
 }
 
 // Settings reads the annotations of a BGPConfiguration, as those of a BGPPeer.

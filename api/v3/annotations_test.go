@@ -85,11 +85,7 @@ func TestAnnotations(t *testing.T) {
 			if got, want := paths(Validate(r)), fmt.Sprintf("metadata.annotations[%q]", key); got != want {
 				t.Errorf("%s %s=%s: faults %q, want %q", c.kind, key, value, got, want)
 			}
-			// It counts as absent, with whatever good there is before it. (Of those, who has a
-			// session is known from the rest, so that one mistake is not told as two.)
-			if slices.Contains([]string{"listen-range", "listen-as", "interface"}, c.name) {
-				continue
-			}
+			// It counts as absent, with whatever good there is before it.
 			for first := range maps.Keys(c.good) {
 				r := annotated(t, c.kind, map[string]string{key: first + ", " + value})
 				if got, none := settingsOf(r), settingsOf(annotated(t, c.kind, nil)); got != none && Validate(r) != nil {

@@ -23,6 +23,7 @@ func TestListenRange(t *testing.T) {
 		{"10.0.0.0/24", "0", "{asNumber: 1}", `metadata.annotations["muslin/listen-as"]`},
 		{"10.0.0.0/24", "4294967295", "{asNumber: 1}", `metadata.annotations["muslin/listen-as"]`},
 		{"10.0.0.0/24,fe80::/10", "", "{asNumber: 1}", `metadata.annotations["muslin/listen-range"]`},
+		{"10.0.0.0/24", "64999,0", "{}", `metadata.annotations["muslin/listen-as"]`},
 		{"10.0.0.0/24,rack", "", "{asNumber: 1}", `metadata.annotations["muslin/listen-range"]`},
 	} {
 		r := load(t, "BGPPeer", "x", c.spec)
@@ -36,6 +37,9 @@ func TestListenRange(t *testing.T) {
 			t.Errorf("%+v: faults %q", c, got)
 		}
 		s, _ := r.(*BGPPeer).Settings()
+		if c.want == `metadata.annotations["muslin/listen-as"]` && s.ListenAS != nil || c.want == `metadata.annotations["muslin/listen-range"]` && s.ListenRange != nil {
+			t.Errorf("%+v: %v of %v is in force in spite of the mistake", c, s.ListenRange, s.ListenAS)
+		}
 		if c.as == rows && fmt.Sprint(s.ListenAS) != "[[64999 64999] [65000 65099] [65536 65536]]" {
 			t.Errorf("%v", s.ListenAS)
 		}

@@ -25,13 +25,13 @@ func TestPeerOnInterface(t *testing.T) {
 		{"eth1", "External", "10.0.0.0/24", "{}", "spec.peerIP"},
 		{"eth1", "External", "", "{sourceAddress: None}", "spec.sourceAddress"},
 		{"", "External", "", "{peerIP: 10.0.0.1, asNumber: 65001}", "metadata.annotations"},
-		{"eth1", "external", "", "{}", annotation + `remote-as"] spec.asNumber`},
-		{"lo", "External", "", "{}", annotation + `interface"] metadata.annotations`},
+		{"eth1", "external", "", "{}", annotation + `remote-as"]`},
+		{"lo", "External", "", "{}", annotation + `interface"]`},
 		{"eth1,eth1", "External", "", "{}", annotation + `interface"]`},
-		{"eth/1", "External", "", "{}", annotation + `interface"] metadata.annotations`},
-		{"eth1%", "External", "", "{}", annotation + `interface"] metadata.annotations`},
+		{"eth/1", "External", "", "{}", annotation + `interface"]`},
+		{"eth1%", "External", "", "{}", annotation + `interface"]`},
 		{"eth1,", "External", "", "{}", annotation + `interface"]`},
-		{"an-interface-name", "External", "", "{}", annotation + `interface"] metadata.annotations`},
+		{"an-interface-name", "External", "", "{}", annotation + `interface"]`},
 	} {
 		r := load(t, "BGPPeer", "x", c.spec)
 		r.Meta().Annotations = map[string]string{}
@@ -42,6 +42,9 @@ func TestPeerOnInterface(t *testing.T) {
 		}
 		if got := paths(Validate(r)); got != c.want {
 			t.Errorf("%+v: faults %q", c, got)
+		}
+		if s, _ := r.(*BGPPeer).Settings(); c.want == annotation+`interface"]` && s.Interfaces != nil {
+			t.Errorf("%+v: %v is in force in spite of the mistake", c, s.Interfaces)
 		}
 		if s, _ := r.(*BGPPeer).Settings(); c.on == "eth1, swp2.100" && fmt.Sprint(s.Interfaces, s.RemoteAS) != "[eth1 swp2.100]Internal" {
 			t.Errorf("%+v", s)

@@ -75,7 +75,7 @@ func validate(info KindInfo, r Resource) *faults {
 	case *BGPPeer:
 		set, errs := r.Settings()
 		f.annotations(errs) // first: what else is wrong may follow from them
-		f.bgpPeer(&r.Spec, set)
+		f.bgpPeer(r, set)
 	case *BGPFilter:
 		f.bgpFilter(&r.Spec)
 	case *FelixConfiguration:

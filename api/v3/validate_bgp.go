@@ -126,7 +126,10 @@ func (f *faults) peerIP(s string) {
 	}
 }
 
-func (f *faults) bgpPeer(s *BGPPeerSpec, set PeerSettings) {
+// bgpPeer goes by which annotations there are, whatever is in them: a mistake in one
+// that says who the neighbour is is one fault, and not that of a missing neighbour, too.
+func (f *faults) bgpPeer(p *BGPPeer, set PeerSettings) {
+	s := &p.Spec
 	if s.Node != "" && s.NodeSelector != "" {
 		f.add("spec.nodeSelector", "not together with spec.node: remove one")
 	}
@@ -136,22 +139,23 @@ func (f *faults) bgpPeer(s *BGPPeerSpec, set PeerSettings) {
 			remotes++
 		}
 	}
+	onLink, listens := p.Asks("interface"), p.Asks("listen-range")
 	switch {
-	case len(set.Interfaces) > 0 && (remotes > 0 || len(set.ListenRange) > 0):
+	case onLink && (remotes > 0 || listens):
 		f.add("spec.peerIP", "neither this nor a selector nor muslin/listen-range together with muslin/interface: the neighbour is found on the interface")
-	case len(set.Interfaces) > 0 && (s.ASNumber == 0) == (set.RemoteAS == ""):
+	case onLink && (s.ASNumber == 0) == !p.Asks("remote-as"):
 		f.add("spec.asNumber", "give either this, the neighbour's AS number, or muslin/remote-as: External or Internal")
-	case len(set.Interfaces) > 0 && s.SourceAddress != "" && s.SourceAddress != "UseNodeIP":
+	case onLink && s.SourceAddress != "" && s.SourceAddress != "UseNodeIP":
 		f.add("spec.sourceAddress", "%s: not together with muslin/interface, where the interface's own address is used: remove it", s.SourceAddress)
-	case len(set.Interfaces) > 0:
-	case set.RemoteAS != "":
+	case onLink:
+	case p.Asks("remote-as"):
 		f.add("metadata.annotations", "muslin/remote-as needs muslin/interface")
-	case len(set.ListenRange) > 0 && remotes > 0:
+	case listens && remotes > 0:
 		f.add("spec.peerIP", "neither this nor a selector together with muslin/listen-range")
-	case len(set.ListenRange) > 0 && s.ASNumber == 0 && len(set.ListenAS) == 0:
+	case listens && s.ASNumber == 0 && !p.Asks("listen-as"):
 		f.add("spec.asNumber", "required: the AS number of who connects, or several in muslin/listen-as")
-	case len(set.ListenRange) > 0:
-	case len(set.ListenAS) > 0 || set.ListenLimit > 0:
+	case listens:
+	case p.Asks("listen-as") || set.ListenLimit > 0:
 		f.add("metadata.annotations", "muslin/listen-as and muslin/listen-limit need muslin/listen-range")
 	case remotes != 1:
 		f.add("spec.peerIP", "give exactly one of peerIP, peerSelector and localWorkloadSelector")

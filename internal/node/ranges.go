@@ -18,13 +18,16 @@ func (in *peeringInput) ranges(self nodeAddr, police func(*bgp.PeerConfig, *v3.B
 	for _, name := range sortedKeys(in.peers) {
 		p := in.peers[name]
 		set, errs := p.Settings()
-		if len(set.ListenRange) == 0 {
+		if !p.Asks("listen-range") {
 			continue
 		}
 		bad := func(field, format string, args ...any) {
 			problems = append(problems, problem{object: "BGPPeer " + name, field: field, text: fmt.Sprintf(format, args...)})
 		}
 		problems = append(problems, annotationProblems(errs)...)
+		if len(set.ListenRange) == 0 {
+			continue // it cannot be read
+		}
 		local, err := in.selects(p.Spec.Node, p.Spec.NodeSelector, in.self, self.labels)
 		if err != nil {
 			bad("spec.nodeSelector", "%v", err)
@@ -42,6 +45,9 @@ func (in *peeringInput) ranges(self nodeAddr, police func(*bgp.PeerConfig, *v3.B
 			r.ASNs = append(r.ASNs, [2]uint32{as, as})
 		}
 		if len(r.ASNs) == 0 {
+			if p.Asks("listen-as") {
+				continue // it cannot be read
+			}
 			bad("spec.asNumber", "is missing: give the AS number of who connects, or several in muslin/listen-as")
 			continue
 		}

@@ -66,6 +66,7 @@ spec:
 	for rest, want := range map[string]string{
 		"muslin/listen-as: \"64000-65000\"}}\nspec: {}":                                          "has our own AS 64512 beside others",
 		"muslin/bfd: Enabled}}\nspec: {asNumber: 64999}":                                         "there is none with neighbours of a listen range",
+		"muslin/listen-as: \"64999,0\"}}\nspec: {}":                                              "want AS numbers and rows of them",
 		"other: z}}\nspec: {}":                                                                   "is missing",
 		"other: z}}\nspec: {asNumber: 64999, password: {secretKeyRef: {name: none, key: none}}}": "until then nobody is accepted",
 	} {
@@ -73,5 +74,10 @@ spec:
 		if len(problems) != 1 || !strings.Contains(problems[0].text, want) {
 			t.Errorf("%s: %v, want %q", rest, problems, want)
 		}
+	}
+	// With a mistake in it there is no range, also of what stands before the mistake.
+	cfg, _, problems = peering(input(t, "a", threeNodes+"---\nkind: BGPPeer\nmetadata: {name: r, annotations: {muslin/listen-range: \"10.1.0.0/16, rack\"}}\nspec: {asNumber: 64999}\n"))
+	if len(cfg.Ranges) != 0 || len(problems) != 1 || problems[0].field != `metadata.annotations["muslin/listen-range"]` {
+		t.Errorf("ranges %v, problems %v", cfg.Ranges, problems)
 	}
 }

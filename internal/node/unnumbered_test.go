@@ -124,6 +124,13 @@ func TestPeeringOnInterfaces(t *testing.T) {
 	if cfg, _, _ = peering(in); !cfg.PeersUnknown || len(in.waiting()) != 3 {
 		t.Errorf("on b: %v, waiting %v", cfg.PeersUnknown, in.waiting())
 	}
+	// With a mistake in the list there is no session, also not on what stands before it.
+	in = input(t, "a", threeNodes+"---\nkind: BGPPeer\nmetadata: {name: x, annotations: {muslin/interface: \"eth1,lo\", muslin/remote-as: External}}\nspec: {}\n")
+	in.found = map[string]linkFound{"eth1": foundLink("eth1", "fe80::2", "")}
+	cfg, _, problems = peering(in)
+	if slices.ContainsFunc(cfg.Peers, func(p bgp.PeerConfig) bool { return p.Addr.Addr().Zone() != "" }) || len(problems) != 1 || problems[0].field != fieldInterface {
+		t.Errorf("peers %v, problems %v", cfg.Peers, problems)
+	}
 	// Where every address is listened on, there is no second socket for a link.
 	in = input(t, "a", onLinks+"---\nkind: BGPConfiguration\nmetadata: {name: default}\nspec: {bindMode: None}\n")
 	in.found = map[string]linkFound{"eth1": foundLink("eth1", "fe80::2", "")}
