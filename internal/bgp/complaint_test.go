@@ -4,6 +4,7 @@ package bgp
 
 import (
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -51,6 +52,27 @@ func TestRFC4271_6_RefusalsAreLogged(t *testing.T) {
 	refuse(subIdentifier)
 	eventually(t, "another reason is logged", func() bool { return len(lines(got)) > 1 })
 	if l := lines(got); len(l) != 2 || !strings.Contains(l[0], "code=2 subcode=2") || !strings.Contains(l[1], "code=2 subcode=3") {
+		t.Errorf("logged %q", l)
+	}
+	// To stop is no refusal.
+	r.connect(n)
+	r.write(rawOpen(64999, r.addr))
+	if typ, _ := r.read(); typ != msgOpen {
+		t.Fatalf("no OPEN but %d", typ)
+	}
+	stopped := n.cfg
+	stopped.Peers = slices.Clone(n.cfg.Peers)
+	stopped.Peers[0].Shutdown = true
+	if err := n.SetConfig(stopped); err != nil {
+		t.Fatal(err)
+	}
+	for typ, _ := r.read(); typ != 0; typ, _ = r.read() {
+	}
+	eventually(t, "it is shut down", func() bool { return n.peer(r.addr).State == "Idle" })
+	if err := n.SetConfig(n.cfg); err != nil {
+		t.Fatal(err)
+	}
+	if l := lines(sent); len(l) != 1 {
 		t.Errorf("logged %q", l)
 	}
 	r.establish(n, 64999)

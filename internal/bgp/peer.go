@@ -256,7 +256,7 @@ func (s *Speaker) fire(c *conn, ev event, n *notification, cause error) action {
 	}
 	if act&actClose != 0 && ev != evCollision {
 		p.history.ended(n, cause)
-		if act&actDown == 0 { // show says it of a session
+		if act&actDown == 0 && ev != evStop { // show says it of a session, and to stop is no refusal
 			p.noteRefusal(n, cause)
 		}
 	}
