@@ -121,7 +121,8 @@ var metadataAddr = netip.AddrFrom4([4]byte{169, 254, 169, 254})
 
 // Excepted tells why a packet from a workload to its host passes whatever policy says;
 // it is empty if it does not. It is what the rules for OpenStack say, told once more
-// without a kernel.
+// without a kernel. The packet is as it came in, before any translation, and toHost is
+// where it goes after that.
 func (o *Options) Excepted(p policy.Packet, toHost bool) string {
 	udp := func(from, to uint16) bool {
 		return p.Proto == protoUDP && p.DstPort == to && (from == 0 || p.SrcPort == from)
@@ -129,7 +130,7 @@ func (o *Options) Excepted(p policy.Packet, toHost bool) string {
 	onLink := toHost || p.Dst.IsMulticast() || p.Dst == netip.AddrFrom4([4]byte{255, 255, 255, 255})
 	switch {
 	case !o.OpenStack.Active:
-	case p.Dst == metadataAddr && p.Proto == protoTCP && p.DstPort == metadataPort && o.OpenStack.Metadata.IsValid() && o.OpenStack.Metadata.Addr().IsLoopback():
+	case p.Dst == metadataAddr && p.Proto == protoTCP && p.DstPort == metadataPort && o.OpenStack.Metadata.IsValid() && (toHost || o.OpenStack.Metadata.Addr().IsLoopback()):
 		return fmt.Sprintf("metadata of OpenStack's machines: it goes to port %d of this host", o.OpenStack.Metadata.Port())
 	case onLink && p.Dst.Is4() && udp(dhcpClient, dhcpServer), onLink && p.Dst.Is6() && udp(dhcp6Client, dhcp6Server):
 		return "DHCP of OpenStack's machines"

@@ -128,10 +128,11 @@ func (d *Daemon) reviewOnce(ctx context.Context, flows flowTable) error {
 
 // judgeFlows says what becomes of flows. Those of an address that an endpoint
 // has given up end; what its next owner has begun meanwhile begins anew. What this
-// host itself sends to a workload is not asked about (see acl). Those between
+// host itself sends to a workload is not asked about, nor what a machine of OpenStack
+// asks of its host (see acl). Those between
 // others are nobody's here, unless there are host endpoints.
 func (l *loop) judgeFlows(flows []acl.Flow, gone, host map[netip.Addr]bool, w *ways) {
-	x := l.model.index
+	x, options := l.model.index, acl.Options{OpenStack: l.settings.stack}
 	denied := func(e *policy.Endpoint, d policy.Direction, f *acl.Flow) bool {
 		r := x.Judge(e, d, &f.Packet)
 		return !r.Allowed && !r.KeepsEstablished()
@@ -144,7 +145,7 @@ func (l *loop) judgeFlows(flows []acl.Flow, gone, host map[netip.Addr]bool, w *w
 		case gone[f.Src], gone[f.Dst]:
 			f.Fate = acl.End
 		case f.Related, from == nil && to == nil && !passes:
-		case from != nil && denied(from, policy.Egress, f), to != nil && !host[f.Src] && denied(to, policy.Ingress, f):
+		case from != nil && options.Excepted(f.Before, host[f.Dst]) == "" && denied(from, policy.Egress, f), to != nil && !host[f.Src] && denied(to, policy.Ingress, f):
 			f.Fate = acl.Cut
 		case passes && l.deniedByHosts(f, via):
 			f.Fate = acl.Cut

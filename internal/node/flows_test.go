@@ -53,6 +53,53 @@ func TestJudgeFlows(t *testing.T) {
 	}
 }
 
+// TestJudgeFlows_OpenStack: what a machine may ask of its host whatever policy says is
+// not cut, and nothing else that policy denies is spared with it.
+func TestJudgeFlows_OpenStack(t *testing.T) {
+	x := policy.NewIndex("n1")
+	w := &v3.WorkloadEndpoint{}
+	w.Spec.Node, w.Spec.InterfaceName = "n1", "tap1"
+	w.Spec.IPNetworks = []string{"10.65.0.1/32", "fd65::1/128"}
+	x.Set(policy.Key{Kind: "WorkloadEndpoint", Namespace: "default", Name: "w"}, w, nil)
+	x.Flush()
+	ap, a := netip.MustParseAddrPort, netip.MustParseAddr
+	host := map[netip.Addr]bool{a("10.0.0.1"): true, a("fd00::1"): true, a("169.254.1.1"): true}
+	for _, c := range []struct {
+		what          string
+		metadata      netip.AddrPort
+		proto         uint8
+		src, dst, via netip.AddrPort // via is what the destination becomes
+		want          acl.Fate       // with OpenStack; without it each is cut
+	}{
+		{"metadata on loopback", ap("127.0.0.1:8775"), 6, ap("10.65.0.1:3000"), ap("169.254.169.254:80"), ap("169.254.1.1:8775"), acl.Keep},
+		{"metadata on another address of this host", ap("10.0.0.1:8775"), 6, ap("10.65.0.1:3000"), ap("169.254.169.254:80"), ap("10.0.0.1:8775"), acl.Keep},
+		{"metadata elsewhere", ap("10.0.0.9:8775"), 6, ap("10.65.0.1:3000"), ap("169.254.169.254:80"), ap("10.0.0.9:8775"), acl.Cut},
+		{"DNS", netip.AddrPort{}, 17, ap("10.65.0.1:3000"), ap("10.0.0.1:53"), netip.AddrPort{}, acl.Keep},
+		{"DNS", netip.AddrPort{}, 17, ap("[fd65::1]:3000"), ap("[fd00::1]:53"), netip.AddrPort{}, acl.Keep},
+		{"DNS elsewhere", netip.AddrPort{}, 17, ap("[fd65::1]:3000"), ap("[fd00::9]:53"), netip.AddrPort{}, acl.Cut},
+		{"DHCP", netip.AddrPort{}, 17, ap("10.65.0.1:68"), ap("10.0.0.1:67"), netip.AddrPort{}, acl.Keep},
+		{"DHCPv6", netip.AddrPort{}, 17, ap("[fd65::1]:546"), ap("[ff02::1:2]:547"), netip.AddrPort{}, acl.Keep},
+		{"something else on this host", netip.AddrPort{}, 6, ap("10.65.0.1:3000"), ap("10.0.0.1:8775"), netip.AddrPort{}, acl.Cut},
+	} {
+		for _, active := range []bool{true, false} {
+			l := &loop{model: newModel("n1", x)}
+			l.settings.stack = acl.OpenStack{Active: active}
+			want := acl.Fate(acl.Cut)
+			if active {
+				l.settings.stack.Metadata, want = c.metadata, c.want
+			}
+			f := []acl.Flow{{Before: policy.Packet{Src: c.src.Addr(), Dst: c.dst.Addr(), Proto: c.proto, SrcPort: c.src.Port(), DstPort: c.dst.Port()}}}
+			if f[0].Packet = f[0].Before; c.via.IsValid() {
+				f[0].Dst, f[0].DstPort = c.via.Addr(), c.via.Port()
+			}
+			l.judgeFlows(f, nil, host, l.ways())
+			if f[0].Fate != want {
+				t.Errorf("%s, OpenStack %v: fate %v, want %v", c.what, active, f[0].Fate, want)
+			}
+		}
+	}
+}
+
 // TestJudgeFlows_Hosts says what becomes of the flows of this host itself, and of
 // those that it forwards, when a host endpoint comes to deny them.
 func TestJudgeFlows_Hosts(t *testing.T) {
