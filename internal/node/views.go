@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/acl"
 	"github.com/muslin-net/muslin/internal/bgp"
 	"github.com/muslin-net/muslin/internal/endpoint"
 	"github.com/muslin-net/muslin/internal/node/api"
@@ -208,11 +209,20 @@ func (d *Daemon) getEndpoints(r *http.Request) (any, error) {
 	slices.SortFunc(list, func(a, b api.Endpoint) int {
 		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
 	})
-	spoofed, err := spoofed()
+	hits, err := spoofed()
+	countSpoofed(list, hits, err)
+	return list, nil
+}
+
+// countSpoofed says what came from each interface under the names of others, or why
+// that is not known: the rest of the answer does not depend on it.
+func countSpoofed(list []api.Endpoint, hits map[string]acl.Hits, err error) {
 	for i := range list {
-		list[i].Spoofed = spoofed[list[i].Interface].Packets
+		list[i].Spoofed = hits[list[i].Interface].Packets
+		if err != nil {
+			list[i].Spoofed, list[i].SpoofedUnknown = 0, err.Error()
+		}
 	}
-	return list, err
 }
 
 func (d *Daemon) getPeers(r *http.Request) (any, error) {

@@ -95,6 +95,8 @@ type Endpoint struct {
 	State     string   `json:"state"`              // live, no interface, down, closed
 	Text      string   `json:"text,omitempty"`
 	Spoofed   uint64   `json:"spoofed,omitempty"` // packets it sent as another, of the last day in which there were any
+	// SpoofedUnknown is why nobody knows Spoofed.
+	SpoofedUnknown string `json:"spoofedUnknown,omitempty"`
 }
 
 // Attach is the body of POST /v1/endpoints.
