@@ -9,6 +9,10 @@ type BGPConfiguration struct {
 	Spec   BGPConfigurationSpec `json:"spec"`
 }
 
+// DefaultASNumber is that of nodes where neither the Node nor the default
+// BGPConfiguration has one.
+const DefaultASNumber = 64512
+
 // BGPConfigurationSpec is the body of a BGPConfiguration.
 type BGPConfigurationSpec struct {
 	LogSeverityScreen              string                `json:"logSeverityScreen,omitempty" oneof:"Trace|Debug|Info|Warning|Error|Fatal|None" fold:"true"`

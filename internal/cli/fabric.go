@@ -27,13 +27,14 @@ func (a *app) fabricCommand() *cobra.Command {
 		Short: "Design a data centre in which servers are routers, and check it",
 		Long: `One short file describes a data centre. These commands work out every AS number, address and
 session of it, and say what would break before anybody cables it. They read files, and
-nothing else: no daemon, no datastore. Only lab runs what it reads about.`,
+nothing else: no daemon, no datastore. Only lab runs what it reads about, and only check asks
+what runs.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: group,
 	}
 	cmd.AddCommand(a.fabricInitCommand(), a.fabricDesignCommand(), a.fabricValidateCommand(), a.fabricSizesCommand(), a.fabricEmitCommand(), a.fabricRulesCommand(), a.fabricSwitchesCommand(),
 		a.fabricWhatIfCommand(), a.fabricPathCommand(), a.fabricLabCommand(), a.fabricExplainCommand(),
-		a.fabricCostCommand(), a.fabricAdviseCommand(), a.fabricDiffCommand())
+		a.fabricCostCommand(), a.fabricAdviseCommand(), a.fabricDiffCommand(), a.fabricCheckCommand())
 	for _, sub := range cmd.Commands() {
 		a.completeFabric(sub)
 	}

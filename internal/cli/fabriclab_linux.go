@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/fabric/live"
 	"github.com/muslin-net/muslin/internal/lab/fabriclab"
 )
 
@@ -117,7 +118,7 @@ func (a *app) labUp(ctx context.Context, g *fabric.Design) error {
 }
 
 // labDifferences prints where devices differ from the simulation, and is an error if any do.
-func (a *app) labDifferences(c *fabriclab.Comparison) error {
+func (a *app) labDifferences(c *live.Comparison) error {
 	for _, d := range c.Differences {
 		fmt.Fprintln(a.Out, d)
 	}
@@ -151,7 +152,7 @@ func (a *app) labTest(ctx context.Context, l *fabriclab.Lab, form string) error 
 	var answer struct {
 		Name string `json:"name"`
 		*fabriclab.Reach
-		*fabriclab.Comparison
+		*live.Comparison
 	}
 	answer.Name = l.Name
 	var err error

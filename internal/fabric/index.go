@@ -107,6 +107,46 @@ func (x *Index) End(d *Device, s *Session) *Session {
 	return x.ends[end{s.Peer, d.Name, s.Segment}]
 }
 
+// Neighbour is one session of a device as the device knows it.
+type Neighbour struct {
+	Name    string
+	AS      uint32
+	Address []netip.Addr // one for each family; none if unnumbered
+	Port    *Interface   // towards it; the loopback for a session between loopbacks
+	Profile *Profile
+}
+
+// Neighbours are all sessions of a device: its own in their order, then those with
+// the members of its meshes, told apart.
+func (x *Index) Neighbours(d *Device) (list []Neighbour) {
+	for i := range d.Sessions {
+		s := &d.Sessions[i]
+		list = append(list, Neighbour{s.Peer, s.PeerAS, s.Address, d.port(s.Segment), x.profiles[s.Profile]})
+	}
+	for _, m := range x.meshes[d.Name] {
+		for _, name := range m.Members {
+			other := x.devices[name]
+			if name == d.Name || (other.AS == d.AS) != (m.Kind == MeshIBGP) {
+				continue
+			}
+			n := Neighbour{Name: name, AS: other.AS, Port: d.port(m.Segment), Profile: x.profiles[m.Profile]}
+			for _, a := range other.port(m.Segment).Addresses {
+				n.Address = append(n.Address, a.Addr())
+			}
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+// port is that on a segment. A session of a device that has none there is one of its loopback.
+func (d *Device) port(segment string) *Interface {
+	if i := d.Interface(segment); i != nil {
+		return i
+	}
+	return &Interface{Name: "lo"}
+}
+
 // Interface is the port of a device on a segment, or nil.
 func (d *Device) Interface(segment string) *Interface {
 	for i := range d.Interfaces {

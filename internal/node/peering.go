@@ -18,7 +18,6 @@ import (
 
 // The defaults of a session between nodes of the cluster.
 const (
-	defaultASN         = 64512
 	defaultPort        = bgp.DefaultPort
 	defaultRestartTime = bgp.DefaultRestartTime
 )
@@ -497,7 +496,7 @@ func (in *peeringInput) asn(n *v3.Node) uint32 {
 	case in.global != nil && in.global.Spec.ASNumber != nil:
 		return uint32(*in.global.Spec.ASNumber)
 	}
-	return defaultASN
+	return v3.DefaultASNumber
 }
 
 func (in *peeringInput) meshEnabled() bool {

@@ -57,19 +57,19 @@ func (e *Emitter) bird(d *fabric.Device) (string, error) {
 	}
 	routerAdvertisements := false
 	for _, p := range peers {
-		for _, a := range p.address {
-			name, w := symbol(p.name+"_"+p.local.Name), frrFamilies[familyOf(a)]
-			t.line("protocol bgp %s_%s from %s {", name, w.number, template(p.profile))
-			t.line("\tlocal %s as %d; neighbor %s as %d; direct;", localAddress(p.local, a), d.AS, a, p.as)
-			t.WriteString(e.birdChannel(p.profile, familyOf(a), d, p.as, false))
+		for _, a := range p.Address {
+			name, w := symbol(p.Name+"_"+p.Port.Name), frrFamilies[familyOf(a)]
+			t.line("protocol bgp %s_%s from %s {", name, w.number, template(p.Profile))
+			t.line("\tlocal %s as %d; neighbor %s as %d; direct;", localAddress(p.Port, a), d.AS, a, p.AS)
+			t.WriteString(e.birdChannel(p.Profile, familyOf(a), d, p.AS, false))
 			t.line("}")
 		}
-		if len(p.address) == 0 {
+		if len(p.Address) == 0 {
 			routerAdvertisements = true
-			t.line("protocol bgp %s from %s {", symbol(p.name+"_"+p.local.Name), template(p.profile))
-			t.line("\tlocal as %d; neighbor range fe80::/10 as %d; interface %q; dynamic name %q;", d.AS, p.as, p.local.Name, symbol("dyn_"+p.local.Name+"_"))
+			t.line("protocol bgp %s from %s {", symbol(p.Name+"_"+p.Port.Name), template(p.Profile))
+			t.line("\tlocal as %d; neighbor range fe80::/10 as %d; interface %q; dynamic name %q;", d.AS, p.AS, p.Port.Name, symbol("dyn_"+p.Port.Name+"_"))
 			for _, family := range e.x.Families {
-				t.WriteString(e.birdChannel(p.profile, family, d, p.as, family == fabric.IPv4))
+				t.WriteString(e.birdChannel(p.Profile, family, d, p.AS, family == fabric.IPv4))
 			}
 			t.line("}")
 		}
@@ -78,8 +78,8 @@ func (e *Emitter) bird(d *fabric.Device) (string, error) {
 		// The other end finds this one by its advertisements (RFC 4861).
 		t.line("protocol radv {")
 		for _, p := range peers {
-			if len(p.address) == 0 {
-				t.line("\tinterface %q { default lifetime 0; max ra interval 10; };", p.local.Name)
+			if len(p.Address) == 0 {
+				t.line("\tinterface %q { default lifetime 0; max ra interval 10; };", p.Port.Name)
 			}
 		}
 		t.line("}")

@@ -100,52 +100,17 @@ func (e *Emitter) Device(d *fabric.Device, t Target) (string, error) {
 }
 
 // peer is one session of a device, with the members of meshes told apart.
-type peer struct {
-	name    string
-	as      uint32
-	address []netip.Addr // of the peer, one for each family; none if unnumbered
-	local   *fabric.Interface
-	profile *fabric.Profile
-}
+type peer = fabric.Neighbour
 
 // peers are all sessions of a device.
-func (e *Emitter) peers(d *fabric.Device) []peer {
-	var list []peer
-	for i := range d.Sessions {
-		s := &d.Sessions[i]
-		list = append(list, peer{s.Peer, s.PeerAS, s.Address, portOn(d, s.Segment), e.x.Profile(s.Profile)})
-	}
-	for _, m := range e.x.MeshesOf(d) {
-		for _, name := range m.Members {
-			other := e.x.Device(name)
-			if name == d.Name || (other.AS == d.AS) != (m.Kind == fabric.MeshIBGP) {
-				continue
-			}
-			p := peer{name: name, as: other.AS, local: portOn(d, m.Segment), profile: e.x.Profile(m.Profile)}
-			for _, a := range portOn(other, m.Segment).Addresses {
-				p.address = append(p.address, a.Addr())
-			}
-			list = append(list, p)
-		}
-	}
-	return list
-}
-
-// portOn is the port of a device on a segment. A session of a device that has
-// none there is one of its loopback.
-func portOn(d *fabric.Device, segment string) *fabric.Interface {
-	if i := d.Interface(segment); i != nil {
-		return i
-	}
-	return &fabric.Interface{Name: "lo"}
-}
+func (e *Emitter) peers(d *fabric.Device) []peer { return e.x.Neighbours(d) }
 
 // profiles are those that a device uses, in the order of the design.
 func (e *Emitter) profiles(peers []peer) []*fabric.Profile {
 	var list []*fabric.Profile
 	for i := range e.x.Profiles {
 		p := &e.x.Profiles[i]
-		if slices.ContainsFunc(peers, func(x peer) bool { return x.profile == p }) {
+		if slices.ContainsFunc(peers, func(x peer) bool { return x.Profile == p }) {
 			list = append(list, p)
 		}
 	}

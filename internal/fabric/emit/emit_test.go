@@ -172,7 +172,7 @@ func TestVRouter(t *testing.T) {
 					lines := strings.Count(text, "\n") - strings.Count(text, "#")
 					d := &g.Devices[i]
 					for _, p := range e.peers(d) {
-						want += max(1, len(p.address))
+						want += max(1, len(p.Address))
 					}
 					if sessions := e.x.Peers(d); d.Role == fabric.RoleServer && sessions <= 4 && families != "ipv4, ipv6" && lines > 60 {
 						t.Errorf("%s: %d lines for %d sessions\n%s", name, lines, sessions, text)

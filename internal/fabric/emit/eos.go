@@ -86,17 +86,17 @@ func (e *Emitter) eos(d *fabric.Device) (string, error) {
 		}
 	}
 	for _, p := range peers {
-		targets := p.targets()
+		targets := targets(p)
 		for _, n := range e.numbers() {
 			name, ok := targets[n]
-			switch g := group(p.profile, n); {
+			switch g := group(p.Profile, n); {
 			case !ok:
 			case n == unnumbered:
-				t.line("   neighbor interface %s peer-group %s remote-as %d", name, g, p.as)
+				t.line("   neighbor interface %s peer-group %s remote-as %d", name, g, p.AS)
 			default:
 				t.line("   neighbor %s peer group %s", name, g)
-				t.line("   neighbor %s remote-as %d", name, p.as)
-				t.line("   neighbor %s description %s", name, p.name)
+				t.line("   neighbor %s remote-as %d", name, p.AS)
+				t.line("   neighbor %s description %s", name, p.Name)
 			}
 		}
 	}

@@ -130,8 +130,8 @@ func (e *Emitter) numbers() []string {
 // uses tells whether a profile has a session of a group.
 func uses(p *fabric.Profile, number string, peers []peer) bool {
 	return slices.ContainsFunc(peers, func(x peer) bool {
-		_, ok := x.targets()[number]
-		return ok && x.profile == p
+		_, ok := targets(x)[number]
+		return ok && x.Profile == p
 	})
 }
 
@@ -163,19 +163,19 @@ func (e *Emitter) groups(t *text, profiles []*fabric.Profile, peers []peer) {
 }
 
 // targets are how the neighbour is called in each kind of group.
-func (p *peer) targets() map[string]string {
-	if len(p.address) == 0 {
-		return map[string]string{unnumbered: p.local.Name}
+func targets(p peer) map[string]string {
+	if len(p.Address) == 0 {
+		return map[string]string{unnumbered: p.Port.Name}
 	}
 	out := map[string]string{}
-	for _, a := range p.address {
+	for _, a := range p.Address {
 		out[frrFamilies[familyOf(a)].number] = a.String()
 	}
 	return out
 }
 
 func (e *Emitter) neighbor(t *text, p peer) {
-	targets := p.targets()
+	targets := targets(p)
 	for _, n := range e.numbers() {
 		name, ok := targets[n]
 		if !ok {
@@ -184,9 +184,9 @@ func (e *Emitter) neighbor(t *text, p peer) {
 		if n == unnumbered {
 			t.line(" neighbor %s interface", name)
 		}
-		t.line(" neighbor %s remote-as %d", name, p.as)
-		t.line(" neighbor %s peer-group %s", name, group(p.profile, n))
-		t.line(" neighbor %s description %s", name, p.name)
+		t.line(" neighbor %s remote-as %d", name, p.AS)
+		t.line(" neighbor %s peer-group %s", name, group(p.Profile, n))
+		t.line(" neighbor %s description %s", name, p.Name)
 	}
 }
 

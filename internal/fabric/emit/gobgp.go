@@ -72,8 +72,8 @@ func (e *Emitter) gobgp(d *fabric.Device) (string, error) {
 }
 
 func (e *Emitter) gobgpNeighbor(t *text, d *fabric.Device, x peer) {
-	p := x.profile
-	targets := x.targets()
+	p := x.Profile
+	targets := targets(x)
 	for _, n := range e.numbers() {
 		target, ok := targets[n]
 		if !ok {
@@ -92,8 +92,8 @@ func (e *Emitter) gobgpNeighbor(t *text, d *fabric.Device, x peer) {
 				}
 			}
 		}
-		t.line("    peer-as = %d", x.as)
-		t.line("    description = %q", x.name)
+		t.line("    peer-as = %d", x.AS)
+		t.line("    description = %q", x.Name)
 		if p.RemovePrivateAS {
 			t.line("    remove-private-as = \"all\"")
 		}
@@ -160,8 +160,8 @@ func (e *Emitter) gobgpSets(t *text, profiles []*fabric.Profile, peers []peer) {
 		t.line("  neighbor-set-name = %q", p.Name)
 		list := ""
 		for _, x := range peers {
-			for _, a := range x.address {
-				if x.profile == p {
+			for _, a := range x.Address {
+				if x.Profile == p {
 					list += fmt.Sprintf("%q, ", a)
 				}
 			}

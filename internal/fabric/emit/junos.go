@@ -160,7 +160,7 @@ func (e *Emitter) junosProfile(t *text, d *fabric.Device, p *fabric.Profile, pee
 		at := "set protocols bgp group " + group(p, n)
 		kind := "external"
 		for _, x := range peers {
-			if x.profile == p && x.as == d.AS {
+			if x.Profile == p && x.AS == d.AS {
 				kind = "internal"
 			}
 		}
@@ -221,12 +221,12 @@ func (e *Emitter) junosProfile(t *text, d *fabric.Device, p *fabric.Profile, pee
 			t.line("%s export [ %s %s ]", at, exports, to)
 		}
 		for _, x := range peers {
-			for _, a := range x.address {
-				if x.profile == p && familyOf(a) == family {
+			for _, a := range x.Address {
+				if x.Profile == p && familyOf(a) == family {
 					if kind == "external" {
-						t.line("%s neighbor %s peer-as %d", at, a, x.as)
+						t.line("%s neighbor %s peer-as %d", at, a, x.AS)
 					}
-					t.line("%s neighbor %s description %s", at, a, x.name)
+					t.line("%s neighbor %s description %s", at, a, x.Name)
 				}
 			}
 		}

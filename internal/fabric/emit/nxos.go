@@ -99,13 +99,13 @@ func (e *Emitter) nxos(d *fabric.Device) (string, error) {
 		}
 	}
 	for _, p := range peers {
-		targets := p.targets()
+		targets := targets(p)
 		for _, n := range e.numbers() {
 			if name, ok := targets[n]; ok {
 				t.line("  neighbor %s", name)
-				t.line("    inherit peer %s", group(p.profile, n))
-				t.line("    remote-as %d", p.as)
-				t.line("    description %s", p.name)
+				t.line("    inherit peer %s", group(p.Profile, n))
+				t.line("    remote-as %d", p.AS)
+				t.line("    description %s", p.Name)
 			}
 		}
 	}

@@ -43,10 +43,10 @@ func (e *Emitter) sonic(d *fabric.Device) (string, error) {
 	}
 	flag := map[bool]string{true: "1", false: "0"}
 	for _, p := range e.peers(d) {
-		keepalive, hold := holdOf(p.profile)
-		for _, a := range p.address {
-			put("BGP_NEIGHBOR", a.String(), fields{"asn": strconv.FormatUint(uint64(p.as), 10), "name": p.name, "local_addr": localAddress(p.local, a).String(),
-				"holdtime": strconv.Itoa(hold), "keepalive": strconv.Itoa(keepalive), "nhopself": flag[p.profile.NextHopSelf != fabric.NextHopSelfNone], "rrclient": flag[p.profile.ReflectorClient]})
+		keepalive, hold := holdOf(p.Profile)
+		for _, a := range p.Address {
+			put("BGP_NEIGHBOR", a.String(), fields{"asn": strconv.FormatUint(uint64(p.AS), 10), "name": p.Name, "local_addr": localAddress(p.Port, a).String(),
+				"holdtime": strconv.Itoa(hold), "keepalive": strconv.Itoa(keepalive), "nhopself": flag[p.Profile.NextHopSelf != fabric.NextHopSelfNone], "rrclient": flag[p.Profile.ReflectorClient]})
 		}
 	}
 	out, err := json.MarshalIndent(tables, "", "    ")

@@ -52,8 +52,8 @@ func restart(profiles []*fabric.Profile) int {
 // bfdOn is the interval of the sessions over an interface, in milliseconds; 0 for none.
 func bfdOn(i *fabric.Interface, peers []peer) (ms int64) {
 	for _, p := range peers {
-		if p.local.Name == i.Name && p.profile.BFD.On() {
-			if v := time.Duration(p.profile.BFD).Milliseconds(); ms == 0 || v < ms {
+		if p.Port.Name == i.Name && p.Profile.BFD.On() {
+			if v := time.Duration(p.Profile.BFD).Milliseconds(); ms == 0 || v < ms {
 				ms = v
 			}
 		}

@@ -40,7 +40,7 @@ func TestVendors(t *testing.T) {
 					t.Errorf("%s, %s, %s: the header does not say that it was not run", name, d.Name, target)
 				}
 				for _, p := range e.peers(d) {
-					for _, a := range p.address {
+					for _, a := range p.Address {
 						if !strings.Contains(text, a.String()) {
 							t.Errorf("%s, %s, %s: no session with %s", name, d.Name, target, a)
 						}

@@ -42,7 +42,7 @@ func (e *Emitter) vrouter(d *fabric.Device) (string, error) {
 	}
 	peers := e.peers(d)
 	for i := range peers {
-		if peers[i].profile.ReflectorClient {
+		if peers[i].Profile.ReflectorClient {
 			id := d.ClusterID
 			if !id.IsValid() {
 				id = d.RouterID
@@ -87,44 +87,44 @@ func object(kind, name string) v3.Object {
 // addresses, of the nodes that of means; d is one of them.
 func (e *Emitter) bgpPeers(of v3.BGPPeerSpec, d *fabric.Device, p peer) (list []v3.Resource) {
 	one := func(suffix, peerIP string) *v3.BGPPeer {
-		name := fmt.Sprintf("%s.%s.%s%s", d.Name, p.name, p.local.Name, suffix)
+		name := fmt.Sprintf("%s.%s.%s%s", d.Name, p.Name, p.Port.Name, suffix)
 		if of.Node == "" {
-			name = fmt.Sprintf("%s.%s%s", p.name, p.local.Segment, suffix)
+			name = fmt.Sprintf("%s.%s%s", p.Name, p.Port.Segment, suffix)
 		}
 		r := &v3.BGPPeer{Object: object("BGPPeer", name), Spec: of}
 		// The ports have subnets of their own, and none of them is the node's
 		// address on all.
-		r.Spec.PeerIP, r.Spec.ASNumber, r.Spec.SourceAddress = peerIP, v3.ASNumber(p.as), "None"
-		e.settings(r, p.profile)
-		if peerIP != "" && e.x.Device(p.name).Software == fabric.Muslin {
+		r.Spec.PeerIP, r.Spec.ASNumber, r.Spec.SourceAddress = peerIP, v3.ASNumber(p.AS), "None"
+		e.settings(r, p.Profile)
+		if peerIP != "" && e.x.Device(p.Name).Software == fabric.Muslin {
 			// The other end has a BGPPeer of its own, and need not be known by
 			// the address that it has here.
 			r.Spec.ReversePeering = "Manual"
-			if e.reflectsRouters(p.name) {
+			if e.reflectsRouters(p.Name) {
 				// It passes on what lies behind a router, which no node is.
 				r.Metadata.Annotations["muslin/origin-guard"] = "Disabled"
 			}
-			if p.profile.BFD.On() && p.local.Segment != "" {
+			if p.Profile.BFD.On() && p.Port.Segment != "" {
 				r.Metadata.Annotations["muslin/bfd-multihop"] = "Disabled"
 			}
 		}
 		list = append(list, r)
 		return r
 	}
-	for _, a := range p.address {
+	for _, a := range p.Address {
 		r := one("."+frrFamilies[familyOf(a)].number, a.String())
-		if len(p.address) > 1 && e.x.Device(p.name).Software == fabric.Muslin {
+		if len(p.Address) > 1 && e.x.Device(p.Name).Software == fabric.Muslin {
 			// vRouters offer both families on every session, and would tell each
 			// other everything twice.
 			r.Spec.Filters = append(r.Spec.Filters, onlyFamily(familyOf(a)))
 		}
 	}
-	if len(p.address) == 0 {
+	if len(p.Address) == 0 {
 		r := one("", "")
 		r.Spec.ASNumber, r.Spec.SourceAddress = 0, ""
-		r.Metadata.Annotations["muslin/interface"] = p.local.Name
+		r.Metadata.Annotations["muslin/interface"] = p.Port.Name
 		r.Metadata.Annotations["muslin/remote-as"] = "External"
-		if p.as == d.AS {
+		if p.AS == d.AS {
 			r.Metadata.Annotations["muslin/remote-as"] = "Internal"
 		}
 	}
@@ -135,7 +135,7 @@ func (e *Emitter) bgpPeers(of v3.BGPPeerSpec, d *fabric.Device, p peer) (list []
 type end struct{ peer, segment, profile string }
 
 func endOf(p peer) end {
-	return end{p.name, p.local.Segment, p.profile.Name}
+	return end{p.Name, p.Port.Segment, p.Profile.Name}
 }
 
 // shared finds the ends that all servers of a rack have, or all servers there
@@ -190,8 +190,7 @@ func (e *Emitter) commonPeers() (list []v3.Resource) {
 			k := end{s.Peer, s.Segment, s.Profile}
 			if selector := e.selectors[k]; selector != "" && !done[k] {
 				done[k] = true
-				p := peer{s.Peer, s.PeerAS, s.Address, portOn(d, s.Segment), e.x.Profile(s.Profile)}
-				list = append(list, e.bgpPeers(v3.BGPPeerSpec{NodeSelector: selector}, d, p)...)
+				list = append(list, e.bgpPeers(v3.BGPPeerSpec{NodeSelector: selector}, d, e.peers(d)[j])...)
 			}
 		}
 	}
@@ -314,7 +313,7 @@ func (e *Emitter) amongVRouters() bool {
 		if d.Software != fabric.Muslin {
 			continue
 		}
-		if slices.ContainsFunc(e.peers(d), func(p peer) bool { return e.x.Device(p.name).Software == fabric.Muslin }) {
+		if slices.ContainsFunc(e.peers(d), func(p peer) bool { return e.x.Device(p.Name).Software == fabric.Muslin }) {
 			return true
 		}
 	}
@@ -324,8 +323,8 @@ func (e *Emitter) amongVRouters() bool {
 // reflectsRouters tells whether a device reflects for one that is no vRouter.
 func (e *Emitter) reflectsRouters(name string) bool {
 	d := e.x.Device(name)
-	return slices.ContainsFunc(e.peers(d), func(p peer) bool { return p.profile.ReflectorClient }) &&
-		slices.ContainsFunc(e.peers(d), func(p peer) bool { return e.x.Device(p.name).Software != fabric.Muslin })
+	return slices.ContainsFunc(e.peers(d), func(p peer) bool { return p.Profile.ReflectorClient }) &&
+		slices.ContainsFunc(e.peers(d), func(p peer) bool { return e.x.Device(p.Name).Software != fabric.Muslin })
 }
 
 // ofVRouter tells whether a vRouter has a profile.

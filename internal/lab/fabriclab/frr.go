@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/fabric/live"
 )
 
 // vtysh asks the daemons of a device.
@@ -37,7 +38,7 @@ type frrPath struct {
 }
 
 // frrPaths reads bgpd's table.
-func (l *Lab) frrPaths(ctx context.Context, d *fabric.Device, family fabric.Family, t Table) error {
+func (l *Lab) frrPaths(ctx context.Context, d *fabric.Device, family fabric.Family, t live.Table) error {
 	out, err := l.vtysh(ctx, d, fmt.Sprintf("show bgp %s unicast json", family))
 	if err != nil {
 		return err
@@ -45,7 +46,7 @@ func (l *Lab) frrPaths(ctx context.Context, d *fabric.Device, family fabric.Fami
 	return l.readFRR(d, out, t)
 }
 
-func (l *Lab) readFRR(d *fabric.Device, text []byte, t Table) error {
+func (l *Lab) readFRR(d *fabric.Device, text []byte, t live.Table) error {
 	var table struct {
 		Routes map[netip.Prefix][]frrPath `json:"routes"`
 	}
@@ -53,24 +54,24 @@ func (l *Lab) readFRR(d *fabric.Device, text []byte, t Table) error {
 		return fmt.Errorf("%s: bgpd's table: %w", d.Name, err)
 	}
 	for prefix, paths := range table.Routes {
-		e := t.at(prefix)
+		e := t.At(prefix)
 		for _, p := range paths {
 			if p.PeerID == "(unspec)" {
-				e.Paths = append(e.Paths, own)
+				e.Own = true
 				continue
 			}
 			from := l.peerNamed(d, p.PeerID)
 			nextHop := from
 			for _, n := range p.NextHops {
 				if n.Scope != "link-local" && !n.IP.IsLinkLocalUnicast() {
-					nextHop = l.deviceAt(n.IP, from)
+					nextHop = l.names.Device(n.IP, from)
 				}
 			}
 			as, err := asPath(p.Path)
 			if err != nil {
 				return fmt.Errorf("%s: %s: %w", d.Name, prefix, err)
 			}
-			e.Paths = append(e.Paths, path(from, nextHop, as, p.Valid))
+			e.Paths = append(e.Paths, live.Path{From: from, NextHop: nextHop, ASPath: as, Unusable: !p.Valid})
 		}
 	}
 	return nil
@@ -79,7 +80,7 @@ func (l *Lab) readFRR(d *fabric.Device, text []byte, t Table) error {
 // peerNamed is the device that a daemon calls by an address or by the interface towards it.
 func (l *Lab) peerNamed(d *fabric.Device, word string) string {
 	if a, err := netip.ParseAddr(word); err == nil && a.Zone() == "" {
-		return l.deviceAt(a, word)
+		return l.names.Device(a, word)
 	} else if err == nil {
 		word = a.Zone()
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/fabric/live"
 	"github.com/muslin-net/muslin/internal/lab"
 )
 
@@ -34,7 +35,7 @@ type Event struct {
 	Flows []Gap  `json:"flows"`
 	// Settled is how long it took until every table was what the simulation says.
 	Settled time.Duration `json:"settled"`
-	*Comparison
+	*live.Comparison
 }
 
 // Affected are the flows that lost something although there is a way for them, the worst first.

@@ -8,18 +8,18 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/fabric/live"
 )
 
 // kernelRoutes reads the routes that packets of a device follow: those with a
 // next hop, and those to endpoints. Subnets of links are the design's own.
-func (l *Lab) kernelRoutes(d *fabric.Device, family fabric.Family, t Table) error {
+func (l *Lab) kernelRoutes(d *fabric.Device, family fabric.Family, t live.Table) error {
 	n, err := l.space(d.Name)
 	if err != nil {
 		return err
@@ -57,9 +57,9 @@ func (l *Lab) kernelRoutes(d *fabric.Device, family fabric.Family, t Table) erro
 			name := names[link]
 			switch {
 			case ok && !a.IsUnspecified():
-				t.at(prefix).Via = append(t.at(prefix).Via, via(l.peerAt(d, name, a.Unmap())))
+				t.At(prefix).Via = append(t.At(prefix).Via, live.Via(l.peerAt(d, name, a.Unmap())))
 			case strings.HasPrefix(name, "cali") && prefix.IsSingleIP():
-				t.at(prefix).Delivered = true
+				t.At(prefix).Delivered = true
 			}
 		}
 		if len(r.MultiPath) == 0 {
@@ -68,10 +68,6 @@ func (l *Lab) kernelRoutes(d *fabric.Device, family fabric.Family, t Table) erro
 		for _, p := range r.MultiPath {
 			add(p.LinkIndex, p.Via, p.Gw)
 		}
-	}
-	for _, e := range t {
-		slices.Sort(e.Via)
-		e.Via = slices.Compact(e.Via)
 	}
 	return nil
 }

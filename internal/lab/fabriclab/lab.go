@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/fabric/live"
 	"github.com/muslin-net/muslin/internal/lab"
 )
 
@@ -36,8 +37,9 @@ type Lab struct {
 	// Failed are the things that were made to fail, and how.
 	Failed []Failed `json:"failed,omitempty"`
 
-	x    *fabric.Index
-	lock *os.File
+	x     *fabric.Index
+	names *live.Names
+	lock  *os.File
 
 	mu     sync.Mutex
 	spaces map[string]*lab.Namespace
@@ -107,6 +109,7 @@ func Open(name string) (*Lab, error) {
 
 func (l *Lab) prepare() {
 	l.x, l.spaces, l.locals = l.Design.Index(), map[string]*lab.Namespace{}, map[Plug]netip.Addr{}
+	l.names = live.NewNames(l.x)
 }
 
 // Close lets others at the lab, which stays up.
