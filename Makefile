@@ -12,7 +12,7 @@ BENCH       ?= .
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Packages whose tests, too, are for any system.
 PORTABLE    := ./selector ./api/... ./internal/prefixmap ./internal/secret ./internal/policy/... ./internal/ipam ./internal/guard \
-	./internal/bfd ./internal/filter ./internal/fabric ./internal/fabric/emit ./internal/fabric/sim ./internal/node/api
+	./internal/bfd ./internal/filter ./internal/fabric ./internal/fabric/emit ./internal/fabric/sim ./internal/node/api ./internal/dataplane/...
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test test-oracle test-history test-guest test-flood soak race bench bench-agent bench-bgp bench-policy bench-fabric test-fabric fuzz lint clean

@@ -4,21 +4,25 @@ package acl
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"strings"
 
+	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/policy"
 )
 
 // Memory is a packet filter without a kernel: it says what a Table does with the
 // first packet of a flow. It works from the objects, by the evaluator, and takes of
 // the compiled policy that it is handed only that it has changed: so a mistake of the
-// compiler is none of its own. It keeps no flows, and translates nothing.
+// compiler is none of its own. It keeps no flows.
 type Memory struct {
 	node    string
+	next    Options       // what the next Apply puts in force
+	objects *policy.World // … and of which objects
 	opts    Options
-	objects *policy.World // what the next Apply puts in force
 	inForce policy.World
+	made    bool // something is in force; without it everything passes
 	stats   Stats
 }
 
@@ -29,18 +33,27 @@ func NewMemory(node string, opts Options, objects *policy.World) (*Memory, error
 	return m, m.SetOptions(opts)
 }
 
+// Reopen is NewMemory after an earlier one, as of an agent that starts again: what is
+// in force stays.
+func (m *Memory) Reopen(opts Options, objects *policy.World) (*Memory, error) {
+	n := *m
+	n.objects, n.stats = objects, Stats{}
+	return &n, n.SetOptions(opts)
+}
+
 // SetOptions is that of Table.
 func (m *Memory) SetOptions(opts Options) error {
 	if err := opts.check(); err != nil {
 		return err
 	}
-	m.opts = opts
+	m.next = opts
 	return nil
 }
 
 // Apply puts the objects in force as one.
 func (m *Memory) Apply(policy.View, policy.Changes) error {
 	w := m.objects.Clone()
+	m.opts, m.made = m.next, true
 	w.Failsafes, w.AnySource, w.FloatingIPs = m.opts.Failsafes, m.opts.AnySource, m.opts.Floating == AllFloating
 	m.inForce = w
 	m.stats.Commits++
@@ -73,11 +86,17 @@ func (m *Memory) Problems() []Problem { return nil }
 func (m *Memory) Stats() Stats { return m.stats }
 
 // Guard closes all workloads, unless something is in force.
-func (m *Memory) Guard() (made bool, err error) { return m.stats.Commits == 0, nil }
+func (m *Memory) Guard() (made bool, err error) {
+	if m.made {
+		return false, nil
+	}
+	m.opts, m.made = m.next, true
+	return true, nil
+}
 
 // Teardown forgets everything.
 func (m *Memory) Teardown() error {
-	m.inForce, m.stats = policy.World{}, Stats{}
+	m.inForce, m.made, m.stats = policy.World{}, false, Stats{}
 	return nil
 }
 
@@ -95,6 +114,9 @@ type Verdict struct {
 // Judge says what becomes of the first packet of a flow that comes in by one
 // interface and leaves by another; the empty name is this host itself.
 func (m *Memory) Judge(p policy.Packet, in, out string) Verdict {
+	if !m.made {
+		return Verdict{Passes: true, Why: "nothing is in force"}
+	}
 	from, known := m.endpointAt(in)
 	if m.workload(in) {
 		why := m.opts.Refused(p)
@@ -130,6 +152,45 @@ func (m *Memory) Judge(p policy.Packet, in, out string) Verdict {
 		v.Passes, v.Why = true, "allowed: "+reasons(v.Trace)
 	}
 	return v
+}
+
+// Speaks tells whether a frame that comes in by an interface may have a source
+// address: one of a workload's of which the address is known has that.
+func (m *Memory) Speaks(in string, mac [6]byte) bool {
+	id, known := m.endpointAt(in)
+	if !m.made || !m.workload(in) || !known {
+		return true
+	}
+	own, err := v3.ParseMAC(m.inForce.Endpoints[id].Spec.MAC)
+	return err != nil || own == mac
+}
+
+// Inside is where a packet goes that comes to this host: the address behind a
+// floating IP of an endpoint of this host.
+func (m *Memory) Inside(dst netip.Addr) netip.Addr {
+	if to, in, ok := m.inForce.Floating(dst); ok && m.made && m.opts.Floating != NoFloating && m.inForce.Endpoints[to].Spec.Node == m.node {
+		return in
+	}
+	return dst
+}
+
+// Outside is the source under which a packet leaves by an interface with an address,
+// of which before was what it was sent to.
+func (m *Memory) Outside(p policy.Packet, before, iface netip.Addr) netip.Addr {
+	in := func(list []netip.Prefix, a netip.Addr) bool {
+		return slices.ContainsFunc(list, func(n netip.Prefix) bool { return n.Contains(a) })
+	}
+	switch nat := m.opts.NAT; {
+	case !m.made:
+	case p.Src == p.Dst && before != p.Dst: // itself by its floating IP
+		return before
+	case !in(nat.Outgoing, p.Src) || in(nat.Spared, p.Dst):
+	case nat.Address.IsValid() && nat.Address.Is4() == p.Src.Is4():
+		return nat.Address
+	case iface.IsValid():
+		return iface
+	}
+	return p.Src
 }
 
 func (m *Memory) workload(name string) bool {

@@ -47,6 +47,12 @@ func TestMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	twoOpen(func(k policy.Key, r v3.Resource) { world.Put(k, r, nil) })
+	if a, b := policytest.Addr(true, 0), policytest.Addr(true, 1); !m.Judge(policy.Packet{Src: b, Dst: a}, "cali0", "cali1").Passes {
+		t.Error("something is in force before anything was said")
+	}
+	if made, err := m.Guard(); !made || err != nil {
+		t.Error("the guard is not made:", err)
+	}
 	for _, v4 := range []bool{true, false} {
 		a, b, far := policytest.Addr(v4, 0), policytest.Addr(v4, 1), policytest.Addr(v4, 6)
 		to := func(src, dst netip.Addr, port uint16) policy.Packet {
@@ -88,6 +94,7 @@ func TestMemory(t *testing.T) {
 			if err := m.SetOptions(Options{Prefixes: []string{"cali"}, OpenStack: OpenStack{Active: active}}); err != nil {
 				t.Fatal(err)
 			}
+			must(t, m.Resync(nil))
 			if v := m.Judge(dns, "cali0", ""); v.Passes != active {
 				t.Errorf("%+v with OpenStack active %v: passes %v: %s", dns, active, v.Passes, v.Why)
 			}

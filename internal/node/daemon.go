@@ -20,6 +20,7 @@ import (
 
 	"github.com/muslin-net/muslin/internal/acl"
 	"github.com/muslin-net/muslin/internal/bgp"
+	"github.com/muslin-net/muslin/internal/dataplane"
 	"github.com/muslin-net/muslin/internal/endpoint"
 	"github.com/muslin-net/muslin/internal/ipam"
 	"github.com/muslin-net/muslin/internal/lock"
@@ -107,7 +108,7 @@ type Daemon struct {
 
 	store   *store.Client
 	ipam    *ipam.Allocator
-	acl     filtering
+	acl     dataplane.Filtering
 	speaker *bgp.Speaker
 	// expected are peers of listen ranges that an earlier daemon had.
 	expected []netip.Addr

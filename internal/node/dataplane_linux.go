@@ -6,13 +6,14 @@ import (
 	"fmt"
 
 	"github.com/muslin-net/muslin/internal/acl"
+	"github.com/muslin-net/muslin/internal/dataplane"
 	"github.com/muslin-net/muslin/internal/policy"
 	"github.com/muslin-net/muslin/internal/route"
 )
 
 func hasDataPlane() error { return nil }
 
-func openFiltering(o acl.Options) (filtering, error) {
+func openFiltering(o acl.Options) (dataplane.Filtering, error) {
 	t, err := acl.Open(o)
 	if err != nil {
 		return nil, err
@@ -21,13 +22,13 @@ func openFiltering(o acl.Options) (filtering, error) {
 }
 
 // readAhead has the packet filter that is there read while something else is waited for.
-func readAhead(f filtering) {
+func readAhead(f dataplane.Filtering) {
 	if t, ok := f.(*acl.Table); ok {
 		t.ReadAhead()
 	}
 }
 
-func openForwarding(o route.Options) (forwarding, error) {
+func openForwarding(o route.Options) (dataplane.Forwarding, error) {
 	t, err := route.Open(o)
 	if err != nil {
 		return nil, err
@@ -60,7 +61,7 @@ func openDenied() (deniedLog, error) {
 // spoofed is what came from each interface under the names of others.
 func spoofed() (map[string]acl.Hits, error) { return acl.Spoofed(0) }
 
-func ledgerOf(f filtering) (ledger, error) {
+func ledgerOf(f dataplane.Filtering) (ledger, error) {
 	t, ok := f.(*acl.Table)
 	if !ok {
 		return nil, fmt.Errorf("the data plane in use counts nothing")
@@ -69,7 +70,7 @@ func ledgerOf(f filtering) (ledger, error) {
 }
 
 // filterText is what f wants in the kernel, for people.
-func filterText(f filtering, v policy.View) string {
+func filterText(f dataplane.Filtering, v policy.View) string {
 	if t, ok := f.(*acl.Table); ok {
 		return t.Text(v)
 	}

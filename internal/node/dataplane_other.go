@@ -9,6 +9,7 @@ import (
 	"runtime"
 
 	"github.com/muslin-net/muslin/internal/acl"
+	"github.com/muslin-net/muslin/internal/dataplane"
 	"github.com/muslin-net/muslin/internal/policy"
 	"github.com/muslin-net/muslin/internal/route"
 )
@@ -18,11 +19,11 @@ func hasDataPlane() error {
 	return fmt.Errorf("there is no data plane for %s: the agent forwards and filters on Linux only. Commands about resources and fabrics work here, with --etcd", runtime.GOOS)
 }
 
-func openFiltering(acl.Options) (filtering, error) { return nil, hasDataPlane() }
+func openFiltering(acl.Options) (dataplane.Filtering, error) { return nil, hasDataPlane() }
 
-func readAhead(filtering) {}
+func readAhead(dataplane.Filtering) {}
 
-func openForwarding(route.Options) (forwarding, error) { return nil, hasDataPlane() }
+func openForwarding(route.Options) (dataplane.Forwarding, error) { return nil, hasDataPlane() }
 
 func foundRoutes(uint8) bool { return false }
 
@@ -34,6 +35,6 @@ func openDenied() (deniedLog, error) { return nil, hasDataPlane() }
 
 func spoofed() (map[string]acl.Hits, error) { return nil, hasDataPlane() }
 
-func ledgerOf(filtering) (ledger, error) { return nil, hasDataPlane() }
+func ledgerOf(dataplane.Filtering) (ledger, error) { return nil, hasDataPlane() }
 
-func filterText(filtering, policy.View) string { return "" }
+func filterText(dataplane.Filtering, policy.View) string { return "" }

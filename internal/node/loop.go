@@ -13,6 +13,7 @@ import (
 
 	"github.com/muslin-net/muslin/internal/acl"
 	"github.com/muslin-net/muslin/internal/bgp"
+	"github.com/muslin-net/muslin/internal/dataplane"
 	"github.com/muslin-net/muslin/internal/endpoint"
 	"github.com/muslin-net/muslin/internal/guard"
 	"github.com/muslin-net/muslin/internal/policy"
@@ -126,8 +127,8 @@ type loop struct {
 	hopsAt     <-chan time.Time // when a next hop has been lost for long enough to say so
 
 	ctx          context.Context
-	routes       forwarding      // nil until settings are known, as links
-	links        *endpoint.Links // nil until settings are known
+	routes       dataplane.Forwarding // nil until settings are known, as links
+	links        *endpoint.Links      // nil until settings are known
 	linkPrefixes []string
 	stopLinks    func()
 	protocol     uint8 // of routes

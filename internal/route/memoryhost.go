@@ -58,6 +58,13 @@ func (h *Host) SetInterface(name string, i Interface) {
 	})
 }
 
+// Interface returns one, which is down if it is not there.
+func (h *Host) Interface(name string) Interface {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.links[name]
+}
+
 // RemoveInterface takes one away.
 func (h *Host) RemoveInterface(name string) {
 	h.change(func() {

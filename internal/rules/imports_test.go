@@ -104,7 +104,7 @@ var ranks = [][]string{
 	{"internal/kubepolicy"},
 	{"internal/policy", "internal/ipam", "internal/bgp", "internal/guard", "internal/bfd", "internal/lock"},
 	{"internal/filter", "internal/fabric", "internal/store", "internal/acl", "internal/route", "internal/endpoint", "internal/bfdd", "internal/neighbour"},
-	{"internal/node/api"},
+	{"internal/node/api", "internal/dataplane"},
 	{"internal/node"},
 	{"internal/lab"},
 	{"internal/demo", "internal/e2e", "internal/bench"},
