@@ -64,6 +64,11 @@ type NodeSettings struct {
 	ControlPlaneOnly bool           // program-routes: Disabled: what BGP learns stays out of the kernel
 }
 
+// EndpointSettings is what annotations on a WorkloadEndpoint say.
+type EndpointSettings struct {
+	Anycast bool // anycast: endpoints of other nodes that say so may have its addresses, too
+}
+
 // RuleSettings is what annotations in the metadata of a rule say.
 type RuleSettings struct {
 	KeepEstablished bool // established: Keep: flows that were allowed before go on
@@ -344,6 +349,16 @@ func (c *BGPConfiguration) ofOneNode() (errs []error) {
 // Settings reads the annotations of a Node, as those of a BGPPeer.
 func (n *Node) Settings() (NodeSettings, []error) { return settings(n, nodeAnnotations) }
 
+var endpointAnnotations = []annotation[EndpointSettings]{
+	{"anycast", func(s *EndpointSettings, v string) error { return readSwitch(&s.Anycast, v) }},
+}
+
+// Settings reads the annotations of a WorkloadEndpoint. Other names of ours are errors here, and
+// none of the object: see Ignored.
+func (w *WorkloadEndpoint) Settings() (EndpointSettings, []error) {
+	return settings(w, endpointAnnotations)
+}
+
 // Settings reads the annotations of a rule.
 func (r *Rule) Settings() (s RuleSettings, err error) {
 	if r.Metadata == nil {
@@ -413,7 +428,9 @@ func Ignored(r Resource) (keys []string) {
 	}
 	for _, key := range sortedKeys(r.Meta().Annotations) {
 		name, ours := strings.CutPrefix(key, AnnotationPrefix)
-		if _, felix := r.(*FelixConfiguration); ours && !(felix && name == "denied-log") {
+		_, felix := r.(*FelixConfiguration)
+		_, workload := r.(*WorkloadEndpoint)
+		if ours && !(felix && name == "denied-log") && !(workload && name == "anycast") {
 			keys = append(keys, key)
 		}
 	}

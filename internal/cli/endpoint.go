@@ -87,6 +87,7 @@ NS is a name as ` + "`ip netns`" + ` knows it, the path of a namespace file, or 
 	f.StringArrayVar(&labels, "label", nil, "label `key=value`; may be repeated")
 	f.StringArrayVar(&req.Profiles, "profile", nil, "profile `name`, in order; may be repeated")
 	f.StringArrayVar(&req.IPs, "ip", nil, "`address` wanted, v4 or v6; may be repeated (default: one per family with a pool)")
+	f.BoolVar(&req.Anycast, "anycast", false, "endpoints on other servers may have the address, too, if it is in no pool")
 	f.IntVar(&req.MTU, "mtu", 0, "MTU of the interface in `bytes` (default: the kernel's, 1500)")
 	f.DurationVar(&timeout, "timeout", 10*time.Second, "give up and undo after this `duration`")
 	_ = cmd.RegisterFlagCompletionFunc("profile", a.completeNames("Profile"))

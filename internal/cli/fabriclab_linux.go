@@ -153,6 +153,7 @@ func (a *app) labTest(ctx context.Context, l *fabriclab.Lab, form string) error 
 		Name string `json:"name"`
 		*fabriclab.Reach
 		*live.Comparison
+		Outside *fabriclab.Crossing `json:"outside"`
 	}
 	answer.Name = l.Name
 	var err error
@@ -162,10 +163,19 @@ func (a *app) labTest(ctx context.Context, l *fabriclab.Lab, form string) error 
 	if answer.Reach, err = l.Probe(ctx); err != nil {
 		return err
 	}
+	if answer.Outside, err = l.Cross(ctx); err != nil {
+		return err
+	}
 	err = a.show(form, answer, func() error {
 		fmt.Fprintf(a.Out, "%d probes of all pairs of endpoints: %d of them not answered\n", answer.Probes, len(answer.Unreached))
 		for _, u := range answer.Unreached {
 			fmt.Fprintf(a.Out, "%s to %s (%s): %s\n", u.From, u.To, u.Addr, u.Why)
+		}
+		if answer.Outside.Tries > 0 {
+			fmt.Fprintln(a.Out, answer.Outside.Summary())
+		}
+		for _, w := range answer.Outside.Wrong {
+			fmt.Fprintln(a.Out, w)
 		}
 		fmt.Fprintln(a.Out, answer.Comparison.Summary())
 		return nil
@@ -175,6 +185,9 @@ func (a *app) labTest(ctx context.Context, l *fabriclab.Lab, form string) error 
 	}
 	if form == formTable {
 		err = a.labDifferences(answer.Comparison)
+	}
+	if n := len(answer.Outside.Wrong); n > 0 {
+		err = errors.Join(err, fmt.Errorf("%d connections through the border failed, or were seen with the wrong address", n))
 	}
 	if n := len(answer.Unreached); n > 0 {
 		err = errors.Join(err, fmt.Errorf("%d probes were not answered", n))

@@ -108,6 +108,9 @@ func (d *Daemon) wanted(ctx context.Context, a *api.Attach) (*v3.WorkloadEndpoin
 	}
 	w := &v3.WorkloadEndpoint{}
 	w.Kind, w.APIVersion = "WorkloadEndpoint", v3.APIVersion
+	if a.Anycast {
+		w.Metadata.Annotations = map[string]string{v3.AnnotationPrefix + "anycast": "Enabled"}
+	}
 	w.Metadata.Namespace = a.Namespace
 	w.Metadata.Labels = map[string]string{}
 	for k, v := range a.Labels {
@@ -184,7 +187,7 @@ func (d *Daemon) attachEndpoint(ctx context.Context, a *api.Attach) (_ *api.Atta
 			return nil, fmt.Errorf("endpoint %s/%s is attached already with %v: detach it first to give it other addresses", a.Namespace, a.Name, have)
 		}
 	} else {
-		addrs, err := d.allocate(ctx, handle, w, ips)
+		addrs, err := d.allocate(ctx, handle, w, ips, a.Anycast)
 		if err != nil {
 			return nil, fmt.Errorf("endpoint %s/%s: %w", a.Namespace, a.Name, err)
 		}
@@ -221,7 +224,7 @@ func (d *Daemon) attachEndpoint(ctx context.Context, a *api.Attach) (_ *api.Atta
 
 // allocate returns the addresses asked for, or one of each family that has a
 // pool for this node.
-func (d *Daemon) allocate(ctx context.Context, handle string, w *v3.WorkloadEndpoint, ips []netip.Addr) ([]netip.Addr, error) {
+func (d *Daemon) allocate(ctx context.Context, handle string, w *v3.WorkloadEndpoint, ips []netip.Addr, anycast bool) ([]netip.Addr, error) {
 	pools, labels, err := d.poolsAndLabels(ctx)
 	if err != nil {
 		return nil, err
@@ -231,7 +234,7 @@ func (d *Daemon) allocate(ctx context.Context, handle string, w *v3.WorkloadEndp
 		for i, ip := range ips {
 			_, err := d.ipam.AssignIP(ctx, ipam.AssignRequest{Addr: ip, Handle: handle, Attrs: attrs, Node: d.cfg.Node, Pools: pools})
 			if errors.Is(err, ipam.ErrNoQualifiedPool) && !inPool(pools, ip) {
-				err = d.unclaimed(ctx, ip) // an address of no pool is nobody's to allocate
+				err = d.unclaimed(ctx, ip, anycast) // an address of no pool is nobody's to allocate
 			}
 			if err != nil {
 				if i > 0 {

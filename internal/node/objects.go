@@ -208,8 +208,9 @@ func (d *Daemon) poolsAndLabels(ctx context.Context) ([]*v3.IPPool, map[string]s
 	return pools, n.Meta().Labels, nil
 }
 
-// unclaimed tells whether no endpoint has an address that is in no pool.
-func (d *Daemon) unclaimed(ctx context.Context, ip netip.Addr) error {
+// unclaimed tells whether no endpoint has an address that is in no pool; one of anycast may
+// be on other servers.
+func (d *Daemon) unclaimed(ctx context.Context, ip netip.Addr, anycast bool) error {
 	list, _, err := d.store.Objects().ReadAll(ctx, "WorkloadEndpoint", "")
 	if err != nil && !errors.Is(err, store.ErrUnreadable) {
 		return err
@@ -217,7 +218,7 @@ func (d *Daemon) unclaimed(ctx context.Context, ip netip.Addr) error {
 	for _, r := range list {
 		w := r.(*v3.WorkloadEndpoint)
 		have, _ := addresses(w)
-		if slices.Contains(have, ip) {
+		if slices.Contains(have, ip) && (!anycast || w.Spec.Node == d.cfg.Node) {
 			return fmt.Errorf("address %s belongs to endpoint %s/%s", ip, w.Metadata.Namespace, w.Metadata.Name)
 		}
 	}

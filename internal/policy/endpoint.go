@@ -58,6 +58,7 @@ type parsedEndpoint struct {
 	nets     []netip.Prefix // single addresses, each once
 	sources  []netip.Prefix // which it may send from besides
 	floating []Floating
+	anycast  bool // endpoints of other nodes may have its addresses, too
 	stack    bool // its orchestrator is OpenStack
 	ports    []namedPort
 	labels   labelSet
@@ -82,6 +83,10 @@ func (rd *Reader) endpoint(k Key, w *v3.WorkloadEndpoint) (p *parsedEndpoint, od
 	}
 	if p.nets, err = endpointNets(s.IPNetworks); err != nil {
 		return nil, nil, err
+	}
+	if w.Metadata.Annotations[v3.AnnotationPrefix+"anycast"] != "" {
+		set, errs := w.Settings()
+		p.anycast, odd = set.Anycast, append(odd, errs...)
 	}
 	if s.MAC != "" {
 		mac, err := net.ParseMAC(s.MAC)

@@ -59,6 +59,7 @@ type endpoint struct {
 	id      EndpointID
 	node    word
 	created int64
+	rank    claimRank
 	claims  []netip.Prefix // its addresses, reserved ones included
 	member  *member        // without these
 	local   *local         // nil on other nodes
@@ -217,10 +218,33 @@ func compareEndpoints(a, b *endpoint) int {
 	return 1
 }
 
+// claimRank says whose claim goes before that of an older one: who shares an address gives
+// way to who does not, and of those who share it this node's own is what it sends to.
+type claimRank uint8
+
+const (
+	rankAlone claimRank = iota
+	rankSharedHere
+	rankShared
+)
+
+func rank(anycast, here bool) claimRank {
+	switch {
+	case !anycast:
+		return rankAlone
+	case here:
+		return rankSharedHere
+	}
+	return rankShared
+}
+
 // older tells whether a's claim to an address goes before b's: the endpoint
 // created first has it, and of equals the lowest namespace and name. One that
 // does not say when it was created comes last.
 func older(a, b *endpoint) int {
+	if a.rank != b.rank {
+		return int(a.rank) - int(b.rank)
+	}
 	if a.created != b.created {
 		if a.created < b.created {
 			return -1

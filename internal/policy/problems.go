@@ -55,6 +55,9 @@ func (x *Index) Problems() iter.Seq[Problem] {
 			continue
 		}
 		for _, e := range rivals[1:] {
+			if rivals[0].rank != rankAlone && e.rank == rankShared {
+				continue // anycast
+			}
 			all = append(all, Problem{e.id.key(), "spec.ipNetworks", fmt.Errorf("%s belongs to the older endpoint %s; release it in one of them", a, rivals[0].id)})
 		}
 	}

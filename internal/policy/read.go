@@ -212,7 +212,7 @@ func (x *Index) setEndpoint(p *parsedEndpoint, odd []error, err error) []error {
 	if old != nil {
 		id = old.id // the memory that others share
 	}
-	e := &endpoint{id: id, node: p.node, created: p.created, claims: p.nets, member: &member{nets: x.unreserved(p.nets), ports: p.ports}, floating: p.floating}
+	e := &endpoint{id: id, node: p.node, created: p.created, rank: rank(p.anycast, p.node.Value() == x.node), claims: p.nets, member: &member{nets: x.unreserved(p.nets), ports: p.ports}, floating: p.floating}
 	var oldMember *member
 	if old != nil {
 		oldMember = old.member

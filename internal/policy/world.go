@@ -115,18 +115,20 @@ func set[K comparable, V any](m *map[K]V, k K, v V) {
 	(*m)[k] = v
 }
 
-// Owner returns the endpoint that has an address: of several, the one created
-// first, and of equals the lowest namespace and name. A reserved address is no
-// endpoint's.
+// Owner returns the endpoint that has an address: of several, one that does not share it
+// (muslin/anycast), then the one created first, and of equals the lowest namespace and name.
+// A reserved address is no endpoint's.
 func (w *World) Owner(a netip.Addr) (id EndpointID, ok bool) {
 	var at int64
+	var shares bool
 	for other, e := range w.Endpoints {
 		if !w.has(e, a) {
 			continue
 		}
 		t := created(e)
-		if !ok || t < at || t == at && other.lower(id) {
-			id, at, ok = other, t, true
+		set, _ := e.Settings()
+		if !ok || shares && !set.Anycast || shares == set.Anycast && (t < at || t == at && other.lower(id)) {
+			id, at, shares, ok = other, t, set.Anycast, true
 		}
 	}
 	return id, ok

@@ -35,6 +35,7 @@ const (
 	ofNode   = "Node"
 	ofRule   = "rule of a policy or profile"
 	ofFelix  = "FelixConfiguration"
+	ofWork   = "WorkloadEndpoint"
 	onOff    = "`Enabled`, `Disabled`"
 )
 
@@ -79,6 +80,7 @@ var annotations = []annotation{
 	{"may-announce", []string{ofNode}, "networks with commas", "none", "what the server may announce to the others besides what is bound to it, and pass on to them", []string{"node TestGranted", "e2e TestB17_JudgedAgain"}, []string{"0.0.0.0/0", "10.0.0.0/8, fd00::/8"}, []string{"10.0.0.0/40"}, nil},
 	{"program-routes", []string{ofNode}, onOff, "`Enabled`", "`Disabled`: what BGP learns stays out of this server's kernel", []string{"e2e TestB16_RouteReflectors"}, switches, []string{"no"}, nil},
 	{"established", []string{ofRule}, "`Keep`, `Cut`", "`Cut`", "flows that were allowed before the rule denied them go on", []string{"acl TestFlowsAreCut"}, []string{"Keep", "Cut"}, []string{"keep"}, nil},
+	{"anycast", []string{ofWork}, onOff, "`Disabled`", "endpoints of other servers that say so may have its addresses, too: each server that has one announces it", []string{"policy TestAnycast"}, switches, []string{"yes"}, nil},
 	{"denied-log", []string{ofFelix}, "1 to 9999 in a unit, as `10/second`; `Disabled`", "`Disabled`", "how many denied packets are logged; `FELIX_DENIEDLOG` is the same", []string{"node TestLogSettings", "e2e TestSeeingPolicy"}, nil, nil, nil},
 }
 
@@ -151,6 +153,8 @@ func settingsError(on string, all map[string]string) error {
 		_, errs = (&v3.BGPConfiguration{Object: meta}).Settings()
 	case ofNode:
 		_, errs = (&v3.Node{Object: meta}).Settings()
+	case ofWork:
+		_, errs = (&v3.WorkloadEndpoint{Object: meta}).Settings()
 	case ofRule:
 		_, err := (&v3.Rule{Metadata: &v3.RuleMetadata{Annotations: all}}).Settings()
 		errs = append(errs, err)

@@ -85,6 +85,9 @@ func (e *Emitter) frr(d *fabric.Device) (string, error) {
 	if d.MultipathRelax {
 		t.line(" bgp bestpath as-path multipath-relax")
 	}
+	// Of equal paths the best is that of the lowest router ID (RFC 4271 section 9.1.2.2),
+	// and not the oldest: what others are told does not depend on what was first.
+	t.line(" bgp bestpath compare-routerid")
 	t.line(" bgp graceful-restart")
 	// Else a peer that falls silent is taken for one that restarts (RFC 8538), and
 	// packets go to it for the restart time after the hold time is over.

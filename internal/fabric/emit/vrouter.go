@@ -95,7 +95,10 @@ func (e *Emitter) bgpPeers(of v3.BGPPeerSpec, d *fabric.Device, p peer) (list []
 		// The ports have subnets of their own, and none of them is the node's
 		// address on all.
 		r.Spec.PeerIP, r.Spec.ASNumber, r.Spec.SourceAddress = peerIP, v3.ASNumber(p.AS), "None"
-		e.settings(r, p.Profile)
+		e.settings(r, d, p.Profile)
+		if d.Role == fabric.RoleReflector && p.AS != d.AS {
+			r.Spec.NextHopMode = "Keep" // it forwards nothing: the other sends straight to the server
+		}
 		if peerIP != "" && e.x.Device(p.Name).Software == fabric.Muslin {
 			// The other end has a BGPPeer of its own, and need not be known by
 			// the address that it has here.
@@ -197,8 +200,8 @@ func (e *Emitter) commonPeers() (list []v3.Resource) {
 	return list
 }
 
-// settings puts a profile into a BGPPeer.
-func (e *Emitter) settings(r *v3.BGPPeer, p *fabric.Profile) {
+// settings puts a device's profile into a BGPPeer.
+func (e *Emitter) settings(r *v3.BGPPeer, d *fabric.Device, p *fabric.Profile) {
 	notes := map[string]string{}
 	r.Metadata.Annotations = notes
 	if p.BFD.On() {
@@ -219,7 +222,7 @@ func (e *Emitter) settings(r *v3.BGPPeer, p *fabric.Profile) {
 	if p.RemovePrivateAS {
 		notes["muslin/remove-private-as"] = "Enabled"
 	}
-	if p.ReflectorClient { // a vRouter that reflects sends several paths unless it is told
+	if p.ReflectorClient || d.Role == fabric.RoleReflector { // a vRouter that reflects sends several paths unless it is told
 		notes["muslin/add-path"] = "0"
 		if p.AddPath == fabric.AddPathSend || p.AddPath == fabric.AddPathBoth {
 			notes["muslin/add-path"] = "255"

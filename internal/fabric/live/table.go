@@ -91,7 +91,8 @@ func Expect(s *sim.Sim, n *Names, d *fabric.Device, family fabric.Family, down s
 	}
 	t := Table{}
 	for _, r := range routes {
-		e := Entry{Own: r.Local}
+		// FRR tells its peers of a default route without having one.
+		e := Entry{Own: r.Local && (r.Prefix.Bits() > 0 || d.Software != fabric.FRR)}
 		for _, p := range r.Paths {
 			if p.Refused == "" || p.Unusable { // else it is in no RIB
 				e.Paths = append(e.Paths, Path{p.From, n.Device(p.NextHop, p.From), p.ASPath, p.Unusable})
@@ -127,7 +128,7 @@ func endpointsOf(d *fabric.Device, family fabric.Family) (list []netip.Prefix) {
 		a, count := o.Prefix.Addr(), 0
 		switch {
 		case a.Is4() != (family == fabric.IPv4):
-		case o.Kind == fabric.OriginEndpoints:
+		case o.Kind == fabric.OriginEndpoints, o.Kind == fabric.OriginAnycast, o.Kind == fabric.OriginMoved:
 			count = o.Count
 		case o.Kind == fabric.OriginBlock:
 			count = o.Endpoints

@@ -24,7 +24,7 @@ type simulation struct {
 }
 
 func (l *Lab) simulate(family fabric.Family) (*simulation, error) {
-	s, err := sim.New(l.Design, family)
+	s, err := sim.New(l.now, family)
 	if err != nil {
 		return nil, err
 	}
@@ -49,10 +49,11 @@ func (l *Lab) Compare(ctx context.Context) (*live.Comparison, error) {
 				continue
 			}
 			g.Go(func() error {
-				want, err := live.Expect(s.Sim, l.names, d, family, s.down)
+				want, err := live.Expect(s.Sim, l.names, &l.now.Devices[i], family, s.down)
 				if err != nil {
 					return err
 				}
+				l.leave(want, d)
 				got, err := l.actual(ctx, d, family)
 				if err != nil {
 					return err

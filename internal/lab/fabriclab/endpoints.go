@@ -9,27 +9,35 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/fabric/live"
 	"github.com/muslin-net/muslin/internal/fabric/sim"
 	"github.com/muslin-net/muslin/internal/node/api"
 )
 
 // Endpoint is a workload of a server, as a namespace.
 type Endpoint struct {
-	Name   string // and of its namespace
+	Name   string // and of its namespace; it stays when the endpoint moves
 	Server string
 	Addrs  []netip.Addr // one of each family
+	// Anycast: others have the same address.
+	Anycast bool
 }
 
-// endpointsOf are those of a server: the n-th has the n-th address of each family.
+// endpointsOf are those that the design has on a server: the n-th has the n-th address of each family.
 func endpointsOf(d *fabric.Device) (list []Endpoint) {
+	var anycast []Endpoint
 	for _, o := range d.Originate {
 		count := o.Count
 		switch o.Kind {
 		case fabric.OriginEndpoints:
 		case fabric.OriginBlock:
 			count = o.Endpoints
+		case fabric.OriginAnycast:
+			anycast = append(anycast, Endpoint{fmt.Sprintf("%s-a%d", d.Name, len(anycast)), d.Name, []netip.Addr{o.Prefix.Addr()}, true})
+			continue
 		default:
 			continue
 		}
@@ -40,15 +48,30 @@ func endpointsOf(d *fabric.Device) (list []Endpoint) {
 			list[n].Addrs = append(list[n].Addrs, sim.Nth(netip.PrefixFrom(o.Prefix.Addr(), o.Prefix.Addr().BitLen()), n).Addr())
 		}
 	}
-	return list
+	return append(list, anycast...)
 }
 
-// Endpoints are all of the lab.
-func (l *Lab) Endpoints() (list []Endpoint) {
+// all are the endpoints of the lab, those that are on no server now among them.
+func (l *Lab) all() (list []Endpoint) {
 	for i := range l.Design.Devices {
 		list = append(list, endpointsOf(&l.Design.Devices[i])...)
 	}
+	for i := range list {
+		if at, ok := l.Moved[list[i].Name]; ok {
+			list[i].Server = at
+		}
+	}
 	return list
+}
+
+// Endpoints are those that are on a server.
+func (l *Lab) Endpoints() []Endpoint {
+	return slices.DeleteFunc(l.all(), func(e Endpoint) bool { return e.Server == "" })
+}
+
+// endpointsOn are those of a server.
+func (l *Lab) endpointsOn(server string) []Endpoint {
+	return slices.DeleteFunc(l.all(), func(e Endpoint) bool { return e.Server != server })
 }
 
 // checkEndpoints says what the lab cannot attach.
@@ -56,8 +79,8 @@ func checkEndpoints(g *fabric.Design) error {
 	for i := range g.Devices {
 		d := &g.Devices[i]
 		for _, o := range d.Originate {
-			if o.Kind == fabric.OriginAnycast || o.Kind == fabric.OriginMoved {
-				return fmt.Errorf("%s announces %s, %s: the lab has none such yet", d.Name, o.Prefix, o.Kind)
+			if o.Kind == fabric.OriginMoved {
+				return fmt.Errorf("%s announces %s, %s: in the lab endpoints move when it is up", d.Name, o.Prefix, o.Kind)
 			}
 		}
 		if d.Role == fabric.RoleServer && d.Software != fabric.Muslin {
@@ -69,17 +92,132 @@ func checkEndpoints(g *fabric.Design) error {
 
 // attach makes the endpoints of a server and gives them to its daemon.
 func (l *Lab) attach(ctx context.Context, d *fabric.Device) error {
-	client := api.NewClient(l.dir(d.Name))
 	var errs []error
 	for _, e := range endpointsOf(d) {
-		n := l.spaces[e.Name]
-		req := api.Attach{Name: e.Name, NetNS: n.Path(), Labels: map[string]string{"lab": l.Name}, Timeout: "60s"}
-		for _, a := range e.Addrs {
-			req.IPs = append(req.IPs, a.String())
-		}
-		if err := client.Post(ctx, "/v1/endpoints", req, nil); err != nil {
-			errs = append(errs, fmt.Errorf("attach %s: %w", e.Name, err))
-		}
+		errs = append(errs, l.attachOne(ctx, e, d.Name))
 	}
 	return errors.Join(errs...)
+}
+
+func (l *Lab) attachOne(ctx context.Context, e Endpoint, server string) error {
+	n, err := l.space(e.Name)
+	if err != nil {
+		return err
+	}
+	req := api.Attach{Name: e.Name, NetNS: n.Path(), Labels: map[string]string{"lab": l.Name}, Anycast: e.Anycast, Timeout: "60s"}
+	for _, a := range e.Addrs {
+		req.IPs = append(req.IPs, a.String())
+	}
+	if err := api.NewClient(l.dir(server)).Post(ctx, "/v1/endpoints", req, nil); err != nil {
+		return fmt.Errorf("attach %s to %s: %w", e.Name, server, err)
+	}
+	return nil
+}
+
+// Move takes an endpoint off its server and attaches it to another, with the addresses that it has; to
+// none, if that is empty. That is what a CNI plugin does, or OpenStack.
+func (l *Lab) Move(ctx context.Context, name, server string) error {
+	i := slices.IndexFunc(l.all(), func(e Endpoint) bool { return e.Name == name })
+	if i < 0 {
+		return fmt.Errorf("no endpoint %q: they are called SERVER-eN, and SERVER-aN those of anycast", name)
+	}
+	e := l.all()[i]
+	if server != "" && (l.x.Device(server) == nil || l.x.Device(server).Role != fabric.RoleServer) {
+		return fmt.Errorf("%q is no server", server)
+	}
+	if e.Server == server {
+		return fmt.Errorf("%s is there already", name)
+	}
+	if l.Moved == nil {
+		l.Moved = map[string]string{}
+	}
+	// Written down first, as it is to be.
+	l.Moved[name] = server
+	l.settlePlaces()
+	if err := l.save(); err != nil {
+		return err
+	}
+	if e.Server != "" {
+		if err := api.NewClient(l.dir(e.Server)).Delete(ctx, "/v1/endpoints/default/"+name, nil, nil); err != nil {
+			return fmt.Errorf("detach %s from %s: %w", name, e.Server, err)
+		}
+	}
+	if server == "" {
+		return nil
+	}
+	return l.attachOne(ctx, e, server)
+}
+
+// settlePlaces makes the design of now: what has moved is announced where it is, and who came
+// home has not moved.
+func (l *Lab) settlePlaces() {
+	now := *l.Design
+	now.Devices = slices.Clone(now.Devices)
+	at := func(server string) *fabric.Device {
+		return &now.Devices[slices.IndexFunc(now.Devices, func(d fabric.Device) bool { return d.Name == server })]
+	}
+	for i := range l.Design.Devices {
+		home := &l.Design.Devices[i]
+		for _, e := range endpointsOf(home) {
+			place, moved := l.Moved[e.Name]
+			if moved && place == home.Name {
+				delete(l.Moved, e.Name)
+			}
+			if !moved || place == home.Name {
+				continue
+			}
+			for _, a := range e.Addrs {
+				now.Devices[i].Originate = without(now.Devices[i].Originate, a)
+				if place != "" {
+					d := at(place)
+					d.Originate = append(slices.Clone(d.Originate), fabric.Origin{Kind: fabric.OriginMoved, Prefix: netip.PrefixFrom(a, a.BitLen()), Count: 1})
+				}
+			}
+		}
+	}
+	l.now = &now
+}
+
+// leave takes out of what a server should have the routes to endpoints that left it: those of a block are
+// in it still.
+func (l *Lab) leave(t live.Table, d *fabric.Device) {
+	for _, e := range endpointsOf(d) {
+		if _, moved := l.Moved[e.Name]; !moved {
+			continue
+		}
+		for _, a := range e.Addrs {
+			p := netip.PrefixFrom(a, a.BitLen())
+			if x := t[p]; x != nil && x.Delivered {
+				y := *x
+				y.Delivered = false
+				t[p] = &y
+			}
+		}
+	}
+}
+
+// without takes an address out of what is announced. A block stays.
+func without(list []fabric.Origin, a netip.Addr) (out []fabric.Origin) {
+	for _, o := range list {
+		if o.Prefix.Addr().Is4() != a.Is4() || !o.Prefix.IsSingleIP() || o.Kind == fabric.OriginLoopback {
+			out = append(out, o)
+			continue
+		}
+		part := func(from, to int) {
+			if from < to {
+				p := o
+				p.Prefix, p.Count = sim.Nth(o.Prefix, from), to-from
+				out = append(out, p)
+			}
+		}
+		start := 0
+		for n := range o.Count {
+			if sim.Nth(o.Prefix, n).Addr() == a {
+				part(start, n)
+				start = n + 1
+			}
+		}
+		part(start, o.Count)
+	}
+	return out
 }

@@ -140,7 +140,7 @@ func (l *Lab) Watch(ctx context.Context, what string, do func() error) (*Event, 
 func (l *Lab) startFlows() (flows []*lab.Flow, gaps []Gap, err error) {
 	var first []Endpoint
 	for i := range l.Design.Devices {
-		if list := endpointsOf(&l.Design.Devices[i]); len(list) > 0 {
+		if list := endpointsOf(&l.Design.Devices[i]); len(list) > 0 && !list[0].Anycast {
 			first = append(first, list[0])
 		}
 	}

@@ -56,6 +56,7 @@ func (l *Lab) kernelRoutes(d *fabric.Device, family fabric.Family, t live.Table)
 			}
 			name := names[link]
 			switch {
+			case name == outside: // the world is no part of the design
 			case ok && !a.IsUnspecified():
 				t.At(prefix).Via = append(t.At(prefix).Via, live.Via(l.peerAt(d, name, a.Unmap())))
 			case strings.HasPrefix(name, "cali") && prefix.IsSingleIP():

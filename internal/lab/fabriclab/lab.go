@@ -36,10 +36,13 @@ type Lab struct {
 	Started time.Time      `json:"started"`
 	// Failed are the things that were made to fail, and how.
 	Failed []Failed `json:"failed,omitempty"`
+	// Moved are the endpoints that are not where the design has them: on which server, or none.
+	Moved map[string]string `json:"moved,omitempty"`
 
 	x     *fabric.Index
 	names *live.Names
 	lock  *os.File
+	now   *fabric.Design // with endpoints where they are
 
 	mu     sync.Mutex
 	spaces map[string]*lab.Namespace
@@ -110,6 +113,7 @@ func Open(name string) (*Lab, error) {
 func (l *Lab) prepare() {
 	l.x, l.spaces, l.locals = l.Design.Index(), map[string]*lab.Namespace{}, map[Plug]netip.Addr{}
 	l.names = live.NewNames(l.x)
+	l.settlePlaces()
 }
 
 // Close lets others at the lab, which stays up.

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -44,20 +45,27 @@ type variant struct {
 	short bool   // also in the ordinary tests
 }
 
+// edges are a border, one public pool, and addresses that two servers have.
+const edges = "border: [{name: b1, as: 64999, default: true}], " +
+	"anycast: [{ip: 10.99.0.1, servers: [r0/s0, r1/s1]}, {ip: 'fd00:99::1', servers: [r0/s0, r1/s1]}], " +
+	"pools: {endpoints: [{cidr: 10.64.0.0/12, external: nat}, {cidr: 'fd00:64::/48', external: advertise}]}"
+
 var variants = []variant{
-	{"rack L3", "model: as-per-rack", true},
-	{"rack L2", "model: as-per-rack, spine: {kind: l2}", false},
+	{"rack L3", "model: as-per-rack, " + edges, true},
+	{"rack L2", "model: as-per-rack, spine: {kind: l2}, border: [{name: b1, as: 64999, default: true}, {name: b2, as: 64999, default: true}], " +
+		"pools: {endpoints: [{cidr: 10.64.0.0/12, external: advertise}, {cidr: 'fd00:64::/48', external: nat}]}", true},
 	{"server L3", "model: as-per-server", false},
 	{"server L2", "model: as-per-server, spine: {kind: l2}", false},
 	{"default L3", "model: downward-default", false},
 	{"default L2", "model: downward-default, spine: {kind: l2}", false},
-	{"ethernet", "model: ethernet", true},
+	{"ethernet", "model: ethernet, anycast: [{ip: 10.99.0.1, servers: [r0/s0, r2/s0]}, {ip: 'fd00:99::1', servers: [r0/s0, r2/s0]}]", true},
 	{"unique spines", "model: as-per-rack, spine: {as: unique}", false},
 	{"dual", "model: as-per-rack, racks: {count: 3, tors: 2}", false},
 	{"rack mesh", "model: as-per-rack, inRack: {sessions: mesh}", false},
 	{"default dual", "model: downward-default, racks: {count: 3, tors: 2}, downwardDefault: {fallback: dual-tor}", false},
 	{"add-path", "model: ethernet, routeReflectors: {placement: all-planes, addPath: true}", false},
-	{"ethernet mesh", "model: ethernet, routeReflectors: {placement: none}", false},
+	{"ethernet mesh", "model: ethernet, routeReflectors: {placement: none}, border: [{name: b1, as: 64999, default: true}], " +
+		"pools: {endpoints: [{cidr: 10.64.0.0/12, external: advertise}, {cidr: 'fd00:64::/48', external: nat}]}", false},
 	{"transit", "model: as-per-server, spine: {kind: l2}, tors: {as: shared}", false},
 	{"blocks", "model: as-per-rack, endpoints: {perServer: 2, announce: server-block}", false},
 }
@@ -123,6 +131,9 @@ func settled(t *testing.T, l *Lab) {
 		t.Errorf("only %s", c.Summary())
 	}
 	t.Log(c.Summary())
+	if len(c.Differences) > 0 {
+		t.FailNow()
+	}
 }
 
 // TestVariants: the fabrics boot; with real daemons every RIB and every FIB has what the
@@ -139,11 +150,25 @@ func TestVariants(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if n := len(l.Endpoints()); r.Probes != n*(n-1)*2 || n < 12 {
-				t.Errorf("%d probes among %d endpoints", r.Probes, n)
+			plain, shared := 0, map[netip.Addr]bool{}
+			for _, e := range l.Endpoints() {
+				if !e.Anycast {
+					plain++
+				} else {
+					shared[e.Addrs[0]] = true
+				}
+			}
+			if r.Probes != plain*((plain-1)*2+len(shared)) || plain < 12 {
+				t.Errorf("%d probes among %d endpoints, with %d addresses that several have", r.Probes, plain, len(shared))
 			}
 			for _, u := range r.Unreached {
 				t.Errorf("%+v", u)
+			}
+			if strings.Contains(v.spec, "border:") {
+				crosses(t, l, plain)
+			}
+			if len(shared) > 0 {
+				withdraws(t, l)
 			}
 		})
 	}

@@ -33,10 +33,11 @@ type Reach struct {
 	Apart int `json:"apart,omitempty"`
 }
 
-// Probe sends an echo request from every endpoint to every other, in each family, and again if
+// Probe sends an echo request from every endpoint to every address of the others, and again if
 // none came back: neighbours have to be found first.
 func (l *Lab) Probe(ctx context.Context) (*Reach, error) {
 	all := l.Endpoints()
+	asked := map[netip.Addr]string{} // an address that several have is asked once
 	r := &Reach{Unreached: []Unreached{}}
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
@@ -49,6 +50,9 @@ func (l *Lab) Probe(ctx context.Context) (*Reach, error) {
 		}
 	}
 	for _, from := range all {
+		if from.Anycast {
+			continue // answers may go to another one that has the address
+		}
 		n, err := l.space(from.Name)
 		if err != nil {
 			return nil, err
@@ -58,6 +62,12 @@ func (l *Lab) Probe(ctx context.Context) (*Reach, error) {
 				continue
 			}
 			for _, a := range to.Addrs {
+				if asked[a] == "" {
+					asked[a] = to.Name
+				}
+				if asked[a] != to.Name {
+					continue
+				}
 				if lost(Gap{From: from.Name, To: to.Name, Addr: a}) {
 					r.Apart++
 					continue

@@ -79,6 +79,9 @@ func (l *Lab) boot(ctx context.Context, o Options) error {
 			return err
 		}
 	}
+	if err := l.startOutside(); err != nil {
+		return err
+	}
 	o.Say("datastore, and the resources of %d vRouters", len(l.vrouters()))
 	if err := l.startManagement(ctx); err != nil {
 		return err

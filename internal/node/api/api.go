@@ -107,7 +107,8 @@ type Attach struct {
 	Interface string            `json:"interface,omitempty"` // inside; default eth0
 	Labels    map[string]string `json:"labels,omitempty"`
 	Profiles  []string          `json:"profiles,omitempty"`
-	IPs       []string          `json:"ips,omitempty"` // addresses wanted; else one per family with a pool
+	IPs       []string          `json:"ips,omitempty"`     // addresses wanted; else one per family with a pool
+	Anycast   bool              `json:"anycast,omitempty"` // IPs that are in no pool may be those of endpoints on other servers
 	MTU       int               `json:"mtu,omitempty"`
 	Timeout   string            `json:"timeout,omitempty"` // default 10s
 }
