@@ -58,7 +58,7 @@ var variants = []variant{
 	{"server L2", "model: as-per-server, spine: {kind: l2}", false},
 	{"default L3", "model: downward-default", false},
 	{"default L2", "model: downward-default, spine: {kind: l2}", false},
-	{"ethernet", "model: ethernet, anycast: [{ip: 10.99.0.1, servers: [r0/s0, r2/s0]}, {ip: 'fd00:99::1', servers: [r0/s0, r2/s0]}]", true},
+	{"ethernet", "model: ethernet, anycast: [{ip: 10.199.0.1, servers: [r0/s0, r2/s0]}, {ip: 'fd00:99::1', servers: [r0/s0, r2/s0]}]", true},
 	{"unique spines", "model: as-per-rack, spine: {as: unique}", false},
 	{"dual", "model: as-per-rack, racks: {count: 3, tors: 2}", false},
 	{"rack mesh", "model: as-per-rack, inRack: {sessions: mesh}", false},
