@@ -41,7 +41,7 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-// BenchmarkLearn is 100,000 routes over one session, with one and with 5,000
+// BenchmarkLearn is 100,000 routes over one session, with one and with 10,000
 // attribute sets: time until all are selected, and memory of the tables per
 // route.
 func BenchmarkLearn(b *testing.B) {
@@ -49,7 +49,7 @@ func BenchmarkLearn(b *testing.B) {
 	for _, c := range []struct {
 		name string
 		sets int
-	}{{"1_set", 1}, {"5000_sets", 5000}} {
+	}{{"1_set", 1}, {"10000_sets", 10_000}} {
 		b.Run(c.name, func(b *testing.B) {
 			stream := tableOf(routes, c.sets)
 			for range b.N {

@@ -75,10 +75,8 @@ func (s *Speaker) handle(in input) {
 	c := in.c
 	s.rib.heard = in.at
 	defer func() { s.rib.heard = 0 }()
+	defer s.recycle(in.msgs)
 	if c.dead {
-		for _, m := range in.msgs {
-			s.recycle(m.update)
-		}
 		return
 	}
 	if in.drained {
@@ -88,7 +86,6 @@ func (s *Speaker) handle(in input) {
 		if !c.dead {
 			s.receive(c, m)
 		}
-		s.recycle(m.update)
 	}
 	if in.err != nil && !c.dead {
 		if timedOut(in.err) {
@@ -99,13 +96,22 @@ func (s *Speaker) handle(in input) {
 	}
 }
 
-// recycle gives the slices of a processed update back.
-func (s *Speaker) recycle(u *update) {
-	if u == nil {
+// recycle gives back what processed messages were in.
+func (s *Speaker) recycle(msgs []message) {
+	for _, m := range msgs {
+		if u := m.update; u != nil {
+			*u = update{withdrawn: u.withdrawn[:0], reach: u.reach[:0], mpReach: u.mpReach[:0]}
+			s.updates.Put(u)
+		}
+	}
+	if cap(msgs) == 0 {
 		return
 	}
-	*u = update{withdrawn: u.withdrawn[:0], reach: u.reach[:0], mpReach: u.mpReach[:0]}
-	s.updates.Put(u)
+	clear(msgs)
+	select {
+	case s.batches <- msgs[:0]:
+	default:
+	}
 }
 
 // receive feeds one message to the state machine of its connection.

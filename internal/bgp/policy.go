@@ -106,9 +106,10 @@ func accept(p *peer, r *Route, in *attrs, set *Verdict) (*attrs, Verdict) {
 }
 
 // received is the view that policies have of what a peer sent with one set of
-// attributes; the prefix is to be filled in.
+// attributes; the prefix is to be filled in. It is good until the next call.
 func (s *Speaker) received(p *peer, in *attrs) *Route {
-	r := &Route{}
+	r := &s.arrived
+	*r = Route{}
 	r.fill(in)
 	r.Peer, r.EBGP = p.cfg.Addr.Addr(), p.ebgp
 	return r

@@ -84,6 +84,8 @@ const readBuffer = 16 << 10
 const (
 	maxBatch       = 64
 	maxBatchRoutes = 2048
+
+	maxIdleBatches = 8
 )
 
 // read takes messages off the connection until it fails.
@@ -100,7 +102,7 @@ func (c *conn) read() {
 		defer c.busy.Store(false)
 		select {
 		case c.s.inputs <- input{c: c, msgs: batch, at: first, err: err}:
-			batch, routes, first = nil, 0, 0
+			batch, routes, first = c.s.emptyBatch(), 0, 0
 			return true
 		case <-c.s.done:
 			return false
@@ -162,6 +164,17 @@ func (c *conn) read() {
 				return
 			}
 		}
+	}
+}
+
+// emptyBatch returns a batch that was dealt with, or nil: a table of many sets of
+// attributes comes in as many messages.
+func (s *Speaker) emptyBatch() []message {
+	select {
+	case b := <-s.batches:
+		return b
+	default:
+		return nil
 	}
 }
 

@@ -53,9 +53,10 @@ type Speaker struct {
 	log      *slog.Logger
 	epoch    time.Time
 	inputs   chan input
-	arrivals chan net.Conn // accepted from known addresses
-	done     chan struct{} // closed when Run ends
-	updates  sync.Pool     // *update
+	arrivals chan net.Conn  // accepted from known addresses
+	done     chan struct{}  // closed when Run ends
+	updates  sync.Pool      // *update
+	batches  chan []message // empty, of inputs that were dealt with
 	wg       sync.WaitGroup
 
 	converged chan struct{}
@@ -77,6 +78,7 @@ type Speaker struct {
 	interfaces map[netip.Prefix]string // of what is originated, where there is one
 	groups     map[groupKey]*group
 	scratch    Route          // of exportRoute
+	arrived    Route          // scratch of received
 	changed    []netip.Prefix // whose selection changed since the last flush
 	paths      []netip.Prefix // of which only paths beside the selection did
 	room       path           // scratch of what reads the table
@@ -129,6 +131,7 @@ func New(opt Options) *Speaker {
 		inputs: make(chan input, 8), arrivals: make(chan net.Conn), done: make(chan struct{}),
 		callSig: make(chan struct{}, 1), converged: make(chan struct{}),
 		updates:    sync.Pool{New: func() any { return new(update) }},
+		batches:    make(chan []message, maxIdleBatches),
 		peers:      make(map[netip.AddrPort]*peer),
 		listeners:  make(map[netip.AddrPort]*listener),
 		groups:     make(map[groupKey]*group),

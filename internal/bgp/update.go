@@ -37,6 +37,7 @@ type decoder struct {
 	lastAttrs *attrs
 	scratch   []byte
 	found     []rawAttr
+	aux       auxAttrs
 }
 
 type rawAttr struct {
@@ -245,14 +246,15 @@ func (d *decoder) attributes(u *update, mpNextHop netip.Addr, mpKnown bool, bad 
 		}
 		return
 	}
-	a, aux := &attrs{}, auxAttrs{}
+	a, aux := &attrs{}, &d.aux
+	*aux = auxAttrs{}
 	var have uint64 // types
 	for _, r := range d.found {
 		if r.rule == nil {
 			a.unknown = insertUnknown(a.unknown, r.typ, r.val)
 			continue
 		}
-		err := r.rule.read(r.val, d.as4, a, &aux)
+		err := r.rule.read(r.val, d.as4, a, aux)
 		switch {
 		case err == nil:
 			have |= 1 << r.typ
@@ -270,7 +272,7 @@ func (d *decoder) attributes(u *update, mpNextHop netip.Addr, mpKnown bool, bad 
 		}
 	}
 	if !d.as4 {
-		a.mergeAS4(&aux)
+		a.mergeAS4(aux)
 	}
 	if len(u.mpReach) > 0 {
 		m := a
@@ -284,7 +286,7 @@ func (d *decoder) attributes(u *update, mpNextHop netip.Addr, mpKnown bool, bad 
 		u.attrs = a
 	}
 	if !both && u.dropped == 0 {
-		d.last = append(d.last[:0], d.scratch...)
+		d.last, d.scratch = d.scratch, d.last
 		d.lastAttrs = a
 	} else {
 		d.lastAttrs = nil
