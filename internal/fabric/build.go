@@ -44,7 +44,8 @@ type builder struct {
 }
 
 type rackParts struct {
-	tors, servers []*Device
+	tors, servers []*Device // machines with BGP are among the servers, behind them
+	places        []int     // of servers in the plan of the rack
 }
 
 // port is an interface of a device, as a session sees it.
@@ -183,8 +184,9 @@ func (b *builder) rackParts() {
 			d.Rack, d.Software, d.MultipathRelax = rack.Name, Muslin, true
 			d.VRouter = &VRouter{PreferLocal: true, LocalGateway: true, IgnoreLinkDown: true}
 			b.endpoints(d, r, i, anycast[[2]int{r, i}])
-			parts.servers = append(parts.servers, d)
+			parts.servers, parts.places = append(parts.servers, d), append(parts.places, i)
 		}
+		b.machines(r, &parts)
 		b.racks = append(b.racks, parts)
 	}
 }

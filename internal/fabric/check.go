@@ -72,6 +72,7 @@ func (f *Fabric) check(e *faults) {
 		f.checkPools(e)
 		f.checkAS(e)
 		f.checkAnycast(e)
+		f.checkMachines(e)
 	}
 }
 

@@ -23,6 +23,8 @@ const (
 	borderSpine  = "border-spine"
 	torBorder    = "tor-border"
 	borderTor    = "border-tor"
+	torMachine   = "tor-machine" // where it is eBGP, and that of servers is not
+	machineTor   = "machine-tor"
 	serverServer = "server-server"
 )
 
@@ -43,18 +45,27 @@ func (b *builder) servers(connect func(tor, server port)) {
 					tor.Originate = append(tor.Originate, Origin{Kind: OriginSubnet, Prefix: net, Count: 1})
 				}
 				for i, server := range rack.servers {
-					connect(up, attach(server, fmt.Sprintf("eth%d", t), s, firstServerHost+i))
+					if b.onPort(server) {
+						continue
+					}
+					connect(up, attach(server, fmt.Sprintf("eth%d", t), s, firstServerHost+rack.places[i]))
 				}
-				continue
 			}
 			for i, server := range rack.servers {
-				size := 2
-				if uplinks == Unnumbered {
+				place := rack.places[i]
+				at, size := func(netip.Prefix) int { return b.f.portOf(r, t, place) }, 2
+				switch {
+				case uplinks == OnSegment && !b.onPort(server):
+					continue
+				case uplinks == OnSegment:
+					at = func(netip.Prefix) int { return b.f.machinePort(r, t, place) }
+				case uplinks == Unnumbered:
 					size = 0
 				}
-				s := b.segment(tor.Name+"--"+server.Name, Link, "", size, func(netip.Prefix) int { return b.f.portOf(r, t, i) })
-				connect(attach(tor, fmt.Sprintf("server%d", i), s, 0), attach(server, fmt.Sprintf("eth%d", t), s, 1))
+				s := b.segment(tor.Name+"--"+server.Name, Link, "", size, at)
+				connect(attach(tor, fmt.Sprintf("server%d", place), s, 0), attach(server, fmt.Sprintf("eth%d", t), s, 1))
 			}
+			b.staticMachines(r, t)
 		}
 	}
 }
@@ -182,7 +193,7 @@ func (b *builder) rackBlocks() {
 			for _, family := range s.Families {
 				first := b.f.endpointsOf(family, r, 0)
 				block := subnet(first, 0, b.f.rackEndpoints())
-				tor.Originate = append(tor.Originate, Origin{Kind: OriginRack, Prefix: block, Count: 1, Endpoints: len(rack.servers) * s.Endpoints.PerServer})
+				tor.Originate = append(tor.Originate, Origin{Kind: OriginRack, Prefix: block, Count: 1, Endpoints: b.f.rack(r).Servers * s.Endpoints.PerServer})
 				tor.Discard = append(tor.Discard, block)
 			}
 		}

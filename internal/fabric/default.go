@@ -68,6 +68,7 @@ func (f *Fabric) fill() {
 		orElse(&s.Downward.Origin, FromToR)
 		orElse(&s.Downward.Fallback, NoFallback)
 	}
+	f.fillMachines()
 	orElse(&s.Endpoints.Announce, OneByOne)
 	f.fillPools()
 	orElse(&s.Plan.ServersPerRack, max(64, powerOfTwo(f.mostServers())))
@@ -154,6 +155,16 @@ func (f *Fabric) mostServers() int {
 	most := f.Spec.Servers.PerRack
 	for _, r := range f.Spec.Racks.List {
 		most = max(most, r.Servers)
+	}
+	return most + f.mostMachines()
+}
+
+// mostMachines is the number of machines in the rack that has most.
+func (f *Fabric) mostMachines() (most int) {
+	in := map[string]int{}
+	for _, m := range f.Spec.Machines {
+		in[m.Rack]++
+		most = max(most, in[m.Rack])
 	}
 	return most
 }

@@ -2,7 +2,10 @@
 
 package fabric
 
-import "net/netip"
+import (
+	"iter"
+	"net/netip"
+)
 
 // Design is a fabric worked out: each device with its interfaces, addresses,
 // sessions and originations. It refers by name, never by pointer, so that a
@@ -71,7 +74,19 @@ type Device struct {
 	// Discard are routes whose packets are dropped where nothing more
 	// specific is known.
 	Discard []netip.Prefix `json:"discard,omitempty"`
-	VRouter *VRouter       `json:"vrouter,omitempty"`
+	// Static are routes to machines that speak no BGP. The device announces
+	// them as origins of the kind static.
+	Static  []StaticRoute `json:"static,omitempty"`
+	VRouter *VRouter      `json:"vrouter,omitempty"`
+}
+
+// StaticRoute leads to Count consecutive prefixes of a machine, by its address on a
+// segment of the device.
+type StaticRoute struct {
+	Prefix  netip.Prefix `json:"prefix"`
+	Count   int          `json:"count"`
+	Via     netip.Addr   `json:"via"`
+	Machine string       `json:"machine"`
 }
 
 // VRouter is how a server treats its endpoints.
@@ -254,10 +269,11 @@ const (
 	OriginSubnet    OriginKind = "subnet"    // a rack's segment
 	OriginDefault   OriginKind = "default"   // the default route, of a border
 	OriginMoved     OriginKind = "exception" // an endpoint outside of its block or rack
+	OriginStatic    OriginKind = "static"    // addresses of a machine that speaks no BGP
 )
 
 func (OriginKind) words() []string {
-	return texts(OriginEndpoints, OriginBlock, OriginRack, OriginAnycast, OriginLoopback, OriginSubnet, OriginDefault, OriginMoved)
+	return texts(OriginEndpoints, OriginBlock, OriginRack, OriginAnycast, OriginLoopback, OriginSubnet, OriginDefault, OriginMoved, OriginStatic)
 }
 
 // Origin is Count consecutive prefixes of one length, of which Prefix is the
@@ -268,6 +284,36 @@ type Origin struct {
 	Count  int          `json:"count"`
 	// Endpoints that a block stands for.
 	Endpoints int `json:"endpoints,omitempty"`
+}
+
+// Each lists the prefixes of an origin.
+func (o Origin) Each() iter.Seq[netip.Prefix] {
+	return each(o.Prefix, o.Count)
+}
+
+// Each lists the prefixes that a static route leads to.
+func (r StaticRoute) Each() iter.Seq[netip.Prefix] {
+	return each(r.Prefix, r.Count)
+}
+
+// each lists count consecutive prefixes of one length.
+func each(first netip.Prefix, count int) iter.Seq[netip.Prefix] {
+	return func(yield func(netip.Prefix) bool) {
+		for p := first; count > 0 && yield(p); count-- {
+			p = after(p)
+		}
+	}
+}
+
+// after is the prefix behind another, of its length.
+func after(p netip.Prefix) netip.Prefix {
+	b := p.Addr().AsSlice()
+	for i, carry := (p.Bits()-1)/8, 1<<(7-(p.Bits()+7)%8); i >= 0 && carry > 0; i-- {
+		carry += int(b[i])
+		b[i], carry = byte(carry), carry>>8
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return netip.PrefixFrom(a, p.Bits())
 }
 
 // Platform is what a switch can hold, each table by itself. What is 0 is not

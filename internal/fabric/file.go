@@ -43,6 +43,7 @@ type Spec struct {
 	InRack     InRack      `json:"inRack,omitzero"`
 	Reflectors Reflectors  `json:"routeReflectors,omitzero"`
 	Downward   Downward    `json:"downwardDefault,omitzero"`
+	Machines   []Machine   `json:"machines,omitempty"`
 	Borders    []Border    `json:"border,omitempty"`
 	Switches   SwitchSpecs `json:"switches,omitzero"`
 	Plan       Plan        `json:"plan,omitzero"`
@@ -175,6 +176,21 @@ type Downward struct {
 	Origin     DefaultFrom `json:"origin,omitempty"`
 	Fallback   Fallback    `json:"fallback,omitempty"`
 	ASOverride bool        `json:"asOverride,omitempty"` // at both tiers, so that more than the default may travel down
+}
+
+// Machine is bare metal or an appliance in a rack: no vRouter, and addresses that are its
+// own. In the plan of its rack it has the place of a server, counted from the end.
+type Machine struct {
+	Name string `json:"name"`
+	Rack string `json:"rack"`
+	// Attach is to the segment of its rack, or to a port of its own of each ToR.
+	Attach  Attach   `json:"attach,omitempty"`
+	Routing Routing  `json:"routing,omitempty"`
+	AS      uint32   `json:"as,omitempty"` // with BGP; that of a server in its place without it
+	Runs    Software `json:"software,omitempty"`
+	// Addresses is how many it has, from the endpoint pools. Prefixes are others.
+	Addresses int            `json:"addresses,omitempty"`
+	Prefixes  []netip.Prefix `json:"prefixes,omitempty"`
 }
 
 // Border is a router that leads out of the fabric.

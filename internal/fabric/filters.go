@@ -36,6 +36,18 @@ func (b *builder) filters() {
 		loopbacks, _ := ofFamily(s.Pools.Loopbacks, family)
 		servers.Rules = append(servers.Rules, FilterRule{Permit: true, Within: loopbacks, Min: bits})
 	}
+	single := false
+	for _, m := range s.Machines {
+		for _, p := range m.Prefixes {
+			servers.Rules = append(servers.Rules, FilterRule{Permit: true, Within: p})
+		}
+		single = single || m.Routing == ByBGP && m.Addresses > 0 && s.Endpoints.Announce != OneByOne
+	}
+	for _, p := range s.Pools.Endpoints { // of machines, where servers announce blocks
+		if single {
+			servers.Rules = append(servers.Rules, FilterRule{Permit: true, Within: p.CIDR, Min: p.CIDR.Addr().BitLen()})
+		}
+	}
 	for _, a := range s.Anycast {
 		one := FilterRule{Permit: true, Within: netip.PrefixFrom(a.IP, a.IP.BitLen())}
 		for _, x := range []*Filter{&servers, &down} {

@@ -118,7 +118,7 @@ func (b *builder) ethernet() {
 		}
 		for r, rack := range b.racks {
 			for i, d := range rack.servers {
-				servers = append(servers, attach(d, fmt.Sprintf("eth%d", p), plane, planeReserved+r*s.Plan.ServersPerRack+i))
+				servers = append(servers, attach(d, fmt.Sprintf("eth%d", p), plane, planeReserved+r*s.Plan.ServersPerRack+rack.places[i]))
 			}
 		}
 		for i, rr := range here {

@@ -18,6 +18,12 @@ func (b *builder) asPerRack() {
 	// reach, and keeps it, so that traffic inside the rack does not take a
 	// detour by way of the ToR.
 	b.serverProfiles(Profile{ReflectorClient: reflects, NextHopSelf: NextHopSelfEBGP}, Profile{})
+	for i := range b.out.Profiles[:2] { // machines with an AS number of their own
+		p := b.out.Profiles[i]
+		p.Name = map[string]string{torServer: torMachine, serverTor: machineTor}[p.Name]
+		p.ReflectorClient, p.NextHopSelf = false, NextHopSelfNone
+		b.out.Profiles = append(b.out.Profiles, p)
+	}
 	b.inRack()
 	if s.ToRs.ISL {
 		b.betweenToRs()
@@ -39,18 +45,20 @@ func (b *builder) inRack() {
 	switch {
 	case s.InRack.Sessions == RackMesh:
 		b.profile(segment, s.BGP.BFD.Segment)
-		b.servers(func(tor, server port) { session(tor, server, torServer, serverTor) })
+		b.servers(toServer)
 		for _, rack := range b.racks {
 			for _, tor := range rack.tors {
 				m := Mesh{Name: tor.Name + "--rack", Kind: MeshIBGP, Segment: tor.Name + "--rack", Profile: serverServer}
 				for _, d := range rack.servers {
-					m.Members = append(m.Members, d.Name)
+					if d.AS == tor.AS && d.Interface(m.Segment) != nil {
+						m.Members = append(m.Members, d.Name)
+					}
 				}
 				b.out.Meshes = append(b.out.Meshes, m)
 			}
 		}
 	case s.InRack.Reflector == OnToR:
-		b.servers(func(tor, server port) { session(tor, server, torServer, serverTor) })
+		b.servers(toServer)
 	default:
 		// Two reflectors on the segment itself: a reflector that is reached
 		// through a vRouter would depend on routes that it has to tell.
@@ -60,12 +68,25 @@ func (b *builder) inRack() {
 	}
 }
 
+// toServer connects a ToR with a server, or with a machine that may have an AS number of its own.
+func toServer(tor, server port) {
+	if tor.on.AS != server.on.AS {
+		session(tor, server, torMachine, machineTor)
+		return
+	}
+	session(tor, server, torServer, serverTor)
+}
+
 // rackReflectors has two reflectors in each rack, which are its first two
 // servers or stand alone. ToR and servers are their clients.
 func (b *builder) rackReflectors() {
 	ports := map[*Device][]port{} // of reflectors and servers, by ToR
 	tors := map[*Device]port{}
 	b.servers(func(tor, server port) {
+		if tor.on.AS != server.on.AS {
+			toServer(tor, server)
+			return
+		}
 		ports[tor.on] = append(ports[tor.on], server)
 		tors[tor.on] = tor
 	})
@@ -74,7 +95,7 @@ func (b *builder) rackReflectors() {
 		clients := ports[tor]
 		var reflectors []port
 		if b.f.Spec.InRack.Reflector == OnServer {
-			n := min(2, len(clients))
+			n := min(2, b.f.rack(r).Servers)
 			reflectors, clients = clients[:n], clients[n:]
 		} else {
 			for i := range 2 {

@@ -25,6 +25,14 @@ func (f *Fabric) Scale(racks, servers, endpoints int) *Fabric {
 			less(&s.Racks.List[i].Servers, servers)
 		}
 	}
+	s.Machines = slices.DeleteFunc(slices.Clone(s.Machines), func(m Machine) bool {
+		for r := range s.Racks.Count {
+			if out.rack(r).Name == m.Rack {
+				return false
+			}
+		}
+		return true
+	})
 	s.Anycast = nil
 	for _, a := range f.Spec.Anycast {
 		a.Servers = slices.DeleteFunc(slices.Clone(a.Servers), func(name string) bool {

@@ -56,8 +56,9 @@ type counts struct {
 	spines    int
 	planes    int
 	defaults  bool
-	reflector int // that serve a client on one plane
-	serves    int // planes that a reflector serves
+	reflector int  // that serve a client on one plane
+	serves    int  // planes that a reflector serves
+	oneWay    bool // machines without BGP in racks with two ToRs
 }
 
 // Sizes computes what each device holds, by the closed formulas for the model
@@ -107,7 +108,7 @@ func (x *Index) counts(family Family) *counts {
 				c.loopbacks[d.Rack] += o.Count
 			}
 			switch o.Kind {
-			case OriginEndpoints, OriginBlock, OriginAnycast, OriginMoved:
+			case OriginEndpoints, OriginBlock, OriginAnycast, OriginMoved, OriginStatic:
 				c.own[d.Name] += o.Count
 				c.inside[d.Rack] += o.Count
 			case OriginRack:
@@ -127,6 +128,10 @@ func (x *Index) counts(family Family) *counts {
 		c.all += c.rack[rack]
 	}
 	c.racks = len(c.inside)
+	for i := range x.Devices {
+		d := &x.Devices[i]
+		c.oneWay = c.oneWay || len(d.Static) > 0 && c.tors[d.Rack] > 1
+	}
 	for i := range x.Segments {
 		if x.Segments[i].Kind == Plane {
 			c.planes++
@@ -168,7 +173,7 @@ func (c *counts) size(d *Device) Size {
 	z := Size{Role: d.Role, Peers: c.x.Peers(d), Neighbours: c.neighbours(d)}
 	prefixes := c.all
 	switch {
-	case d.Role == RoleServer:
+	case d.Role == RoleServer, d.Role == RoleMachine:
 		prefixes = c.server(d, &z)
 	case d.Role == RoleToR:
 		prefixes = c.tor(d, &z)
@@ -184,6 +189,9 @@ func (c *counts) size(d *Device) Size {
 		}
 	case d.Role == RoleReflector:
 		z.Paths, z.UpTo = c.all*2, true
+	}
+	if c.oneWay { // what one ToR of two announces is counted as if both did
+		z.UpTo = true
 	}
 	if !c.blocks {
 		z.Hosts = z.Routes
@@ -246,7 +254,7 @@ func (c *counts) tor(d *Device, z *Size) int {
 		z.Paths = n + c.remote(d.Rack, func(r string) int { return c.tors[r] * c.planes })
 	}
 	if c.x.Model == ASPerRack && (c.reflector > 0 || c.rackReflectorsOnServers()) {
-		z.Paths += n // from either of the rack's reflectors
+		z.Paths += n - c.own[d.Name] // from either of the rack's reflectors
 	}
 	for j := range d.Sessions {
 		if p := c.x.Device(d.Sessions[j].Peer); p.Role == RoleToR { // the link between the two of a rack

@@ -10,7 +10,7 @@ import (
 // Summary says in one line what a design is.
 func (g *Design) Summary() string {
 	roles, racks, spineAS := map[Role]int{}, map[string]bool{}, map[uint32]bool{}
-	endpoints, planes := map[Family]int{}, 0
+	endpoints, planes, static := map[Family]int{}, 0, map[string]bool{}
 	for i := range g.Devices {
 		d := &g.Devices[i]
 		roles[d.Role]++
@@ -20,9 +20,12 @@ func (g *Design) Summary() string {
 		if d.Role == RoleSpine {
 			spineAS[d.AS] = true
 		}
+		for _, r := range d.Static {
+			static[r.Machine] = true
+		}
 		for _, o := range d.Originate {
 			switch o.Kind {
-			case OriginEndpoints, OriginMoved:
+			case OriginEndpoints, OriginMoved, OriginStatic:
 				endpoints[familyOf(o.Prefix.Addr())] += o.Count
 			case OriginBlock:
 				endpoints[familyOf(o.Prefix.Addr())] += o.Endpoints
@@ -38,29 +41,36 @@ func (g *Design) Summary() string {
 	if model == "" {
 		model = "after no model"
 	}
-	parts := []string{fmt.Sprintf("%s: %s, %s racks, %s servers, %s endpoints", g.Metadata.Name, model, Number(len(racks)),
-		Number(roles[RoleServer]), Number(max(endpoints[IPv4], endpoints[IPv6])))}
+	parts := []string{fmt.Sprintf("%s: %s", g.Metadata.Name, model), some(len(racks), "rack"), some(roles[RoleServer], "server"),
+		some(max(endpoints[IPv4], endpoints[IPv6]), "endpoint")}
 	if n := roles[RoleSpine]; n > 0 {
 		how := "one AS"
 		if len(spineAS) > 1 {
 			how = "an AS each"
 		}
-		parts = append(parts, fmt.Sprintf("%d spines with %s", n, how))
+		parts = append(parts, some(n, "spine")+" with "+how)
 	}
-	if planes > 0 {
-		parts = append(parts, fmt.Sprintf("%d planes", planes))
-	}
-	if n := roles[RoleReflector]; n > 0 {
-		parts = append(parts, fmt.Sprintf("%s reflectors", Number(n)))
-	}
-	if n := roles[RoleBorder]; n > 0 {
-		parts = append(parts, fmt.Sprintf("%d borders", n))
+	for _, x := range []struct {
+		n    int
+		what string
+	}{{planes, "plane"}, {roles[RoleReflector], "reflector"}, {roles[RoleMachine] + len(static), "machine"}, {roles[RoleBorder], "border"}} {
+		if x.n > 0 {
+			parts = append(parts, some(x.n, x.what))
+		}
 	}
 	var families []string
 	for _, f := range g.Families {
 		families = append(families, string(f))
 	}
 	return strings.Join(append(parts, strings.Join(families, " and ")), ", ")
+}
+
+// some is a number of things.
+func some(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return Number(n) + " " + what
 }
 
 // Sessions counts the adjacencies of a design.

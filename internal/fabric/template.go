@@ -46,6 +46,7 @@ func Template(name string, model Model, racks, servers, endpoints int) string {
 		line("  # servers: {uplinks: routed}             # or segment, unnumbered")
 	}
 	line("  # anycast: [{ip: 10.99.0.1, servers: [r0/s0, r1/s0]}]")
+	line("  # machines: [{name: db, rack: r0}]         # bare metal: attach: segment, port; routing: bgp, static")
 	line("  # border: [{name: b1, as: 64999, default: true}]")
 	line("")
 	line("  # pools:")

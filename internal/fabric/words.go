@@ -74,6 +74,28 @@ const (
 
 func (Uplink) words() []string { return texts(OnSegment, Routed, Unnumbered) }
 
+// Attach is how a machine is attached.
+type Attach string
+
+// The ways to attach a machine.
+const (
+	ToSegment Attach = "segment" // of its rack
+	ToPort    Attach = "port"    // of its own, of each ToR
+)
+
+func (Attach) words() []string { return texts(ToSegment, ToPort) }
+
+// Routing is how the fabric knows the addresses of a machine.
+type Routing string
+
+// The ways to know them.
+const (
+	ByBGP    Routing = "bgp"
+	ByStatic Routing = "static" // by routes of its ToRs
+)
+
+func (Routing) words() []string { return texts(ByBGP, ByStatic) }
+
 // Announce is how endpoints become routes.
 type Announce string
 

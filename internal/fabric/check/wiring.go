@@ -88,11 +88,26 @@ func poolOverlap(s *subject) {
 		for _, x := range s.Devices[i].Interfaces {
 			if x.Segment == "" {
 				for _, a := range x.Addresses {
-					check(netip.PrefixFrom(a.Addr(), a.Addr().BitLen()), s.Devices[i].Name)
+					host := netip.PrefixFrom(a.Addr(), a.Addr().BitLen())
+					if !isOwn(&s.Devices[i], host) {
+						check(host, s.Devices[i].Name)
+					}
 				}
 			}
 		}
 	}
+}
+
+// isOwn tells whether an address is an endpoint of the device that has it: of a machine.
+func isOwn(d *fabric.Device, p netip.Prefix) bool {
+	for _, o := range d.Originate {
+		for x := range o.Each() {
+			if o.Kind == fabric.OriginEndpoints && d.Role == fabric.RoleMachine && x == p {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func missingSpine(s *subject) {

@@ -103,8 +103,12 @@ func (e *Emitter) birdTables(t *text, d *fabric.Device, family fabric.Family) {
 	t.line("protocol direct { %s; check link yes; interface -\"cali*\", \"*\"; }", channel)
 	var own []string
 	for _, o := range d.Originate {
-		if familyOf(o.Prefix.Addr()) == family && (o.Kind == fabric.OriginLoopback || o.Kind == fabric.OriginSubnet) {
-			own = append(own, o.Prefix.String())
+		switch {
+		case familyOf(o.Prefix.Addr()) != family:
+		case o.Kind == fabric.OriginLoopback, o.Kind == fabric.OriginSubnet, d.Role == fabric.RoleMachine && o.Kind == fabric.OriginEndpoints && o.Prefix.IsSingleIP():
+			for p := range o.Each() {
+				own = append(own, p.String())
+			}
 		}
 	}
 	t.line("function own%s() {", w.number)
@@ -126,6 +130,18 @@ func (e *Emitter) birdTables(t *text, d *fabric.Device, family fabric.Family) {
 			}
 		}
 	}
+	if d.Role == fabric.RoleMachine { // what is behind it
+		for _, o := range d.Originate {
+			if familyOf(o.Prefix.Addr()) == family && o.Kind == fabric.OriginEndpoints && !o.Prefix.IsSingleIP() {
+				t.line("\troute %s blackhole;", o.Prefix)
+			}
+		}
+	}
+	staticLines(d, func(of fabric.Family, p netip.Prefix, via netip.Addr) {
+		if of == family {
+			t.line("\troute %s via %s;", p, via)
+		}
+	})
 	t.line("}")
 	t.line("protocol static made_default%s {", w.number)
 	t.line("\t%s { preference 1; };", channel) // so that one that was learned goes before it

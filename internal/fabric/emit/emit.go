@@ -134,6 +134,15 @@ func (e *Emitter) header(d *fabric.Device, mark, checked string) string {
 	return fmt.Sprintf("%s %s, %s of %s, design %s. Made by muslin fabric emit; %s.\n", mark, d.Name, d.Role, e.x.Metadata.Name, e.hash, checked)
 }
 
+// staticLines visits each route to a machine that speaks no BGP.
+func staticLines(d *fabric.Device, line func(family fabric.Family, p netip.Prefix, via netip.Addr)) {
+	for _, r := range d.Static {
+		for p := range r.Each() {
+			line(familyOf(p.Addr()), p, r.Via)
+		}
+	}
+}
+
 // text collects lines.
 type text struct{ strings.Builder }
 

@@ -31,6 +31,7 @@ var specs = map[string]string{
 	"default planes": "model: downward-default, spine: {kind: l2}",
 	"ethernet":       "model: ethernet, border: [{name: b1, as: 64999, default: true}]",
 	"add-path":       "model: ethernet, routeReflectors: {placement: all-planes, addPath: true}",
+	"machines":       "model: as-per-rack, machines: [{name: db, rack: r0, addresses: 2, software: bird}, {name: lb, rack: r0, as: 65100, attach: port}, {name: fw, rack: r1, routing: static, addresses: 3}]",
 	"ethernet mesh":  "model: ethernet, routeReflectors: {placement: none}",
 }
 

@@ -4,6 +4,7 @@ package emit
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/muslin-net/muslin/internal/fabric"
 )
@@ -44,6 +45,9 @@ func (e *Emitter) eos(d *fabric.Device) (string, error) {
 	for _, p := range d.Discard {
 		t.line("%s route %s Null0", frrFamilies[familyOf(p.Addr())].ip, p)
 	}
+	staticLines(d, func(family fabric.Family, p netip.Prefix, via netip.Addr) {
+		t.line("%s route %s %s", frrFamilies[family].ip, p, via)
+	})
 	for _, f := range e.filters(profiles) {
 		for _, family := range e.x.Families {
 			t.line("%s prefix-list %s", frrFamilies[family].ip, f.Name)
@@ -168,7 +172,9 @@ func (e *Emitter) eosFamily(t *text, d *fabric.Device, family fabric.Family, pro
 		case o.Kind == fabric.OriginRack:
 			t.line("      aggregate-address %s summary-only", o.Prefix)
 		default:
-			t.line("      network %s", o.Prefix)
+			for p := range o.Each() {
+				t.line("      network %s", p)
+			}
 		}
 	}
 }

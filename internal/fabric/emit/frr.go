@@ -51,6 +51,9 @@ func (e *Emitter) frr(d *fabric.Device) (string, error) {
 	for _, p := range d.Discard {
 		t.line("%s route %s blackhole", frrFamilies[familyOf(p.Addr())].ip, p)
 	}
+	staticLines(d, func(family fabric.Family, p netip.Prefix, via netip.Addr) {
+		t.line("%s route %s %s", frrFamilies[family].ip, p, via)
+	})
 	peers := e.peers(d)
 	profiles := e.profiles(peers)
 	intervals := map[int64]bool{}
@@ -206,7 +209,9 @@ func (e *Emitter) addressFamily(t *text, d *fabric.Device, family fabric.Family,
 		case o.Kind == fabric.OriginRack:
 			t.line("  aggregate-address %s summary-only", o.Prefix)
 		default:
-			t.line("  network %s", o.Prefix)
+			for p := range o.Each() {
+				t.line("  network %s", p)
+			}
 		}
 	}
 	paths := max(1, d.Multipath)

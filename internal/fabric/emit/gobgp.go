@@ -4,6 +4,7 @@ package emit
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/muslin-net/muslin/internal/fabric"
 )
@@ -34,9 +35,12 @@ func (e *Emitter) gobgp(d *fabric.Device) (string, error) {
 		case o.Kind == fabric.OriginRack:
 			return "", fmt.Errorf("%s: GoBGP makes no aggregates: use frr here, or endpoints.announce: server-block", d.Name)
 		case o.Kind != fabric.OriginEndpoints && o.Kind != fabric.OriginAnycast:
-			t.line("# gobgp global rib add %s -a %s", o.Prefix, frrFamilies[familyOf(o.Prefix.Addr())].unicast)
+			for p := range o.Each() {
+				t.line("# gobgp global rib add %s -a %s", p, frrFamilies[familyOf(p.Addr())].unicast)
+			}
 		}
 	}
+	staticLines(d, func(_ fabric.Family, p netip.Prefix, via netip.Addr) { t.line("# ip route add %s via %s", p, via) })
 	t.line("[global.config]")
 	t.line("  as = %d", d.AS)
 	t.line("  router-id = %q", d.RouterID)

@@ -5,6 +5,7 @@ package emit
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/muslin-net/muslin/internal/fabric"
@@ -45,6 +46,9 @@ func (e *Emitter) junos(d *fabric.Device) (string, error) {
 	for _, p := range d.Discard {
 		t.line("set routing-options %sstatic route %s discard", rib(p), p)
 	}
+	staticLines(d, func(_ fabric.Family, p netip.Prefix, via netip.Addr) {
+		t.line("set routing-options %sstatic route %s next-hop %s", rib(p), p, via)
+	})
 	for _, o := range d.Originate {
 		if o.Kind == fabric.OriginRack {
 			t.line("set routing-options %saggregate route %s discard", rib(o.Prefix), o.Prefix)
@@ -108,11 +112,13 @@ func (e *Emitter) junosAnnounced(t *text, d *fabric.Device) {
 				t.line("%s term inside-%s from route-filter %s longer", at, junosFamily[family], o.Prefix)
 				t.line("%s term inside-%s then reject", at, junosFamily[family])
 				t.line("insert policy-options policy-statement announced term inside-%s before term learned", junosFamily[family])
+			case o.Kind == fabric.OriginStatic:
+				own["static"] = slices.AppendSeq(own["static"], o.Each())
 			default:
-				own["direct"] = append(own["direct"], o.Prefix)
+				own["direct"] = slices.AppendSeq(own["direct"], o.Each())
 			}
 		}
-		for _, protocol := range []string{"direct", "aggregate"} {
+		for _, protocol := range []string{"direct", "static", "aggregate"} {
 			if len(own[protocol]) == 0 {
 				continue
 			}

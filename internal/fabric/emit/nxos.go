@@ -4,6 +4,7 @@ package emit
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/muslin-net/muslin/internal/fabric"
 )
@@ -47,6 +48,9 @@ func (e *Emitter) nxos(d *fabric.Device) (string, error) {
 	for _, p := range d.Discard {
 		t.line("%s route %s null0", frrFamilies[familyOf(p.Addr())].ip, p)
 	}
+	staticLines(d, func(family fabric.Family, p netip.Prefix, via netip.Addr) {
+		t.line("%s route %s %s", frrFamilies[family].ip, p, via)
+	})
 	e.prefixLists(&t, profiles)
 	for _, p := range profiles {
 		if p.LocalPref > 0 {
@@ -78,7 +82,9 @@ func (e *Emitter) nxos(d *fabric.Device) (string, error) {
 			case o.Kind == fabric.OriginRack:
 				t.line("    aggregate-address %s summary-only", o.Prefix)
 			default:
-				t.line("    network %s", o.Prefix)
+				for p := range o.Each() {
+					t.line("    network %s", p)
+				}
 			}
 		}
 		t.line("    maximum-paths %d", max(1, d.Multipath))

@@ -5,6 +5,7 @@ package emit
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -41,6 +42,9 @@ func (e *Emitter) sonic(d *fabric.Device) (string, error) {
 			put(table, name+"|"+a.String(), fields{})
 		}
 	}
+	staticLines(d, func(_ fabric.Family, p netip.Prefix, via netip.Addr) {
+		put("STATIC_ROUTE", "default|"+p.String(), fields{"nexthop": via.String()})
+	})
 	flag := map[bool]string{true: "1", false: "0"}
 	for _, p := range e.peers(d) {
 		keepalive, hold := holdOf(p.Profile)

@@ -124,6 +124,9 @@ func Expect(s *sim.Sim, n *Names, d *fabric.Device, family fabric.Family, down s
 
 // endpointsOf are those of a device, each by itself.
 func endpointsOf(d *fabric.Device, family fabric.Family) (list []netip.Prefix) {
+	if d.Role == fabric.RoleMachine {
+		return nil // they are addresses of the machine itself
+	}
 	for _, o := range d.Originate {
 		a, count := o.Prefix.Addr(), 0
 		switch {

@@ -28,6 +28,9 @@ type Endpoint struct {
 
 // endpointsOf are those that the design has on a server: the n-th has the n-th address of each family.
 func endpointsOf(d *fabric.Device) (list []Endpoint) {
+	if d.Role == fabric.RoleMachine {
+		return nil // they are addresses of the machine itself
+	}
 	var anycast []Endpoint
 	for _, o := range d.Originate {
 		count := o.Count

@@ -67,6 +67,7 @@ var variants = []variant{
 	{"ethernet mesh", "model: ethernet, routeReflectors: {placement: none}, border: [{name: b1, as: 64999, default: true}], " +
 		"pools: {endpoints: [{cidr: 10.64.0.0/12, external: advertise}, {cidr: 'fd00:64::/48', external: nat}]}", false},
 	{"transit", "model: as-per-server, spine: {kind: l2}, tors: {as: shared}", false},
+	{"machines", "model: as-per-rack, machines: [{name: db, rack: r0, addresses: 2}, {name: lb, rack: r1, attach: port, prefixes: [203.0.113.0/28]}, {name: fw, rack: r2, routing: static}]", false},
 	{"blocks", "model: as-per-rack, endpoints: {perServer: 2, announce: server-block}", false},
 }
 
