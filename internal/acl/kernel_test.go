@@ -187,13 +187,17 @@ func TestT01_FlushRuleset(t *testing.T) {
 }
 
 // TestT03_T05_Tampering changes the table in every way a tool can and wants
-// each seen by content and repaired.
+// each notified, seen by content and repaired at once, and a table of somebody else
+// left as it is, byte for byte.
 func TestT03_T05_Tampering(t *testing.T) {
 	inNetns(t)
 	v := smallView()
 	tab := openTable(t)
 	must(t, tab.Apply(v, v.flush()))
+	events := watched(t, tab)
+	must(t, tab.Resync(v))
 	c := foreign(t)
+	addBystander(t, c)
 	chainOf := func(name string) *nftables.Chain { return &nftables.Chain{Table: inet, Name: name} }
 	setOf := func(name string) *nftables.Set {
 		s, err := c.GetSetByName(inet, name)
@@ -211,6 +215,7 @@ func TestT03_T05_Tampering(t *testing.T) {
 	s, err := openSocket(0) // here: a subtest runs in another thread, in another namespace
 	must(t, err)
 	defer s.close()
+	before, took := bytesOf(t, s), repairs{}
 	raw := func(f func(m *msgs)) func() {
 		return func() {
 			var m msgs
@@ -382,15 +387,29 @@ func TestT03_T05_Tampering(t *testing.T) {
 		})},
 	} {
 		t.Run(x.name, func(t *testing.T) {
+			for len(events) > 0 { // of what was done before
+				<-events
+			}
+			began := time.Now()
 			x.do()
 			must(t, c.Flush())
 			n := tab.Stats().Commits
+			select {
+			case <-events:
+			case <-time.After(10 * time.Second):
+				t.Fatal("nobody was told")
+			}
 			must(t, tab.Resync(v))
+			took = append(took, time.Since(began))
 			if got := tab.Stats().Commits - n; got < 1 || got > 2 { // two where tables are replaced
 				t.Fatalf("%d commits", got)
 			}
 			quiet(t, tab, v)
 		})
+	}
+	took.within(t, 100*time.Millisecond, time.Second)
+	if after := bytesOf(t, s); !slices.Equal(after, before) {
+		t.Errorf("the table of somebody else is\n%s\nand was\n%s", strings.Join(after, "\n"), strings.Join(before, "\n"))
 	}
 }
 
