@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -53,10 +54,16 @@ type rule struct {
 type sum [16]byte
 
 func ruleSum(exprs []byte, comment string) sum {
-	var room [1024]byte
-	full := sha256.Sum256(append(canonExprs(room[:0], exprs), comment...))
+	room := sumRooms.Get().(*[]byte)
+	*room = append(canonExprs((*room)[:0], exprs), comment...)
+	full := sha256.Sum256(*room)
+	sumRooms.Put(room)
 	return sum(full[:16])
 }
+
+// sumRooms are used again: a change renders hundreds of rules, and the garbage that
+// these made was most of what the slowest changes waited for.
+var sumRooms = sync.Pool{New: func() any { return new([]byte) }}
 
 // rb builds one rule: its expressions and, if wanted, its text. A method that
 // matches ends the rule for a packet that does not.

@@ -55,6 +55,7 @@ func groups(rules []policy.Rule) (out []group) {
 	open := map[string]int{} // groups of the present run, by what is common
 	nth := map[string]int{}
 	seen := map[member]bool{}
+	out = make([]group, 0, min(len(rules), 16)) // most lists are short, and a group is large
 	var last policy.Action
 	for i := range rules {
 		ru := &rules[i]

@@ -139,6 +139,7 @@ type stager struct {
 	r     *renderer
 	out   *change
 	pol   map[polDir]bool // shared chains to render or remove
+	used  map[polDir]bool // chains whose users changed, and whether there were any before
 	eff   map[string]bool // effectives to render
 	touch map[string]bool // sets whose use changed
 
@@ -149,7 +150,7 @@ type stager struct {
 // points, and returns the difference.
 func (s *state) stage(r *renderer, view policy.View, ch *policy.Changes) *change {
 	g := &stager{state: s, r: r, out: &change{isNew: map[string]bool{}, was: map[string]*chainState{}},
-		pol: map[polDir]bool{}, eff: map[string]bool{}, touch: map[string]bool{}}
+		pol: map[polDir]bool{}, used: map[polDir]bool{}, eff: map[string]bool{}, touch: map[string]bool{}}
 	r.has = func(name string) bool { return s.have[name] != nil }
 	r.form = func(id policy.SetID, f *family) form { return s.form(view, id, f) }
 	g.reform(view, ch)
@@ -159,6 +160,7 @@ func (s *state) stage(r *renderer, view policy.View, ch *policy.Changes) *change
 	for _, id := range sortedKeys(g.eff) {
 		g.renderEffective(id)
 	}
+	g.settleUses()
 	g.takeHosts(ch)
 	g.takeNAT()
 	pds := slices.SortedFunc(mapKeys(g.pol), comparePolDir)
@@ -406,17 +408,10 @@ func (g *stager) renderEffective(id string) {
 	g.out.entryDel = append(g.out.entryDel, del...)
 	g.out.entryAdd = append(g.out.entryAdd, add...)
 	for _, pd := range st.uses {
-		g.users[pd]++
-		if g.users[pd] == 1 {
-			g.pol[pd] = true
-		}
+		g.use(pd, 1)
 	}
 	for _, pd := range was.uses {
-		g.users[pd]--
-		if g.users[pd] == 0 {
-			delete(g.users, pd)
-			g.pol[pd] = true
-		}
+		g.use(pd, -1)
 	}
 	for _, name := range was.chains {
 		if !slices.Contains(st.chains, name) {
@@ -425,6 +420,28 @@ func (g *stager) renderEffective(id string) {
 	}
 	for _, k := range was.lists {
 		g.forget(k)
+	}
+}
+
+// use counts who uses a chain of a policy, and remembers whether anybody did before.
+func (g *stager) use(pd polDir, d int) {
+	if _, known := g.used[pd]; !known {
+		g.used[pd] = g.users[pd] > 0
+	}
+	g.users[pd] += d
+}
+
+// settleUses has the chains of policies rendered that come into use, or leave it. That
+// is known only of all effective policies together: what one of them passes on to
+// another stays as it is.
+func (g *stager) settleUses() {
+	for pd, used := range g.used {
+		if used != (g.users[pd] > 0) {
+			g.pol[pd] = true
+		}
+		if g.users[pd] == 0 {
+			delete(g.users, pd)
+		}
 	}
 }
 
