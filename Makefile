@@ -15,7 +15,7 @@ PORTABLE    := ./selector ./api/... ./internal/prefixmap ./internal/secret ./int
 	./internal/bfd ./internal/filter ./internal/fabric ./internal/fabric/emit ./internal/fabric/sim ./internal/node/api ./internal/dataplane/...
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-oracle test-history test-guest test-flood soak race bench bench-agent bench-bgp bench-policy bench-fabric test-fabric fuzz lint clean
+.PHONY: help build demo test test-oracle test-history test-guest test-flood soak race bench bench-agent bench-bgp bench-policy bench-fabric bench-fabric-lab test-fabric fuzz lint clean
 
 help: ## explain the targets
 	@echo 'muslin $(VERSION)'
@@ -38,9 +38,9 @@ test-oracle: ## a million packets through random policy: the kernel decides as t
 test-history: ## HISTORIES=300 of changes, played in six ways: the same kernel state, and none in between that is more open (root)
 	MUSLIN_REQUIRE_ROOT=1 $(GO) test ./internal/acl -count=1 -run I4_Histories -v -histories=$(or $(HISTORIES),300) -timeout 60m
 
-test-fabric: ## the fabric simulator against its slow twin, larger than in make test, and against real daemons in every variant (root)
+test-fabric: ## the fabric simulator against its slow twin, larger than in make test, and against real daemons in every variant, healthy and with each thing down; 500 endpoints move (root)
 	$(GO) test ./internal/fabric/sim -count=1 -v -fabric.full -timeout 60m
-	MUSLIN_REQUIRE_ROOT=1 $(GO) test ./internal/lab/fabriclab -count=1 -v -fabric.full -timeout 60m
+	MUSLIN_REQUIRE_ROOT=1 $(GO) test ./internal/lab/fabriclab -count=1 -v -fabric.full -timeout 120m
 
 test-flood: ## a thousand changes of each kind while packets flow that both ends forbid, or both allow (root)
 	MUSLIN_REQUIRE_ROOT=1 $(GO) test ./internal/acl -count=1 -run 'I4_Together|T14' -v -flood.commits=$(or $(COMMITS),1000) -timeout 60m
@@ -68,6 +68,9 @@ bench-policy: ## packets and connects through 1 to 10,000 rules, beside chains l
 
 bench-fabric: ## designing and simulating fabrics of up to 10,000 servers: time and memory against size
 	$(GO) run ./internal/bench/fabric $(ARGS)
+
+bench-fabric-lab: build ## fabrics booted with FRR and muslin: the median gap of ten failures of each kind (root)
+	$(GO) run ./internal/bench/fabriclab $(ARGS)
 
 fuzz: ## every fuzz target for FUZZTIME (30s) each
 	@GO='$(GO)' hack/fuzz $(FUZZTIME)

@@ -21,7 +21,7 @@ import (
 
 func (a *app) fabricLabCommand() *cobra.Command {
 	cmd := groupCommand("lab", "Boot a fabric on this machine, and hold it against the simulation",
-		a.fabricLabUpCommand(), a.fabricLabStatusCommand(), a.fabricLabTestCommand(), a.fabricLabFailCommand(), a.fabricLabHealCommand(), a.fabricLabDownCommand())
+		a.fabricLabUpCommand(), a.fabricLabStatusCommand(), a.fabricLabTestCommand(), a.fabricLabFailCommand(), a.fabricLabHealCommand(), a.fabricLabMoveCommand(), a.fabricLabDownCommand())
 	cmd.Long = `Every device of the design becomes a network namespace, every cable a veth pair: FRR on
 switches and borders with the files that emit writes, muslin run on every server, endpoints
 as namespaces. What is up stays up until down, and is known by the name of the fabric. It
@@ -276,6 +276,37 @@ func (a *app) fabricLabHealCommand() *cobra.Command {
 				}
 				return err
 			}
+		})
+	}
+	return cmd
+}
+
+func (a *app) fabricLabMoveCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "move FILE ENDPOINT SERVER",
+		Short: "Move an endpoint to another server, and measure what it loses",
+		Long: `Detaches the endpoint from its server and attaches it to another with the same addresses,
+while flows of 200 packets a second run to it from a third server.`,
+		Example: "  muslin fabric lab move pod-a.yaml r0-s0-e1 r2-s1",
+		Args:    args(cobra.ExactArgs(3)),
+	}
+	form := answerForm(cmd)
+	cmd.RunE = func(cmd *cobra.Command, words []string) error {
+		if err := checkForm(*form, answerForms); err != nil {
+			return err
+		}
+		return a.onLab(words[0], func(l *fabriclab.Lab) error {
+			gaps, err := l.WatchMove(cmd.Context(), words[1], words[2])
+			if err != nil {
+				return err
+			}
+			return a.show(*form, gaps, func() error {
+				var rows [][]string
+				for _, g := range gaps {
+					rows = append(rows, []string{g.From, g.To, g.Addr.String(), strconv.Itoa(g.Lost), g.Gap.Round(time.Millisecond).String()})
+				}
+				return writeTable(a.Out, []string{"FROM", "TO", "ADDRESS", "LOST", "GAP"}, rows)
+			})
 		})
 	}
 	return cmd

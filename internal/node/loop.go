@@ -135,6 +135,7 @@ type loop struct {
 	stopRoutes   func()
 	interfaces   map[policy.EndpointID]string
 	originDirty  bool
+	left         map[netip.Prefix]bool // blocks that endpoints were found to have left, with workloadIPs
 
 	byEndpoint    map[policy.EndpointID][]route.Route // what each endpoint has in the table
 	speakerConfig bgp.Config

@@ -21,6 +21,7 @@ type originInput struct {
 	ignored     []string       // patterns of interfaces whose addresses stay here
 	pools       map[string]*v3.IPPool
 	workloadIPs bool
+	left        map[netip.Prefix]bool // blocks of which an address is an endpoint's of another node
 	metric4     int
 	metric6     int
 }
@@ -36,11 +37,14 @@ type localAddr struct {
 type origin struct {
 	announce   []bgp.Origination
 	blackholes []netip.Prefix
+	left       map[netip.Prefix]bool // as it was given
 }
 
 // originate computes what the node originates: its confirmed blocks, and every
 // endpoint address outside them, whether or not a pool contains it; with
-// workloadIPs every address on its own; and what the Node names of its own addresses. Pools with disableBGPExport keep
+// workloadIPs every address on its own; and what the Node names of its own addresses. Nobody sends here what is in
+// a block that is not announced: if an endpoint left it with its address, the default route may be the way there,
+// and the block is not dropped. Pools with disableBGPExport keep
 // theirs at home, and so do ignored interfaces what is outside the blocks. Pure;
 // the result is sorted.
 func originate(in originInput) origin {
@@ -50,7 +54,7 @@ func originate(in originInput) origin {
 			closed.Insert(n.Masked())
 		}
 	}
-	var out origin
+	out := origin{left: in.left}
 	announce := func(p netip.Prefix, iface string) {
 		if closed.LookupPrefix(p) {
 			return
@@ -65,7 +69,9 @@ func originate(in originInput) origin {
 		if b.IsSingleIP() {
 			continue // an endpoint's address announces itself
 		}
-		out.blackholes = append(out.blackholes, b)
+		if !in.workloadIPs || !in.left[b] {
+			out.blackholes = append(out.blackholes, b)
+		}
 		if !in.workloadIPs {
 			owned.Insert(b)
 			announce(b, "")

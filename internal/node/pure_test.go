@@ -524,6 +524,11 @@ func TestOriginate(t *testing.T) {
 		if diff := cmp.Diff("[10.65.0.0/26 10.99.0.0/26 fd65::/122]", fmt.Sprint(got.blackholes)); diff != "" {
 			t.Errorf("blackholes (-want +got):\n%s", diff)
 		}
+		// A block that is announced keeps off what is sent here, and one that is not lets packets follow who left it.
+		left := originate(originInput{blocks: blocks, left: map[netip.Prefix]bool{blocks[1]: true}, workloadIPs: c.workloadIPs})
+		if has := slices.Contains(left.blackholes, blocks[1]); has == c.workloadIPs || len(left.blackholes) < 2 {
+			t.Errorf("workloadIPs %v: blackholes of what somebody left: %v", c.workloadIPs, left.blackholes)
+		}
 	}
 }
 

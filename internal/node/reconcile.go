@@ -303,6 +303,7 @@ func (l *loop) repaired(what string) {
 // touches or all of them, and lets the table program what differs.
 func (l *loop) applyRoutes(ch policy.Changes) error {
 	var wrong error
+	l.model.touchedOrigin = l.model.touchedOrigin || l.leaving()
 	if len(ch.Endpoints) > 0 || l.model.touchedOrigin {
 		l.originDirty = true
 	}
@@ -388,7 +389,9 @@ func (l *loop) allLocalRoutes() (list []route.Route) {
 		l.byEndpoint[e.ID] = l.endpointRoutes(e)
 		list = append(list, l.byEndpoint[e.ID]...)
 	}
-	for _, b := range l.origin().blackholes {
+	now := l.origin()
+	l.left = now.left
+	for _, b := range now.blackholes {
 		list = append(list, route.Route{Prefix: b, Kind: route.Blackhole, Metric: l.metric(b.Addr())})
 	}
 	for _, r := range l.peeringInput().reachable() {
@@ -417,6 +420,32 @@ func (l *loop) localDifference(ch policy.Changes) (add []route.Route, remove []n
 	return add, slices.DeleteFunc(remove, func(p netip.Prefix) bool { return stays[p] })
 }
 
+// elsewhere tells whether an endpoint of another node has an address.
+func (l *loop) elsewhere(a netip.Addr) bool {
+	return slices.ContainsFunc(l.model.index.NodesOf(a), func(n string) bool { return n != l.d.cfg.Node })
+}
+
+// leftBlocks are the blocks of this node of which an address is elsewhere.
+func (l *loop) leftBlocks() map[netip.Prefix]bool {
+	left := map[netip.Prefix]bool{}
+	for b := range l.model.blocks {
+		l.model.index.ClaimedIn(b, func(a netip.Addr) { left[b] = left[b] || l.elsewhere(a) })
+	}
+	return left
+}
+
+// leaving tells whether one of these may not be what it was: an address of it went elsewhere, or one
+// may have come back.
+func (l *loop) leaving() (yes bool) {
+	if !l.settings.workloadIPs {
+		return false
+	}
+	for b := range l.model.blocks {
+		l.model.index.ReboundIn(b, func(a netip.Addr) { yes = yes || l.left[b] || l.elsewhere(a) })
+	}
+	return yes
+}
+
 // origin computes what this node announces. An address whose interface does
 // not exist or is down is not announced on its own: nothing here would take
 // its packets.
@@ -424,6 +453,9 @@ func (l *loop) origin() origin {
 	in := originInput{
 		pools: l.model.pools, workloadIPs: l.settings.workloadIPs,
 		blocks: slices.Collect(maps.Keys(l.model.blocks)),
+	}
+	if in.workloadIPs {
+		in.left = l.leftBlocks()
 	}
 	in.metric4, in.metric6 = l.peeringInput().priorities()
 	if c := l.model.bgp["default"]; c != nil {

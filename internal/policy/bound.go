@@ -24,6 +24,15 @@ func (x *Index) Rebound() []netip.Addr {
 	return out
 }
 
+// ReboundIn calls yield with the addresses inside of p that the next Rebound will return.
+func (x *Index) ReboundIn(p netip.Prefix, yield func(netip.Addr)) {
+	for a := range x.rebound {
+		if p.Contains(a) {
+			yield(a)
+		}
+	}
+}
+
 // NodesOf returns the nodes that have an endpoint with an address, its own or a
 // floating one, each once.
 // They are several while a machine moves, or by mistake.

@@ -171,6 +171,9 @@ func TestVariants(t *testing.T) {
 			if len(shared) > 0 {
 				withdraws(t, l)
 			}
+			if *full {
+				everyFailure(t, l)
+			}
 		})
 	}
 }

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package fabriclab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/lab"
+)
+
+// moveRate is how many packets a second each flow has that a move is watched with.
+const moveRate = 200
+
+// WatchMove moves an endpoint to another server while a flow runs to each of its addresses, from an endpoint of a
+// third server, and says what these lost.
+func (l *Lab) WatchMove(ctx context.Context, name, server string) (gaps []Gap, err error) {
+	all := l.Endpoints()
+	i := slices.IndexFunc(all, func(e Endpoint) bool { return e.Name == name })
+	if i < 0 {
+		return nil, fmt.Errorf("no endpoint %q is on a server", name)
+	}
+	to := all[i]
+	f := slices.IndexFunc(all, func(e Endpoint) bool { return !e.Anycast && e.Server != to.Server && e.Server != server })
+	if f < 0 || to.Anycast {
+		return nil, errors.New("want an endpoint that nobody else has the address of, and a third server to send from")
+	}
+	src, err := l.space(all[f].Name)
+	if err != nil {
+		return nil, err
+	}
+	dst, err := l.space(to.Name)
+	if err != nil {
+		return nil, err
+	}
+	var flows []*lab.Flow
+	defer func() {
+		for _, x := range flows {
+			x.Stop(0)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for n, a := range to.Addrs {
+		x, err := lab.StartFlow(lab.FlowConfig{From: src, To: dst, Dst: netip.AddrPortFrom(a, flowPort+uint16(n)), PPS: moveRate})
+		if err != nil {
+			return nil, err
+		}
+		flows, gaps = append(flows, x), append(gaps, Gap{From: all[f].Name, To: name, Addr: a})
+	}
+	before := make([]lab.FlowReport, len(flows))
+	for n, x := range flows {
+		if err := x.WaitDelivered(ctx, 5); err != nil {
+			return nil, err
+		}
+		before[n] = x.Report()
+	}
+	if err := l.Move(ctx, name, server); err != nil {
+		return nil, err
+	}
+	for n, x := range flows { // a while of them, so that none comes of what was on its way
+		r := x.Report()
+		if err := x.WaitDelivered(ctx, r.Sent-r.Lost+moveRate/4); err != nil {
+			return nil, fmt.Errorf("%s does not come back at %s: %w", gaps[n].Addr, server, err)
+		}
+	}
+	for n, x := range flows {
+		r := x.Stop(300 * time.Millisecond)
+		gaps[n].Sent, gaps[n].Lost, gaps[n].Gap = r.Sent-before[n].Sent, r.Lost-before[n].Lost, r.MaxGap
+	}
+	return gaps, nil
+}
+
+// Things are all that Fail takes by the carrier, but for servers: links, ports on segments of many, planes,
+// switches, borders and reflectors.
+func (l *Lab) Things() (list []string) {
+	for i := range l.x.Segments {
+		s := &l.x.Segments[i]
+		on := l.x.On(s.Name)
+		if s.Switch == "" && len(on) == 2 {
+			list = append(list, on[0].Device.Name+"-"+on[1].Device.Name)
+			continue
+		}
+		for _, a := range on {
+			if a.Device.Name != s.Switch {
+				list = append(list, a.Device.Name+"-"+s.Name)
+			}
+		}
+		if l.x.Device(s.Switch) == nil {
+			list = append(list, s.Name)
+		}
+	}
+	for i := range l.Design.Devices {
+		if d := &l.Design.Devices[i]; d.Role != fabric.RoleServer && len(l.cut(d.Name)) > 0 {
+			list = append(list, d.Name)
+		}
+	}
+	return list
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fabriclab
+
+import (
+	"flag"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/muslin-net/muslin/internal/fabric"
+)
+
+var moves = flag.Int("fabric.moves", 0, "how many endpoints move under Downward Default; 0 is a few, or 500 with -fabric.full")
+
+// maxGap is how long an endpoint that moves may be without packets, where it is measured.
+const maxGap = 200 * time.Millisecond
+
+// TestMoves: under Downward Default endpoints move among servers of all racks with the addresses that they have, and
+// packets follow; no ToR ever has a route of its own to an endpoint of another rack, since none was asked for; in the
+// end all tables are as simulated, and so they are when everybody is home. With an uplink down nobody is cut off.
+func TestMoves(t *testing.T) {
+	l := boot(t, design(t, "model: downward-default"))
+	settled(t, l)
+	count := *moves
+	if count == 0 {
+		count = 6
+		if *full {
+			count = 500
+		}
+	}
+	var servers []string
+	for i := range l.Design.Devices {
+		if d := &l.Design.Devices[i]; d.Role == fabric.RoleServer {
+			servers = append(servers, d.Name)
+		}
+	}
+	random := rand.New(rand.NewPCG(1, uint64(count)))
+	var gaps []time.Duration
+	for n := range count {
+		all := l.Endpoints()
+		e := all[random.IntN(len(all))]
+		to := e.Server
+		for l.x.Device(to).Rack == l.x.Device(e.Server).Rack {
+			to = servers[random.IntN(len(servers))]
+		}
+		list, err := l.WatchMove(t.Context(), e.Name, to)
+		if err != nil {
+			t.Fatalf("move %d: %v", n, err)
+		}
+		for _, g := range list {
+			gaps = append(gaps, g.Gap)
+			if g.Gap > maxGap {
+				t.Logf("move %d: %s from %s to %s: %s lost %d of %d packets, gap %v", n, e.Name, e.Server, to, g.Addr, g.Lost, g.Sent, g.Gap.Round(time.Millisecond))
+			}
+		}
+		noExceptions(t, l)
+	}
+	slices.Sort(gaps)
+	over := len(gaps) - slices.IndexFunc(append(slices.Clone(gaps), 1<<62), func(g time.Duration) bool { return g > maxGap })
+	t.Logf("%d moves: gaps of %v in the middle, %v of 99 in 100, %v at most; %d of %d over %v", count, gaps[len(gaps)/2].Round(time.Millisecond),
+		gaps[len(gaps)*99/100].Round(time.Millisecond), gaps[len(gaps)-1].Round(time.Millisecond), over, len(gaps), maxGap)
+	if *full && over > 0 {
+		t.Errorf("%d gaps over %v", over, maxGap)
+	}
+	settled(t, l)
+	e, err := l.Watch(t.Context(), "spine0-r0-t0 down", func() error { return l.Fail(Failed{"spine0-r0-t0", ByCarrier}) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s; settled after %v", e.Summary(), e.Settled.Round(10*time.Millisecond))
+	for _, d := range e.Differences {
+		t.Error(d)
+	}
+	if r, err := l.Probe(t.Context()); err != nil || len(r.Unreached) > 0 || r.Apart > 0 {
+		t.Errorf("with an uplink down: %v, %+v", err, r)
+	}
+	if err := l.Heal(t.Context(), "spine0-r0-t0"); err != nil {
+		t.Fatal(err)
+	}
+	for name := range l.Moved {
+		home, _, _ := strings.Cut(name, "-e")
+		if err := l.Move(t.Context(), name, home); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(l.Moved) > 0 {
+		t.Errorf("not home: %v", l.Moved)
+	}
+	settled(t, l)
+	noExceptions(t, l)
+}
+
+// noExceptions fails if a ToR sends packets to an endpoint upwards by a route to that endpoint alone.
+func noExceptions(t *testing.T, l *Lab) {
+	t.Helper()
+	endpoints := map[netip.Addr]bool{}
+	for _, e := range l.Endpoints() {
+		for _, a := range e.Addrs {
+			endpoints[a] = true
+		}
+	}
+	for i := range l.Design.Devices {
+		d := &l.Design.Devices[i]
+		if d.Role != fabric.RoleToR {
+			continue
+		}
+		for _, family := range l.Design.Families {
+			table, err := l.actual(t.Context(), d, family)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for p, e := range table {
+				if endpoints[p.Addr()] && p.IsSingleIP() && slices.ContainsFunc(e.Via, func(v string) bool { return strings.HasPrefix(v, "spine") }) {
+					t.Errorf("%s has a route to %s upwards: %v", d.Name, p, e.Via)
+				}
+			}
+		}
+	}
+}
+
+// doubles is how many pairs of failures are tried in each variant.
+const doubles = 5
+
+// everyFailure: each thing fails by itself, and some two at a time; every table is what the simulation says with
+// that, and after the repair.
+func everyFailure(t *testing.T, l *Lab) {
+	t.Helper()
+	things := l.Things()
+	if len(things) < 8 {
+		t.Fatalf("only %v fail", things)
+	}
+	var cases [][]string
+	for _, x := range things {
+		cases = append(cases, []string{x})
+	}
+	random := rand.New(rand.NewPCG(2, uint64(len(things))))
+	for range doubles {
+		pair := random.Perm(len(things))[:2]
+		cases = append(cases, []string{things[pair[0]], things[pair[1]]})
+	}
+	start, paths, routes := time.Now(), 0, 0
+	same := func(what string) {
+		t.Helper()
+		c, err := l.Settle(t.Context(), time.Minute)
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		for i, d := range c.Differences {
+			if i == 5 {
+				t.Errorf("%s: and %d more", what, len(c.Differences)-i)
+				break
+			}
+			t.Errorf("%s: %s", what, d)
+		}
+		paths, routes = paths+c.Paths, routes+c.Routes
+	}
+	for _, c := range cases {
+		what := strings.Join(c, " + ")
+		for _, x := range c {
+			if err := l.Fail(Failed{x, ByCarrier}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		same(what + " down")
+		for _, x := range c {
+			if err := l.Heal(t.Context(), x); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	same("all up")
+	t.Logf("%d failures, %d of them of two things, in %v: %d paths and %d routes compared", len(cases), doubles, time.Since(start).Round(time.Second), paths, routes)
+}
