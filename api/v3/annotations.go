@@ -66,7 +66,8 @@ type NodeSettings struct {
 
 // EndpointSettings is what annotations on a WorkloadEndpoint say.
 type EndpointSettings struct {
-	Anycast bool // anycast: endpoints of other nodes that say so may have its addresses, too
+	Anycast     bool // anycast: endpoints of other nodes that say so may have its addresses, too
+	HostProcess bool // host-process: a process of the server itself, with the addresses on its loopback
 }
 
 // RuleSettings is what annotations in the metadata of a rule say.
@@ -351,12 +352,18 @@ func (n *Node) Settings() (NodeSettings, []error) { return settings(n, nodeAnnot
 
 var endpointAnnotations = []annotation[EndpointSettings]{
 	{"anycast", func(s *EndpointSettings, v string) error { return readSwitch(&s.Anycast, v) }},
+	{"host-process", func(s *EndpointSettings, v string) error { return readSwitch(&s.HostProcess, v) }},
 }
 
-// Settings reads the annotations of a WorkloadEndpoint. Other names of ours are errors here, and
-// none of the object: see Ignored.
-func (w *WorkloadEndpoint) Settings() (EndpointSettings, []error) {
-	return settings(w, endpointAnnotations)
+// Settings reads the annotations of a WorkloadEndpoint, as those of a BGPPeer. Nearly no
+// endpoint has any, and there are many.
+func (w *WorkloadEndpoint) Settings() (s EndpointSettings, errs []error) {
+	for key := range w.Metadata.Annotations {
+		if strings.HasPrefix(key, AnnotationPrefix) {
+			return settings(w, endpointAnnotations)
+		}
+	}
+	return s, nil
 }
 
 // Settings reads the annotations of a rule.
@@ -423,14 +430,12 @@ func readSettings[T any](s *T, r Resource, known []annotation[T]) (errs []error)
 // the kinds with Settings such a one is an error.
 func Ignored(r Resource) (keys []string) {
 	switch r.(type) {
-	case *BGPPeer, *BGPConfiguration, *Node:
+	case *BGPPeer, *BGPConfiguration, *Node, *WorkloadEndpoint:
 		return nil
 	}
 	for _, key := range sortedKeys(r.Meta().Annotations) {
 		name, ours := strings.CutPrefix(key, AnnotationPrefix)
-		_, felix := r.(*FelixConfiguration)
-		_, workload := r.(*WorkloadEndpoint)
-		if ours && !(felix && name == "denied-log") && !(workload && name == "anycast") {
+		if _, felix := r.(*FelixConfiguration); ours && !(felix && name == "denied-log") {
 			keys = append(keys, key)
 		}
 	}

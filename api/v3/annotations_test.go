@@ -13,8 +13,9 @@ import (
 // annotated is a valid object of a kind with annotations.
 func annotated(t *testing.T, kind string, annotations map[string]string) Resource {
 	t.Helper()
-	spec := map[string]string{"BGPPeer": "{peerIP: 10.0.0.254, asNumber: 64999}", "BGPConfiguration": "{}", "Node": "{}"}[kind]
-	name := map[string]string{"BGPConfiguration": "default"}[kind]
+	spec := map[string]string{"BGPPeer": "{peerIP: 10.0.0.254, asNumber: 64999}", "BGPConfiguration": "{}", "Node": "{}",
+		"WorkloadEndpoint": "{orchestrator: muslin, node: a, workload: w, endpoint: lo, interfaceName: cali1, ipNetworks: [10.65.0.9/32]}"}[kind]
+	name := map[string]string{"BGPConfiguration": "default", "WorkloadEndpoint": "a-muslin-w-lo"}[kind]
 	if name == "" {
 		name = "x"
 	}
@@ -31,6 +32,7 @@ func TestAnnotations(t *testing.T) {
 		bad        []string
 	}{
 		{"BGPPeer", "as-override", map[string]string{"Enabled": "ASOverride:true", "Disabled": ""}, []string{"", "true", "enabled"}},
+		{"WorkloadEndpoint", "host-process", map[string]string{"Enabled": "HostProcess:true", "Disabled": ""}, []string{"", "true"}},
 		{"BGPPeer", "remove-private-as", map[string]string{"Enabled": "RemovePrivateAS:true"}, []string{"all"}},
 		{"BGPPeer", "default-originate", map[string]string{"Enabled": "DefaultOriginate:true"}, []string{"0.0.0.0/0"}},
 		{"BGPPeer", "graceful-shutdown", map[string]string{"Enabled": "GracefulShutdown:true"}, []string{"yes"}},
@@ -95,7 +97,7 @@ func TestAnnotations(t *testing.T) {
 		}
 	}
 	// One that is not known is refused, and those that are known are named.
-	for kind, names := range map[string]map[string]bool{"BGPPeer": namesOf(peerAnnotations), "BGPConfiguration": namesOf(configurationAnnotations), "Node": namesOf(nodeAnnotations)} {
+	for kind, names := range map[string]map[string]bool{"BGPPeer": namesOf(peerAnnotations), "BGPConfiguration": namesOf(configurationAnnotations), "Node": namesOf(nodeAnnotations), "WorkloadEndpoint": namesOf(endpointAnnotations)} {
 		r := annotated(t, kind, map[string]string{"muslin/no-such": "x", "other/x": "y"})
 		err := Validate(r)
 		if paths(err) != `metadata.annotations["muslin/no-such"]` {
@@ -125,6 +127,9 @@ func settingsOf(r Resource) string {
 		s, _ := r.Settings()
 		text = fmt.Sprintf("%+v", s)
 	case *BGPConfiguration:
+		s, _ := r.Settings()
+		text = fmt.Sprintf("%+v", s)
+	case *WorkloadEndpoint:
 		s, _ := r.Settings()
 		text = fmt.Sprintf("%+v", s)
 	case *Node:

@@ -36,6 +36,8 @@ func validate(info KindInfo, r Resource) *faults {
 		f.annotations(errs)
 	case *WorkloadEndpoint:
 		f.workloadEndpoint(r)
+		_, errs := r.Settings()
+		f.annotations(errs)
 	case *HostEndpoint:
 		if r.Spec.InterfaceName == "" && len(r.Spec.ExpectedIPs) == 0 {
 			f.add("spec.interfaceName", "required, unless expectedIPs tell the interface")

@@ -20,6 +20,9 @@
 // it, which jumps to one chain for each policy and direction. So an endpoint
 // is a few elements, a policy one chain, a member one element.
 //
+// A process of this host is found by its address instead of an interface, in base chains
+// that are there for as long as there is one.
+//
 // Beside it, arp muslin checks who speaks in ARP, and netdev muslin drops what
 // is neither IP nor ARP, and answers the ARP of guests; an endpoint is a few
 // elements and a base chain there.

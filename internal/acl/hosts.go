@@ -146,6 +146,9 @@ func (r *renderer) beforeHosts(c *chain, h *hostHook, used map[string]bool) {
 	if allowedBefore {
 		c.add(r.rule().marked(markAllowed).accept().done("allowed before"))
 	}
+	if h.stage == policy.StageHost {
+		r.spareProcesses(c, source, destination)
+	}
 	// What is forwarded, or not translated yet, concerns the host endpoint for all
 	// interfaces even where it is a workload's.
 	if h.stage == policy.StageHost || h.stage == policy.StageUntracked {

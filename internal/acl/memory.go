@@ -137,16 +137,25 @@ func (m *Memory) Judge(p policy.Packet, in, out string) Verdict {
 	case m.workload(out) && !known && in != "":
 		return Verdict{Why: "unknown: interface " + out}
 	case in == "":
-		to = policy.EndpointID{} // what this host sends is not asked about at its workloads
+		if from = m.processAt(p.Src); from == (policy.EndpointID{}) {
+			to = policy.EndpointID{} // what this host sends is not asked about at its workloads
+		} else if out == "" {
+			to = m.processAt(p.Dst)
+		}
+	case m.processAt(p.Src) != (policy.EndpointID{}):
+		return Verdict{Why: "spoofed: the source is a process of this host"}
+	case out == "":
+		to = m.processAt(p.Dst)
 	}
+	process := from != (policy.EndpointID{}) && in == "" || to != (policy.EndpointID{}) && out == ""
 	v := Verdict{Trace: policy.Evaluate(&m.inForce, policy.Flow{Packet: p, From: from, To: to,
-		Via: policy.Passage{Node: m.node, In: in, Out: out, FromWorkload: m.workload(in), ToWorkload: m.workload(out)}})}
+		Via: policy.Passage{Node: m.node, In: in, Out: out, FromWorkload: m.workload(in), ToWorkload: m.workload(out), Process: process}})}
 	switch {
 	case !begins(p) && tracked(v.Trace):
 		v.Why = "invalid: begins no flow"
 	case !v.Trace.Allowed:
 		v.Why = "denied: " + reasons(v.Trace)
-	case m.workload(in) && out == "" && m.opts.HostAction == HostDrop:
+	case from != (policy.EndpointID{}) && out == "" && to == (policy.EndpointID{}) && m.opts.HostAction == HostDrop:
 		v.Why = "denied: workloads may not speak to this host"
 	default:
 		v.Passes, v.Why = true, "allowed: "+reasons(v.Trace)
@@ -200,7 +209,7 @@ func (m *Memory) workload(name string) bool {
 // endpointAt returns the endpoint that has an interface here.
 func (m *Memory) endpointAt(name string) (policy.EndpointID, bool) {
 	for id, e := range m.inForce.Endpoints {
-		if name == "" || e.Spec.Node != m.node || e.Spec.InterfaceName != name {
+		if name == "" || e.Spec.Node != m.node || e.Spec.InterfaceName != name || m.inForce.IsProcess(id) {
 			continue
 		}
 		if d := policy.Evaluate(&m.inForce, policy.Flow{To: id}).Ingress; d.Reason != policy.Closed {
@@ -208,6 +217,16 @@ func (m *Memory) endpointAt(name string) (policy.EndpointID, bool) {
 		}
 	}
 	return policy.EndpointID{}, false
+}
+
+// processAt returns the process of this host that has an address, the zero EndpointID if
+// none does.
+func (m *Memory) processAt(a netip.Addr) policy.EndpointID {
+	id, owned := m.inForce.Owner(a)
+	if e := m.inForce.Endpoints[id]; !owned || !m.opts.Processes || e.Spec.Node != m.node || !m.inForce.IsProcess(id) {
+		return policy.EndpointID{}
+	}
+	return id
 }
 
 // begins tells whether connection tracking takes a packet for the first of a

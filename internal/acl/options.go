@@ -50,6 +50,8 @@ type Options struct {
 	// nothing.
 	AnySource bool
 	Floating  Floating
+	// Processes: there are endpoints of processes of this host.
+	Processes bool
 	OpenStack OpenStack
 	// Failsafes are the ports that host endpoints leave open, by direction.
 	Failsafes [2][]policy.Failsafe

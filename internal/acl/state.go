@@ -728,18 +728,19 @@ func (g *stager) settleInterface(iface string) {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
 	var want []setElem
+	var e *policy.Endpoint // which has it
 	for i, id := range claims {
 		if i == 0 {
 			delete(g.problems, endpointOwner(id))
-			want = g.r.endpoint(g.endpoints[id])
+			e = g.endpoints[id]
+			want = g.r.endpoint(e)
 			continue
 		}
 		g.problems[endpointOwner(id)] = fmt.Errorf("spec.interfaceName %q: already used by %s; give it another interface",
 			iface, endpointOwner(claims[0]))
 	}
 	delete(g.guests, iface)
-	if len(want) > 0 && !g.r.noFrames {
-		e := g.endpoints[claims[0]]
+	if len(want) > 0 && !g.r.noFrames && !e.Process {
 		g.put(g.r.framesOf(e))
 		if e.Guest {
 			g.guests[iface] = true

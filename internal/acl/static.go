@@ -77,7 +77,7 @@ func (r *renderer) staticSets() []*set {
 	if r.opts.AnySource {
 		more = append(more, s(setSources4, setIfNets4, "IPv4 networks besides"), s(setSources6, setIfNets6, "IPv6 networks besides"))
 	}
-	more = slices.Concat(more, linkSets(), r.kindSets(), r.floatingSets(), ownSets())
+	more = slices.Concat(more, linkSets(), r.kindSets(), r.floatingSets(), r.processSets(), ownSets())
 	return append(more, []*set{
 		s(setInterfaces, setIfname, "interfaces of endpoints"),
 		s(setPolicy, setIfPolicy, "effective policy of endpoints"),
@@ -148,13 +148,14 @@ func (r *renderer) staticChains() []*chain {
 		host.add(ru)
 	}
 	if r.opts.HostAction == HostDrop {
+		r.spareProcesses(host, destination)
 		host.add(r.rule().drop().done("endpoint to host"))
 	} else {
 		host.add(r.rule().accept().done("endpoint to host"))
 	}
 	chains = append(chains, egress, host)
 	chains = append(chains, r.denied()...)
-	return slices.Concat(chains, r.antispoof(), r.kindChains(), r.linkChains(), r.floatingChains(), r.metadataChains())
+	return slices.Concat(chains, r.antispoof(), r.kindChains(), r.linkChains(), r.floatingChains(), r.metadataChains(), r.processChains())
 }
 
 // base renders a base chain that sends what comes from workloads, or goes to
@@ -263,7 +264,11 @@ type setElem struct {
 // endpoint renders the elements that make an endpoint live.
 func (r *renderer) endpoint(e *policy.Endpoint) []setElem {
 	owner := endpointOwner(e.ID)
-	if r.bad[owner] != nil {
+	bad := r.bad[owner] != nil
+	if e.Process {
+		return r.process(e, bad)
+	}
+	if bad {
 		return nil
 	}
 	iface := ifKey(e.Interface)

@@ -133,7 +133,7 @@ func elemTexts(s *set, es []elem) []string {
 			t = cstr([]byte(e.key[:16])) + " . " + keyText(e.key[16:])
 		case setPartIPv4, setPartIPv6:
 			t = cstr([]byte(e.key[:16])) + " . " + keyText(e.key[16:])
-		case setPair4, setPair6:
+		case setPair4, setPair6, setAddrPair4, setAddrPair6:
 			t = keyText(e.key[:len(e.key)/2]) + " . " + keyText(e.key[len(e.key)/2:])
 		case setListService:
 			t = cstr([]byte(e.key[:16])) + " . " + serviceText(e.key[16:])
@@ -149,7 +149,7 @@ func elemTexts(s *set, es []elem) []string {
 			t = keyText(e.key)
 		}
 		if e.target != "" {
-			if s.typ == setVmap {
+			if s.typ.dataType == typeVerdict {
 				t += " : jump " + e.target
 			} else if n := len(e.target); n == 4 || n == 16 {
 				t += " : " + keyText(e.target)

@@ -243,7 +243,7 @@ func (w *whole) create(a *actual, view policy.View) (before, m *msgs) {
 		t.setID++
 		t.sets.addSet(s, t.setID)
 		to := &t
-		if s.name == setFrom || s.name == setTo {
+		if leadsIn(s.name) {
 			to = &last
 		}
 		to.elements.elems(unix.NFT_MSG_NEWSETELEM, s.name, es)

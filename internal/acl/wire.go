@@ -282,7 +282,7 @@ func (m *msgs) delSet(owner, name string) {
 // elems writes messages of the type (NFT_MSG_NEWSETELEM or NFT_MSG_DELSETELEM)
 // for the elements, as many as their size needs.
 func (m *msgs) elems(typ uint16, set string, es []elem) {
-	verdicts := set == setFrom || set == setTo
+	verdicts := leadsIn(set)
 	flags := uint16(0)
 	if typ == unix.NFT_MSG_NEWSETELEM {
 		flags = unix.NLM_F_CREATE

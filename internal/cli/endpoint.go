@@ -69,19 +69,24 @@ func (a *app) endpointAttachCommand() *cobra.Command {
 	var labels []string
 	var timeout time.Duration
 	cmd := &cobra.Command{
-		Use:   "attach NAME --netns NS",
-		Short: "Make a network namespace a workload",
+		Use:   "attach NAME {--netns NS | --host-process}",
+		Short: "Make a network namespace, or a process of this server, a workload",
 		Long: `Makes an interface in the network namespace, gives it addresses, writes its
 WorkloadEndpoint and returns when it is live, printing the addresses, one a line.
 
-NS is a name as ` + "`ip netns`" + ` knows it, the path of a namespace file, or a process id.`,
+NS is a name as ` + "`ip netns`" + ` knows it, the path of a namespace file, or a process id.
+
+With --host-process it is whatever process of this server binds to the addresses, which
+are on lo then.`,
 		Example: `  muslin endpoint attach web --netns web --label app=web
-  muslin endpoint attach db --netns /proc/4711/ns/net --ip 10.65.0.7 --profile db`,
+  muslin endpoint attach db --netns /proc/4711/ns/net --ip 10.65.0.7 --profile db
+  muslin endpoint attach dns --host-process --ip 10.65.0.53 --label app=dns`,
 		Args: args(cobra.ExactArgs(1)),
 	}
 	form := answerForm(cmd)
 	f := cmd.Flags()
-	f.StringVar(&req.NetNS, "netns", "", "network `namespace`: name, path or process id (required)")
+	f.StringVar(&req.NetNS, "netns", "", "network `namespace`: name, path or process id")
+	f.BoolVar(&req.HostProcess, "host-process", false, "a process of this server, with the addresses on lo, instead of a namespace")
 	f.StringVarP(&req.Namespace, "namespace", "n", "default", "`namespace` of the WorkloadEndpoint")
 	f.StringVar(&req.Interface, "interface", "eth0", "`name` of the interface inside")
 	f.StringArrayVar(&labels, "label", nil, "label `key=value`; may be repeated")
@@ -98,7 +103,14 @@ NS is a name as ` + "`ip netns`" + ` knows it, the path of a namespace file, or 
 		}
 		var err error
 		req.Name = words[0]
-		if req.NetNS, err = netnsPath(req.NetNS); err != nil {
+		if !req.HostProcess {
+			req.NetNS, err = netnsPath(req.NetNS)
+		} else if cmd.Flags().Changed("netns") || cmd.Flags().Changed("interface") || cmd.Flags().Changed("mtu") {
+			err = usagef("--host-process goes without --netns, --interface and --mtu")
+		} else {
+			req.Interface = ""
+		}
+		if err != nil {
 			return err
 		}
 		if req.Labels, err = parseLabels(labels); err != nil {
@@ -222,7 +234,7 @@ const namedNamespaces = "/run/netns"
 func netnsPath(s string) (string, error) {
 	switch {
 	case s == "":
-		return "", usagef("--netns: name the network namespace: a name, a path or a process id")
+		return "", usagef("--netns: name the network namespace: a name, a path or a process id; or say --host-process")
 	case strings.Contains(s, "/"):
 		return filepath.Abs(s)
 	}

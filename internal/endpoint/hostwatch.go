@@ -50,11 +50,12 @@ func watchHost(ctx context.Context, what string, changed func(), concern func([]
 }
 
 // hasGlobal tells whether one of the notifications is about an address that
-// others could use. The gateways on workload interfaces have link scope.
+// others could use: of all the world, or, on lo, of a process of this host. The gateways
+// on workload interfaces have link scope.
 func hasGlobal(msgs []syscall.NetlinkMessage) bool {
 	for _, m := range msgs {
 		address := m.Header.Type == unix.RTM_NEWADDR || m.Header.Type == unix.RTM_DELADDR
-		if address && len(m.Data) >= unix.SizeofIfAddrmsg && m.Data[3] == unix.RT_SCOPE_UNIVERSE {
+		if address && len(m.Data) >= unix.SizeofIfAddrmsg && (m.Data[3] == unix.RT_SCOPE_UNIVERSE || m.Data[3] == unix.RT_SCOPE_HOST) {
 			return true
 		}
 	}

@@ -58,6 +58,11 @@ func Attach(_ context.Context, a Attachment) (Attached, error) {
 	return Attached{}, unsupported("attach " + a.Host)
 }
 
+// SyncLoopback refuses.
+func SyncLoopback(_, _ []netip.Addr) (writes int, err error) {
+	return 0, unsupported("give lo addresses")
+}
+
 // Detach refuses.
 func Detach(host string, _ []netip.Addr) error { return unsupported("detach " + host) }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/muslin-net/muslin/internal/endpoint"
 	"github.com/muslin-net/muslin/internal/ipam"
 	"github.com/muslin-net/muslin/internal/node/api"
+	"github.com/muslin-net/muslin/internal/policy"
 	"github.com/muslin-net/muslin/selector"
 )
 
@@ -75,7 +76,12 @@ func (d *Daemon) postEndpoint(r *http.Request) (any, error) {
 	if a.Namespace == "" {
 		a.Namespace = "default"
 	}
-	if a.Interface == "" {
+	switch {
+	case a.HostProcess && (a.NetNS != "" || a.Interface != "" || a.MTU != 0):
+		return nil, errors.New("a process of the server has neither a network namespace nor an interface of its own: leave out --netns, --interface and --mtu")
+	case a.HostProcess:
+		a.Interface = policy.Loopback
+	case a.Interface == "":
 		a.Interface = "eth0"
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
@@ -108,8 +114,13 @@ func (d *Daemon) wanted(ctx context.Context, a *api.Attach) (*v3.WorkloadEndpoin
 	}
 	w := &v3.WorkloadEndpoint{}
 	w.Kind, w.APIVersion = "WorkloadEndpoint", v3.APIVersion
-	if a.Anycast {
-		w.Metadata.Annotations = map[string]string{v3.AnnotationPrefix + "anycast": "Enabled"}
+	for name, is := range map[string]bool{"anycast": a.Anycast, "host-process": a.HostProcess} {
+		if is {
+			if w.Metadata.Annotations == nil {
+				w.Metadata.Annotations = map[string]string{}
+			}
+			w.Metadata.Annotations[v3.AnnotationPrefix+name] = "Enabled"
+		}
 	}
 	w.Metadata.Namespace = a.Namespace
 	w.Metadata.Labels = map[string]string{}
@@ -154,16 +165,13 @@ func (d *Daemon) attachEndpoint(ctx context.Context, a *api.Attach) (_ *api.Atta
 		if err != nil {
 			return nil, fmt.Errorf("--ip %q: want an IPv4 or IPv6 address", s)
 		}
-		if err := checkAddress(ip, endpoint.HostSubnets()); err != nil {
-			return nil, fmt.Errorf("--ip %s: %w", ip, err)
-		}
 		ips = append(ips, ip)
 	}
 	w, err := d.wanted(ctx, a)
 	if err != nil {
 		return nil, err
 	}
-	if err := endpoint.CheckNamespace(a.NetNS); err != nil {
+	if err := endpoint.CheckNamespace(a.NetNS); err != nil && !a.HostProcess {
 		return nil, fmt.Errorf("--netns %w: give a name that `ip netns` lists, the path of a namespace file, or the id of a process in it", err)
 	}
 	old, err := d.getEndpoint(ctx, w.Metadata.Namespace, w.Metadata.Name)
@@ -187,6 +195,12 @@ func (d *Daemon) attachEndpoint(ctx context.Context, a *api.Attach) (_ *api.Atta
 			return nil, fmt.Errorf("endpoint %s/%s is attached already with %v: detach it first to give it other addresses", a.Namespace, a.Name, have)
 		}
 	} else {
+		subnets := endpoint.HostSubnets()
+		for _, ip := range ips {
+			if err := checkAddress(ip, subnets); err != nil {
+				return nil, fmt.Errorf("--ip %s: %w", ip, err)
+			}
+		}
 		addrs, err := d.allocate(ctx, handle, w, ips, a.Anycast)
 		if err != nil {
 			return nil, fmt.Errorf("endpoint %s/%s: %w", a.Namespace, a.Name, err)
@@ -200,8 +214,10 @@ func (d *Daemon) attachEndpoint(ctx context.Context, a *api.Attach) (_ *api.Atta
 	if err != nil {
 		return nil, err
 	}
-	had := endpoint.Exists(w.Spec.InterfaceName)
-	_, err = endpoint.Attach(ctx, endpoint.Attachment{NetNS: a.NetNS, Host: w.Spec.InterfaceName, Alias: a.Namespace + "/" + a.Name, Inner: a.Interface, Addrs: addrs, MTU: a.MTU})
+	had := a.HostProcess || endpoint.Exists(w.Spec.InterfaceName)
+	if !a.HostProcess {
+		_, err = endpoint.Attach(ctx, endpoint.Attachment{NetNS: a.NetNS, Host: w.Spec.InterfaceName, Alias: a.Namespace + "/" + a.Name, Inner: a.Interface, Addrs: addrs, MTU: a.MTU})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("endpoint %s/%s: %w", a.Namespace, a.Name, err)
 	}
@@ -317,20 +333,25 @@ func addresses(w *v3.WorkloadEndpoint) (list []netip.Addr, err error) {
 // before both are gone.
 func (d *Daemon) deleteEndpoint(r *http.Request) (any, error) {
 	ns, name := r.PathValue("namespace"), r.PathValue("name")
-	iface := r.URL.Query().Get("interface")
-	if iface == "" {
-		iface = "eth0"
+	ifaces := []string{r.URL.Query().Get("interface")}
+	if ifaces[0] == "" {
+		ifaces = []string{policy.Loopback, "eth0"} // what there is: a process of this host, or what attach makes by default
 	}
 	defer d.attach.lock(ns + "/" + name)()
 	ctx, cancel := context.WithTimeout(r.Context(), 15*time.Second)
 	defer cancel()
-	w, err := d.wanted(ctx, &api.Attach{Name: name, Namespace: ns, Interface: iface})
-	if err != nil {
-		return nil, err
-	}
-	old, err := d.getEndpoint(ctx, ns, w.Metadata.Name)
-	if err != nil {
-		return nil, err
+	var w, old *v3.WorkloadEndpoint
+	for _, iface := range ifaces {
+		if old != nil {
+			break
+		}
+		var err error
+		if w, err = d.wanted(ctx, &api.Attach{Name: name, Namespace: ns, Interface: iface}); err != nil {
+			return nil, err
+		}
+		if old, err = d.getEndpoint(ctx, ns, w.Metadata.Name); err != nil {
+			return nil, err
+		}
 	}
 	var addrs []netip.Addr
 	if old != nil {

@@ -58,8 +58,8 @@ func (l *loop) whyOrigin(p netip.Prefix) string {
 	if p.IsSingleIP() && l.links != nil {
 		for e := range l.model.index.Endpoints() {
 			if slices.Contains(e.Addrs, p.Addr()) {
-				from = "endpoint " + e.ID.String() + " on " + e.Interface
-				if l.links.Status(e.Interface).State != endpoint.Ready {
+				from = "endpoint " + e.ID.String() + " on " + linkName(e)
+				if l.linkStatus(e).State != endpoint.Ready {
 					kept = "its interface does not exist or is down"
 				}
 			}

@@ -55,14 +55,15 @@ func (d *Daemon) walk(ctx context.Context, w *world, o acl.Options, f policy.Flo
 	from, to := w.Endpoints[f.From], w.Endpoints[f.To]
 	k.fromHere, k.toHere = here(f.From), here(f.To)
 	k.here = fromHost || toHost || k.fromHere || k.toHere || from == nil && to == nil
+	process := w.IsProcess(f.From)
 	if from != nil {
-		if why := o.Refused(f.Packet); why != "" {
+		if why := o.Refused(f.Packet); why != "" && !process {
 			add(step("anti-spoof", false, "anti-spoofing", "%s", why))
 		} else {
 			add(w.mayHave(f.From, f.Src))
 		}
 	}
-	if why := o.Excepted(f.Packet, toHost); why != "" && k.fromHere {
+	if why := o.Excepted(f.Packet, toHost); why != "" && k.fromHere && !process {
 		add(step("egress", true, "exception for OpenStack", "%s", why))
 		return k
 	}
@@ -82,7 +83,7 @@ func (d *Daemon) walk(ctx context.Context, w *world, o acl.Options, f policy.Flo
 		k.staged(k.trace.Egress)
 	}
 	switch {
-	case fromHost:
+	case fromHost, k.fromHere && process:
 	case k.fromHere:
 		k.in = from.Spec.InterfaceName
 	case k.here:
@@ -104,6 +105,8 @@ func (d *Daemon) walk(ctx context.Context, w *world, o acl.Options, f policy.Flo
 		}
 	}
 	switch {
+	case process && f.From == f.To:
+		add(step("ingress", true, "none", "what a process sends to itself is not policed"))
 	case fromHost && k.toHere:
 		add(step("ingress", true, "none", "what this server itself sends to its workloads is not policed"))
 		k.trace.Ingress = nil
@@ -130,12 +133,20 @@ func (k *walk) staged(dec *policy.Decision) {
 	}
 }
 
+// placeOf is where an endpoint is on its server.
+func (w *world) placeOf(id policy.EndpointID) string {
+	if w.IsProcess(id) {
+		return "a process of node " + w.Endpoints[id].Spec.Node
+	}
+	return "interface " + w.Endpoints[id].Spec.InterfaceName
+}
+
 // mayHave is the anti-spoof step.
 func (w *world) mayHave(id policy.EndpointID, src netip.Addr) api.ExplainStep {
 	owner, owned := w.Owner(src)
 	object := "WorkloadEndpoint " + id.String()
 	if owned && owner == id {
-		return step("anti-spoof", true, object, "%s is an address of %s, interface %s", src, id, w.Endpoints[id].Spec.InterfaceName)
+		return step("anti-spoof", true, object, "%s is an address of %s, %s", src, id, w.placeOf(id))
 	}
 	if w.MaySend(id, src) {
 		return step("anti-spoof", true, object, "%s is in allowSpoofedSourcePrefixes of %s, interface %s", src, id, w.Endpoints[id].Spec.InterfaceName)

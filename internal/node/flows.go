@@ -96,7 +96,12 @@ func (d *Daemon) reviewOnce(ctx context.Context, flows flowTable) error {
 	l := d.loop
 	gone := map[netip.Addr]bool{}
 	var w *ways
-	if !l.call(ctx, func() { w, gone, l.established.gone = l.ways(), l.established.gone, map[netip.Addr]bool{} }) {
+	if !l.call(ctx, func() {
+		w, gone, l.established.gone = l.ways(), l.established.gone, map[netip.Addr]bool{}
+		for _, a := range l.processes.all() {
+			delete(host, a) // a process is an endpoint, and not the host itself
+		}
+	}) {
 		return ctx.Err()
 	}
 	done, err := flows.Review(func(some []acl.Flow) error {
@@ -144,8 +149,8 @@ func (l *loop) judgeFlows(flows []acl.Flow, gone, host map[netip.Addr]bool, w *w
 		switch {
 		case gone[f.Src], gone[f.Dst]:
 			f.Fate = acl.End
-		case f.Related, from == nil && to == nil && !passes:
-		case from != nil && options.Excepted(f.Before, host[f.Dst]) == "" && denied(from, policy.Egress, f), to != nil && !host[f.Src] && denied(to, policy.Ingress, f):
+		case f.Related, from == nil && to == nil && !passes, from != nil && from == to && from.Process:
+		case from != nil && (from.Process || options.Excepted(f.Before, host[f.Dst]) == "") && denied(from, policy.Egress, f), to != nil && !host[f.Src] && denied(to, policy.Ingress, f):
 			f.Fate = acl.Cut
 		case passes && l.deniedByHosts(f, via):
 			f.Fate = acl.Cut

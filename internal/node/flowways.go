@@ -73,6 +73,9 @@ func (l *loop) passage(f *acl.Flow, from, to *policy.Endpoint, host map[netip.Ad
 		switch {
 		case host[a]:
 			return "", false, true
+		case e != nil && e.Process:
+			via.Process = true
+			return "", false, true
 		case e != nil:
 			return e.Interface, true, true
 		}

@@ -102,7 +102,8 @@ func (l *loop) applyHostInterfaces() error {
 // through it, as it comes in and as it leaves.
 func (k *walk) askHosts(w *world, self string, prefixes []string, way route.Way) (in, out []policy.Decision) {
 	f := k.flow
-	f.Via = policy.Passage{Node: self, In: k.in, FromWorkload: isWorkload(prefixes, k.in)}
+	f.Via = policy.Passage{Node: self, In: k.in, FromWorkload: isWorkload(prefixes, k.in),
+		Process: k.fromHere && w.IsProcess(f.From) || k.toHere && w.IsProcess(f.To)}
 	switch {
 	case !way.Local:
 		f.Via.Out, f.Via.ToWorkload = way.Device, isWorkload(prefixes, way.Device)

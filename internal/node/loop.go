@@ -155,6 +155,7 @@ type loop struct {
 	established      established
 	reserved         map[netip.Addr]string // addresses of servers, and whose
 	repairs          map[string]int
+	processes        processes
 	denials          denials
 }
 
@@ -172,6 +173,7 @@ func newLoop(d *Daemon) *loop {
 		held:        map[string]change{}, problems: map[string][]problem{}, failures: map[string]error{},
 		resyncACL: true, resyncRoutes: true, resyncLinks: true,
 		byEndpoint: map[policy.EndpointID][]route.Route{}, repairs: map[string]int{},
+		processes:   processes{addrs: map[policy.EndpointID][]netip.Addr{}},
 		denials:     denials{changed: make(signal, 1)},
 		established: established{due: make(signal, 1), addrs: map[policy.EndpointID][]netip.Addr{}, gone: map[netip.Addr]bool{}},
 	}
@@ -229,7 +231,8 @@ func (l *loop) run(ctx context.Context) error {
 			l.linkPrefixes = nil // so that they are opened again
 			l.converge()
 		case <-l.ifacesChanged:
-			if l.ifacesDue = true; l.model.index.NeedsHostInterfaces() {
+			l.ifacesDue, l.processes.due = true, len(l.processes.addrs) > 0
+			if l.processes.due || l.model.index.NeedsHostInterfaces() {
 				l.converge()
 			}
 		case <-l.secretsChanged:
@@ -364,7 +367,9 @@ func (l *loop) converge() {
 		l.attempt("workload peers", l.applySpeakers)
 	}
 	l.attempt("floating IPs", func() error { return l.applyFloating(changes) })
+	l.attempt("host processes", func() error { return l.noteProcesses(changes) })
 	l.linksThenPolicy(changes)
+	l.attempt("addresses of host processes", l.placeProcesses)
 	l.attempt("routes", func() error { return l.applyRoutes(changes) })
 	l.attempt("bgp", l.applyBGP)
 	l.finish()
@@ -413,7 +418,7 @@ func (l *loop) attempt(part string, f func() error) {
 	l.failures[part] = err
 	// What was to be done is known no more: compare everything next time.
 	switch part {
-	case "interfaces":
+	case "interfaces", "host processes":
 		l.resyncLinks = true
 	case "policy":
 		l.resyncACL = true

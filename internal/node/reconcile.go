@@ -81,7 +81,7 @@ func (l *loop) aclOptions() acl.Options {
 	o.AllowVXLAN, o.AllowIPIP, o.VXLANPort = l.settings.allowVXLAN, l.settings.allowIPIP, uint16(l.settings.vxlanPort)
 	o.AnySource, o.Floating = l.settings.anySource, l.floating()
 	o.NAT.Address = l.settings.natAddress
-	o.OpenStack = l.settings.stack
+	o.OpenStack, o.Processes = l.settings.stack, l.processes.filter
 	o.LogPrefix, o.LogLimit, o.Denied = l.settings.logPrefix, l.settings.logLimit, l.settings.denied
 	o.LogLimit.Burst = l.settings.logBurst
 	if l.settings.hostAction == "Drop" {
@@ -209,6 +209,9 @@ func (l *loop) applyLinks(ch policy.Changes) error {
 		l.interfaces = map[policy.EndpointID]string{}
 		wanted := map[string]bool{}
 		for e := range l.model.index.Endpoints() {
+			if e.Process {
+				continue
+			}
 			l.interfaces[e.ID], wanted[e.Interface] = e.Interface, true
 			l.links.Set(e.Interface, l.linkConfig(e))
 		}
@@ -224,13 +227,13 @@ func (l *loop) applyLinks(ch policy.Changes) error {
 	var names []string
 	// What goes goes first: an interface may change hands in one transaction.
 	for id, e := range ch.Endpoints {
-		if old := l.interfaces[id]; old != "" && (e == nil || e.Interface != old) {
+		if old := l.interfaces[id]; old != "" && (e == nil || e.Process || e.Interface != old) {
 			delete(l.interfaces, id)
 			errs = append(errs, l.links.Remove(old))
 		}
 	}
 	for id, e := range ch.Endpoints {
-		if e != nil {
+		if e != nil && !e.Process {
 			l.interfaces[id] = e.Interface
 			if l.links.Set(e.Interface, l.linkConfig(e)) {
 				names = append(names, e.Interface)
@@ -372,7 +375,8 @@ func (l *loop) metric(a netip.Addr) uint32 {
 func (l *loop) endpointRoutes(e *policy.Endpoint) (list []route.Route) {
 	// What may not be an endpoint's interface gets no route either: an object
 	// must not divert an address to the uplink.
-	if endpoint.Check(e.Interface, l.settings.prefixes, nil) != nil {
+	// The addresses of a process are on this host itself.
+	if e.Process || endpoint.Check(e.Interface, l.settings.prefixes, nil) != nil {
 		return nil
 	}
 	for _, a := range l.reachedBy(e) {
@@ -466,9 +470,9 @@ func (l *loop) origin() origin {
 		in.own = slices.DeleteFunc(set.Announce, func(a netip.Addr) bool { return !endpoint.HasAddr(a) })
 	}
 	for e := range l.model.index.Endpoints() {
-		if l.links.Status(e.Interface).State == endpoint.Ready {
+		if l.linkStatus(e).State == endpoint.Ready {
 			for _, a := range l.reachedBy(e) {
-				in.addrs = append(in.addrs, localAddr{a, e.Interface})
+				in.addrs = append(in.addrs, localAddr{a, linkName(e)})
 			}
 		}
 	}

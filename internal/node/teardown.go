@@ -89,6 +89,14 @@ func Teardown(cfg Config, log *slog.Logger) (removed, left []string, err error) 
 	}
 	removed = append(removed, fmt.Sprintf("gateway addresses and neighbours on interfaces named %v…", f.Prefixes))
 
+	n, err := endpoint.SyncLoopback(nil, nil)
+	if err != nil {
+		return removed, nil, err
+	}
+	if n > 0 {
+		removed = append(removed, fmt.Sprintf("%d addresses of processes on lo", n))
+	}
+
 	table, err := openFiltering(acl.Options{Log: log, Prefixes: f.Prefixes})
 	if err != nil {
 		return removed, nil, err

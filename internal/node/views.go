@@ -80,7 +80,7 @@ func (l *loop) fill(s *api.Status) {
 	for e := range l.model.index.Endpoints() {
 		s.Counts["endpoints"]++
 		if st := l.endpointState(e); st.State != stateLive {
-			s.Pending = append(s.Pending, e.ID.String()+" ("+e.Interface+"): "+st.State)
+			s.Pending = append(s.Pending, e.ID.String()+" ("+linkName(e)+"): "+st.State)
 		}
 	}
 	for range l.model.index.Policies() {
@@ -145,7 +145,7 @@ func (l *loop) endpoint(namespace, name string) *api.Endpoint {
 }
 
 func (l *loop) endpointState(e *policy.Endpoint) api.Endpoint {
-	out := api.Endpoint{Namespace: e.ID.Namespace, Name: e.ID.Name, Workload: e.ID.Name, Interface: e.Interface}
+	out := api.Endpoint{Namespace: e.ID.Namespace, Name: e.ID.Name, Workload: e.ID.Name, Interface: linkName(e)}
 	if spec, err := v3.ParseWorkloadEndpointName(e.ID.Name); err == nil {
 		out.Workload = spec.Workload
 		for _, other := range []string{spec.Pod, spec.ContainerID} {
@@ -183,11 +183,14 @@ func (l *loop) endpointState(e *policy.Endpoint) api.Endpoint {
 		out.State, out.Text = stateError, "interfaces are not looked at yet"
 		return out
 	}
-	switch st := l.links.Status(e.Interface); st.State {
+	switch st := l.linkStatus(e); st.State {
 	case endpoint.Ready:
 		out.State = stateLive
 	case endpoint.Absent:
 		out.State, out.Text = stateNoLink, e.Interface+" does not exist yet"
+		if e.Process {
+			out.State, out.Text = stateError, "its addresses are not on lo: `muslin status` says why"
+		}
 	case endpoint.Down:
 		out.State = stateDown
 	default:

@@ -32,7 +32,7 @@ func compareWorkloads(a, b workload) int { return cmp.Compare(a.id.String(), b.i
 // workloads lists the endpoints that a selector selects, in order.
 func (l *loop) workloads(s *selector.Selector) (list []workload) {
 	for e := range l.model.index.Endpoints() {
-		if l.model.index.Selects(s, e.ID) {
+		if !e.Process && l.model.index.Selects(s, e.ID) {
 			list = append(list, workload{e.ID, e.Interface, e.Addrs})
 		}
 	}

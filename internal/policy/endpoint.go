@@ -55,6 +55,7 @@ type parsedEndpoint struct {
 	mac      [6]byte
 	hasMAC   bool
 	guest    bool
+	process  bool
 	nets     []netip.Prefix // single addresses, each once
 	sources  []netip.Prefix // which it may send from besides
 	floating []Floating
@@ -83,10 +84,6 @@ func (rd *Reader) endpoint(k Key, w *v3.WorkloadEndpoint) (p *parsedEndpoint, od
 	}
 	if p.nets, err = endpointNets(s.IPNetworks); err != nil {
 		return nil, nil, err
-	}
-	if w.Metadata.Annotations[v3.AnnotationPrefix+"anycast"] != "" {
-		set, errs := w.Settings()
-		p.anycast, odd = set.Anycast, append(odd, errs...)
 	}
 	if s.MAC != "" {
 		mac, err := net.ParseMAC(s.MAC)
@@ -133,6 +130,10 @@ func (rd *Reader) endpoint(k Key, w *v3.WorkloadEndpoint) (p *parsedEndpoint, od
 		odd = append(odd, fieldErrf("metadata.labels["+forged+"]", "%q is taken as %q, the namespace of the endpoint", w.Metadata.Labels[forged], k.Namespace))
 	}
 	p.labels = own
+	set, bad := w.Settings()
+	if p.anycast, odd = set.Anycast, append(odd, bad...); set.HostProcess {
+		odd = append(odd, p.ofProcess()...)
+	}
 	if p.sources, err = parseNets("spec.allowSpoofedSourcePrefixes", s.AllowSpoofedSourcePrefixes); err != nil {
 		return nil, nil, err
 	}
@@ -143,6 +144,25 @@ func (rd *Reader) endpoint(k Key, w *v3.WorkloadEndpoint) (p *parsedEndpoint, od
 		err = fieldErr("spec.interfaceName", fmt.Errorf("%w: it names no interface; set it", errClosed))
 	}
 	return p, odd, err
+}
+
+// ofProcess makes the endpoint one of a process of the server itself: it has no
+// interface, and what goes with one is nothing to it.
+func (p *parsedEndpoint) ofProcess() (odd []error) {
+	if len(p.floating) > 0 {
+		odd = append(odd, fieldErrf("spec.ipNATs", "ignored: a process of the server has no floating IPs; remove them"))
+	}
+	p.process, p.hasMAC, p.guest, p.floating = true, false, false, nil
+	return odd
+}
+
+// isProcess tells whether an object is of a process of its server.
+func isProcess(w *v3.WorkloadEndpoint) bool {
+	if w == nil {
+		return false
+	}
+	set, _ := w.Settings()
+	return set.HostProcess
 }
 
 func comparePorts(a, b namedPort) int {

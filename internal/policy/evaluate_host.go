@@ -23,6 +23,9 @@ type Passage struct {
 	Node                     string
 	In, Out                  string
 	FromWorkload, ToWorkload bool
+	// Process: at this server is the endpoint of a process of it, which is not the
+	// server as its host endpoints mean it.
+	Process bool
 }
 
 var stageWords = map[Stage]string{StageForward: " (forwarded)", StageUntracked: " (not tracked)", StagePreDNAT: " (before DNAT)"}
@@ -46,7 +49,7 @@ func (v *evaluation) passage(p Passage) (in, out []Decision) {
 		named, h := v.w.hostAt(p.Node, p.In, p.FromWorkload), v.w.hostOr(p.Node, p.In, p.FromWorkload)
 		settled := ask(&in, named, StageUntracked, Ingress) || ask(&in, h, StagePreDNAT, Ingress)
 		switch {
-		case settled, p.Out == "" && p.FromWorkload:
+		case settled, p.Out == "" && (p.FromWorkload || p.Process):
 		case p.Out == "":
 			ask(&in, h, StageHost, Ingress)
 		default:
@@ -57,13 +60,13 @@ func (v *evaluation) passage(p Passage) (in, out []Decision) {
 	case p.Out == "":
 		return in, nil
 	case p.In == "" && p.Out == Loopback:
-		in, _ = v.passage(Passage{Node: p.Node, In: Loopback})
+		in, _ = v.passage(Passage{Node: p.Node, In: Loopback, Process: p.Process})
 	}
 	named, h := v.w.hostAt(p.Node, p.Out, p.ToWorkload), v.w.hostOr(p.Node, p.Out, p.ToWorkload)
 	switch {
 	case p.In != "":
 		ask(&out, h, StageForward, Egress)
-	case !ask(&out, named, StageUntracked, Egress) && !p.ToWorkload:
+	case !ask(&out, named, StageUntracked, Egress) && !p.ToWorkload && !p.Process:
 		ask(&out, h, StageHost, Egress)
 	}
 	return in, out

@@ -167,7 +167,7 @@ func (w *World) Floating(external netip.Addr) (to EndpointID, in netip.Addr, ok 
 		return to, in, false
 	}
 	for id, e := range w.Endpoints {
-		if !w.FloatingIPs && e.Spec.Orchestrator != openStack || w.closed(id) {
+		if !w.FloatingIPs && e.Spec.Orchestrator != openStack || isProcess(e) || w.closed(id) {
 			continue
 		}
 		nets, _ := w.openEndpoint(e)

@@ -73,6 +73,7 @@ type local struct {
 	mac     [6]byte
 	hasMAC  bool
 	guest   bool
+	process bool
 	stack   bool
 	sources []netip.Prefix
 	labels  labelSet

@@ -30,7 +30,7 @@ func (x *Index) JudgePassage(via Passage, p, before *Packet, open [2][]Failsafe)
 		case ask(iface, workload, StageUntracked, Ingress), ask(iface, workload, StagePreDNAT, Ingress):
 		case via.In != "" && via.Out != "":
 			ask(iface, workload, StageForward, Ingress)
-		case !workload:
+		case !workload && !via.Process:
 			ask(iface, workload, StageHost, Ingress)
 		}
 	}
@@ -44,7 +44,7 @@ func (x *Index) JudgePassage(via Passage, p, before *Packet, open [2][]Failsafe)
 	case via.Out == "":
 	case via.In != "":
 		ask(via.Out, via.ToWorkload, StageForward, Egress)
-	case !ask(via.Out, via.ToWorkload, StageUntracked, Egress) && !via.ToWorkload:
+	case !ask(via.Out, via.ToWorkload, StageUntracked, Egress) && !via.ToWorkload && !via.Process:
 		ask(via.Out, via.ToWorkload, StageHost, Egress)
 	}
 	return out

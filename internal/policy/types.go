@@ -183,6 +183,7 @@ type Endpoint struct {
 	MAC       [6]byte // valid if HasMAC
 	HasMAC    bool
 	Guest     bool           // it has a gateway of its own, and with it a subnet on its link
+	Process   bool           // of the server itself, with the addresses on its loopback: it has no interface, only the name of one
 	Addrs     []netip.Addr   // its own addresses, v4 and v6
 	Sources   []netip.Prefix // which it may send from besides
 	Floating  []Floating     // see FloatingIPs

@@ -180,6 +180,9 @@ func (w *World) closed(id EndpointID) bool {
 	return false
 }
 
+// IsProcess tells whether an endpoint is of a process of its server.
+func (w *World) IsProcess(id EndpointID) bool { return isProcess(w.Endpoints[id]) }
+
 func holds(nets []netip.Prefix, a netip.Addr) bool {
 	for _, p := range nets {
 		if p.Contains(a) {

@@ -101,16 +101,19 @@ type Endpoint struct {
 
 // Attach is the body of POST /v1/endpoints.
 type Attach struct {
-	Name      string            `json:"name"`
-	Namespace string            `json:"namespace,omitempty"` // default: default
-	NetNS     string            `json:"netns"`               // path of the namespace file
-	Interface string            `json:"interface,omitempty"` // inside; default eth0
-	Labels    map[string]string `json:"labels,omitempty"`
-	Profiles  []string          `json:"profiles,omitempty"`
-	IPs       []string          `json:"ips,omitempty"`     // addresses wanted; else one per family with a pool
-	Anycast   bool              `json:"anycast,omitempty"` // IPs that are in no pool may be those of endpoints on other servers
-	MTU       int               `json:"mtu,omitempty"`
-	Timeout   string            `json:"timeout,omitempty"` // default 10s
+	Name      string `json:"name"`
+	Namespace string `json:"namespace,omitempty"` // default: default
+	NetNS     string `json:"netns,omitempty"`     // path of the namespace file
+	// HostProcess: a process of the server itself, with the addresses on lo, instead of a
+	// namespace.
+	HostProcess bool              `json:"hostProcess,omitempty"`
+	Interface   string            `json:"interface,omitempty"` // inside; default eth0
+	Labels      map[string]string `json:"labels,omitempty"`
+	Profiles    []string          `json:"profiles,omitempty"`
+	IPs         []string          `json:"ips,omitempty"`     // addresses wanted; else one per family with a pool
+	Anycast     bool              `json:"anycast,omitempty"` // IPs that are in no pool may be those of endpoints on other servers
+	MTU         int               `json:"mtu,omitempty"`
+	Timeout     string            `json:"timeout,omitempty"` // default 10s
 }
 
 // Attached is the answer to Attach.
