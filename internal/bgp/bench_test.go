@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"runtime"
 	"sync"
@@ -174,6 +175,30 @@ func BenchmarkBeginRefresh(b *testing.B) {
 	for b.Loop() {
 		r.markDue(1, v4)
 		say(7)
+	}
+}
+
+// BenchmarkEndOfSmall is what it costs to find the routes of a peer that has none, and of one
+// that has one in the midst of 500,000 of another's.
+func BenchmarkEndOfSmall(b *testing.B) {
+	r := rib{sources: []*source{{}, {}, {}, {}}}
+	say := func(peer uint16, i uint32) {
+		a := r.attrs.intern(&attrs{nextHop: netip.MustParseAddr("10.0.0.9")})
+		a.refs++
+		r.set(pathRef{prefix: netip.PrefixFrom(addr4(20<<24+i), 32)}, peer, a, a, Accepted)
+	}
+	for i := range uint32(500_000) {
+		say(1, i)
+	}
+	say(3, 250_000)
+	for routes, peer := range []uint16{2, 3} {
+		b.Run(fmt.Sprint("routes=", routes), func(b *testing.B) {
+			for b.Loop() {
+				if len(r.of(peer)) != routes {
+					b.Fatal("not found")
+				}
+			}
+		})
 	}
 }
 

@@ -287,7 +287,7 @@ func (s *Speaker) addPeer(pc PeerConfig) *peer {
 func (s *Speaker) removePeer(p *peer) {
 	p.cfg.Passive = true // nothing below may connect again
 	s.stopPeer(p, ceaseDeconfigured, "removed from the configuration")
-	for _, ref := range s.rib.of(p.slot, nil) {
+	for _, ref := range s.rib.of(p.slot) {
 		s.touch(ref.prefix, s.rib.remove(ref, p.slot))
 	}
 	delete(s.peers, p.cfg.Addr)
@@ -376,7 +376,7 @@ func (s *Speaker) setClient(p *peer) {
 		return
 	}
 	src.client = p.cfg.Client
-	for _, ref := range s.rib.of(p.slot, nil) {
+	for _, ref := range s.rib.of(p.slot) {
 		s.touch(ref.prefix, selectionChanged)
 	}
 }

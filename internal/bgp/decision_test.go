@@ -201,6 +201,9 @@ func TestRFC4271_9_1_2_2_AgainstTwin(t *testing.T) {
 		}
 		last[prefix], lastPaths[prefix] = now, nowPaths
 		twinPreferred(t, r, head, 1+rng.IntN(5))
+		if i%64 == 0 {
+			twinOf(t, r)
+		}
 	}
 	for _, prefix := range tables {
 		for _, from := range sources {
@@ -272,6 +275,32 @@ func pathsText(head *path, shown uint8, want func(*path) bool) string {
 		text += fmt.Sprintf("%d/%d %x %#x;", p.peer, p.id, p.out.key, p.flags&shown)
 	}
 	return text
+}
+
+// twinOf checks what is found of a peer, which trusts the counters, with a walk that does not.
+func twinOf(t *testing.T, r *rib) {
+	t.Helper()
+	isStale := func(p *path) bool { return p.flags&pathStale != 0 }
+	for i, src := range r.sources {
+		var all, stale, staleGot []pathRef
+		for prefix, head := range r.table.All() {
+			for p := head; p != nil; p = p.next {
+				if int(p.peer) != i {
+					continue
+				}
+				all = append(all, pathRef{prefix, p.id})
+				if isStale(p) {
+					stale = append(stale, pathRef{prefix, p.id})
+				}
+			}
+		}
+		for f := range numFamilies {
+			staleGot = r.appendOf(staleGot, uint16(i), f, src.stale[f], isStale)
+		}
+		if got := r.of(uint16(i)); !slices.Equal(got, all) || !slices.Equal(staleGot, stale) {
+			t.Fatalf("of peer %d: %v, of these stale %v; want %v and %v", i, got, staleGot, all, stale)
+		}
+	}
 }
 
 // twinPreferred checks what peers with ADD-PATH would be sent: the selection first,

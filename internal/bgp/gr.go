@@ -3,7 +3,6 @@
 package bgp
 
 import (
-	"net/netip"
 	"slices"
 	"time"
 )
@@ -57,7 +56,7 @@ func (s *Speaker) retain(p *peer, c *conn, keep bool) {
 	for f := range numFamilies {
 		p.retained[f] = keep && wait > 0 && c.open.gr && c.open.grFamilies[f] && c.families[f]
 	}
-	for _, ref := range s.rib.of(p.slot, nil) {
+	for _, ref := range s.rib.of(p.slot) {
 		if f := familyOf(ref.prefix.Addr()); p.retained[f] {
 			// Stale twice: RFC 4724 section 4.2, a second restart before
 			// End-of-RIB drops what the first one left.
@@ -103,15 +102,13 @@ const settleTime = 2 * time.Second
 // sweep removes the stale routes of one family.
 func (s *Speaker) sweep(p *peer, f family) {
 	p.retained[f] = false
-	if s.rib.sources[p.slot].stale[f] == 0 {
-		return
-	}
-	s.removeWhere(p, f, func(q *path) bool { return q.flags&pathStale != 0 })
+	src := s.rib.sources[p.slot]
+	s.removeWhere(p, f, src.stale[f], func(q *path) bool { return q.flags&pathStale != 0 })
 }
 
-// removeWhere removes some of the routes of one family.
-func (s *Speaker) removeWhere(p *peer, f family, gone func(*path) bool) {
-	for _, ref := range s.rib.of(p.slot, func(prefix netip.Prefix, q *path) bool { return familyOf(prefix.Addr()) == f && gone(q) }) {
+// removeWhere removes the n routes of one family for which gone is true.
+func (s *Speaker) removeWhere(p *peer, f family, n int, gone func(*path) bool) {
+	for _, ref := range s.rib.appendOf(nil, p.slot, f, n, gone) {
 		s.touch(ref.prefix, s.rib.remove(ref, p.slot))
 	}
 }

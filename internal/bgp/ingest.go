@@ -59,7 +59,7 @@ func (s *Speaker) announce(c *conn, routes []pathRef, a *attrs) {
 // rejudge filters everything a peer sent again, after its import policy or
 // our own addresses changed.
 func (s *Speaker) rejudge(p *peer) {
-	for _, ref := range s.rib.of(p.slot, nil) {
+	for _, ref := range s.rib.of(p.slot) {
 		head, _ := s.rib.table.Get(ref.prefix)
 		s.reimport(p, ref, find(head, p.slot, ref.id))
 	}

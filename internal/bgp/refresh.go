@@ -111,9 +111,8 @@ func (s *Speaker) beginRefresh(p *peer, f family) {
 func (s *Speaker) endRefresh(p *peer, f family) {
 	p.refreshBound[f].stop()
 	p.refreshing[f] = false
-	if src := s.rib.sources[p.slot]; src.due[f] > 0 {
-		s.removeWhere(p, f, func(q *path) bool { return src.isDue(q, f) })
-	}
+	src := s.rib.sources[p.slot]
+	s.removeWhere(p, f, src.due[f], func(q *path) bool { return src.isDue(q, f) })
 }
 
 // answerRefresh puts a table that was asked for behind what is owed already.

@@ -258,18 +258,40 @@ func (r *rib) reselect(head *path) change {
 	return selectionChanged
 }
 
-// of collects the paths of peer that want accepts; a nil want accepts all. The
-// caller changes the table afterwards: it must not change while walked.
-func (r *rib) of(peer uint16, want func(netip.Prefix, *path) bool) []pathRef {
-	var out []pathRef
-	for prefix, head := range r.table.All() {
-		for p := head; p != nil; p = p.next {
-			if p.peer == peer && (want == nil || want(prefix, p)) {
-				out = append(out, pathRef{prefix, p.id})
+// of collects all paths of peer. The caller changes the table afterwards: it must
+// not change while walked.
+func (r *rib) of(peer uint16) []pathRef {
+	src := r.sources[peer]
+	list := make([]pathRef, 0, src.received[v4]+src.received[v6])
+	for f := range numFamilies {
+		list = r.appendOf(list, peer, f, src.received[f], func(*path) bool { return true })
+	}
+	return list
+}
+
+// appendOf appends the paths of peer in one family that want accepts, and looks no
+// further than the last of them: n is how many there are. A peer that has said
+// nothing costs nothing, however large the table is.
+func (r *rib) appendOf(list []pathRef, peer uint16, f family, n int, want func(*path) bool) []pathRef {
+	if n == 0 {
+		return list
+	}
+	var room path
+	for prefix, e := range r.table.family(f) {
+		if e.shape&entryList == 0 && e.peer != peer {
+			continue // so are most
+		}
+		for p := r.table.open(e, &room); p != nil; p = p.next {
+			if p.peer != peer || !want(p) {
+				continue
+			}
+			list = append(list, pathRef{prefix, p.id})
+			if n--; n == 0 {
+				return list
 			}
 		}
 	}
-	return out
+	return list
 }
 
 // markDue makes all paths of peer in one family due, by beginning a new generation.
@@ -294,11 +316,7 @@ func (r *rib) markDue(peer uint16, f family) {
 // agree gives all paths of peer in one family the generation of the source.
 func (r *rib) agree(peer uint16, f family) {
 	gen := r.sources[peer].gen[f]
-	entries := r.table.entries.All4()
-	if f == v6 {
-		entries = r.table.entries.All6()
-	}
-	for prefix, e := range entries {
+	for prefix, e := range r.table.family(f) {
 		if e.shape&entryList == 0 {
 			if e.peer == peer {
 				at := r.table.entries.Ref(prefix)

@@ -136,6 +136,14 @@ func (t *pathTable) Size() int { return t.entries.Len() }
 // All walks the table in order. Each list is good until the next one.
 func (t *pathTable) All() iter.Seq2[netip.Prefix, *path] { return t.opened(t.entries.All()) }
 
+// family walks the entries of one family as they are.
+func (t *pathTable) family(f family) iter.Seq2[netip.Prefix, entry] {
+	if f == v6 {
+		return t.entries.All6()
+	}
+	return t.entries.All4()
+}
+
 // All6 walks the IPv6 part.
 func (t *pathTable) All6() iter.Seq2[netip.Prefix, *path] { return t.opened(t.entries.All6()) }
 
