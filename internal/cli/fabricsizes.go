@@ -59,12 +59,12 @@ a design that was written by hand, after none, has no sizes.`,
 
 // kindOf is the row that a device is in.
 func kindOf(x *fabric.Index, list []fabric.Entries, name string) ([]fabric.Entries, error) {
-	d := x.Device(name)
-	if d == nil {
+	if x.Device(name) == nil {
 		return nil, fmt.Errorf("no device %q", name)
 	}
+	alike := x.Alike()
 	for _, e := range list {
-		if first := x.Device(e.Device); e.Device == name || first.Role == d.Role && e.Devices > 1 && x.SameSize(first, d) {
+		if e.Device == alike[name] {
 			e.Device, e.Devices = name, 1
 			return []fabric.Entries{e}, nil
 		}

@@ -2,6 +2,8 @@
 
 package fabric
 
+import "fmt"
+
 // Size is what a device of a healthy fabric holds for one family.
 type Size struct {
 	Device  string `json:"device"`  // the first of them
@@ -392,17 +394,28 @@ func (c *counts) neighbours(d *Device) int {
 	return n
 }
 
-// SameSize tells whether two devices hold as much.
-func (x *Index) SameSize(a, b *Device) bool {
-	for _, family := range x.Families {
-		if x.Model == "" {
-			return false
-		}
-		if c := x.counts(family); c.size(a) != c.size(b) {
-			return false
-		}
+// Alike is, of each device, the first on the same platform that holds as much in every family. A design after no model has none.
+func (x *Index) Alike() map[string]string {
+	of := map[string]string{}
+	if x.Model == "" {
+		return of
 	}
-	return true
+	var all []*counts
+	for _, family := range x.Families {
+		all = append(all, x.counts(family))
+	}
+	first := map[string]string{}
+	for i := range x.Devices {
+		d, key := &x.Devices[i], x.Devices[i].Platform
+		for _, c := range all {
+			key += fmt.Sprint(c.size(d))
+		}
+		if first[key] == "" {
+			first[key] = d.Name
+		}
+		of[d.Name] = first[key]
+	}
+	return of
 }
 
 // Entries is what devices of a size put into hardware, for all families.
@@ -419,48 +432,55 @@ type Entries struct {
 // Entries are the sizes of a design as its hardware sees them. ok is false for
 // a design after no model.
 func (x *Index) Entries() (list []Entries, updates int, ok bool) {
-	at := map[string]int{}
-	for _, family := range x.Families {
-		s, ok := x.Sizes(family)
-		if !ok {
-			return nil, 0, false
+	if x.Model == "" {
+		return nil, 0, false
+	}
+	at, alike := map[string]int{}, x.Alike()
+	for i := range x.Devices {
+		d := &x.Devices[i]
+		if of := alike[d.Name]; of != d.Name {
+			list[at[of]].Devices++
+			continue
 		}
-		updates = max(updates, s.Updates)
-		weight := 1
-		if family == IPv6 {
-			weight = 2
-		}
-		for _, z := range s.Devices {
-			d := x.Device(z.Device)
-			i, seen := at[z.Device]
-			if !seen {
-				i = len(list)
-				at[z.Device] = i
-				e := Entries{Size: z, Platform: d.Platform}
-				e.Paths, e.Routes, e.Hosts, e.Other, e.Memory = 0, 0, 0, 0, bgpdIdle
-				if p := x.Platform(d.Platform); p != nil {
-					e.Table, e.RAM = p.HostRoutesIn, p.RAM
-					e.Holds = p.LPMTable
-					if e.Table == HostTable {
-						e.Holds = p.HostTable
-					}
-				}
-				list = append(list, e)
-			}
-			e := &list[i]
-			e.Paths, e.Routes, e.Hosts, e.Other = e.Paths+z.Paths, e.Routes+z.Routes, e.Hosts+z.Hosts, e.Other+z.Other
-			e.Memory += z.Memory - bgpdIdle
-			hosts, other := z.Hosts, z.Other+z.Routes-z.Hosts
+		at[d.Name] = len(list)
+		e := Entries{Size: Size{Device: d.Name, Devices: 1, Role: d.Role, Memory: bgpdIdle}, Platform: d.Platform}
+		if p := x.Platform(d.Platform); p != nil {
+			e.Table, e.RAM = p.HostRoutesIn, p.RAM
+			e.Holds = p.LPMTable
 			if e.Table == HostTable {
-				// Neighbours are in the table of hosts, and subnets and blocks
-				// are not. Loopbacks count as hosts; subnets are few.
-				e.Used += weight * (hosts + z.Other + z.Neighbours)
-				e.Grown += weight * (x.Growth.of(hosts) + z.Other + z.Neighbours)
-			} else {
-				e.Used += weight * (hosts + other)
-				e.Grown += weight * (x.Growth.of(hosts) + other)
+				e.Holds = p.HostTable
 			}
+		}
+		list = append(list, e)
+	}
+	for n, family := range x.Families {
+		c := x.counts(family)
+		updates = max(updates, c.updates())
+		for i := range list {
+			list[i].add(c.size(x.Device(list[i].Device)), family, x.Growth, n == 0)
 		}
 	}
 	return list, updates, true
+}
+
+// add adds what the device holds of a family.
+func (e *Entries) add(z Size, family Family, growth Growth, first bool) {
+	weight := 1
+	if family == IPv6 {
+		weight = 2
+	}
+	if first {
+		e.Peers, e.Neighbours = z.Peers, z.Neighbours
+	}
+	e.UpTo = e.UpTo || z.UpTo
+	e.Paths, e.Routes, e.Hosts, e.Other = e.Paths+z.Paths, e.Routes+z.Routes, e.Hosts+z.Hosts, e.Other+z.Other
+	e.Memory += z.Memory - bgpdIdle
+	hosts, other := z.Hosts, z.Other+z.Routes-z.Hosts
+	if e.Table == HostTable {
+		// Neighbours are in the table of hosts, and subnets and blocks
+		// are not. Loopbacks count as hosts; subnets are few.
+		other = z.Other + z.Neighbours
+	}
+	e.Used += weight * (hosts + other)
+	e.Grown += weight * (growth.of(hosts) + other)
 }

@@ -104,3 +104,51 @@ func TestSizesOfBlocks(t *testing.T) {
 		}
 	}
 }
+
+// TestEntriesApart: devices that differ in one family only, or in their platform, are entries of their own, with what
+// they hold of both families; and every device is alike one that has an entry.
+func TestEntriesApart(t *testing.T) {
+	doc, err := Parse([]byte("apiVersion: fabric/v1\nkind: Fabric\nmetadata: {name: a}\nspec:\n  model: as-per-rack\n  racks: {count: 3}\n  servers: {perRack: 2}\n  endpoints: {perServer: 2}\n" +
+		"  families: [ipv4, ipv6]\n  switches: {tor: {hostTable: 1k, hostRoutesIn: host}}\n  machines: [{name: lb, rack: r1, prefixes: [203.0.113.1/32]}]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := doc.Fabric.Design()
+	g.Platforms = append(g.Platforms, Platform{Name: "small", HostTable: 8, HostRoutesIn: HostTable})
+	for i := range g.Devices {
+		if g.Devices[i].Name == "r2-t0" {
+			g.Devices[i].Platform = "small"
+		}
+	}
+	x := g.Index()
+	list, _, ok := x.Entries()
+	if !ok {
+		t.Fatal("no formulas")
+	}
+	alike, all := x.Alike(), 0
+	for _, e := range list {
+		all += e.Devices
+		if alike[e.Device] != e.Device {
+			t.Errorf("%s is the first of those like %s", e.Device, alike[e.Device])
+		}
+		var want Entries
+		for _, family := range x.Families {
+			z := x.counts(family).size(x.Device(e.Device))
+			want.Paths, want.Routes = want.Paths+z.Paths, want.Routes+z.Routes
+		}
+		if e.Paths != want.Paths || e.Routes != want.Routes || e.Paths == 0 {
+			t.Errorf("%s: %d paths %d routes, want %d and %d", e.Device, e.Paths, e.Routes, want.Paths, want.Routes)
+		}
+	}
+	if all != len(g.Devices) {
+		t.Errorf("%d of %d devices", all, len(g.Devices))
+	}
+	if alike["r2-t0"] != "r2-t0" || alike["lb"] != "lb" || alike["r2-s1"] == "r2-s1" {
+		t.Errorf("%v", alike)
+	}
+	for _, e := range list {
+		if e.Device == "r2-t0" && e.Holds != 8 {
+			t.Errorf("%+v", e)
+		}
+	}
+}

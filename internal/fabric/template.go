@@ -54,7 +54,7 @@ func Template(name string, model Model, racks, servers, endpoints int) string {
 	line("  #   loopbacks: [%s]", defaultLoopbacks[IPv4])
 	line("  #   links: [%s]", defaultLinks[IPv4])
 	line("  #   as: {start: %s}", map[bool]string{true: "64512, style: 2byte", false: "4200000000, style: 4byte"}[model == Ethernet || model == DownwardDefault])
-	line("  # plan: {serversPerRack: 64, endpointsPerServer: 64}   # what numbers are kept for; powers of two")
+	line("  # plan: {serversPerRack: %d, endpointsPerServer: %d}   # what numbers are kept for; powers of two", max(64, powerOfTwo(servers)), max(64, powerOfTwo(endpoints)))
 	line("")
 	line("  # bgp:")
 	line("  #   timers: {hold: 9s}")

@@ -14,6 +14,9 @@ import (
 func TestTemplate(t *testing.T) {
 	for _, model := range Model("").words() {
 		text := Template("pod-a", Model(model), 3, 2, 4)
+		if large := Template("pod-a", Model(model), 3, 80, 200); !strings.Contains(large, "{serversPerRack: 128, endpointsPerServer: 256}") {
+			t.Errorf("%s: another plan than what holds without it: %s", model, large)
+		}
 		doc, err := Parse([]byte(text))
 		if err != nil {
 			t.Fatalf("%s: %v", model, err)

@@ -5,7 +5,9 @@ package picture
 import (
 	"fmt"
 	"html"
+	"math"
 	"strings"
+	"unicode"
 )
 
 // canvas is an SVG while it is drawn.
@@ -35,14 +37,24 @@ func (c *canvas) text(x, y float64, class, s string, room float64) {
 	if n := int(room / wide); room > 0 && len([]rune(s)) > n {
 		s = string([]rune(s)[:max(0, n-1)]) + "…"
 	}
-	c.printf(`<text class="%s" x="%.1f" y="%.1f">%s</text>`, class, x, y, html.EscapeString(s))
+	c.printf(`<text class="%s" x="%.1f" y="%.1f">%s</text>`, class, x, y, escape(s))
+}
+
+// escape makes text of whatever names are: of characters that XML has, with those that mean something in it written out.
+func escape(s string) string {
+	return html.EscapeString(strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0xfffe || r == 0xffff {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s))
 }
 
 func titleOf(s string) string {
 	if s == "" {
 		return ""
 	}
-	return "<title>" + html.EscapeString(s) + "</title>"
+	return "<title>" + escape(s) + "</title>"
 }
 
 // style is of both files. Colours are chosen so that they are told apart in grey, too.
@@ -68,7 +80,7 @@ text{fill:#1c2430;font-size:11px}
 func (c *canvas) svg(alone bool, title string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %.0f %.0f" width="%.0f" height="%.0f" role="img">`+"\n", c.w, c.h, c.w, c.h)
-	fmt.Fprintf(&b, "<title>%s</title>\n", html.EscapeString(title))
+	fmt.Fprintf(&b, "<title>%s</title>\n", escape(title))
 	if alone {
 		fmt.Fprintf(&b, "<style>%s</style>\n<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n", style)
 	}
@@ -79,9 +91,6 @@ func (c *canvas) svg(alone bool, title string) string {
 
 // colour is of the n-th AS: hues a golden angle apart, so that neighbours differ most.
 func colour(n int) string {
-	hue := float64(n) * 137.508
-	for hue >= 360 {
-		hue -= 360
-	}
+	hue := math.Mod(float64(n)*137.508, 360)
 	return fmt.Sprintf("hsl(%.0f,58%%,%d%%)", hue, 84-n/8%3*7)
 }

@@ -3,6 +3,7 @@
 package picture
 
 import (
+	"encoding/json"
 	"encoding/xml"
 	"io"
 	"os"
@@ -143,8 +144,11 @@ func TestHand(t *testing.T) {
 	g := read(t, specs["rack"]).Design()
 	g.Model, g.Metadata.Name = "", `a<b>&"'`
 	for i := range g.Devices {
-		if g.Devices[i].Rack == "r0" {
+		switch g.Devices[i].Rack {
+		case "r0":
 			g.Devices[i].Rack = `<script>alert("r0")</script>`
+		case "r1":
+			g.Devices[i].Rack = "\x00\x1b[31mr1\ufffe\xff"
 		}
 	}
 	r := New(g, nil)
@@ -202,4 +206,32 @@ func TestStory(t *testing.T) {
 			t.Errorf("the report does not say %q", says)
 		}
 	}
+}
+
+// FuzzPictures: whatever a person writes as a design that can be read has a picture and a report, both well
+// formed, and nothing panics.
+func FuzzPictures(f *testing.F) {
+	for _, spec := range []string{"model: as-per-rack, racks: {count: 1}", "model: ethernet, racks: {count: 1}", "model: downward-default, racks: {count: 1, tors: 2}, downwardDefault: {fallback: dual-tor}"} {
+		doc, err := fabric.Parse([]byte("apiVersion: fabric/v1\nkind: Fabric\nmetadata: {name: a}\nspec: {servers: {perRack: 1}, endpoints: {perServer: 1}, " + spec + "}"))
+		if err != nil {
+			f.Fatal(err)
+		}
+		text, err := json.Marshal(doc.Fabric.Design())
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, input []byte) {
+		if len(input) > 1<<15 {
+			return
+		}
+		doc, err := fabric.Parse(input)
+		if err != nil || doc.Design == nil || len(doc.Design.Devices) > 64 {
+			return
+		}
+		r := New(doc.Design, nil)
+		wellFormed(t, "picture", r.SVG())
+		wellFormed(t, "report", r.HTML())
+	})
 }

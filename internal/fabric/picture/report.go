@@ -5,7 +5,6 @@ package picture
 import (
 	"cmp"
 	"fmt"
-	"html"
 	"slices"
 	"strconv"
 	"strings"
@@ -90,8 +89,8 @@ func (r *Report) SVG() string { return Topology(r.Design, r.lossy()) }
 func (r *Report) HTML() string {
 	var b strings.Builder
 	g := r.Design
-	fmt.Fprintf(&b, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n<title>%s</title>\n<style>%s%s</style>\n</head>\n<body>\n", html.EscapeString(g.Metadata.Name), pageStyle, style)
-	fmt.Fprintf(&b, "<h1>%s</h1>\n<p>%s</p>\n<p class=\"verdict\">%s</p>\n", html.EscapeString(g.Metadata.Name), html.EscapeString(strings.TrimPrefix(g.Summary(), g.Metadata.Name+": ")), html.EscapeString(r.verdict()))
+	fmt.Fprintf(&b, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n<title>%s</title>\n<style>%s%s</style>\n</head>\n<body>\n", escape(g.Metadata.Name), pageStyle, style)
+	fmt.Fprintf(&b, "<h1>%s</h1>\n<p>%s</p>\n<p class=\"verdict\">%s</p>\n", escape(g.Metadata.Name), escape(strings.TrimPrefix(g.Summary(), g.Metadata.Name+": ")), escape(r.verdict()))
 	b.WriteString(topologyOf(g, r.lossy()).svg(false, g.Summary()))
 	r.findings(&b)
 	r.tables(&b)
@@ -101,7 +100,7 @@ func (r *Report) HTML() string {
 		b.WriteString(growth(r.Growth).svg(false, "growth against limits"))
 		switch {
 		case r.Growth.First > 0:
-			fmt.Fprintf(&b, "<p>The first limit is at %s racks: %s.</p>\n", fabric.Number(r.Growth.First), html.EscapeString(strings.Join(r.Growth.Limits, "; ")))
+			fmt.Fprintf(&b, "<p>The first limit is at %s racks: %s.</p>\n", fabric.Number(r.Growth.First), escape(strings.Join(r.Growth.Limits, "; ")))
 		case !r.Growth.Known:
 			b.WriteString("<p>Nothing is said of what the switches hold: the line is the usual limit.</p>\n")
 		}
@@ -152,7 +151,7 @@ func (r *Report) verdict() string {
 func table(b *strings.Builder, heads []string, rows [][]string) {
 	b.WriteString("<table>\n<tr>")
 	for _, h := range heads {
-		fmt.Fprintf(b, "<th>%s</th>", html.EscapeString(h))
+		fmt.Fprintf(b, "<th>%s</th>", escape(h))
 	}
 	b.WriteString("</tr>\n")
 	for _, r := range rows {
@@ -176,10 +175,10 @@ func (r *Report) findings(b *strings.Builder) {
 		}
 		var fix strings.Builder
 		for _, l := range f.Fix {
-			fmt.Fprintf(&fix, "<code>%s</code><br/>", html.EscapeString(l))
+			fmt.Fprintf(&fix, "<code>%s</code><br/>", escape(l))
 		}
-		rows = append(rows, []string{fmt.Sprintf(`<span class="%s">%s</span>`, f.Severity, f.Severity), html.EscapeString(f.ID),
-			html.EscapeString(f.Message) + "<br/>" + html.EscapeString(f.Why), fix.String()})
+		rows = append(rows, []string{fmt.Sprintf(`<span class="%s">%s</span>`, f.Severity, f.Severity), escape(f.ID),
+			escape(f.Message) + "<br/>" + escape(f.Why), fix.String()})
 	}
 	if rows == nil {
 		fmt.Fprintf(b, "<p class=\"good\">Nothing is to be mended; %d more are for information.</p>\n", infos)
@@ -212,7 +211,7 @@ func (r *Report) tables(b *strings.Builder) {
 		if e.UpTo {
 			paths = "up to " + paths
 		}
-		rows = append(rows, []string{html.EscapeString(e.Device), fabric.Number(e.Devices), string(e.Role), fabric.Number(e.Peers), paths, fabric.Number(e.Routes), fmt.Sprintf("%d MB", (e.Memory+5e5)/1e6), fill})
+		rows = append(rows, []string{escape(e.Device), fabric.Number(e.Devices), string(e.Role), fabric.Number(e.Peers), paths, fabric.Number(e.Routes), fmt.Sprintf("%d MB", (e.Memory+5e5)/1e6), fill})
 	}
 	table(b, []string{"device", "so many", "role", "peers", "paths", "endpoint routes", "bgpd", "table"}, rows)
 	fmt.Fprintf(b, "<p>%s UPDATE messages in all of the fabric for one endpoint that comes or goes.</p>\n", fabric.Number(updates))
@@ -234,16 +233,16 @@ func (r *Report) failures(b *strings.Builder) {
 			}
 			result := `<span class="good">nothing is lost</span>`
 			if !c.Whole() {
-				result = fmt.Sprintf(`<span class="bad">%s</span>`, html.EscapeString(loss(c)))
+				result = fmt.Sprintf(`<span class="bad">%s</span>`, escape(loss(c)))
 				if c.At != "" {
-					result += html.EscapeString(fmt.Sprintf(" at %s: %s", c.At, c.Why))
+					result += escape(fmt.Sprintf(" at %s: %s", c.At, c.Why))
 				}
 			}
 			apart := ""
 			if c.Apart > 0 {
 				apart = fabric.Number(c.Apart)
 			}
-			rows = append(rows, []string{string(f.Family), html.EscapeString(c.Failure), strconv.Itoa(c.Cases - 1), result, apart, noticed(c.Notice)})
+			rows = append(rows, []string{string(f.Family), escape(c.Failure), strconv.Itoa(c.Cases - 1), result, apart, noticed(c.Notice)})
 		}
 	}
 	table(b, []string{"family", "failure", "and like it", "servers that still have a way to each other", "pairs without a way", "noticed"}, rows)

@@ -28,6 +28,7 @@ type topology struct {
 	x       *fabric.Index
 	colours map[uint32]string
 	entries []fabric.Entries
+	alike   map[string]string // of each device, the one whose entry it has
 	lossy   map[string]string // links and devices without which traffic is lost, and what that is
 	at      map[string]point  // middle of what is drawn
 	plane   map[string]point
@@ -74,6 +75,7 @@ func (t *topology) weigh() {
 		}
 	}
 	t.entries, _, _ = t.x.Entries()
+	t.alike = t.x.Alike()
 }
 
 // entry is the table of a switch, if it has one.
@@ -83,7 +85,7 @@ func (t *topology) entry(d *fabric.Device) *fabric.Entries {
 	}
 	for i := range t.entries {
 		e := &t.entries[i]
-		if first := t.x.Device(e.Device); e.Device == d.Name || first.Role == d.Role && t.x.SameSize(first, d) {
+		if e.Device == t.alike[d.Name] {
 			return e
 		}
 	}
