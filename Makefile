@@ -34,6 +34,7 @@ test: ## everything; as root installs the Debian packages the tests need
 
 test-oracle: ## a million packets through random policy: the kernel decides as the evaluator does (root)
 	MUSLIN_REQUIRE_ROOT=1 $(GO) test ./internal/acl -count=1 -run Q02 -v -oracle.packets=$(or $(PACKETS),1000000) -timeout 60m
+	MUSLIN_REQUIRE_ROOT=1 $(GO) test ./internal/dataplane/conform -count=1 -run LikeMemory -v -conform.models=1000 -timeout 60m
 
 test-history: ## HISTORIES=300 of changes, played in six ways: the same kernel state, and none in between that is more open (root)
 	MUSLIN_REQUIRE_ROOT=1 $(GO) test ./internal/acl -count=1 -run I4_Histories -v -histories=$(or $(HISTORIES),300) -timeout 60m

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/policy"
@@ -122,10 +123,18 @@ func TestFlowsAreCut(t *testing.T) {
 	if done := c.review(); done.Cut+done.Restored+done.Ended != 0 || done.Seen < 10_000 {
 		t.Fatalf("a review without a change: %+v", done)
 	}
+	began := time.Now()
 	c.allow(false, v3.Port{Min: firstPort, Max: 5049}, v3.Port{Min: 5100, Max: lastPort})
+	took := time.Since(began)
 	c.expect("before the review", none)
+	began = time.Now()
 	if done := c.review(); done.Cut != 100 {
 		t.Fatalf("reviewed: %+v, want 100 cut", done)
+	}
+	took += time.Since(began)
+	t.Logf("100 of 10,000 flows were cut %v after the change", took)
+	if took > time.Second { // the agent reviews at once
+		t.Errorf("100 of 10,000 flows were cut %v after the change, want a second at most", took)
 	}
 	c.expect("cut", middle)
 	if done := c.review(); done.Cut+done.Restored != 0 {

@@ -196,16 +196,20 @@ func (d *linux) Send(frames []dataplane.Frame) ([]dataplane.Outcome, error) {
 	})
 }
 
-// sendAsHost sends a packet of the host itself. One that is dropped is refused.
+// sendAsHost sends a packet of the host itself. One that is dropped is refused, by
+// policy or by a route that leads nowhere.
 func (d *linux) sendAsHost(b []byte, dst netip.Addr) error {
 	var to unix.Sockaddr = &unix.SockaddrInet6{Addr: dst.As16()}
 	if dst.Is4() {
 		to = &unix.SockaddrInet4{Addr: dst.As4()}
 	}
-	if err := unix.Sendto(d.out[dst.Is4()], b, 0, to); !errors.Is(err, unix.EPERM) {
-		return err
+	err := unix.Sendto(d.out[dst.Is4()], b, 0, to)
+	for _, refused := range []error{unix.EPERM, unix.EINVAL, unix.ENETUNREACH, unix.EHOSTUNREACH} {
+		if errors.Is(err, refused) {
+			return nil
+		}
 	}
-	return nil
+	return err
 }
 
 // collect reads what has come out, until the sentinel has been to the host and back.
