@@ -23,6 +23,7 @@ import (
 
 func (a *app) fabricCheckCommand() *cobra.Command {
 	var ask, all bool
+	var racks, servers int
 	var dirs, seen []string
 	var record string
 	cmd := &cobra.Command{
@@ -36,12 +37,12 @@ there are is what the datastore says; how they travel, the simulation of the des
 With --live the daemon of this server is asked, or with --run-dirs several: run directories,
 or a directory that has them, such as that of a lab. --record writes what they said into a
 file, which --seen reads: so the servers of a fabric are recorded one by one, and compared
-together.
+together. With --racks and --servers what runs is a copy that was made as small, as labs are.
 
 The exit code is 0 if all is as designed, 1 if something is not, and 2 if the file cannot be
 read.`,
 		Example: `  muslin fabric check --live pod-a.yaml
-  muslin fabric check --live pod-a.yaml --run-dirs /run/muslin-lab/pod-a
+  muslin fabric check --live pod-a.yaml --run-dirs /run/muslin-lab/pod-a --racks 3 --servers 2
   muslin fabric check --live pod-a.yaml --record r0-s0.json
   muslin fabric check pod-a.yaml --seen r0-s0.json,r1-s0.json`,
 		Args: args(cobra.ExactArgs(1)),
@@ -53,6 +54,8 @@ read.`,
 	f.StringVar(&record, "record", "", "with --live: write what was seen into this `file`")
 	f.StringSliceVar(&seen, "seen", nil, "compare what these `files` have recorded")
 	f.BoolVarP(&all, "all", "a", false, "also what follows from other differences")
+	f.IntVar(&racks, "racks", 0, "of a smaller copy: its `number` of racks")
+	f.IntVar(&servers, "servers", 0, "of a smaller copy: its `number` of servers in each rack")
 	cmd.RunE = func(cmd *cobra.Command, files []string) error {
 		if err := checkForm(*form, answerForms); err != nil {
 			return err
@@ -63,9 +66,14 @@ read.`,
 		case !ask && (len(dirs) > 0 || record != ""):
 			return usagef("--run-dirs and --record go with --live")
 		}
-		g, _, err := a.readFabric(files[0])
-		if err != nil {
+		g, file, err := a.readFabric(files[0])
+		switch {
+		case err != nil:
 			return err
+		case racks < 0 || servers < 0 || file == nil && racks+servers > 0:
+			return usagef("--racks and --servers: want numbers from 1 on, and a Fabric, which alone can be made smaller")
+		case racks+servers > 0:
+			g = file.Scale(racks, servers, 0).Design()
 		}
 		doc, err := readSeen(seen)
 		if ask {
