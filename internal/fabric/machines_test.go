@@ -3,6 +3,7 @@
 package fabric
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -153,6 +154,32 @@ func TestEach(t *testing.T) {
 	} {
 		if got := fmt.Sprint(slices.Collect(Origin{Prefix: netip.MustParsePrefix(first), Count: 3}.Each())); got != want {
 			t.Errorf("%s: %s, want %s", first, got, want)
+		}
+	}
+}
+
+// TestDesignJSON: a design that was written as JSON is read as the same by encoding/json, which labs do, and by Parse.
+func TestDesignJSON(t *testing.T) {
+	g, err := machinesOf(t, "model: as-per-rack\n  switches: {tor: {catalog: trident2/junos-lpm-profile, ram: 4GiB}, spine: {catalog: jericho2/flexroute}}\n  bgp: {bfd: {segment: 50ms, links: off}}",
+		"  - {name: fw, rack: r1, routing: static}\n  - {name: lb, rack: r0, as: 65100}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := &Design{}
+	if err := json.Unmarshal(text, again); err != nil {
+		t.Fatal(err)
+	}
+	doc, err := Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []*Design{again, doc.Design} {
+		if second, err := json.Marshal(d); err != nil || string(second) != string(text) {
+			t.Errorf("%v\n%s\nbecame\n%s", err, text, second)
 		}
 	}
 }

@@ -3,6 +3,7 @@
 package fabric
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"strconv"
@@ -58,6 +59,9 @@ func (c *Count) UnmarshalText(b []byte) error {
 	return nil
 }
 
+// UnmarshalJSON reads a number, or such a text.
+func (c *Count) UnmarshalJSON(b []byte) error { return c.UnmarshalText(bytes.Trim(b, `"`)) }
+
 // Bytes is an amount of memory.
 type Bytes int64
 
@@ -70,6 +74,9 @@ func (v *Bytes) UnmarshalText(b []byte) error {
 	*v = Bytes(n)
 	return nil
 }
+
+// UnmarshalJSON reads a number, or such a text.
+func (v *Bytes) UnmarshalJSON(b []byte) error { return v.UnmarshalText(bytes.Trim(b, `"`)) }
 
 // scaled reads digits and a unit.
 func scaled(s string, units map[string]int64) (int64, error) {
