@@ -4,7 +4,6 @@ package emit
 
 import (
 	"fmt"
-	"net/netip"
 
 	"github.com/muslin-net/muslin/internal/fabric"
 )
@@ -42,12 +41,7 @@ func (e *Emitter) eos(d *fabric.Device) (string, error) {
 			t.line("   bfd interval %d min-rx %d multiplier 3", ms, ms)
 		}
 	}
-	for _, p := range d.Discard {
-		t.line("%s route %s Null0", frrFamilies[familyOf(p.Addr())].ip, p)
-	}
-	staticLines(d, func(family fabric.Family, p netip.Prefix, via netip.Addr) {
-		t.line("%s route %s %s", frrFamilies[family].ip, p, via)
-	})
+	ipRoutes(&t, d, "Null0")
 	for _, f := range e.filters(profiles) {
 		for _, family := range e.x.Families {
 			t.line("%s prefix-list %s", frrFamilies[family].ip, f.Name)
@@ -166,15 +160,5 @@ func (e *Emitter) eosFamily(t *text, d *fabric.Device, family fabric.Family, pro
 			}
 		}
 	}
-	for _, o := range d.Originate {
-		switch {
-		case familyOf(o.Prefix.Addr()) != family || o.Kind == fabric.OriginDefault:
-		case o.Kind == fabric.OriginRack:
-			t.line("      aggregate-address %s summary-only", o.Prefix)
-		default:
-			for p := range o.Each() {
-				t.line("      network %s", p)
-			}
-		}
-	}
+	networks(t, d, family, "      ")
 }

@@ -48,12 +48,7 @@ func (e *Emitter) frr(d *fabric.Device) (string, error) {
 		}
 		t.line("!")
 	}
-	for _, p := range d.Discard {
-		t.line("%s route %s blackhole", frrFamilies[familyOf(p.Addr())].ip, p)
-	}
-	staticLines(d, func(family fabric.Family, p netip.Prefix, via netip.Addr) {
-		t.line("%s route %s %s", frrFamilies[family].ip, p, via)
-	})
+	ipRoutes(&t, d, "blackhole")
 	peers := e.peers(d)
 	profiles := e.profiles(peers)
 	intervals := map[int64]bool{}
@@ -200,27 +195,14 @@ func (e *Emitter) addressFamily(t *text, d *fabric.Device, family fabric.Family,
 	w := frrFamilies[family]
 	t.line(" !")
 	t.line(" address-family %s unicast", w.unicast)
-	gives := false
-	for _, o := range d.Originate {
-		switch {
-		case familyOf(o.Prefix.Addr()) != family:
-		case o.Kind == fabric.OriginDefault:
-			gives = true
-		case o.Kind == fabric.OriginRack:
-			t.line("  aggregate-address %s summary-only", o.Prefix)
-		default:
-			for p := range o.Each() {
-				t.line("  network %s", p)
-			}
-		}
-	}
+	networks(t, d, family, "  ")
 	paths := max(1, d.Multipath)
 	t.line("  maximum-paths %d", paths)
 	t.line("  maximum-paths ibgp %d", paths)
 	for _, p := range profiles {
 		for _, n := range []string{w.number, unnumbered} {
 			if uses(p, n, peers) {
-				e.activate(t, p, group(p, n), gives)
+				e.activate(t, p, group(p, n), gives(d, family))
 			}
 		}
 	}

@@ -4,7 +4,6 @@ package emit
 
 import (
 	"fmt"
-	"net/netip"
 
 	"github.com/muslin-net/muslin/internal/fabric"
 )
@@ -45,12 +44,7 @@ func (e *Emitter) nxos(d *fabric.Device) (string, error) {
 		}
 		t.line("  no shutdown")
 	}
-	for _, p := range d.Discard {
-		t.line("%s route %s null0", frrFamilies[familyOf(p.Addr())].ip, p)
-	}
-	staticLines(d, func(family fabric.Family, p netip.Prefix, via netip.Addr) {
-		t.line("%s route %s %s", frrFamilies[family].ip, p, via)
-	})
+	ipRoutes(&t, d, "null0")
 	e.prefixLists(&t, profiles)
 	for _, p := range profiles {
 		if p.LocalPref > 0 {
@@ -76,17 +70,7 @@ func (e *Emitter) nxos(d *fabric.Device) (string, error) {
 	t.line("  graceful-restart restart-time %d", restart(profiles))
 	for _, family := range e.x.Families {
 		t.line("  address-family %s unicast", frrFamilies[family].unicast)
-		for _, o := range d.Originate {
-			switch {
-			case familyOf(o.Prefix.Addr()) != family || o.Kind == fabric.OriginDefault:
-			case o.Kind == fabric.OriginRack:
-				t.line("    aggregate-address %s summary-only", o.Prefix)
-			default:
-				for p := range o.Each() {
-					t.line("    network %s", p)
-				}
-			}
-		}
+		networks(&t, d, family, "    ")
 		t.line("    maximum-paths %d", max(1, d.Multipath))
 		t.line("    maximum-paths ibgp %d", max(1, d.Multipath))
 		for _, p := range profiles {

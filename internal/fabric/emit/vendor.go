@@ -101,3 +101,30 @@ func defaultOf(family fabric.Family) netip.Prefix {
 	}
 	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 }
+
+// FRR, EOS and NX-OS have one language for these, but for where they stand.
+
+// ipRoutes are the static routes of a device: what it discards, by the name of nowhere, and those to machines.
+func ipRoutes(t *text, d *fabric.Device, nowhere string) {
+	for _, p := range d.Discard {
+		t.line("%s route %s %s", frrFamilies[familyOf(p.Addr())].ip, p, nowhere)
+	}
+	staticLines(d, func(family fabric.Family, p netip.Prefix, via netip.Addr) {
+		t.line("%s route %s %s", frrFamilies[family].ip, p, via)
+	})
+}
+
+// networks is what a device announces itself.
+func networks(t *text, d *fabric.Device, family fabric.Family, indent string) {
+	for _, o := range d.Originate {
+		switch {
+		case familyOf(o.Prefix.Addr()) != family || o.Kind == fabric.OriginDefault:
+		case o.Kind == fabric.OriginRack:
+			t.line("%saggregate-address %s summary-only", indent, o.Prefix)
+		default:
+			for p := range o.Each() {
+				t.line("%snetwork %s", indent, p)
+			}
+		}
+	}
+}
