@@ -4,6 +4,7 @@ package v3
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -66,9 +67,14 @@ type NodeSettings struct {
 
 // EndpointSettings is what annotations on a WorkloadEndpoint say.
 type EndpointSettings struct {
-	Anycast     bool // anycast: endpoints of other nodes that say so may have its addresses, too
-	HostProcess bool // host-process: a process of the server itself, with the addresses on its loopback
+	Anycast     bool      // anycast: endpoints of other nodes that say so may have its addresses, too
+	MACs        [][6]byte // macs: its interface may have these, too, beside spec.mac
+	HostProcess bool      // host-process: a process of the server itself, with the addresses on its loopback
 }
+
+// maxMACs bounds the MAC addresses of an endpoint beside the first: each is an element for
+// each of its addresses.
+const maxMACs = 16
 
 // RuleSettings is what annotations in the metadata of a rule say.
 type RuleSettings struct {
@@ -352,6 +358,20 @@ func (n *Node) Settings() (NodeSettings, []error) { return settings(n, nodeAnnot
 
 var endpointAnnotations = []annotation[EndpointSettings]{
 	{"anycast", func(s *EndpointSettings, v string) error { return readSwitch(&s.Anycast, v) }},
+	{"macs", func(s *EndpointSettings, v string) error {
+		list, err := readList(v, func(text string) ([6]byte, error) {
+			mac, err := net.ParseMAC(text)
+			if err != nil || len(mac) != 6 || mac[0]&1 != 0 {
+				return [6]byte{}, fmt.Errorf("%q: want unicast addresses of six octets, several with commas", text)
+			}
+			return [6]byte(mac), nil
+		})
+		if len(list) > maxMACs {
+			return fmt.Errorf("%d addresses: at most %d", len(list), maxMACs)
+		}
+		s.MACs = list
+		return err
+	}},
 	{"host-process", func(s *EndpointSettings, v string) error { return readSwitch(&s.HostProcess, v) }},
 }
 

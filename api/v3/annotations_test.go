@@ -14,7 +14,7 @@ import (
 func annotated(t *testing.T, kind string, annotations map[string]string) Resource {
 	t.Helper()
 	spec := map[string]string{"BGPPeer": "{peerIP: 10.0.0.254, asNumber: 64999}", "BGPConfiguration": "{}", "Node": "{}",
-		"WorkloadEndpoint": "{orchestrator: muslin, node: a, workload: w, endpoint: lo, interfaceName: cali1, ipNetworks: [10.65.0.9/32]}"}[kind]
+		"WorkloadEndpoint": "{orchestrator: muslin, node: a, workload: w, endpoint: lo, interfaceName: cali1, mac: '02:00:00:00:00:01', ipNetworks: [10.65.0.9/32]}"}[kind]
 	name := map[string]string{"BGPConfiguration": "default", "WorkloadEndpoint": "a-muslin-w-lo"}[kind]
 	if name == "" {
 		name = "x"
@@ -32,6 +32,7 @@ func TestAnnotations(t *testing.T) {
 		bad        []string
 	}{
 		{"BGPPeer", "as-override", map[string]string{"Enabled": "ASOverride:true", "Disabled": ""}, []string{"", "true", "enabled"}},
+		{"WorkloadEndpoint", "macs", map[string]string{"02:00:00:00:00:02, 02:00:00:00:00:03": "MACs:[[2 0 0 0 0 2] [2 0 0 0 0 3]]"}, []string{"", "02:00", "01:00:5e:00:00:01", strings.Repeat("02:00:00:00:00:02,", 16) + "02:00:00:00:00:02"}},
 		{"WorkloadEndpoint", "host-process", map[string]string{"Enabled": "HostProcess:true", "Disabled": ""}, []string{"", "true"}},
 		{"BGPPeer", "remove-private-as", map[string]string{"Enabled": "RemovePrivateAS:true"}, []string{"all"}},
 		{"BGPPeer", "default-originate", map[string]string{"Enabled": "DefaultOriginate:true"}, []string{"0.0.0.0/0"}},

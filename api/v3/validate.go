@@ -36,8 +36,11 @@ func validate(info KindInfo, r Resource) *faults {
 		f.annotations(errs)
 	case *WorkloadEndpoint:
 		f.workloadEndpoint(r)
-		_, errs := r.Settings()
+		set, errs := r.Settings()
 		f.annotations(errs)
+		if len(set.MACs) > 0 && r.Spec.MAC == "" {
+			f.add("spec.mac", "required with the annotation %smacs: it is the address that packets are sent to", AnnotationPrefix)
+		}
 	case *HostEndpoint:
 		if r.Spec.InterfaceName == "" && len(r.Spec.ExpectedIPs) == 0 {
 			f.add("spec.interfaceName", "required, unless expectedIPs tell the interface")

@@ -51,11 +51,18 @@ func (r *renderer) questions(c *chain, e *policy.Endpoint) {
 		c.add(r.rule().nh(24, a.AsSlice(), expr.CmpOpEq, "arp daddr ip "+a.String()).goTo(chainFrames).done("its own address"))
 	}
 	for _, a := range append(own, netip.IPv4Unspecified()) {
-		b := r.rule().nh(6, binary.BigEndian.AppendUint16(nil, arpOpRequest), expr.CmpOpEq, "arp operation request")
-		if e.HasMAC {
-			b.ll(6, e.MAC[:], "ether saddr").nh(8, e.MAC[:], expr.CmpOpEq, "arp saddr ether the same")
+		ask := func() *rb {
+			return r.rule().nh(6, binary.BigEndian.AppendUint16(nil, arpOpRequest), expr.CmpOpEq, "arp operation request")
 		}
-		c.add(b.nh(14, a.AsSlice(), expr.CmpOpEq, "arp saddr ip "+a.String()).goTo(chainAnswer).done(""))
+		as := func(b *rb) {
+			c.add(b.nh(14, a.AsSlice(), expr.CmpOpEq, "arp saddr ip "+a.String()).goTo(chainAnswer).done(""))
+		}
+		if !e.HasMAC {
+			as(ask())
+		}
+		for _, mac := range e.AllMACs() {
+			as(ask().ll(6, mac[:], "ether saddr").nh(8, mac[:], expr.CmpOpEq, "arp saddr ether the same"))
+		}
 	}
 	c.add(r.rule().goTo(chainGuest).done(""))
 }

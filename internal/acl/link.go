@@ -119,11 +119,12 @@ func (r *rb) frameType(op expr.CmpOp, typ uint16) *rb {
 func senders(e *policy.Endpoint, add func(set, key, target string)) {
 	iface := ifKey(e.Interface)
 	say := func(a netip.Addr) {
-		if e.HasMAC {
-			mac := string(e.MAC[:]) + "\x00\x00"
-			add(setSenders, iface+mac+mac+string(a.AsSlice()), "")
-		} else {
+		if !e.HasMAC {
 			add(setSendersAny, iface+string(a.AsSlice()), "")
+		}
+		for _, m := range e.AllMACs() {
+			mac := string(m[:]) + "\x00\x00"
+			add(setSenders, iface+mac+mac+string(a.AsSlice()), "")
 		}
 	}
 	for _, a := range e.Addrs {

@@ -170,8 +170,10 @@ func (m *Memory) Speaks(in string, mac [6]byte) bool {
 	if !m.made || !m.workload(in) || !known {
 		return true
 	}
-	own, err := v3.ParseMAC(m.inForce.Endpoints[id].Spec.MAC)
-	return err != nil || own == mac
+	e := m.inForce.Endpoints[id]
+	own, err := v3.ParseMAC(e.Spec.MAC)
+	set, _ := e.Settings()
+	return err != nil || own == mac || slices.Contains(set.MACs, mac)
 }
 
 // Inside is where a packet goes that comes to this host: the address behind a

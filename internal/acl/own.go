@@ -100,12 +100,18 @@ func (r *renderer) ownChains() []*chain {
 
 // ownAddresses renders the elements for what an endpoint sends from.
 func ownAddresses(e *policy.Endpoint, add func(set, key, target string)) {
-	sender := ifKey(e.Interface)
+	senders := []string{ifKey(e.Interface)}
 	if e.HasMAC {
-		sender += string(e.MAC[:]) + "\x00\x00"
+		senders = nil
+		for _, mac := range e.AllMACs() {
+			senders = append(senders, ifKey(e.Interface)+string(mac[:])+"\x00\x00")
+		}
 	}
 	for _, a := range e.Addrs {
-		if a = a.WithZone(""); !a.Is4In6() {
+		if a = a.WithZone(""); a.Is4In6() {
+			continue
+		}
+		for _, sender := range senders {
 			add(familyOf(a).own(e.HasMAC), sender+string(a.AsSlice()), "")
 		}
 	}

@@ -290,14 +290,18 @@ func (r *renderer) endpoint(e *policy.Endpoint) []setElem {
 	}
 	if e.HasMAC {
 		add(setMACChecked, iface, "")
-		add(setMAC, iface+string(e.MAC[:])+"\x00\x00", "")
+		for _, mac := range e.AllMACs() {
+			add(setMAC, iface+string(mac[:])+"\x00\x00", "")
+		}
 	}
 	// One that is not to speak IPv6 has no link-local address, either.
 	speaks6 := slices.ContainsFunc(e.Addrs, func(a netip.Addr) bool { return a.Is6() && !a.Is4In6() })
 	switch {
 	case speaks6 && e.HasMAC:
-		ll := eui64(e.MAC)
-		add(setLinkLocal, iface+string(ll[:]), "")
+		for _, mac := range e.AllMACs() {
+			ll := eui64(mac)
+			add(setLinkLocal, iface+string(ll[:]), "")
+		}
 	case speaks6:
 		add(setLLAny, iface, "")
 	}

@@ -54,6 +54,7 @@ type parsedEndpoint struct {
 	created  int64 // Unix nanoseconds; MaxInt64 if not said
 	mac      [6]byte
 	hasMAC   bool
+	macs     [][6]byte // more of them, in order
 	guest    bool
 	process  bool
 	nets     []netip.Prefix // single addresses, each once
@@ -131,6 +132,13 @@ func (rd *Reader) endpoint(k Key, w *v3.WorkloadEndpoint) (p *parsedEndpoint, od
 	}
 	p.labels = own
 	set, bad := w.Settings()
+	switch {
+	case len(set.MACs) > 0 && !p.hasMAC:
+		bad = append(bad, fieldErrf("metadata.annotations["+v3.AnnotationPrefix+"macs]", "ignored: spec.mac is missing, so that every MAC address is accepted; set it"))
+	case len(set.MACs) > 0:
+		slices.SortFunc(set.MACs, func(a, b [6]byte) int { return slices.Compare(a[:], b[:]) })
+		p.macs = slices.DeleteFunc(slices.Compact(set.MACs), func(m [6]byte) bool { return m == p.mac })
+	}
 	if p.anycast, odd = set.Anycast, append(odd, bad...); set.HostProcess {
 		odd = append(odd, p.ofProcess()...)
 	}
@@ -152,7 +160,7 @@ func (p *parsedEndpoint) ofProcess() (odd []error) {
 	if len(p.floating) > 0 {
 		odd = append(odd, fieldErrf("spec.ipNATs", "ignored: a process of the server has no floating IPs; remove them"))
 	}
-	p.process, p.hasMAC, p.guest, p.floating = true, false, false, nil
+	p.process, p.hasMAC, p.macs, p.guest, p.floating = true, false, nil, false, nil
 	return odd
 }
 

@@ -239,7 +239,7 @@ func (x *Index) flushEndpoints(out map[EndpointID]*Endpoint) {
 			continue
 		}
 		l := e.local
-		now := &Endpoint{ID: id, Interface: l.iface, MAC: l.mac, HasMAC: l.hasMAC, Guest: l.guest, Process: l.process, Sources: l.sources, Floating: x.floatingOf(e), OpenStack: l.stack, Effective: l.class.val.group.effs[0]}
+		now := &Endpoint{ID: id, Interface: l.iface, MAC: l.mac, HasMAC: l.hasMAC, MACs: l.macs, Guest: l.guest, Process: l.process, Sources: l.sources, Floating: x.floatingOf(e), OpenStack: l.stack, Effective: l.class.val.group.effs[0]}
 		for _, p := range e.member.nets {
 			if x.owner(p.Addr()) == e {
 				now.Addrs = append(now.Addrs, p.Addr())
@@ -257,7 +257,7 @@ func (x *Index) flushEndpoints(out map[EndpointID]*Endpoint) {
 // sameBut tells whether two endpoints differ at most in the rules of their
 // policies.
 func (e *Endpoint) sameBut(f *Endpoint) bool {
-	return e.Interface == f.Interface && e.MAC == f.MAC && e.HasMAC == f.HasMAC && e.Guest == f.Guest && e.Process == f.Process &&
+	return e.Interface == f.Interface && e.MAC == f.MAC && e.HasMAC == f.HasMAC && slices.Equal(e.MACs, f.MACs) && e.Guest == f.Guest && e.Process == f.Process &&
 		e.Effective.ID == f.Effective.ID && slices.Equal(e.Addrs, f.Addrs) && slices.Equal(e.Sources, f.Sources) &&
 		slices.Equal(e.Floating, f.Floating) && e.OpenStack == f.OpenStack
 }

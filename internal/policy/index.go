@@ -72,6 +72,7 @@ type local struct {
 	iface   string
 	mac     [6]byte
 	hasMAC  bool
+	macs    [][6]byte
 	guest   bool
 	process bool
 	stack   bool

@@ -224,7 +224,7 @@ func (x *Index) setEndpoint(p *parsedEndpoint, odd []error, err error) []error {
 	x.claimFloating(e)
 	x.sets.replace(oldMember, e.member, p.labels, p.profiles)
 	if p.node.Value() == x.node {
-		e.local = &local{iface: strings.Clone(p.iface), mac: p.mac, hasMAC: p.hasMAC, guest: p.guest, process: p.process, stack: p.stack, sources: p.sources, labels: e.member.class.own, parents: p.profiles}
+		e.local = &local{iface: strings.Clone(p.iface), mac: p.mac, hasMAC: p.hasMAC, macs: p.macs, guest: p.guest, process: p.process, stack: p.stack, sources: p.sources, labels: e.member.class.own, parents: p.profiles}
 	}
 	x.moveLocal(old, e)
 	return odd

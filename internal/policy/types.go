@@ -182,6 +182,7 @@ type Endpoint struct {
 	Interface string
 	MAC       [6]byte // valid if HasMAC
 	HasMAC    bool
+	MACs      [][6]byte      // which its interface may have, too
 	Guest     bool           // it has a gateway of its own, and with it a subnet on its link
 	Process   bool           // of the server itself, with the addresses on its loopback: it has no interface, only the name of one
 	Addrs     []netip.Addr   // its own addresses, v4 and v6
@@ -189,6 +190,14 @@ type Endpoint struct {
 	Floating  []Floating     // see FloatingIPs
 	OpenStack bool           // its orchestrator is OpenStack
 	Effective *Effective
+}
+
+// AllMACs are the MAC addresses that it may send from, none if any is.
+func (e *Endpoint) AllMACs() [][6]byte {
+	if !e.HasMAC {
+		return nil
+	}
+	return append([][6]byte{e.MAC}, e.MACs...)
 }
 
 // HostEndpoint is a host endpoint of this node that has an interface; immutable.
