@@ -14,9 +14,9 @@
 // path per (prefix, peer) into the table (rib.go, table.go), which selects the best path
 // and its equals (decision.go). A changed prefix is remembered twice: for
 // NextBest, which hands next hops to the daemon, and for every export group
-// (export.go), which encodes one UPDATE for all peers with the same policy and
-// session type (encode.go) and shares the bytes among their queues. A writer
-// goroutine per connection sends them and the KEEPALIVEs.
+// (export.go), which decides what its peers are told (outgoing.go), encodes one
+// UPDATE for all of them (encode.go) and shares the bytes among their queues. A
+// writer goroutine per connection (session.go) sends them and the KEEPALIVEs.
 //
 // What the node itself originates is a path of the pseudo-peer number 0 in the
 // same table, and always wins.
