@@ -3,9 +3,14 @@
 package acl
 
 import (
+	"context"
+	"errors"
+	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/muslin-net/muslin/internal/lab"
+	"github.com/muslin-net/muslin/internal/lab/labtest"
 	"github.com/muslin-net/muslin/internal/policy"
 )
 
@@ -65,6 +70,93 @@ func TestAllowedSources(t *testing.T) {
 	check(false, "a", "198.51.100.1")
 	if got := r.tab.Text(r.v); got != r.tab.Text(withoutSources(r.v, id)) {
 		t.Error("a network besides leaves something in tables that do not allow it")
+	}
+}
+
+// TestSourcesOfTwo lets a and b send from one address: what policy has accepted from a,
+// and for a, says nothing of what b sends, although it has the same addresses and ports.
+func TestSourcesOfTwo(t *testing.T) {
+	r := spoofRig(t, func(o *Options) { o.AnySource = true })
+	other := map[int]string{4: "192.0.2.50", 6: "2001:db8:5::50"}
+	closed := r.v.policy(gnp("closed", allowAll, nil))
+	r.endpoint("b", r.v.effective(&policy.Effective{ID: "noegressnoegress", Tiers: both(tier("default", false, closed))}))
+	for _, name := range []string{"a", "b"} {
+		ep := *r.v.endpoints[policy.EndpointID{Namespace: "ns", Name: name}]
+		ep.Sources = nets("192.0.2.0/24", "2001:db8:5::/48", "10.65.0.0/16", "fd65::/64", "172.16.0.0/24", "fd16::/64")
+		r.v.endpoint(&ep)
+	}
+	r.apply()
+	quiet(t, r.tab, r.v)
+	up, err := r.host.MAC("up0")
+	must(t, err)
+	c, err := r.n.Capture("eth0")
+	must(t, err)
+	defer c.Close()
+	// arrives sends a datagram, and one that arrives after it, and tells whether the
+	// first did.
+	arrives := func(from string, p lab.Packet) bool {
+		t.Helper()
+		p.DstMAC, p.SrcMAC, p.Proto = hostMAC, wlMAC(from), lab.ProtoUDP
+		must(t, r.wl[from].SendPacket("eth0", p))
+		must(t, r.wl["c"].SendPacket("eth0", lab.Packet{DstMAC: hostMAC, Src: addr4["c"], Dst: addr4["n"], Proto: lab.ProtoUDP, SrcPort: sentinelPort, DstPort: sentinelPort}))
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		came := false
+		for {
+			f, err := c.Next(ctx, func(f lab.Frame) bool { return f.Proto == lab.ProtoUDP && !f.Outgoing })
+			must(t, err)
+			if f.DstPort == sentinelPort {
+				return came
+			}
+			came = came || f.Src == p.Src && f.SrcPort == p.SrcPort && f.DstPort == p.DstPort
+		}
+	}
+	for _, v := range []int{4, 6} {
+		for _, src := range []netip.Addr{ip(other[v]), addrOf(v, "a")} { // nobody's, and a's own
+			p := lab.Packet{Src: src, Dst: addrOf(v, "n"), SrcPort: 3000, DstPort: 3001}
+			if arrives("b", p) {
+				t.Errorf("IPv%d: from %s b's egress policy lets a packet pass", v, src)
+			}
+			for range 2 {
+				if !arrives("a", p) {
+					t.Fatalf("IPv%d: what a sends from %s does not arrive", v, src)
+				}
+			}
+			if arrives("b", p) {
+				t.Errorf("IPv%d: b goes on with the flow that a has from %s", v, src)
+			}
+			if !arrives("a", p) {
+				t.Errorf("IPv%d: the flow that a has from %s ends when b tries", v, src)
+			}
+		}
+		// An answer to what n asks of a is a's to give.
+		must(t, r.n.SendPacket("eth0", lab.Packet{DstMAC: up, Src: addrOf(v, "n"), Dst: addrOf(v, "a"), Proto: lab.ProtoUDP, SrcPort: 4000, DstPort: 4001}))
+		answer := lab.Packet{Src: addrOf(v, "a"), Dst: addrOf(v, "n"), SrcPort: 4001, DstPort: 4000}
+		labtest.Poll(t, 5*time.Second, func() error {
+			if !arrives("a", answer) {
+				return errors.New("a's answer does not arrive")
+			}
+			return nil
+		})
+		if arrives("b", answer) {
+			t.Errorf("IPv%d: b gives the answers that are a's", v)
+		}
+		// Nor does a make a flow of two ways of its own by sending as both ends.
+		p := lab.Packet{Src: ip(other[v]), Dst: addrOf(v, "n"), SrcPort: 5000, DstPort: 5001}
+		if !arrives("a", p) {
+			t.Fatalf("IPv%d: what a sends does not arrive", v)
+		}
+		must(t, r.wl["a"].SendPacket("eth0", lab.Packet{SrcMAC: wlMAC("a"), DstMAC: hostMAC, Src: p.Dst, Dst: p.Src, Proto: lab.ProtoUDP, SrcPort: 5001, DstPort: 5000}))
+		open := r.v.endpoints[policy.EndpointID{Namespace: "ns", Name: "a"}]
+		shut := *open
+		shut.Effective = r.v.effectives["noegressnoegress"]
+		r.v.endpoint(&shut)
+		r.apply()
+		if arrives("a", p) {
+			t.Errorf("IPv%d: a flow that a answers itself outlives the change that denies it", v)
+		}
+		r.v.endpoint(open)
+		r.apply()
 	}
 }
 

@@ -139,7 +139,7 @@ func (r *renderer) staticChains() []*chain {
 
 	host := &chain{name: chainInputHostWl}
 	host.add(r.neighbours(r.rule().is(ipv6)))
-	host.add(r.rule().ctState(ctEstablished|ctRelated, "established,related").accept().done(""))
+	host.add(r.established().accept().done(""))
 	if len(r.opts.Speakers) > 0 {
 		host.add(r.rule().iifIn(setSpeakers).l4proto(expr.CmpOpEq, unix.IPPROTO_TCP).portRange(destination, r.opts.SpeakerPort, r.opts.SpeakerPort, false).
 			accept().done("BGP"))
@@ -183,6 +183,7 @@ func (r *renderer) accepted(d policy.Direction, answers bool) *rb {
 // goes to where the flow comes from.
 
 func (r *renderer) outAccepted(c *chain) { // from a known interface, says antispoof
+	r.besidesAnswers(c)
 	c.add(r.accepted(policy.Egress, false).accept().done("in this epoch"))
 	c.add(r.accepted(policy.Ingress, true).accept().done("an answer"))
 }
@@ -229,8 +230,8 @@ func (r *renderer) antispoof() []*chain {
 	src.add(r.rule().is(ipv6).iifAnd(expr.PayloadBaseNetworkHeader, ipv6.src, ipv6.bytes, "ip6 saddr", setLinkLocal).accept().done(""))
 	src.add(r.rule().is(ipv6).addr(ipv6, source, linkLocal, false).iifIn(setLLAny).accept().done(""))
 	if r.opts.AnySource {
-		src.add(r.rule().is(ipv4).iifAnd(expr.PayloadBaseNetworkHeader, ipv4.src, ipv4.bytes, "ip saddr", setSources4).accept().done("allowed besides"))
-		src.add(r.rule().is(ipv6).iifAnd(expr.PayloadBaseNetworkHeader, ipv6.src, ipv6.bytes, "ip6 saddr", setSources6).accept().done("allowed besides"))
+		src.add(r.rule().is(ipv4).iifAnd(expr.PayloadBaseNetworkHeader, ipv4.src, ipv4.bytes, "ip saddr", setSources4).goTo(chainBesides).done("allowed besides"))
+		src.add(r.rule().is(ipv6).iifAnd(expr.PayloadBaseNetworkHeader, ipv6.src, ipv6.bytes, "ip6 saddr", setSources6).goTo(chainBesides).done("allowed besides"))
 	}
 	r.discover(src)
 	src.add(r.rule().is(ipv6).addr(ipv6, source, unspecified, false).hopLimit(255).l4proto(expr.CmpOpEq, ipv6.icmp).
@@ -245,7 +246,7 @@ func (r *renderer) antispoof() []*chain {
 	path := &chain{name: rpf}
 	path.add(r.rule().reversePath().accept().done(""))
 	r.spoofed(path, "reverse path")
-	return append(r.ownChains(), wl, mac, src, path)
+	return slices.Concat(r.ownChains(), []*chain{wl, mac, src, path}, r.besidesChains())
 }
 
 var (
@@ -312,20 +313,6 @@ func (r *renderer) endpoint(e *policy.Endpoint) []setElem {
 	senders(e, add)
 	if e.Effective != nil {
 		add(setPolicy, iface, iface+key16(e.Effective.ID))
-	}
-	return out
-}
-
-// besides renders the networks that an endpoint may send from besides its own
-// addresses. No route has to lead back to them: they skip the reverse path, as they
-// must, being elsewhere.
-func besides(e *policy.Endpoint, owner string) (out []setElem) {
-	iface := ifKey(e.Interface)
-	for _, f := range []*family{ipv4, ipv6} {
-		set := map[*family]string{ipv4: setSources4, ipv6: setSources6}[f]
-		for _, p := range mergeNets(e.Sources, f) {
-			out = append(out, setElem{set, elem{key: iface + string(p.Addr().AsSlice()), last: iface + string(lastOf(p)), owner: owner}})
-		}
 	}
 	return out
 }
