@@ -89,14 +89,17 @@ func (t *Table) Teardown() error {
 }
 
 // SetOptions changes the options, except Log and NetNS. The next Apply or
-// Resync puts them in force.
+// Resync puts them in force: in one transaction of the size of the change what
+// follows from the model, and by comparing the whole table what the operator sets.
 func (t *Table) SetOptions(opts Options) error {
 	opts.Log, opts.NetNS = t.opts.Log, t.opts.NetNS
 	if err := opts.check(); err != nil {
 		return err
 	}
 	t.opts = opts
-	t.state = nil
+	if t.state != nil && !t.state.opts.light(opts) {
+		t.state = nil
+	}
 	return nil
 }
 
@@ -133,7 +136,7 @@ func (t *Table) Apply(view policy.View, ch policy.Changes) error {
 	if t.state == nil || t.retries(&ch) {
 		return t.Resync(view)
 	}
-	if ch.Empty() {
+	if ch.Empty() && t.state.opts.same(t.opts) {
 		return nil
 	}
 	r := t.renderer()
@@ -248,7 +251,7 @@ func (t *Table) resync(view policy.View) error {
 // is what it was: the whole has been compared and was right, and nobody has
 // committed anything since.
 func (t *Table) Unchanged() bool {
-	if t.state == nil || t.sure == 0 || len(t.bad) > 0 {
+	if t.state == nil || t.sure == 0 || len(t.bad) > 0 || !t.state.opts.same(t.opts) {
 		return false
 	}
 	gen, err := t.sock.generation()

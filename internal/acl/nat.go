@@ -5,13 +5,54 @@
 package acl
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// chainNATOutgoing stands where sources are translated, after all policy.
-const chainNATOutgoing = "nat-outgoing"
+// chainNATOutgoing stands where sources are translated, after all policy. The networks
+// are in sets: pools and servers come and go, and of those there may be thousands.
+const (
+	chainNATOutgoing = "nat-outgoing"
+
+	setNATFrom   = "nat-from"   // with the digit of the family
+	setNATSpared = "nat-spared" // the same
+)
+
+// nets are the networks of a family, none if nothing of it is translated.
+func (n *NAT) nets(f *family) (from, spared []netip.Prefix) {
+	from, spared = mergeNets(n.Outgoing, f), mergeNets(n.Spared, f)
+	if len(from) == 0 || len(spared) > 0 && spared[0].Bits() == 0 {
+		return nil, nil
+	}
+	return from, spared
+}
+
+func natSet(name string, f *family) *set {
+	return &set{name: fmt.Sprintf("%s%d", name, f.v), typ: addrSet(f), static: true, comment: map[string]string{
+		setNATFrom: "pools whose packets take another address", setNATSpared: "where they keep theirs"}[name]}
+}
+
+// natSets hold what natOutgoing asks for.
+func (r *renderer) natSets() (sets []*set) {
+	for _, f := range []*family{ipv4, ipv6} {
+		from, spared := r.opts.NAT.nets(f)
+		for name, list := range map[string][]netip.Prefix{setNATFrom: from, setNATSpared: spared} {
+			s := natSet(name, f)
+			for _, p := range list {
+				s.elems = append(s.elems, interval(p, "")...)
+			}
+			if len(list) > 0 {
+				sets = append(sets, s)
+			}
+		}
+	}
+	slices.SortFunc(sets, func(a, b *set) int { return strings.Compare(a.name, b.name) })
+	return sets
+}
 
 // prioritySrcNAT is NF_IP_PRI_NAT_SRC of linux/netfilter_ipv4.h.
 const prioritySrcNAT = 100
@@ -21,14 +62,14 @@ const prioritySrcNAT = 100
 func (r *renderer) natOutgoing() *chain {
 	c := &chain{name: chainNATOutgoing, hook: &hook{num: unix.NF_INET_POST_ROUTING, priority: prioritySrcNAT, nat: true}}
 	for _, f := range []*family{ipv4, ipv6} {
-		from := mergeNets(r.opts.NAT.Outgoing, f)
-		to := mergeNets(r.opts.NAT.Spared, f)
-		if len(from) == 0 || len(to) > 0 && to[0].Bits() == 0 {
+		from, to := r.opts.NAT.nets(f)
+		if len(from) == 0 {
 			continue
 		}
-		b := r.rule().is(f)
-		r.nets(c, b, source, from, f, false)
-		r.nets(c, b, destination, to, f, true)
+		b := r.rule().is(f).addrIn(f, source, natSet(setNATFrom, f), false)
+		if len(to) > 0 {
+			b.addrIn(f, destination, natSet(setNATSpared, f), true)
+		}
 		if a := r.opts.NAT.Address; a.IsValid() && familyOf(a) == f {
 			b.snat(a)
 		} else {
@@ -60,12 +101,4 @@ func (r *rb) snat(a netip.Addr) *rb {
 func (r *rb) masquerade() *rb {
 	r.expr("masq", func(b *buf) { b.u32(unix.NFTA_MASQ_FLAGS, fullyRandom) })
 	return r.say("masquerade fully-random")
-}
-
-// takeNAT brings the chain that translates sources up to date. Its content follows
-// from options alone, with which a state begins anew.
-func (g *stager) takeNAT() {
-	if c := g.r.natOutgoing(); c != nil {
-		g.put(c)
-	}
 }

@@ -38,6 +38,7 @@ type state struct {
 	have       map[string]*actualSet     // the kernel's, while everything is staged
 	problems   map[string]error          // by owner
 	epoch      epoch                     // in force
+	opts       Options                   // with which all of it was rendered
 }
 
 type effState struct {
@@ -162,7 +163,6 @@ func (s *state) stage(r *renderer, view policy.View, ch *policy.Changes) *change
 	}
 	g.settleUses()
 	g.takeHosts(ch)
-	g.takeNAT()
 	pds := slices.SortedFunc(mapKeys(g.pol), comparePolDir)
 	for i, c := range g.renderPolicies(pds) {
 		if c != nil {
@@ -177,6 +177,7 @@ func (s *state) stage(r *renderer, view policy.View, ch *policy.Changes) *change
 	g.takeMembers(ch)
 	g.settleSets(view, ch)
 	g.takeEndpoints(ch)
+	g.takeOptions()
 	return g.out
 }
 

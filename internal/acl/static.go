@@ -77,7 +77,7 @@ func (r *renderer) staticSets() []*set {
 	if r.opts.AnySource {
 		more = append(more, s(setSources4, setIfNets4, "IPv4 networks besides"), s(setSources6, setIfNets6, "IPv6 networks besides"))
 	}
-	more = slices.Concat(more, linkSets(), r.kindSets(), r.floatingSets(), r.processSets(), ownSets())
+	more = slices.Concat(more, linkSets(), r.kindSets(), r.floatingSets(), r.natSets(), r.processSets(), ownSets())
 	return append(more, []*set{
 		s(setInterfaces, setIfname, "interfaces of endpoints"),
 		s(setPolicy, setIfPolicy, "effective policy of endpoints"),
@@ -155,6 +155,9 @@ func (r *renderer) staticChains() []*chain {
 	}
 	chains = append(chains, egress, host)
 	chains = append(chains, r.denied()...)
+	if c := r.natOutgoing(); c != nil {
+		chains = append(chains, c)
+	}
 	return slices.Concat(chains, r.antispoof(), r.kindChains(), r.linkChains(), r.floatingChains(), r.metadataChains(), r.processChains())
 }
 

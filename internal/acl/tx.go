@@ -183,7 +183,7 @@ type whole struct {
 // after the last network left changes nothing.
 func entire(r *renderer, view policy.View, have map[string]*actualSet) (*state, *whole) {
 	st := newState()
-	st.have = have
+	st.have, st.opts = have, r.opts
 	defer func() { st.have = nil }()
 	ch := everything(view)
 	c := st.stage(r, view, &ch)

@@ -22,7 +22,8 @@ import (
 // Filtering decides which packets of workloads and of this host pass. What it does
 // not know passes nothing, and what is in force stays when the agent ends.
 type Filtering interface {
-	// SetOptions changes what the next Apply or Resync puts in force.
+	// SetOptions changes what the next Apply or Resync puts in force, also an Apply
+	// without another change.
 	SetOptions(acl.Options) error
 	// Apply puts a change in force as one, or none of it.
 	Apply(policy.View, policy.Changes) error

@@ -17,34 +17,34 @@ func (l *loop) floating() acl.Floating {
 	switch {
 	case l.settings.floatingIPs:
 		return acl.AllFloating
-	case l.stackFloats:
+	case len(l.stackFloats) > 0:
 		return acl.OpenStackFloating
 	}
 	return acl.NoFloating
 }
 
 // applyFloating tells the packet filter when the first of OpenStack's endpoints with a
-// floating IP has come, or the last has gone.
+// floating IP has come, or the last has gone. What it could not be told is still to be
+// told in the next round, in which nothing may have changed.
 func (l *loop) applyFloating(ch policy.Changes) error {
-	concerned := l.stackFloats
-	for _, e := range ch.Endpoints {
-		concerned = concerned || e != nil && e.OpenStack && len(e.Floating) > 0
+	before := l.floating()
+	for id, e := range ch.Endpoints {
+		if e != nil && e.OpenStack && len(e.Floating) > 0 {
+			l.stackFloats[id] = true
+		} else {
+			delete(l.stackFloats, id)
+		}
 	}
-	if !concerned || len(ch.Endpoints) == 0 {
-		return nil
+	if l.floating() != before {
+		l.floatingDue = true
 	}
-	was := l.stackFloats
-	l.stackFloats = false
-	for e := range l.model.index.Endpoints() {
-		l.stackFloats = l.stackFloats || e.OpenStack && len(e.Floating) > 0
-	}
-	if l.stackFloats == was || l.settings.floatingIPs {
+	if !l.floatingDue {
 		return nil
 	}
 	if err := l.setACLOptions(); err != nil {
-		l.stackFloats = was
 		return err
 	}
+	l.floatingDue = false
 	return nil
 }
 

@@ -107,19 +107,21 @@ type loop struct {
 	heldText      string
 	datastoreErr  string
 	prepareAgain  signal
-	addrsChanged  signal  // of this host; see followAddresses
-	ifacesChanged signal  // their addresses; see applyHostInterfaces
-	nat           acl.NAT // of what leaves the pools
-	stackFloats   bool    // an endpoint of OpenStack has a floating IP here
-	ifacesDue     bool    // they are to be looked at
-	registered    bool    // this node's objects were written, or cannot be: see problems
-	registeredAt  int64   // and the revision of what was written
+	addrsChanged  signal                     // of this host; see followAddresses
+	ifacesChanged signal                     // their addresses; see applyHostInterfaces
+	nat           acl.NAT                    // of what leaves the pools
+	stackFloats   map[policy.EndpointID]bool // endpoints of OpenStack with a floating IP here
+	floatingDue   bool                       // the packet filter does not know of the first, or the last
+	ifacesDue     bool                       // they are to be looked at
+	registered    bool                       // this node's objects were written, or cannot be: see problems
+	registeredAt  int64                      // and the revision of what was written
 
 	// What has to be compared with the kernel as a whole, and why the last
 	// attempt failed.
 	resyncACL, resyncRoutes, resyncLinks bool
 	// aclSuspect: if the comparison finds a difference, somebody else made it.
 	aclSuspect bool
+	optionsDue bool // the packet filter was given options that are not in force yet
 	hostDue    bool // this host's own kernel settings are to be looked at
 	failures   map[string]error
 	retry      time.Duration
@@ -174,6 +176,7 @@ func newLoop(d *Daemon) *loop {
 		resyncACL: true, resyncRoutes: true, resyncLinks: true,
 		byEndpoint: map[policy.EndpointID][]route.Route{}, repairs: map[string]int{},
 		processes:   processes{addrs: map[policy.EndpointID][]netip.Addr{}},
+		stackFloats: map[policy.EndpointID]bool{},
 		denials:     denials{changed: make(signal, 1)},
 		established: established{due: make(signal, 1), addrs: map[policy.EndpointID][]netip.Addr{}, gone: map[netip.Addr]bool{}},
 	}

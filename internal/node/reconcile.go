@@ -96,7 +96,7 @@ func (l *loop) setACLOptions() error {
 	if err := l.d.acl.SetOptions(o); err != nil {
 		return err
 	}
-	l.resyncACL, l.aclSuspect = true, false
+	l.optionsDue, l.aclSuspect = true, false
 	l.denials.on.Store(o.Denied.Packets > 0)
 	l.denials.changed.notify()
 	return nil
@@ -273,9 +273,11 @@ func (l *loop) linkConfig(e *policy.Endpoint) endpoint.Config {
 }
 
 func (l *loop) applyACL(ch policy.Changes) error {
-	if l.resyncACL || !ch.Empty() {
+	if l.resyncACL || l.optionsDue || !ch.Empty() {
 		defer l.established.changed(ch)
 	}
+	optionsDue := l.optionsDue
+	l.optionsDue = false // with an error everything is compared
 	if l.resyncACL && ch.Empty() && l.d.acl.Unchanged() {
 		l.resyncACL, l.aclSuspect = false, false
 		return nil
@@ -290,7 +292,7 @@ func (l *loop) applyACL(ch policy.Changes) error {
 		}
 		return err
 	}
-	if ch.Empty() {
+	if ch.Empty() && !optionsDue {
 		return nil
 	}
 	return l.d.acl.Apply(l.model.index, ch)

@@ -206,7 +206,6 @@ func (l *loop) applySpeakers() error {
 		l.speakers = was
 		return err
 	}
-	l.resyncLinks = true
 	near := map[netip.Addr]string{}
 	for _, w := range now.workloads {
 		for _, a := range w.addrs {
@@ -214,5 +213,30 @@ func (l *loop) applySpeakers() error {
 		}
 	}
 	l.routes.Near(near)
-	return nil
+	return l.linksOfSpeakers(was)
+}
+
+// linksOfSpeakers gives interfaces the addresses of this node that sessions with
+// workloads need, and takes them from those that need them no more. An interface that is
+// new gets them with what else it gets.
+func (l *loop) linksOfSpeakers(was speakers) error {
+	old, now := was.byID(), l.speakers.byID()
+	var names []string
+	for e := range l.model.index.Endpoints() {
+		if !slices.Equal(old[e.ID], now[e.ID]) && l.interfaces[e.ID] == e.Interface && l.links.Set(e.Interface, l.linkConfig(e)) {
+			names = append(names, e.Interface)
+		}
+	}
+	err := l.syncLinks(slices.Values(names))
+	l.resyncLinks = l.resyncLinks || err != nil
+	return err
+}
+
+// byID is what hostAddrs says of each workload.
+func (s speakers) byID() map[policy.EndpointID][]netip.Addr {
+	m := make(map[policy.EndpointID][]netip.Addr, len(s.workloads))
+	for _, w := range s.workloads {
+		m[w.id] = s.host
+	}
+	return m
 }
