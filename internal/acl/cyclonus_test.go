@@ -5,7 +5,6 @@ package acl
 import (
 	"fmt"
 	"net/netip"
-	"os"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -24,10 +23,7 @@ func TestCyclonus(t *testing.T) {
 		names = append(names, fmt.Sprintf("cali%d", i))
 	}
 	w := newWires(t, names...)
-	ns, err := os.Open(w.host.Path())
-	must(t, err)
-	defer ns.Close()
-	k := &kube{w: w, x: policy.NewIndex(kubepolicytest.Node), tab: openTable(t, func(o *Options) { o.NetNS = int(ns.Fd()) }), stored: map[policy.Key]bool{}}
+	k := &kube{w: w, x: policy.NewIndex(kubepolicytest.Node), tab: w.table(t), stored: map[policy.Key]bool{}}
 	for _, v4 := range []bool{true, false} {
 		cases := kubepolicytest.Cyclonus(v4)
 		tally := map[bool]int{}

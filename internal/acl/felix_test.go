@@ -5,7 +5,6 @@ package acl
 import (
 	"fmt"
 	"net/netip"
-	"os"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -38,10 +37,7 @@ func felixAddr(v4 bool, name string) netip.Addr {
 
 func newFelixBench(t *testing.T, profiles ...string) *felixBench {
 	w := newWires(t)
-	ns, err := os.Open(w.host.Path())
-	must(t, err)
-	t.Cleanup(func() { ns.Close() })
-	f := &felixBench{wires: w, t: t, x: policy.NewIndex("n"), tab: openTable(t, func(o *Options) { o.NetNS = int(ns.Fd()) })}
+	f := &felixBench{wires: w, t: t, x: policy.NewIndex("n"), tab: w.table(t)}
 	f.put("Profile", "open", &v3.Profile{Spec: v3.ProfileSpec{Ingress: []v3.Rule{{Action: "Allow"}}, Egress: []v3.Rule{{Action: "Allow"}}}})
 	for i, name := range felixNames {
 		e := &v3.WorkloadEndpoint{Object: v3.Object{Metadata: v3.ObjectMeta{Labels: map[string]string{"name": name}}}}

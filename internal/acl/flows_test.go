@@ -5,7 +5,6 @@ package acl
 import (
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -27,11 +26,9 @@ type crowd struct {
 
 func newCrowd(t testing.TB) *crowd {
 	c := &crowd{wires: newWires(t), t: t, x: policy.NewIndex("alpha")}
-	ns, err := os.Open(c.host.Path())
-	must(t, err)
-	t.Cleanup(func() { ns.Close() })
-	c.tab = openTable(t, func(o *Options) { o.NetNS = int(ns.Fd()) })
-	c.flows, err = OpenFlows(int(ns.Fd()))
+	c.tab = c.table(t)
+	var err error
+	c.flows, err = OpenFlows(c.tab.opts.NetNS)
 	must(t, err)
 	t.Cleanup(func() { c.flows.Close() })
 	for i, name := range []string{"client", "server"} {

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -34,10 +33,7 @@ const perState = 50
 // delivered, and one that both allow is.
 func TestI4_Histories(t *testing.T) {
 	w := newWires(t)
-	ns, err := os.Open(w.host.Path())
-	must(t, err)
-	defer ns.Close()
-	tab := openTable(t, func(o *Options) { o.NetNS = int(ns.Fd()) })
+	tab := w.table(t)
 	checks := flag.Lookup("rapid.checks").Value.String()
 	must(t, flag.Set("rapid.checks", fmt.Sprint(*histories)))
 	defer flag.Set("rapid.checks", checks)

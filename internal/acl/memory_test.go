@@ -6,7 +6,6 @@ import (
 	"iter"
 	"math/rand/v2"
 	"net/netip"
-	"os"
 	"slices"
 	"testing"
 
@@ -132,10 +131,7 @@ func (v planted) Policies() iter.Seq[*policy.Policy] {
 // and just where it should, if the compiler is wrong.
 func TestQ02_FindsCompilerBug(t *testing.T) {
 	w := newWires(t)
-	ns, err := os.Open(w.host.Path())
-	must(t, err)
-	defer ns.Close()
-	tab := openTable(t, func(o *Options) { o.NetNS, o.HostAction = int(ns.Fd()), HostAccept })
+	tab := w.table(t, func(o *Options) { o.HostAction = HostAccept })
 	x, world := policy.NewIndex(policytest.Nodes[0]), &policy.World{}
 	twoOpen(func(k policy.Key, r v3.Resource) { x.Set(k, r, nil); world.Put(k, r, nil) })
 	x.Flush()

@@ -126,6 +126,15 @@ func htons(v uint16) uint16 { return binary.NativeEndian.Uint16(binary.BigEndian
 
 // route sends the addresses of local endpoints to their interfaces, and all
 // others out.
+// table opens the table of the host.
+func (w *wires) table(t testing.TB, change ...func(*Options)) *Table {
+	t.Helper()
+	ns, err := os.Open(w.host.Path())
+	must(t, err)
+	t.Cleanup(func() { ns.Close() })
+	return openTable(t, append(change, func(o *Options) { o.NetNS = int(ns.Fd()) })...)
+}
+
 func (w *wires) route(t fataler, home func(netip.Addr) string) {
 	for _, v4 := range []bool{true, false} {
 		for i := range policytest.Addrs {
@@ -256,11 +265,7 @@ func sender(frame []byte) netip.Addr {
 // index, rendering and transactions; the evaluator reads the objects.
 func TestQ02_KernelAgreesWithEvaluator(t *testing.T) {
 	w := newWires(t)
-	var tab *Table
-	ns, err := os.Open(w.host.Path())
-	must(t, err)
-	defer ns.Close()
-	tab = openTable(t, func(o *Options) { o.NetNS, o.HostAction, o.Failsafes = int(ns.Fd()), HostAccept, oracleFailsafes })
+	tab := w.table(t, func(o *Options) { o.HostAction, o.Failsafes = HostAccept, oracleFailsafes })
 
 	x := policy.NewIndex(policytest.Nodes[0])
 	stored := map[policy.Key]bool{}

@@ -61,31 +61,42 @@ func (d *Daemon) economise(ctx context.Context) error {
 	if _, ok := d.board.wait(ctx, func(s *api.Status) bool { return s.Live }); !ok {
 		return nil
 	}
-	turns, floor := d.loop.turns.Load(), 0
-	last := time.Now()
-	for pause(ctx, lull) {
-		now := d.loop.turns.Load()
-		busy := now != turns
-		if turns = now; time.Since(last) < rest(floor > 0, busy) {
-			continue
-		}
-		size, err := resident()
-		if err != nil {
-			d.log.Debug("memory is given back no more", "err", err)
-			return nil
-		}
-		if floor > 0 && size < floor+memorySlack {
-			continue
-		}
-		if floor == 0 && tunable() {
+	err := giveBack(ctx, d.loop.turns.Load, resident, func(again bool) {
+		if !again && tunable() {
 			debug.SetGCPercent(gcPercent)
 		}
 		debug.FreeOSMemory()
 		if err := forgetProgram(); err != nil {
 			d.log.Debug("pages of the program stay mapped", "err", err)
 		}
-		if floor, err = resident(); err != nil {
-			return nil
+	})
+	if err != nil {
+		d.log.Debug("memory is given back no more", "err", err)
+	}
+	return nil
+}
+
+// giveBack decides when memory is given back: the loop rests as long as its turns stay
+// the same, and size is what there may be to give.
+func giveBack(ctx context.Context, turns func() uint64, size func() (int, error), give func(again bool)) error {
+	seen, floor := turns(), 0
+	last := time.Now()
+	for pause(ctx, lull) {
+		now := turns()
+		busy := now != seen
+		if seen = now; time.Since(last) < rest(floor > 0, busy) {
+			continue
+		}
+		bytes, err := size()
+		if err != nil {
+			return err
+		}
+		if floor > 0 && bytes < floor+memorySlack {
+			continue
+		}
+		give(floor > 0)
+		if floor, err = size(); err != nil {
+			return err
 		}
 		last = time.Now()
 	}

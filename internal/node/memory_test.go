@@ -3,10 +3,13 @@
 package node
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -79,14 +82,64 @@ func TestForgetProgram(t *testing.T) {
 	}
 }
 
-// An agent that never rests gives back what its start used, too.
-func TestRest(t *testing.T) {
+// TestGiveBack lets hours pass, and notes in which seconds after the start memory is given
+// back: in the first lull, and of an agent that never rests after a minute; later only
+// what has grown by much, no more often than every 3 seconds, or every minute while
+// something happens all the time.
+func TestGiveBack(t *testing.T) {
+	const mb = 1 << 20
+	always := func(int) bool { return true }
+	never := func(int) bool { return false }
 	for _, c := range []struct {
-		again, busy bool
-		want        time.Duration
-	}{{false, false, 0}, {true, false, givePause}, {false, true, busyPause}, {true, true, busyPause}} {
-		if got := rest(c.again, c.busy); got != c.want {
-			t.Errorf("again %t, busy %t: %v, want %v", c.again, c.busy, got, c.want)
-		}
+		what string
+		busy func(second int) bool
+		grow func(second int) int // in MB
+		want string
+	}{
+		{"at rest", never, func(int) int { return 0 }, "1"},
+		{"at rest, and growing by little", never, func(s int) int { return map[bool]int{true: 1}[s > 1 && s < 13] }, "1"},
+		{"at rest, after a burst", never, func(s int) int { return map[int]int{100: 13}[s] }, "1 100"},
+		{"bursts in each second", never, func(int) int { return 20 }, "1 4 7 10 13 16 19 22 25 28 31 34 37 40"},
+		{"busy for long", always, func(int) int { return 1 }, "60 120 180 240 300"},
+		{"busy for long, and not growing", always, func(int) int { return 0 }, "60"},
+		{"busy in the beginning", func(s int) bool { return s <= 20 }, func(int) int { return 0 }, "21"},
+		{"busy after a start", func(s int) bool { return s > 1 }, func(s int) int { return 1 }, "1 61 121 181 241"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			last := 300
+			if strings.Contains(c.want, "4 7") {
+				last = 40
+			}
+			ctx, stop := context.WithTimeout(t.Context(), time.Duration(last)*time.Second+time.Millisecond)
+			defer stop()
+			start := time.Now()
+			second := func() int { return int(time.Since(start) / time.Second) }
+			var given []string
+			floor, since := 40*mb, 0
+			size := func() (int, error) {
+				n := floor
+				for s := since + 1; s <= second(); s++ {
+					n += c.grow(s) * mb
+				}
+				return n, nil
+			}
+			turns := func() (n uint64) {
+				for s := range second() {
+					if c.busy(s + 1) {
+						n++
+					}
+				}
+				return n
+			}
+			err := giveBack(ctx, turns, size, func(again bool) {
+				if again != (len(given) > 0) {
+					t.Errorf("%s: again is %v after %d times", c.what, again, len(given))
+				}
+				given, since = append(given, fmt.Sprint(second())), second()
+			})
+			if got := strings.Join(given, " "); err != nil || got != c.want {
+				t.Errorf("%s: memory is given back after %s s, %v; want %s", c.what, got, err, c.want)
+			}
+		})
 	}
 }
