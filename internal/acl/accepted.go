@@ -23,89 +23,101 @@ import (
 // and is cut if it is denied now (Flows). So a mark never outlives what it was
 // given for, and no flow asks for each packet.
 //
-// The epoch is a constant of the one rule in chainEpoch, which every walk through
-// policy begins with, and two elements of setAccepted. A packet is among the
+// The number of the epoch is a constant of two rules, by which all walks through
+// policy end that accept, and two elements of setAccepted. A packet is among the
 // rules of one commit from the begin of a walk to its end, so that what old rules
-// accept has the old number, however late. To replace that rule and these
-// elements makes the kernel validate nothing: the rule has no verdict.
+// accept has the old number, however late it is written, and whatever the new ones
+// write beside: a direction has bits of its own, and of the other's a rule writes only
+// what it has read there. To replace these rules and elements makes the kernel
+// validate nothing: the rules have no verdict.
 //
-// Numbers come again when markEpoch has gone round. A one-way flow that
-// was silent meanwhile has been reviewed, and cut if need be: the bit for that
-// is part of what is looked up.
+// Numbers come again when there are no more. A one-way flow that was silent meanwhile
+// has been reviewed, and cut if need be: the bit for that is part of what is
+// looked up.
 const (
-	markCut   = 1 << 31 // policy has come to deny it
-	markOut   = 1 << 30 // accepted by the egress policy of where it comes from
-	markIn    = 1 << 29 // accepted by the ingress policy of where it goes to
-	markEpoch = 0x1ff << 20
+	markCut  = 1 << 31 // policy has come to deny it
+	shiftOut = 22      // in which epoch the egress policy of where it comes from has accepted it
+	shiftIn  = 13      // in which the ingress policy of where it goes to has
+	epochs   = 511     // numbers of nine bits; 0 is never
 )
 
-// epoch is the number of one, from 0 to 511.
+// epoch is the number of one, from 1.
 type epoch uint32
 
-func (e epoch) bits() uint32 { return uint32(e) << 20 & markEpoch }
-func (e epoch) next() epoch  { return (e + 1) % (markEpoch>>20 + 1) }
+func (e epoch) next() epoch { return e%epochs + 1 }
 
 // anyEpoch is where a table begins: flows may have marks of one that was
 // removed.
-func anyEpoch() epoch {
-	return epoch(rand.Uint32N(markEpoch>>20 + 1))
-}
+func anyEpoch() epoch { return 1 + epoch(rand.Uint32N(epochs)) }
 
-const (
-	chainEpoch  = "epoch"
-	setAccepted = "accepted"
-)
-
-func markOf(d policy.Direction) uint32 {
+func shiftOf(d policy.Direction) int {
 	if d == policy.Ingress {
-		return markIn
+		return shiftIn
 	}
-	return markOut
+	return shiftOut
 }
 
-// elems are what marks of the generation are looked up as.
+// markOf is the bits of a direction.
+func markOf(d policy.Direction) uint32 { return epochs << shiftOf(d) }
+
+// bits are those of a direction that has accepted in the epoch.
+func (e epoch) bits(d policy.Direction) uint32 { return uint32(e) << shiftOf(d) }
+
+const setAccepted = "accepted"
+
+// chainEpoch is the chain in which a direction writes the epoch.
+func chainEpoch(d policy.Direction) string {
+	return "epoch-" + map[policy.Direction]string{policy.Egress: "out", policy.Ingress: "in"}[d]
+}
+
+func isEpoch(chain string) bool {
+	return chain == chainEpoch(policy.Egress) || chain == chainEpoch(policy.Ingress)
+}
+
+// elems are what marks of the epoch are looked up as.
 func (e epoch) elems() (out []elem) {
 	for _, d := range directions {
-		out = append(out, elem{key: string(binary.NativeEndian.AppendUint32(nil, markOf(d)|e.bits()))})
+		out = append(out, elem{key: string(binary.NativeEndian.AppendUint32(nil, e.bits(d)))})
 	}
 	return out
 }
 
-// rule gives a flow the epoch, accepted by nobody yet, unless it has it.
-func (e epoch) rule(r *renderer) *rule {
-	return r.rule().ctMarkIs(markEpoch, e.bits(), true).ctSetMark(^uint32(markEpoch|markOut|markIn), e.bits()).done("")
+// rule gives a flow the epoch, accepted by a direction.
+func (e epoch) rule(r *renderer, d policy.Direction) *rule {
+	return r.rule().ctSetMark(^markOf(d), e.bits(d)).done("")
 }
 
-func (r *renderer) acceptChains() []*chain {
-	begin := &chain{name: chainEpoch, comment: "of what has been accepted"}
-	begin.add(r.epoch.rule(r))
-	out := []*chain{begin}
+func (r *renderer) acceptChains() (out []*chain) {
 	for _, d := range directions {
+		mark := &chain{name: chainEpoch(d), comment: "of what has been accepted"}
+		mark.add(r.epoch.rule(r, d))
 		c := &chain{name: Acceptor(d)}
-		c.add(r.rule().ctSetMark(^markOf(d), markOf(d)).done(""))
+		c.add(r.rule().jump(mark.name).done(""))
 		c.add(r.rule().accept().done(""))
-		out = append(out, c)
+		out = append(out, mark, c)
 	}
 	return out
 }
 
 // bump begins another epoch in a transaction.
 func (t *tx) bump(was, now epoch, r *renderer) {
-	t.rules.flushChain("", chainEpoch)
-	t.rules.addRule("", chainEpoch, now.rule(r))
+	for _, d := range directions {
+		t.rules.flushChain("", chainEpoch(d))
+		t.rules.addRule("", chainEpoch(d), now.rule(r, d))
+	}
 	t.elements.elems(unix.NFT_MSG_DELSETELEM, setAccepted, was.elems())
 	t.elements.elems(unix.NFT_MSG_NEWSETELEM, setAccepted, now.elems())
 }
 
 // epoch reads what the kernel has; not ok if that is not one epoch in all places.
 func (a *actual) epoch(r *renderer) (e epoch, ok bool) {
-	set, c := a.sets[setAccepted], a.chains[chainEpoch]
-	if set == nil || c == nil || len(set.elems) != len(directions) {
+	set := a.sets[setAccepted]
+	if set == nil || len(set.elems) != len(directions) {
 		return 0, false
 	}
 	for p := range set.elems {
 		if len(p.key) == 4 {
-			e = epoch(binary.NativeEndian.Uint32([]byte(p.key)) & markEpoch >> 20)
+			e = max(e, epoch(binary.NativeEndian.Uint32([]byte(p.key))&markOf(policy.Egress)>>shiftOut))
 		}
 	}
 	for _, x := range e.elems() {
@@ -113,5 +125,10 @@ func (a *actual) epoch(r *renderer) (e epoch, ok bool) {
 			return 0, false
 		}
 	}
-	return e, slices.Equal(c.rules, []sum{e.rule(r).sum})
+	for _, d := range directions {
+		if c := a.chains[chainEpoch(d)]; c == nil || !slices.Equal(c.rules, []sum{e.rule(r, d).sum}) {
+			return 0, false
+		}
+	}
+	return e, e > 0
 }

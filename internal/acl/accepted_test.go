@@ -3,6 +3,9 @@
 package acl
 
 import (
+	"encoding/binary"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -158,12 +161,12 @@ func mustRead(t *testing.T, tab *Table) *actual {
 	return a
 }
 
-// TestEpochs goes round, and has each number differ from the one before it in
-// what is looked up.
+// TestEpochs goes round, and has each number differ from the others in what is looked
+// up, and from what no flow was given.
 func TestEpochs(t *testing.T) {
-	seen := map[string]bool{}
+	seen := map[string]bool{"\x00\x00\x00\x00": true}
 	e := epoch(7)
-	for range 512 {
+	for range epochs {
 		for _, x := range e.elems() {
 			if seen[x.key] {
 				t.Fatalf("epoch %d: %x was there before", e, x.key)
@@ -173,9 +176,92 @@ func TestEpochs(t *testing.T) {
 		e = e.next()
 	}
 	if e != 7 {
-		t.Errorf("after 512 epochs: %d, want 7", e)
+		t.Errorf("after %d epochs: %d, want 7", epochs, e)
 	}
-	if markIn&markOut != 0 || (markIn|markOut|markCut)&markEpoch != 0 {
+	out, in := markOf(policy.Egress), markOf(policy.Ingress)
+	if in&out != 0 || (in|out)&markCut != 0 {
 		t.Error("bits overlap")
+	}
+	for range 10000 {
+		if e := anyEpoch(); e < 1 || e > epochs {
+			t.Fatalf("epoch %d", e)
+		}
+	}
+}
+
+// TestEpochBesideTheNext has packets of one flow under way on several processors while
+// an epoch ends: some are still among the rules of before, and all write the mark, which
+// each reads first. In whichever order they do, the flow has no more of the new epoch
+// than the new rules gave it.
+func TestEpochBesideTheNext(t *testing.T) {
+	type packet struct {
+		epoch
+		policy.Direction
+	}
+	const before, after = epoch(5), epoch(6)
+	// What the rule does with the mark is read from the rule.
+	write := func(p packet) (keep, bits uint32) {
+		attrs(p.epoch.rule(&renderer{}, p.Direction).exprs, func(_ uint16, e []byte) bool {
+			attrs(e, func(typ uint16, data []byte) bool {
+				if typ == unix.NFTA_EXPR_DATA && strings.Contains(string(e), "bitwise") {
+					attrs(data, func(typ uint16, v []byte) bool {
+						switch typ {
+						case unix.NFTA_BITWISE_MASK:
+							keep = binary.NativeEndian.Uint32(v[len(v)-4:])
+						case unix.NFTA_BITWISE_XOR:
+							bits = binary.NativeEndian.Uint32(v[len(v)-4:])
+						}
+						return true
+					})
+				}
+				return true
+			})
+			return true
+		})
+		return keep, bits
+	}
+	accepted := func(mark uint32, d policy.Direction) bool {
+		return mark&(markCut|markOf(d)) == after.bits(d)
+	}
+	packets := []packet{{before, policy.Egress}, {before, policy.Ingress}, {after, policy.Egress}, {after, policy.Ingress}}
+	orders := 0
+	// Each packet reads (step 1) and writes (step 2), in all orders of two of each.
+	var play func(mark uint32, list []packet, read []uint32, step []int, given [2]bool)
+	play = func(mark uint32, list []packet, read []uint32, step []int, given [2]bool) {
+		for _, d := range directions {
+			if accepted(mark, d) && !given[d] {
+				t.Fatalf("%v in steps %v: mark %#08x is one of the new epoch in direction %v, in which it accepted nothing", list, step, mark, d)
+			}
+		}
+		orders++
+		for i, p := range list {
+			switch step[i] {
+			case 0:
+				read, step := slices.Clone(read), slices.Clone(step)
+				read[i], step[i] = mark, 1
+				play(mark, list, read, step, given)
+			case 1:
+				step, given := slices.Clone(step), given
+				step[i] = 2
+				given[p.Direction] = given[p.Direction] || p.epoch == after
+				keep, bits := write(p)
+				play(read[i]&keep^bits, list, read, step, given)
+			}
+		}
+	}
+	for _, a := range packets {
+		for _, b := range packets {
+			for _, c := range packets {
+				for _, mark := range []uint32{0, before.bits(policy.Egress), before.bits(policy.Ingress), before.bits(policy.Egress) | before.bits(policy.Ingress), 0xfff} {
+					play(mark, []packet{a, b, c}, make([]uint32, 3), make([]int, 3), [2]bool{})
+				}
+			}
+		}
+	}
+	if keep, bits := write(packets[0]); keep != ^markOf(policy.Egress) || bits != before.bits(policy.Egress) {
+		t.Errorf("the rule keeps %#08x and writes %#08x: was it read?", keep, bits)
+	}
+	if orders < 10000 {
+		t.Errorf("%d steps", orders)
 	}
 }

@@ -243,6 +243,13 @@ func (t *Table) resync(view policy.View) error {
 	if len(before.starts)+len(m.starts) == 0 {
 		t.sure = gen
 	}
+	if st.again {
+		var end tx
+		end.endAgain()
+		if err := t.commit(end.all()); err != nil {
+			return err
+		}
+	}
 	t.state = st
 	return nil
 }
@@ -282,7 +289,7 @@ func (t *Table) compare(view policy.View) (before, m *msgs, st *state, gen uint3
 		before, m := w.create(a, view)
 		return before, m, st, a.gen, nil
 	}
-	before, m, ok := w.repair(a, view, r, was, steady)
+	before, m, again, ok := w.repair(a, view, r, was, steady)
 	if !ok {
 		t.opts.Log.Warn("nftables tables have objects of ours with other definitions, replacing them", "tables", TableName)
 		before, m = w.create(a, view)
@@ -291,6 +298,7 @@ func (t *Table) compare(view policy.View) (before, m *msgs, st *state, gen uint3
 	if len(before.starts)+len(m.starts) == 0 {
 		st.epoch = was
 	}
+	st.again = again
 	return before, m, st, a.gen, nil
 }
 

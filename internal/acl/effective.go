@@ -52,9 +52,6 @@ func (r *renderer) effective(e *policy.Effective, d policy.Direction, lookup fun
 		c.add(r.rule().drop().done("quarantined"))
 		return chains, nil
 	}
-	if e.Stage == policy.StageWorkload {
-		c.add(r.rule().jump(chainEpoch).done(""))
-	}
 	for i := range e.Tiers[d] {
 		t := &e.Tiers[d][i]
 		passes, endPasses := false, t.DefaultPass || e.Stage > policy.StageForward

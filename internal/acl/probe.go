@@ -38,7 +38,7 @@ func (s *socket) probe() error {
 		{"limits by interface", "nft_limit", (&rb{}).note("probe-traffic", arpMemory, "limit", arpRate.put).done("")},
 		{"fib expressions", "nft_fib_inet", (&rb{}).reversePath().done("")},
 		{"connection tracking", "nft_ct", (&rb{}).ctState(ctInvalid, "").done("")},
-		{"marks of connections", "nft_ct", (&rb{}).ctMarkIs(markCut, markCut, false).ctSetMark(^uint32(markIn), markIn).done("")},
+		{"marks of connections", "nft_ct", (&rb{}).ctMarkIs(markCut, markCut, false).ctSetMark(^uint32(1<<shiftIn), 1<<shiftIn).done("")},
 		{"log expressions", "nft_log", (&rb{}).log("probe").done("")},
 	}
 	c := &chain{name: "probe"}

@@ -39,6 +39,7 @@ type state struct {
 	problems   map[string]error          // by owner
 	epoch      epoch                     // in force
 	opts       Options                   // with which all of it was rendered
+	again      bool                      // what leads there asks packets on their way again, see again.go
 }
 
 type effState struct {

@@ -179,7 +179,7 @@ func (r *renderer) base(name, target string, num uint32, priority int32, key exp
 // epoch, or the answers to that. It is asked for first, whoever sends it: the others
 // are accepted in any case.
 func (r *renderer) accepted(d policy.Direction, answers bool) *rb {
-	return r.rule().ctDirection(answers).ctMarkIn(markCut|markEpoch|markOf(d), setAccepted)
+	return r.rule().ctDirection(answers).ctMarkIn(markCut|markOf(d), setAccepted)
 }
 
 // An answer comes from where the flow goes to, whose ingress has accepted it, and

@@ -152,7 +152,7 @@ func leftovers(c *change) *msgs {
 	var t tx
 	setElems(&t.members, unix.NFT_MSG_DELSETELEM, c.gone)
 	if c.bothWays() {
-		t.dropChain(chainAgain)
+		t.endAgain()
 	}
 	if len(c.entryDel) > 0 {
 		setElems(&t.elements, unix.NFT_MSG_DELSETELEM, c.entryDel)
@@ -160,6 +160,9 @@ func leftovers(c *change) *msgs {
 	}
 	return t.all()
 }
+
+// endAgain removes the chain that packets on their way are asked in again.
+func (t *tx) endAgain() { t.dropChain(chainAgain) }
 
 func (t *tx) dropGone(c *change) {
 	for _, n := range c.goneSets {
@@ -260,17 +263,20 @@ const ruleFrame = 48
 // one that goes before it, as incremental does; both are empty if nothing
 // differs. ok is false if that takes more than a transaction may do to a table
 // that stays: then they must be replaced. was is the epoch that the kernel is in;
-// steady tells that it is, in all places.
-func (w *whole) repair(a *actual, view policy.View, r *renderer, was epoch, steady bool) (before, m *msgs, ok bool) {
+// steady tells that it is, in all places. again tells that packets on their way are asked
+// again (see again.go), which is to be ended.
+func (w *whole) repair(a *actual, view policy.View, r *renderer, was epoch, steady bool) (before, m *msgs, again, ok bool) {
 	var first, t tx
+	asleep := false // then the kernel takes no new base chain
 	for _, table := range tables {
 		switch have := a.tables[table]; {
 		case have == nil:
 			t.table.addTable(table)
 		case have.foreign:
-			return nil, nil, false
+			return nil, nil, false, false
 		case have.flags != 0:
 			t.table.addTable(table) // dormant: wake it
+			asleep = asleep || table == inetTable
 		}
 	}
 	wanted := map[string]bool{}
@@ -290,7 +296,7 @@ func (w *whole) repair(a *actual, view policy.View, r *renderer, was epoch, stea
 			continue
 		}
 		if s.in == "" && !have.is(s.typ) {
-			return nil, nil, false
+			return nil, nil, false, false
 		}
 		wanted[name] = true
 		into := &t.members
@@ -309,20 +315,27 @@ func (w *whole) repair(a *actual, view policy.View, r *renderer, was epoch, stea
 		}
 	}
 	clear(wanted)
+	var dirs [2]bool // as of a change
+	write := func(c *chain, how func(*chain)) {
+		how(c)
+		for d, is := range c.dirs {
+			dirs[d] = dirs[d] || is
+		}
+	}
 	for _, c := range w.chains {
 		wanted[c.name] = true
 		have := a.chains[c.name]
 		switch {
 		case have == nil:
-			t.newChain(c)
+			write(c, t.newChain)
 		case !have.is(c):
-			return nil, nil, false
+			return nil, nil, false, false
 		default:
 			if have.policy != nfAccept && c.hook != nil {
 				t.chains.addChain(c)
 			}
-			if !have.holds(c) && !(steady && c.name == chainEpoch) {
-				t.refill(c)
+			if !have.holds(c) && !(steady && isEpoch(c.name)) {
+				write(c, t.refill)
 			}
 		}
 	}
@@ -331,8 +344,14 @@ func (w *whole) repair(a *actual, view policy.View, r *renderer, was epoch, stea
 			t.dropChain(n)
 		}
 	}
-	if steady && !(first.empty() && t.empty()) {
+	if first.empty() && t.empty() {
+		return &msgs{}, &msgs{}, false, true
+	}
+	if steady {
 		t.bump(was, r.epoch, r)
 	}
-	return first.all(), t.all(), true
+	if again = dirs[0] && dirs[1] && !asleep && a.chains[chainAgain] == nil; again {
+		t.newChain(r.again())
+	}
+	return first.all(), t.all(), again, true
 }
