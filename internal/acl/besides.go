@@ -17,8 +17,12 @@ import (
 // belongs to a connection of its interface alone, in a zone of connection tracking,
 // unless the way back leads to that interface, which it does for one of them. In a
 // zone there are no answers, those come by another interface, and nothing is
-// established: one who may send as both ends would have it so.
-const chainBesides = "antispoof-besides"
+// established: one who may send as both ends would have it so. What others track in
+// zones comes from elsewhere, and is none of that.
+const (
+	chainBesides     = "antispoof-besides"
+	chainEstablished = "established"
+)
 
 // besidesChains puts packets into the zone of their interface. Zones have 16 bits: the
 // last of the number of the interface, which the kernel gives one after another.
@@ -29,24 +33,32 @@ func (r *renderer) besidesChains() []*chain {
 	c := &chain{name: chainBesides}
 	c.add(r.rule().reversePath().accept().done("the way back"))
 	c.add(r.rule().ctZoneOfInterface().accept().done("a flow of the interface"))
-	return []*chain{c}
+	known := &chain{name: chainEstablished}
+	for _, p := range r.opts.Prefixes {
+		known.add(r.rule().prefixed(expr.MetaKeyIIFNAME, p).ctZone().ret().done("a flow of an interface"))
+	}
+	known.add(established(r.rule()).accept().done(""))
+	return []*chain{c, known}
 }
 
 // besidesAnswers drops what poses as an answer to a flow of an interface.
 func (r *renderer) besidesAnswers(c *chain) {
-	if r.opts.AnySource {
-		c.add(r.rule().ctDirection(true).ctZone(true).drop().done("no answer comes from there"))
+	for _, p := range r.opts.Prefixes {
+		if r.opts.AnySource {
+			c.add(r.rule().prefixed(expr.MetaKeyIIFNAME, p).ctDirection(true).ctZone().drop().done("no answer comes from there"))
+		}
 	}
 }
 
-// established begins a rule about packets of connections that both ends know.
-func (r *renderer) established() *rb {
-	b := r.rule()
+// acceptEstablished renders the rule that accepts packets of connections that both ends know.
+func (r *renderer) acceptEstablished() *rule {
 	if r.opts.AnySource {
-		b.ctZone(false)
+		return r.rule().jump(chainEstablished).done("")
 	}
-	return b.ctState(ctEstablished|ctRelated, "established,related")
+	return established(r.rule()).accept().done("")
 }
+
+func established(b *rb) *rb { return b.ctState(ctEstablished|ctRelated, "established,related") }
 
 // besides renders the networks that an endpoint may send from besides its own
 // addresses. No route has to lead back to them: they skip the reverse path, as they
@@ -62,14 +74,14 @@ func besides(e *policy.Endpoint, owner string) (out []setElem) {
 	return out
 }
 
-// ctZone matches packets of connections in a zone, or in none.
-func (r *rb) ctZone(some bool) *rb {
+// ctZone matches packets of connections in a zone.
+func (r *rb) ctZone() *rb {
 	r.expr("ct", func(b *buf) {
 		b.u32(unix.NFTA_CT_DREG, reg1)
 		b.u32(unix.NFTA_CT_KEY, uint32(expr.CtKeyZONE))
 	})
-	r.cmp(cmpOp(some), []byte{0, 0})
-	return r.say("ct zone %s0", notWord(some))
+	r.cmp(expr.CmpOpNeq, []byte{0, 0})
+	return r.say("ct zone != 0")
 }
 
 // ctZoneOfInterface has connection tracking look for the packet in a zone.

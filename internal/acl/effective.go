@@ -41,7 +41,7 @@ func (r *renderer) effective(e *policy.Effective, d policy.Direction, lookup fun
 	c := start()
 	if e.Stage != policy.StageUntracked {
 		c.add(r.rule().ctMarkIs(markCut, markCut, false).drop().done("cut when policy changed"))
-		c.add(r.established().accept().done(""))
+		c.add(r.acceptEstablished())
 		c.add(r.rule().ctState(ctInvalid, "invalid").drop().done(""))
 	}
 	if failsafes := failsafeChain(e.Stage, d); failsafes != "" {

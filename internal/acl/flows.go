@@ -67,16 +67,21 @@ func (f *Flows) Close() error { return errors.Join(f.read.close(), f.write.close
 // Review asks judge about every flow, as many at a time as the kernel tells in
 // one piece, and makes the fates that it sets come true. It takes memory for one
 // such piece, and time proportional to the flows of the host. A flow that begins
-// or ends meanwhile may or may not be among them.
+// or ends meanwhile may or may not be among them. Flows of other zones are not judged
+// (see besides.go); what policy has accepted of them is forgotten.
 func (f *Flows) Review(judge func([]Flow) error) (done Reviewed, err error) {
 	var m msgs
 	m.header("", ctMsgGet, unix.NLM_F_DUMP, unix.AF_UNSPEC, 0) // both families in one walk
 	m.end()
-	var flows []Flow
+	var flows, zoned []Flow
 	var failed error // kept until the kernel has told all, or it would refuse the next request
 	err = f.read.request(&m, true, func(data []byte) {
-		if flow, ok := parseFlow(data); ok {
+		switch flow, ok := parseFlow(data); {
+		case !ok:
+		case len(flow.zone) == 0:
 			flows = append(flows, flow)
+		case flow.accepted:
+			zoned = append(zoned, flow)
 		}
 	}, func() error {
 		done.Seen += len(flows)
@@ -86,7 +91,10 @@ func (f *Flows) Review(judge func([]Flow) error) (done Reviewed, err error) {
 		if failed == nil {
 			failed = f.settle(flows, &done)
 		}
-		flows = flows[:0]
+		if failed == nil {
+			failed = f.forget(zoned)
+		}
+		flows, zoned = flows[:0], zoned[:0]
 		return nil
 	})
 	if errors.Is(err, errInterrupted) {
@@ -140,8 +148,31 @@ func (f *Flows) settle(flows []Flow, done *Reviewed) error {
 	})
 }
 
-// parseFlow reads a connection. It is not ok if it is not one that our rules
-// see: of a zone, which others have set up for themselves, or malformed.
+// forget has policy asked about the next packets of flows.
+func (f *Flows) forget(flows []Flow) error {
+	var m msgs
+	for i := range flows {
+		flow := &flows[i]
+		m.header("", ctMsgNew, unix.NLM_F_ACK, flow.family, 0)
+		m.data.u32(ctaMark, 0)
+		m.data.u32(ctaMarkMask, markOf(policy.Egress)|markOf(policy.Ingress))
+		m.data.attr(ctaZone, flow.zone)
+		m.data = append(m.data, flow.tuple...)
+		m.data.attr(ctaID, flow.id)
+		m.end()
+	}
+	if len(flows) == 0 {
+		return nil
+	}
+	return f.write.each(&m, func(_ int, err error) error {
+		if errors.Is(err, unix.ENOENT) {
+			return nil
+		}
+		return err
+	})
+}
+
+// parseFlow reads a connection. It is not ok if it is malformed.
 func parseFlow(data []byte) (f Flow, ok bool) {
 	ok = true
 	var reply policy.Packet
@@ -160,10 +191,13 @@ func parseFlow(data []byte) (f Flow, ok bool) {
 			f.Related = beU32(v)&statusExpected != 0
 		case ctaMark:
 			f.cut = beU32(v)&markCut != 0
+			f.accepted = beU32(v)&(markOf(policy.Egress)|markOf(policy.Ingress)) != 0
 		case ctaID:
 			f.id = v
 		case ctaZone:
-			ok = ok && len(v) == 2 && v[0]|v[1] == 0
+			if ok = ok && len(v) == 2; ok && v[0]|v[1] != 0 {
+				f.zone = v
+			}
 		}
 		rest = next
 	}

@@ -110,9 +110,11 @@ type Flow struct {
 
 	family byte
 	cut    bool
+	// accepted: policy has, in whichever epoch.
+	accepted bool
 	// Of its first direction, and its number, as the kernel wrote them. They last
 	// until the next piece is read.
-	tuple, id []byte
+	tuple, id, zone []byte
 }
 
 // The chains that end a walk through policy, by direction.

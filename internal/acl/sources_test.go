@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/muslin-net/muslin/internal/lab"
 	"github.com/muslin-net/muslin/internal/lab/labtest"
 	"github.com/muslin-net/muslin/internal/policy"
@@ -129,6 +131,25 @@ func TestSourcesOfTwo(t *testing.T) {
 				t.Errorf("IPv%d: the flow that a has from %s ends when b tries", v, src)
 			}
 		}
+		// A review forgets what policy has accepted of flows that are not judged: their
+		// number may come again.
+		if n := acceptedInZones(t, r); n == 0 {
+			t.Errorf("IPv%d: no flow of an interface is accepted", v)
+		}
+		flows, err := OpenFlows(int(r.nsFile.Fd()))
+		must(t, err)
+		_, err = flows.Review(func(list []Flow) error {
+			for i := range list {
+				if list[i].Fate = Keep; list[i].Src == ip(other[v]) {
+					t.Errorf("IPv%d: a flow of an interface is judged: %+v", v, list[i].Packet)
+				}
+			}
+			return nil
+		})
+		must(t, errors.Join(err, flows.Close()))
+		if n := acceptedInZones(t, r); n != 0 {
+			t.Errorf("IPv%d: %d flows of interfaces stay accepted", v, n)
+		}
 		// An answer to what n asks of a is a's to give.
 		must(t, r.n.SendPacket("eth0", lab.Packet{DstMAC: up, Src: addrOf(v, "n"), Dst: addrOf(v, "a"), Proto: lab.ProtoUDP, SrcPort: 4000, DstPort: 4001}))
 		answer := lab.Packet{Src: addrOf(v, "a"), Dst: addrOf(v, "n"), SrcPort: 4001, DstPort: 4000}
@@ -158,6 +179,22 @@ func TestSourcesOfTwo(t *testing.T) {
 		r.v.endpoint(open)
 		r.apply()
 	}
+}
+
+// acceptedInZones counts connections in zones that policy has accepted.
+func acceptedInZones(t *testing.T, r *rig) (n int) {
+	f, err := OpenFlows(int(r.nsFile.Fd()))
+	must(t, err)
+	defer f.Close()
+	var m msgs
+	m.header("", ctMsgGet, unix.NLM_F_DUMP, unix.AF_UNSPEC, 0)
+	m.end()
+	must(t, f.read.request(&m, true, func(data []byte) {
+		if flow, ok := parseFlow(data); ok && len(flow.zone) > 0 && flow.accepted {
+			n++
+		}
+	}, func() error { return nil }))
+	return n
 }
 
 // withoutSources is a view in which an endpoint has no such networks.

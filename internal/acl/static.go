@@ -139,7 +139,7 @@ func (r *renderer) staticChains() []*chain {
 
 	host := &chain{name: chainInputHostWl}
 	host.add(r.neighbours(r.rule().is(ipv6)))
-	host.add(r.established().accept().done(""))
+	host.add(r.acceptEstablished())
 	if len(r.opts.Speakers) > 0 {
 		host.add(r.rule().iifIn(setSpeakers).l4proto(expr.CmpOpEq, unix.IPPROTO_TCP).portRange(destination, r.opts.SpeakerPort, r.opts.SpeakerPort, false).
 			accept().done("BGP"))
