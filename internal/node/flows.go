@@ -22,27 +22,44 @@ const flowPause = 250 * time.Millisecond
 
 // established is what the loop keeps for the review of established flows.
 type established struct {
-	due   signal // policy in the kernel has changed
-	addrs map[policy.EndpointID][]netip.Addr
-	gone  map[netip.Addr]bool // what endpoints had, and have no more; another one may
-	total acl.Reviewed        // since the start, for metrics
+	due   signal                             // policy in the kernel has changed
+	addrs map[policy.EndpointID][]netip.Addr // floating IPs included
+	float acl.Floating                       // whose these are
+	gone  map[netip.Addr]bool                // what endpoints had, and have no more; another one may
+	total acl.Reviewed                       // since the start, for metrics
 }
 
-// changed takes note of what is in force now.
-func (e *established) changed(ch policy.Changes) {
+// policyChanged takes note of what is in force now.
+func (l *loop) policyChanged(ch policy.Changes) {
+	e := &l.established
 	for id, now := range ch.Endpoints {
-		old := e.addrs[id]
-		delete(e.addrs, id)
-		if now != nil {
-			e.addrs[id] = now.Addrs
+		if now == nil {
+			e.has(id, nil)
+		} else {
+			e.has(id, l.reachedBy(now))
 		}
-		for _, a := range old {
-			if !slices.Contains(e.addrs[id], a) {
-				e.gone[a] = true
+	}
+	if now := l.floating(); now != e.float {
+		e.float = now
+		for ep := range l.model.index.Endpoints() {
+			if len(ep.Floating) > 0 {
+				e.has(ep.ID, l.reachedBy(ep))
 			}
 		}
 	}
 	e.due.notify()
+}
+
+// has takes note of the addresses that an endpoint has now.
+func (e *established) has(id policy.EndpointID, now []netip.Addr) {
+	for _, a := range e.addrs[id] {
+		if !slices.Contains(now, a) {
+			e.gone[a] = true
+		}
+	}
+	if delete(e.addrs, id); len(now) > 0 {
+		e.addrs[id] = now
+	}
 }
 
 // reviewFlows holds the flows that the kernel has accepted against policy
@@ -132,7 +149,7 @@ func (d *Daemon) reviewOnce(ctx context.Context, flows flowTable) error {
 }
 
 // judgeFlows says what becomes of flows. Those of an address that an endpoint
-// has given up end; what its next owner has begun meanwhile begins anew. What this
+// has given up, its own or a floating IP, end; what its next owner has begun meanwhile begins anew. What this
 // host itself sends to a workload is not asked about, nor what a machine of OpenStack
 // asks of its host (see acl). Those between
 // others are nobody's here, unless there are host endpoints.
@@ -147,7 +164,7 @@ func (l *loop) judgeFlows(flows []acl.Flow, gone, host map[netip.Addr]bool, w *w
 		from, to := x.LocalAt(f.Src), x.LocalAt(f.Dst)
 		via, passes := l.passage(f, from, to, host, w)
 		switch {
-		case gone[f.Src], gone[f.Dst]:
+		case gone[f.Src], gone[f.Dst], gone[f.Before.Dst]:
 			f.Fate = acl.End
 		case f.Related, from == nil && to == nil && !passes, from != nil && from == to && from.Process:
 		case from != nil && (from.Process || options.Excepted(f.Before, host[f.Dst]) == "") && denied(from, policy.Egress, f), to != nil && !host[f.Src] && denied(to, policy.Ingress, f):

@@ -53,6 +53,51 @@ func TestJudgeFlows(t *testing.T) {
 	}
 }
 
+// TestFloatingIPGivenUp: what went to a floating IP ends when its endpoint has it no more,
+// because it was taken away, or because floating IPs are off; what goes to the
+// endpoint's own address goes on, and so does a floating IP that stays.
+func TestFloatingIPGivenUp(t *testing.T) {
+	for _, a := range [][2]string{{"10.65.0.1", "203.0.113.7"}, {"fd65::1", "2001:db8:f::7"}} {
+		own, external := netip.MustParseAddr(a[0]), netip.MustParseAddr(a[1])
+		x := policy.NewIndex("n1")
+		l := &loop{model: newModel("n1", x), established: established{due: make(signal, 1), addrs: map[policy.EndpointID][]netip.Addr{}, gone: map[netip.Addr]bool{}}}
+		allow := &v3.Profile{Spec: v3.ProfileSpec{Ingress: []v3.Rule{{Action: "Allow"}}}}
+		x.Set(policy.Key{Kind: "Profile", Name: "open"}, allow, nil)
+		round := func(what string, enabled bool, external string, want [2]acl.Fate) {
+			t.Helper()
+			w := &v3.WorkloadEndpoint{}
+			w.Spec.Node, w.Spec.InterfaceName, w.Spec.Profiles = "n1", "cali1", []string{"open"}
+			w.Spec.IPNetworks = []string{own.String()}
+			if external != "" {
+				w.Spec.IPNATs = []v3.IPNAT{{InternalIP: own.String(), ExternalIP: external}}
+			}
+			x.Set(policy.Key{Kind: "WorkloadEndpoint", Namespace: "default", Name: "w"}, w, nil)
+			l.settings.floatingIPs = enabled
+			l.policyChanged(x.Flush())
+			var list []acl.Flow
+			for _, to := range []netip.Addr{own, netip.MustParseAddr(a[1])} {
+				f := acl.Flow{Packet: policy.Packet{Src: netip.MustParseAddr(a[1]).Next(), Dst: own, Proto: 6, SrcPort: 3000, DstPort: 80}}
+				f.Before = f.Packet
+				f.Before.Dst = to
+				list = append(list, f)
+			}
+			l.judgeFlows(list, l.established.gone, nil, l.ways())
+			if got := [2]acl.Fate{list[0].Fate, list[1].Fate}; got != want {
+				t.Errorf("%s: to its own address and to the floating IP: fates %v, want %v", what, got, want)
+			}
+			l.established.gone = map[netip.Addr]bool{}
+		}
+		both, one := [2]acl.Fate{acl.Keep, acl.Keep}, [2]acl.Fate{acl.Keep, acl.End}
+		round("it has one", true, external.String(), both)
+		round("nothing changes", true, external.String(), both)
+		round("it has none", true, "", one)
+		round("it has it again", true, external.String(), both)
+		round("they are off", false, external.String(), one)
+		round("and on again", true, external.String(), both)
+		round("it has another", true, external.Next().String(), one)
+	}
+}
+
 // TestJudgeFlows_OpenStack: what a machine may ask of its host whatever policy says is
 // not cut, and nothing else that policy denies is spared with it.
 func TestJudgeFlows_OpenStack(t *testing.T) {

@@ -274,7 +274,7 @@ func (l *loop) linkConfig(e *policy.Endpoint) endpoint.Config {
 
 func (l *loop) applyACL(ch policy.Changes) error {
 	if l.resyncACL || l.optionsDue || !ch.Empty() {
-		defer l.established.changed(ch)
+		defer l.policyChanged(ch)
 	}
 	optionsDue := l.optionsDue
 	l.optionsDue = false // with an error everything is compared
