@@ -22,6 +22,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/muslin-net/muslin/internal/fabric"
 	"github.com/muslin-net/muslin/internal/lab/fabriclab"
 )
@@ -50,7 +52,7 @@ func main() {
 	times := flag.Int("times", 10, "how `often` each thing fails")
 	only := flag.String("only", "", "rows with this `text` in their names")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	defer stop()
 	if err := run(ctx, *binary, *times, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "fabriclab:", err)
