@@ -46,14 +46,19 @@ type RoutePath struct {
 // place originate are each there. Peers like one another are one path with a number.
 func (s *Sim) Routes(device string, f Failure) ([]Route, error) { return s.routes(device, f, nil) }
 
-// RoutesByPeer is Routes with each peer by itself. It takes as long as the
-// design is large.
+// RoutesByPeer is Routes with each peer by itself.
 func (s *Sim) RoutesByPeer(device string, f Failure) ([]Route, error) {
-	all := make([]int, len(s.g.devices))
-	for d := range all {
-		all[d] = d
+	var peers []int
+	if d, ok := s.g.deviceOf[device]; ok {
+		x := &s.g.devices[d]
+		for _, h := range x.halfs {
+			peers = append(peers, h.peer)
+		}
+		for _, m := range x.mesh {
+			peers = append(peers, s.g.meshes[m].members...)
+		}
 	}
-	return s.routes(device, f, all)
+	return s.routes(device, f, peers)
 }
 
 func (s *Sim) routes(device string, f Failure, apart []int) (list []Route, err error) {

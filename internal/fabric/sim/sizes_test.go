@@ -3,6 +3,7 @@
 package sim
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -63,4 +64,57 @@ func TestSizesBySimulation(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRoutesByPeer: with the peers of a device by themselves, it has what it has when every device is.
+func TestRoutesByPeer(t *testing.T) {
+	for i, c := range designs {
+		t.Run(c.spec, func(t *testing.T) {
+			t.Parallel()
+			d := designed(t, c.spec, 4, 4)
+			s, err := New(d, families[i%2])
+			if err != nil {
+				t.Fatal(err)
+			}
+			all := make([]int, len(d.Devices))
+			for n := range all {
+				all[n] = n
+			}
+			seen := map[fabric.Role]bool{}
+			for n := range d.Devices {
+				x := &d.Devices[n]
+				if seen[x.Role] && x.Role != fabric.RoleMachine {
+					continue
+				}
+				seen[x.Role] = true
+				want, err := s.routes(x.Name, Failure{}, all)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := s.RoutesByPeer(x.Name, Failure{})
+				if err != nil || len(got) != len(want) {
+					t.Fatalf("%s: %v, %d routes of %d", x.Name, err, len(got), len(want))
+				}
+				for k := range want {
+					if a, b := sortedRoute(got[k]), sortedRoute(want[k]); a != b {
+						t.Errorf("%s:\n got %s\nwant %s", x.Name, a, b)
+					}
+				}
+			}
+		})
+	}
+}
+
+// sortedRoute is a route whatever the order of its paths and next hops.
+func sortedRoute(r Route) string {
+	var paths, via []string
+	for _, p := range r.Paths {
+		paths = append(paths, fmt.Sprintf("%+v", p))
+	}
+	for _, v := range r.Via {
+		via = append(via, fmt.Sprintf("%+v", v))
+	}
+	slices.Sort(paths)
+	slices.Sort(via)
+	return fmt.Sprint(r.Prefix, r.Count, r.Local, paths, via)
 }
