@@ -129,7 +129,8 @@ type Query struct {
 	In       string     // the interface that it comes in on; empty if this host sends it
 }
 
-// Way is the kernel's answer.
+// Way is the kernel's answer. Of a route of IPv6 to a next-hop object Linux may name
+// the prefix of another one that has this object: it remembers ways with the object.
 type Way struct {
 	Prefix   netip.Prefix // of the route; of an address of this host, a single one
 	Protocol uint8        // of the route: who made it
