@@ -56,13 +56,13 @@ func Open(opts Options) (*Table, error) {
 		return nil, err
 	}
 	t.port.Store(t.sock.port())
-	if err := t.sock.probe(); err != nil {
+	noFrames, err := t.sock.probe()
+	if err != nil {
 		t.Close()
 		return nil, err
 	}
-	if err := t.sock.probeFrames(); err != nil {
-		t.noFrames = true
-		t.opts.Log.Warn("frames of workloads that are neither IP nor ARP are left to the kernel, and guests get no answers to ARP", "err", err)
+	if t.noFrames = noFrames != nil; t.noFrames {
+		t.opts.Log.Warn("frames of workloads that are neither IP nor ARP are left to the kernel, and guests get no answers to ARP", "err", noFrames)
 	}
 	return t, nil
 }

@@ -299,6 +299,9 @@ func (r *rb) addrIn(f *family, e end, s *set, not bool) *rb {
 	}
 	r.payload(expr.PayloadBaseNetworkHeader, e.addrOff(f), f.bytes, reg)
 	r.in(s.kernel(), not)
+	if !r.text { // which is made of parts, for each rule there is
+		return r
+	}
 	return r.say("%s%s %s %s@%s", s.prefix(), f.word, e.word, notWord(not), s.kernel())
 }
 

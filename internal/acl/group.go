@@ -57,6 +57,8 @@ func groups(rules []policy.Rule) (out []group) {
 	seen := map[member]bool{}
 	out = make([]group, 0, min(len(rules), 16)) // most lists are short, and a group is large
 	var last policy.Action
+	var key []byte
+	out = make([]group, 0, len(rules))
 	for i := range rules {
 		ru := &rules[i]
 		if ru.Never {
@@ -73,13 +75,13 @@ func groups(rules []policy.Rule) (out []group) {
 		}
 		common := *ru
 		common.HasProto, common.Proto, common.Dst.Ports = false, 0, nil
-		key := string(appendRule(nil, &common))
-		n, ok := open[key]
+		key = appendRule(key[:0], &common)
+		n, ok := open[string(key)]
 		if !ok {
 			n = len(out)
-			open[key] = n
-			out = append(out, group{rule: common, first: ru, nth: nth[key]})
-			nth[key]++
+			open[string(key)] = n
+			out = append(out, group{rule: common, first: ru, nth: nth[string(key)]})
+			nth[string(key)]++
 		}
 		out[n].rules++
 		out[n].indexes = append(out[n].indexes, ru.Index)
@@ -148,12 +150,14 @@ func uniform(gs []group) bool {
 // The same is true of two policies that change at once. Their lists are named by
 // content until they change alone.
 func (r *renderer) services(p *policy.Policy, d policy.Direction, g *group, inPlace bool) *set {
-	var es []elem
-	for _, s := range g.services {
-		es = append(es, elem{key: string([]byte{s.proto, 0, 0, 0, byte(s.port >> 8), byte(s.port), 0, 0})})
-	}
-	if list := constSet("cs", setService, es); !inPlace || r.atOnce || r.has(list.name) {
-		return list
+	if !inPlace || r.atOnce || r.has != nil {
+		es := make([]elem, 0, len(g.services))
+		for _, s := range g.services {
+			es = append(es, elem{key: string([]byte{s.proto, 0, 0, 0, byte(s.port >> 8), byte(s.port), 0, 0})})
+		}
+		if list := constSet("cs", setService, es); !inPlace || r.atOnce || r.has(list.name) {
+			return list
+		}
 	}
 	name := hashName(p.Key.Kind, p.Key.Namespace, p.Key.Name, dirLetter(d), string(appendRule(nil, &g.rule)), fmt.Sprint(g.nth))
 	s := &set{name: "s-" + name, in: setServices, part: name[:16], typ: setListService, blame: policyOwner(p.Key), dir: d,
@@ -189,6 +193,9 @@ func (r *rb) serviceIn(s *set) *rb {
 	r.load(expr.MetaKeyL4PROTO, proto)
 	r.payload(expr.PayloadBaseTransportHeader, destination.portOff(), 2, port)
 	r.in(s.kernel(), false)
+	if !r.text {
+		return r
+	}
 	return r.say("%smeta l4proto . th dport @%s", s.prefix(), s.kernel())
 }
 

@@ -98,12 +98,19 @@ func count[T any](list []T, is func(T) bool) (n int) {
 // merge puts groups of a run together that have a shape and everything else in
 // common, at the place of the first.
 func merge(gs []group) (out []group) {
+	if len(gs) < minMerged {
+		return gs
+	}
 	for len(gs) > 0 {
 		n := 1
 		for n < len(gs) && gs[n].rule.Action == gs[0].rule.Action {
 			n++
 		}
-		out = append(out, mergeRun(gs[:n])...)
+		merged := mergeRun(gs[:n])
+		if out == nil && n == len(gs) {
+			return merged
+		}
+		out = append(out, merged...)
 		gs = gs[n:]
 	}
 	return out
@@ -119,6 +126,7 @@ func mergeRun(run []group) []group {
 	}
 	kins := map[string]*kin{}
 	of := make([]*kin, len(run))
+	some := false
 	for i := range run {
 		g := &run[i]
 		s := shapeOf(g)
@@ -134,7 +142,10 @@ func mergeRun(run []group) []group {
 		}
 		k.boxes += g.size()
 		k.members = append(k.members, i)
-		of[i] = k
+		of[i], some = k, some || len(k.members) == minMerged
+	}
+	if !some {
+		return run
 	}
 	var out []group
 	for i := range run {

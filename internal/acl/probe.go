@@ -13,10 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// probe finds out whether the kernel has every feature the table is made of.
-// It sends a transaction with one object of each kind whose last message must
-// fail, so that nothing is ever committed.
-func (s *socket) probe() error {
+// probe finds out whether the kernel has every feature the table is made of, and,
+// as noFrames, why it lacks what only frames need: a hook on an interface that is
+// not there, for when it comes (nobody else can be sooner than its first packet),
+// and sending a frame back from there. It sends a transaction with one object of
+// each kind whose last message must fail, so that nothing is ever committed. To
+// undo one the kernel waits for all processors: there is only one.
+func (s *socket) probe() (noFrames, err error) {
 	var t tx
 	for _, table := range tables {
 		t.table.addTable(table)
@@ -46,54 +49,37 @@ func (s *socket) probe() error {
 	for _, f := range features {
 		t.rules.addRule(f.name, c.name, f.rule)
 	}
+	const hooks, answers = "hooks of interfaces to come", "fwd expressions"
+	frames := &chain{name: in(netdevTable, "probe"), owner: hooks, hook: &hook{priority: priorityFrames, device: "muslin probe"}}
+	t.chains.addChain(frames)
+	t.rules.addRule(answers, frames.name, (&rb{}).answer().done(""))
 	t.goneChain.delChain("end", "probe-does-not-exist")
-	err := s.transact(t.all())
+	err = s.transact(t.all())
 	var r refusals
 	if !errors.As(err, &r) {
-		return fmt.Errorf("probe nftables: %w", err)
+		return nil, fmt.Errorf("probe nftables: %w", err)
 	}
 	var missing []error
 	for _, x := range r {
-		if x.owner == "end" || x.owner == "" && x.errno == unix.ENOENT {
-			continue
-		}
-		if x.errno == unix.EPERM {
-			return fmt.Errorf("nftables: %w (CAP_NET_ADMIN is needed, and no table %s may belong to another process)", syscall.Errno(unix.EPERM), TableName)
-		}
-		for _, f := range features {
-			if f.name == x.owner {
-				missing = append(missing, fmt.Errorf("the kernel lacks nftables %s (Linux 5.10 or later with module %s is needed): %w", f.name, f.module, x.errno))
+		switch {
+		case x.owner == "end" || x.owner == "" && x.errno == unix.ENOENT:
+		case x.errno == unix.EPERM:
+			return nil, fmt.Errorf("nftables: %w (CAP_NET_ADMIN is needed, and no table %s may belong to another process)", syscall.Errno(unix.EPERM), TableName)
+		case x.owner == hooks:
+			noFrames = fmt.Errorf("the kernel has no nftables hooks for interfaces to come (Linux 6.16 or later is needed): %w", x.errno)
+		case x.owner == answers:
+			if noFrames == nil { // else there is no chain to try it in
+				noFrames = fmt.Errorf("the kernel lacks nftables fwd expressions (module nft_fwd_netdev is needed): %w", x.errno)
+			}
+		case x.owner == "":
+			missing = append(missing, fmt.Errorf("the kernel lacks nftables for families inet, arp and netdev (Linux 5.10 or later is needed): %w", x.errno))
+		default:
+			for _, f := range features {
+				if f.name == x.owner {
+					missing = append(missing, fmt.Errorf("the kernel lacks nftables %s (Linux 5.10 or later with module %s is needed): %w", f.name, f.module, x.errno))
+				}
 			}
 		}
-		if x.owner == "" {
-			missing = append(missing, fmt.Errorf("the kernel lacks nftables for families inet, arp and netdev (Linux 5.10 or later is needed): %w", x.errno))
-		}
 	}
-	return errors.Join(missing...)
-}
-
-// probeFrames finds out whether the kernel takes a hook on an interface that is
-// not there, for when it comes: nobody else can be sooner than its first packet.
-// And whether it can send a frame back from there. It commits nothing.
-func (s *socket) probeFrames() error {
-	var t tx
-	t.table.addTable(netdevTable)
-	c := &chain{name: in(netdevTable, "probe"), owner: "hook", hook: &hook{priority: priorityFrames, device: "muslin probe"}}
-	t.chains.addChain(c)
-	t.rules.addRule("answer", c.name, (&rb{}).answer().done(""))
-	t.goneChain.delChain("end", in(netdevTable, "probe-does-not-exist"))
-	err := s.transact(t.all())
-	var r refusals
-	if !errors.As(err, &r) {
-		return fmt.Errorf("probe nftables: %w", err)
-	}
-	for _, x := range r {
-		switch x.owner {
-		case "hook":
-			return fmt.Errorf("the kernel has no nftables hooks for interfaces to come (Linux 6.16 or later is needed): %w", x.errno)
-		case "answer":
-			return fmt.Errorf("the kernel lacks nftables fwd expressions (module nft_fwd_netdev is needed): %w", x.errno)
-		}
-	}
-	return nil
+	return noFrames, errors.Join(missing...)
 }

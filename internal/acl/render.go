@@ -22,7 +22,7 @@ type renderer struct {
 	bad      map[string]error                 // objects quarantined: rendered closed
 	form     func(policy.SetID, *family) form // of a set of networks
 	atOnce   bool                             // several policies change: no list may change in place
-	has      func(name string) bool           // whether the kernel has a set, while everything is staged
+	has      func(name string) bool           // whether the kernel has a set, while everything is staged; nil if it has none
 
 	epoch epoch // of the table
 }

@@ -153,7 +153,9 @@ type stager struct {
 func (s *state) stage(r *renderer, view policy.View, ch *policy.Changes) *change {
 	g := &stager{state: s, r: r, out: &change{isNew: map[string]bool{}, was: map[string]*chainState{}},
 		pol: map[polDir]bool{}, used: map[polDir]bool{}, eff: map[string]bool{}, touch: map[string]bool{}}
-	r.has = func(name string) bool { return s.have[name] != nil }
+	if len(s.have) > 0 {
+		r.has = func(name string) bool { return s.have[name] != nil }
+	}
 	r.form = func(id policy.SetID, f *family) form { return s.form(view, id, f) }
 	g.reform(view, ch)
 	g.takePolicies(ch)
@@ -844,7 +846,14 @@ func mapKeys[K comparable, V any](m map[K]V) func(func(K) bool) {
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(mapKeys(m)) }
 
+func stageOf(pd polDir) int {
+	if pd.host {
+		return 1
+	}
+	return 0
+}
+
 func comparePolDir(a, b polDir) int {
 	return cmp.Or(strings.Compare(a.key.Kind, b.key.Kind), strings.Compare(a.key.Namespace, b.key.Namespace),
-		strings.Compare(a.key.Name, b.key.Name), int(a.dir)-int(b.dir), strings.Compare(a.chain(), b.chain()))
+		strings.Compare(a.key.Name, b.key.Name), int(a.dir)-int(b.dir), stageOf(a)-stageOf(b))
 }

@@ -41,8 +41,7 @@ type buf []byte
 // begin opens a nested attribute and returns the place to pass to end.
 func (b *buf) begin(typ uint16) int {
 	at := len(*b)
-	*b = append(*b, 0, 0, 0, 0)
-	binary.NativeEndian.PutUint16((*b)[at+2:], typ|unix.NLA_F_NESTED)
+	b.head(typ|unix.NLA_F_NESTED, 0)
 	return at
 }
 
@@ -51,11 +50,13 @@ func (b *buf) end(at int) {
 	binary.NativeEndian.PutUint16((*b)[at:], uint16(len(*b)-at))
 }
 
+// head begins an attribute of n bytes.
+func (b *buf) head(typ uint16, n int) {
+	*b = binary.NativeEndian.AppendUint16(binary.NativeEndian.AppendUint16(*b, uint16(4+n)), typ)
+}
+
 func (b *buf) attr(typ uint16, data []byte) {
-	at := len(*b)
-	*b = append(*b, 0, 0, 0, 0)
-	binary.NativeEndian.PutUint16((*b)[at:], uint16(4+len(data)))
-	binary.NativeEndian.PutUint16((*b)[at+2:], typ)
+	b.head(typ, len(data))
 	*b = append(*b, data...)
 	b.pad()
 }
@@ -67,17 +68,14 @@ func (b *buf) pad() {
 }
 
 func (b *buf) str(typ uint16, s string) {
-	at := len(*b)
-	*b = append(*b, 0, 0, 0, 0)
-	binary.NativeEndian.PutUint16((*b)[at:], uint16(4+len(s)+1))
-	binary.NativeEndian.PutUint16((*b)[at+2:], typ)
-	*b = append(*b, s...)
-	*b = append(*b, 0)
+	b.head(typ, len(s)+1)
+	*b = append(append(*b, s...), 0)
 	b.pad()
 }
 
 func (b *buf) u32(typ uint16, v uint32) {
-	b.attr(typ, binary.BigEndian.AppendUint32(nil, v))
+	b.head(typ, 4)
+	*b = binary.BigEndian.AppendUint32(*b, v)
 }
 
 // attrs calls f for each attribute in data until f returns false. Malformed

@@ -174,20 +174,23 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	defer d.store.Close()
 	d.ipam = d.store.Allocator()
 
-	if err := d.openReconcilers(); err != nil {
-		return err
-	}
-	defer d.acl.Close()
-	socket, err := listenLocal(cfg.RunDir)
-	if err != nil {
-		return err
-	}
-	defer socket.Close()
-
+	d.openSpeaker()
 	d.bfd = newDetector(d)
 	d.loop = newLoop(d)
 	d.finder = neighbour.New(neighbour.Options{Log: log.With("part", "neighbour"), Changed: d.loop.found.notify})
 	g, ctx := errgroup.WithContext(ctx)
+	// The datastore lists everything while the kernel is asked what it can do.
+	g.Go(func() error { return d.followDatastore(ctx) })
+	give := func(err error) error { g.Go(func() error { return err }); return g.Wait() }
+	if err := d.openFilter(); err != nil {
+		return give(err)
+	}
+	defer d.acl.Close()
+	socket, err := listenLocal(cfg.RunDir)
+	if err != nil {
+		return give(err)
+	}
+	defer socket.Close()
 	g.Go(func() error { return d.loop.run(ctx) })
 	g.Go(func() error { return d.speaker.Run(ctx) })
 	g.Go(func() error { return d.bfd.run(ctx) })
@@ -200,7 +203,6 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	g.Go(func() error { return d.reviewFlows(ctx) })
 	g.Go(func() error { return d.followDenied(ctx) })
 	g.Go(func() error { return d.serve(ctx, socket) })
-	g.Go(func() error { return d.followDatastore(ctx) })
 	g.Go(func() error { return d.prepare(ctx) })
 	g.Go(func() error { return d.followAddresses(ctx) })
 	g.Go(func() error {
@@ -352,9 +354,8 @@ func (d *Daemon) followNextHops(ctx context.Context) error {
 	}
 }
 
-// openReconcilers opens the packet filter and makes the speaker. What is in the
-// kernel from an earlier life stays until the datastore has been read.
-func (d *Daemon) openReconcilers() (err error) {
+// openSpeaker makes the speaker, with what an earlier daemon had.
+func (d *Daemon) openSpeaker() {
 	old, err := remembered(d.cfg.StateDir)
 	if err != nil {
 		d.log.Warn("not known what an earlier daemon had in force", "err", err)
@@ -365,14 +366,18 @@ func (d *Daemon) openReconcilers() (err error) {
 	if d.expected, err = rememberedPeers(d.cfg.StateDir); err != nil {
 		d.log.Warn("not known which BGP peers an earlier daemon had from listen ranges", "err", err)
 	}
-	d.acl, err = openFiltering(acl.Options{Log: d.log.With("part", "acl"), Prefixes: []string{defaultPrefix}, HostAction: acl.HostDrop})
-	if err != nil {
-		return err
-	}
-	readAhead(d.acl)
 	d.bgpLog = newSeverity(d.log.Handler())
 	d.speaker = bgp.New(bgp.Options{Log: slog.New(d.bgpLog).With("part", "bgp"), TrackNextHops: true, Restarting: foundRoutes(uint8(old.Protocol)), Expected: d.expected})
-	return nil
+}
+
+// openFilter opens the packet filter. What is in the kernel from an earlier life
+// stays until the datastore has been read.
+func (d *Daemon) openFilter() (err error) {
+	d.acl, err = openFiltering(acl.Options{Log: d.log.With("part", "acl"), Prefixes: []string{defaultPrefix}, HostAction: acl.HostDrop})
+	if err == nil {
+		readAhead(d.acl)
+	}
+	return err
 }
 
 // The sources of routes, as the route table knows them.

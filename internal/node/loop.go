@@ -379,18 +379,21 @@ func (l *loop) converge() {
 }
 
 // linksThenPolicy prepares interfaces while the packet filter works out what it
-// has to write, which it commits when they are done.
+// has to write, which it commits when they are done. The guard is told of bindings
+// meanwhile: at a start the kernel takes longer for all the rules than that takes.
 func (l *loop) linksThenPolicy(changes policy.Changes) {
-	done := make(chan struct{})
+	done, bound := make(chan struct{}), make(chan struct{})
 	var err error
 	go func() {
-		defer close(done)
+		defer close(bound)
 		err = l.timed("interfaces", func() error { return l.applyLinks(changes) })
+		close(done)
+		l.timed("bindings", func() error { l.bind(); return nil })
 	}()
 	l.d.acl.CommitAfter(done)
 	l.attempt("policy", func() error { return l.applyACL(changes) })
 	l.d.acl.CommitAfter(nil)
-	<-done
+	<-bound
 	l.attempt("interfaces", func() error { return err })
 }
 

@@ -25,20 +25,17 @@ const (
 	// of a core that is idle anyway, and nearly halves the heap.
 	gcPercent = 20
 	// untouched is memory that nobody touches. It is none to the kernel, but
-	// counts as live to the collector, which lets the heap grow in proportion.
-	// A start may allocate as much before the first collection: it allocates many
-	// times what stays of it, and most of what a collection in the midst of it
-	// looks at is alive and will stay so: they took an eighth of a start. Later it
-	// is 6 MB between two collections: gcPercent of what a small agent has is
-	// 2 MB, and while half a million routes come in, half of the time went into collections.
-	untouched = 32 << 20
+	// counts as live to the collector, which lets the heap grow in proportion:
+	// a start allocates more before the first collection, and later it is 6 MB between
+	// two of them, where gcPercent of what a small agent has is 2 MB.
+	untouched = 8 << 20
 	// lull is how long the loop must have had nothing to do before memory is
 	// given back. After a start, sessions come up and routes are written until then.
 	lull = time.Second
-	// memorySlack is by how much the process may have grown before it is worth a
-	// collection to give that back: more than the pages of the program that are
-	// used all the time, and are back in a second.
-	memorySlack = 12 << 20
+	// memorySlack is by how much the process's own memory may have grown before it is
+	// worth a collection to give that back. Pages of the program do not count: those
+	// that are used all the time are back in a second.
+	memorySlack = 4 << 20
 	// givePause bounds what a process costs that needs more than that.
 	givePause = 3 * time.Second
 	// busyPause is the same while the loop never rests. What changes then waits
@@ -61,7 +58,7 @@ func (d *Daemon) economise(ctx context.Context) error {
 	if _, ok := d.board.wait(ctx, func(s *api.Status) bool { return s.Live }); !ok {
 		return nil
 	}
-	err := giveBack(ctx, d.loop.turns.Load, resident, func(again bool) {
+	err := giveBack(ctx, d.loop.turns.Load, ownMemory, func(again bool) {
 		if !again && tunable() {
 			debug.SetGCPercent(gcPercent)
 		}
@@ -118,18 +115,18 @@ func rest(again, busy bool) time.Duration {
 // tunable: the operator has left the collector to us.
 func tunable() bool { return os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" }
 
-// resident is the memory of this process that is in RAM, in bytes: the second
-// field of /proc/PID/statm (proc(5)).
-func resident() (bytes int, err error) {
+// ownMemory is the memory of this process that is in RAM and in no file, in bytes:
+// the second field of /proc/PID/statm without the third (proc(5)).
+func ownMemory() (bytes int, err error) {
 	statm, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
 		return 0, err
 	}
-	var total, pages int
-	if _, err := fmt.Sscan(string(statm), &total, &pages); err != nil {
+	var total, pages, ofFiles int
+	if _, err := fmt.Sscan(string(statm), &total, &pages, &ofFiles); err != nil {
 		return 0, fmt.Errorf("/proc/self/statm: %w", err)
 	}
-	return pages * os.Getpagesize(), nil
+	return (pages - ofFiles) * os.Getpagesize(), nil
 }
 
 // forgetProgram unmaps the pages of the program file. Many of them were only

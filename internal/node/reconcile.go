@@ -494,7 +494,6 @@ func (l *loop) peeringInput() *peeringInput {
 
 // applyBGP tells the speaker its sessions and what this node announces.
 func (l *loop) applyBGP() error {
-	l.bind()
 	if l.model.touchedPeering {
 		l.d.secrets.forget()
 		cfg, watch, problems := peering(*l.peeringInput())
