@@ -299,6 +299,7 @@ func TestEndpointOfAProcess(t *testing.T) {
 				t.Errorf("%v is in %d places of servers and datastore: this test would not see it remain", a, n)
 			}
 		}
+		reads := tableReads(t, n)
 		if round == 1 {
 			p.Kill() // the namespace stays, as it is held by its name
 		}
@@ -307,6 +308,11 @@ func TestEndpointOfAProcess(t *testing.T) {
 		}
 		if err := g.AllLive(ctx, 10*time.Second); err != nil {
 			t.Fatal(err)
+		}
+		// A server may have half a million routes to others: one endpoint less must
+		// not take reading all of them.
+		if now := tableReads(t, n); now != reads {
+			t.Errorf("round %d: the routing table was read %d times for a detach", round, now-reads)
 		}
 		if after := remains(t, g.Cluster); !slices.Equal(after, before) {
 			t.Errorf("round %d: after detach there is\n%s", round, difference(before, after))
@@ -321,6 +327,21 @@ func TestEndpointOfAProcess(t *testing.T) {
 		}
 		p.Kill()
 	}
+}
+
+// tableReads is how often a server had to read the whole routing table.
+func tableReads(t *testing.T, n *cluster.Node) (reads int) {
+	t.Helper()
+	for line := range strings.Lines(scrape(t, n)) {
+		if word, ok := strings.CutPrefix(line, "muslin_route_table_reads_total "); ok {
+			if _, err := fmt.Sscan(word, &reads); err != nil {
+				t.Fatal(err)
+			}
+			return reads
+		}
+	}
+	t.Fatal("no muslin_route_table_reads_total in the metrics")
+	return 0
 }
 
 // count counts the lines that name an address, as text or as bytes.

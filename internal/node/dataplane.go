@@ -28,4 +28,7 @@ type (
 		Read() ([]acl.Counted, error)
 		Trace(q acl.Probe, send func() error) (*acl.Traced, error)
 	}
+	// rereader is a routing table that is followed by what it says, and read where that
+	// does not suffice.
+	rereader interface{ Reads() int }
 )

@@ -136,6 +136,7 @@ type loop struct {
 	protocol     uint8 // of routes
 	stopRoutes   func()
 	interfaces   map[policy.EndpointID]string
+	retired      []string // interfaces that no endpoint has any more, until their routes are gone
 	originDirty  bool
 	left         map[netip.Prefix]bool // blocks that endpoints were found to have left, with workloadIPs
 
@@ -371,9 +372,10 @@ func (l *loop) converge() {
 	}
 	l.attempt("floating IPs", func() error { return l.applyFloating(changes) })
 	l.attempt("host processes", func() error { return l.noteProcesses(changes) })
-	l.linksThenPolicy(changes)
+	links := l.linksThenPolicy(changes)
 	l.attempt("addresses of host processes", l.placeProcesses)
 	l.attempt("routes", func() error { return l.applyRoutes(changes) })
+	l.attempt("interfaces", func() error { return errors.Join(links, l.retireLinks()) })
 	l.attempt("bgp", l.applyBGP)
 	l.finish()
 }
@@ -381,12 +383,12 @@ func (l *loop) converge() {
 // linksThenPolicy prepares interfaces while the packet filter works out what it
 // has to write, which it commits when they are done. The guard is told of bindings
 // meanwhile: at a start the kernel takes longer for all the rules than that takes.
-func (l *loop) linksThenPolicy(changes policy.Changes) {
+// It returns what went wrong with interfaces.
+func (l *loop) linksThenPolicy(changes policy.Changes) (links error) {
 	done, bound := make(chan struct{}), make(chan struct{})
-	var err error
 	go func() {
 		defer close(bound)
-		err = l.timed("interfaces", func() error { return l.applyLinks(changes) })
+		links = l.timed("interfaces", func() error { return l.applyLinks(changes) })
 		close(done)
 		l.timed("bindings", func() error { l.bind(); return nil })
 	}()
@@ -394,7 +396,7 @@ func (l *loop) linksThenPolicy(changes policy.Changes) {
 	l.attempt("policy", func() error { return l.applyACL(changes) })
 	l.d.acl.CommitAfter(nil)
 	<-bound
-	l.attempt("interfaces", func() error { return err })
+	return links
 }
 
 // finish closes a round: what failed is tried again, and if nothing did, the

@@ -38,6 +38,7 @@ var (
 	descCommits  = prometheus.NewDesc("muslin_acl_commits_total", "Transactions of the packet filter.", nil, nil)
 	descMessages = prometheus.NewDesc("muslin_acl_messages_total", "Netlink messages in these transactions.", nil, nil)
 	descFailed   = prometheus.NewDesc("muslin_acl_failed_total", "Transactions of the packet filter that the kernel refused.", nil, nil)
+	descTables   = prometheus.NewDesc("muslin_route_table_reads_total", "How often the kernel's routing table had to be read as a whole, beside the regular comparison.", nil, nil)
 	descFlows    = prometheus.NewDesc("muslin_flows_reviewed_total", "Established flows that a change of policy concerned, by what became of them.", []string{"fate"}, nil)
 	descStale    = prometheus.NewDesc("muslin_datastore_events_stale_total", "Events of the datastore that were older than what was known.", nil, nil)
 	descLost     = prometheus.NewDesc("muslin_datastore_events_lost_total", "Changes that no event told of, found by comparing.", nil, nil)
@@ -67,8 +68,12 @@ func (c statusCollector) Collect(out chan<- prometheus.Metric) {
 	var written acl.Stats
 	var flows acl.Reviewed
 	var waiting []api.Peer
+	reads := 0
 	c.d.loop.call(ctx, func() {
 		c.d.loop.fill(&s)
+		if t, ok := c.d.loop.routes.(rereader); ok {
+			reads = t.Reads()
+		}
 		written, flows, waiting = c.d.acl.Stats(), c.d.loop.established.total, c.d.loop.peeringInput().waiting()
 	})
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
@@ -87,6 +92,7 @@ func (c statusCollector) Collect(out chan<- prometheus.Metric) {
 	for desc, n := range map[*prometheus.Desc]int{descCommits: written.Commits, descMessages: written.Messages, descFailed: written.Failed} {
 		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n))
 	}
+	out <- prometheus.MustNewConstMetric(descTables, prometheus.CounterValue, float64(reads))
 	for fate, n := range map[string]int{"cut": flows.Cut, "restored": flows.Restored, "ended": flows.Ended} {
 		out <- prometheus.MustNewConstMetric(descFlows, prometheus.CounterValue, float64(n), fate)
 	}

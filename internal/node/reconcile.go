@@ -201,7 +201,8 @@ func (l *loop) close() {
 	}
 }
 
-// applyLinks prepares the interfaces of live endpoints.
+// applyLinks prepares the interfaces of live endpoints, and lists those that have
+// none any more for retireLinks.
 func (l *loop) applyLinks(ch policy.Changes) error {
 	if l.resyncLinks {
 		l.resyncLinks = false
@@ -215,32 +216,49 @@ func (l *loop) applyLinks(ch policy.Changes) error {
 			l.interfaces[e.ID], wanted[e.Interface] = e.Interface, true
 			l.links.Set(e.Interface, l.linkConfig(e))
 		}
-		var errs []error
 		for _, name := range before {
 			if !wanted[name] {
-				errs = append(errs, l.links.Remove(name))
+				l.retired = append(l.retired, name)
 			}
 		}
-		return errors.Join(append(errs, l.syncLinks(maps.Keys(wanted)), l.links.Prune())...)
+		return errors.Join(l.syncLinks(maps.Keys(wanted)), l.links.Prune())
 	}
-	var errs []error
-	var names []string
-	// What goes goes first: an interface may change hands in one transaction.
+	left := map[string]bool{}
 	for id, e := range ch.Endpoints {
 		if old := l.interfaces[id]; old != "" && (e == nil || e.Process || e.Interface != old) {
 			delete(l.interfaces, id)
-			errs = append(errs, l.links.Remove(old))
+			left[old] = true
 		}
 	}
+	var errs []error
+	var names []string
 	for id, e := range ch.Endpoints {
-		if e != nil && !e.Process {
-			l.interfaces[id] = e.Interface
-			if l.links.Set(e.Interface, l.linkConfig(e)) {
-				names = append(names, e.Interface)
-			}
+		if e == nil || e.Process {
+			continue
+		}
+		if left[e.Interface] { // it changes hands
+			delete(left, e.Interface)
+			errs = append(errs, l.links.Remove(e.Interface))
+		}
+		l.interfaces[id] = e.Interface
+		if l.links.Set(e.Interface, l.linkConfig(e)) {
+			names = append(names, e.Interface)
 		}
 	}
+	l.retired = slices.AppendSeq(l.retired, maps.Keys(left))
 	return errors.Join(append(errs, l.syncLinks(slices.Values(names)))...)
+}
+
+// retireLinks takes what is ours off interfaces that no endpoint has any more. It
+// comes after their routes: with an address the kernel may drop routes and say
+// nothing, so that the table would have to be read to know.
+func (l *loop) retireLinks() error {
+	var errs []error
+	for _, name := range l.retired {
+		errs = append(errs, l.links.Remove(name))
+	}
+	l.retired = nil
+	return errors.Join(errs...)
 }
 
 // few is up to how many interfaces are looked at one by one.

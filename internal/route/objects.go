@@ -392,6 +392,16 @@ func (o *objects) readObjects(c *conn) error {
 	return nil
 }
 
+// lead tells whether any object leads through an interface.
+func (o *objects) lead(index uint32) bool {
+	for _, is := range o.have {
+		if is.hop.oif == index {
+			return true
+		}
+	}
+	return false
+}
+
 // objectNumber reads the number in the payload of an RTM_NEWNEXTHOP or
 // RTM_DELNEXTHOP; 0 if there is none.
 func objectNumber(b []byte) uint32 {

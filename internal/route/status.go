@@ -39,6 +39,15 @@ func (f *fib[K]) count(c *Count) {
 	}
 }
 
+// Reads is how often Apply had to read the whole table, which may hold a million
+// routes: the first time, when notifications were lost, and when the kernel drops
+// routes without a word.
+func (t *Table) Reads() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.done.unasked
+}
+
 // List returns every route, in the order of prefixes, IPv4 first.
 func (t *Table) List() []Status {
 	t.mu.Lock()

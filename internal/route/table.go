@@ -38,7 +38,9 @@ type Table struct {
 	staleOwn bool // … our part of it
 	staleOf  map[foreignPart]bool
 	passes   int  // of Resync
+	asked    bool // the next reading is one of Resync's
 	relink   bool // read the interfaces before writing
+	linked   bool // an interface changed, and is known; what leads through it is not
 	closed   bool
 	broken   bool // connect anew before anything else
 	done     tally
@@ -53,6 +55,8 @@ type foreignPart struct{ family, proto uint8 }
 type tally struct {
 	Result
 	resyncs    int // whole tables read
+	unasked    int // of these by Apply
+	listings   int // of the interfaces
 	reconnects int
 }
 
@@ -218,7 +222,7 @@ func (t *Table) Resync() (Result, error) {
 	if t.passes++; t.passes%wholeEvery == 0 || t.v4.nForeign+t.v6.nForeign < manyForeign {
 		t.stale = true
 	}
-	t.staleOwn, t.relink, t.objs.stale = true, true, true
+	t.staleOwn, t.relink, t.asked, t.objs.stale = true, true, true, true
 	return t.apply()
 }
 
@@ -459,6 +463,7 @@ func (t *Table) read() error {
 			return fmt.Errorf("list links: %w", err)
 		}
 		t.topo.setLinks(byName, running)
+		t.done.listings++
 	}
 	if t.stale || t.objs.stale {
 		err := t.objs.readObjects(t.conn)
@@ -493,7 +498,7 @@ func (t *Table) read() error {
 			return err
 		}
 	}
-	if t.stale || t.relink {
+	if t.stale || t.relink || t.linked {
 		t.topo.followAll()
 		t.v4.resolveAll()
 		t.v6.resolveAll()
@@ -501,10 +506,13 @@ func (t *Table) read() error {
 	}
 	if own {
 		t.done.resyncs++
+		if !t.asked {
+			t.done.unasked++
+		}
 		t.v4.endDump(t.prunes())
 		t.v6.endDump(t.prunes())
 	}
-	t.stale, t.staleOwn, t.relink, t.staleOf = false, false, false, nil
+	t.stale, t.staleOwn, t.relink, t.linked, t.asked, t.staleOf = false, false, false, false, false, nil
 	return nil
 }
 

@@ -218,13 +218,49 @@ func (t *topology) usable(rs []foreignRoute) (best *foreignRoute) {
 
 // setLinks takes the interfaces over.
 func (t *topology) setLinks(byName map[string]uint32, running map[uint32]bool) {
-	t.byName, t.running, t.workloads, t.read = byName, running, map[uint32]bool{}, true
+	t.byName, t.running, t.workloads, t.read = make(map[string]uint32, len(byName)), running, map[uint32]bool{}, true
 	t.names = make(map[uint32]string, len(byName))
-	for name, oif := range byName {
-		t.names[oif] = name
-		if t.workload != nil && t.workload(name) {
-			t.workloads[oif] = true
+	for name, index := range byName {
+		t.addLink(index, name)
+	}
+}
+
+// linkState is what is known of an interface; the zero one of one that is gone.
+type linkState struct {
+	name        string
+	up, running bool // with a carrier, too
+}
+
+// observeLink takes in what a notification says of one interface, and tells whether
+// anything may lead elsewhere now.
+func (t *topology) observeLink(index uint32, is linkState) (changed bool) {
+	if was := t.names[index]; was != "" && (was != is.name || !is.up) {
+		if t.byName[was] == index { // and not another one's by now
+			delete(t.byName, was)
 		}
+		delete(t.names, index)
+		delete(t.workloads, index)
+		changed = true
+	}
+	if is.up && t.names[index] == "" {
+		t.addLink(index, is.name)
+		changed = true
+	}
+	if t.running[index] != is.running {
+		changed = true
+	}
+	if is == (linkState{}) {
+		delete(t.running, index)
+	} else {
+		t.running[index] = is.running
+	}
+	return changed
+}
+
+func (t *topology) addLink(index uint32, name string) {
+	t.byName[name], t.names[index] = index, name
+	if t.workload != nil && t.workload(name) {
+		t.workloads[index] = true
 	}
 }
 
@@ -235,13 +271,13 @@ func readLinks(c *conn) (byName map[string]uint32, running map[uint32]bool, err 
 	for range dumpTries {
 		byName, running = map[string]uint32{}, map[uint32]bool{}
 		err = c.dump(unix.RTM_GETLINK, body, func(m message) {
-			index, flags, name := parseLink(m.data)
+			index, is := parseLink(m.data)
 			if m.typ != unix.RTM_NEWLINK || index == 0 {
 				return
 			}
-			running[index] = flags&unix.IFF_UP != 0 && flags&unix.IFF_RUNNING != 0
-			if flags&unix.IFF_UP != 0 {
-				byName[name] = index
+			running[index] = is.running
+			if is.up {
+				byName[is.name] = index
 			}
 		})
 		if err != errInterrupted {
@@ -252,18 +288,21 @@ func readLinks(c *conn) (byName map[string]uint32, running map[uint32]bool, err 
 }
 
 // parseLink reads the payload of an RTM_NEWLINK; index is 0 if it is none.
-func parseLink(b []byte) (index, flags uint32, name string) {
+func parseLink(b []byte) (index uint32, is linkState) {
 	if len(b) < unix.SizeofIfInfomsg {
-		return 0, 0, ""
+		return 0, is
 	}
-	index, flags = ne.Uint32(b[4:]), ne.Uint32(b[8:])
+	index = ne.Uint32(b[4:])
+	flags := ne.Uint32(b[8:])
+	is.up = flags&unix.IFF_UP != 0
+	is.running = is.up && flags&unix.IFF_RUNNING != 0
 	for b = b[unix.SizeofIfInfomsg:]; ; {
 		typ, data, rest, ok := nextAttr(b)
 		if !ok {
-			return index, flags, name
+			return index, is
 		}
 		if b = rest; typ == unix.IFLA_IFNAME {
-			name = string(bytes.TrimRight(data, "\x00"))
+			is.name = string(bytes.TrimRight(data, "\x00"))
 		}
 	}
 }

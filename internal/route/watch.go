@@ -32,6 +32,7 @@ type fact struct {
 	route   kernelRoute // of an address: its family only
 	lost    bool        // of a link: it went down or away
 	ifindex uint32      // of a link or an address
+	link    linkState   // of a link
 	object  uint32      // of a next-hop object: its number
 }
 
@@ -243,9 +244,10 @@ func (q *queue) take(d []byte) (any bool) {
 			if len(m.data) < unix.SizeofIfInfomsg || m.data[0] != unix.AF_UNSPEC {
 				continue
 			}
-			var flags uint32
-			f.ifindex, flags, _ = parseLink(m.data)
-			f.lost = flags&unix.IFF_UP == 0 || m.typ == unix.RTM_DELLINK
+			if f.ifindex, f.link = parseLink(m.data); m.typ == unix.RTM_DELLINK {
+				f.link = linkState{}
+			}
+			f.lost = !f.link.up
 		case unix.RTM_DELADDR:
 			if len(m.data) < unix.SizeofIfAddrmsg {
 				continue
@@ -300,19 +302,18 @@ func (t *Table) takeIn() {
 		var again reread
 		switch {
 		case f.kind == unix.RTM_NEWLINK || f.kind == unix.RTM_DELLINK:
-			t.relink = true
+			t.linked = t.topo.observeLink(f.ifindex, f.link) || t.linked || len(t.v4.problems)+len(t.v6.problems) > 0
+			// The kernel drops those of a link that goes down or loses its carrier.
+			t.objs.stale = t.objs.stale || t.objs.lead(f.ifindex)
 			if f.lost {
 				if lost == nil {
 					lost = map[uint32]bool{}
 				}
 				lost[f.ifindex] = true
-				t.objs.stale = true // the kernel drops those of the link
 				lost4, lost6 := t.v4.linkLost(f.ifindex), t.v6.linkLost(f.ifindex)
 				if lost4 || lost6 {
-					again = rereadOurs
+					t.relink, again = true, rereadOurs
 				}
-			} else if len(t.objs.have) > 0 {
-				t.objs.stale = true // … also when it loses its carrier
 			}
 		case f.kind == unix.RTM_NEWNEXTHOP || f.kind == unix.RTM_DELNEXTHOP:
 			t.observeObject(f.object, f.kind == unix.RTM_DELNEXTHOP)
