@@ -97,8 +97,8 @@ func TestGiveBack(t *testing.T) {
 		want string
 	}{
 		{"at rest", never, func(int) int { return 0 }, "1"},
-		{"at rest, and growing by little", never, func(s int) int { return map[bool]int{true: 1}[s > 1 && s < 13] }, "1"},
-		{"at rest, after a burst", never, func(s int) int { return map[int]int{100: 13}[s] }, "1 100"},
+		{"at rest, and growing by little", never, func(s int) int { return map[bool]int{true: 1}[s > 1 && s < 5] }, "1"},
+		{"at rest, after a burst", never, func(s int) int { return map[int]int{100: 5}[s] }, "1 100"},
 		{"bursts in each second", never, func(int) int { return 20 }, "1 4 7 10 13 16 19 22 25 28 31 34 37 40"},
 		{"busy for long", always, func(int) int { return 1 }, "60 120 180 240 300"},
 		{"busy for long, and not growing", always, func(int) int { return 0 }, "60"},
