@@ -147,6 +147,9 @@ func datastoreText(d api.Datastore) string {
 	if d.Error != "" {
 		words = append(words, d.Error)
 	}
+	if d.SavedAt != nil {
+		words = append(words, "what it held on "+d.SavedAt.Format(time.RFC3339)+" is in force")
+	}
 	if d.Held != "" {
 		words = append(words, "deletions held: "+d.Held)
 	}

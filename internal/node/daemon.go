@@ -212,6 +212,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return nil
 	})
 	g.Go(func() error { return d.economise(ctx) })
+	g.Go(func() error { return d.keepSnapshot(ctx) })
 	g.Go(func() error { d.secrets.watch(ctx, d.loop.secretsChanged.notify); return nil })
 	if embedded != nil {
 		g.Go(func() error {
@@ -239,9 +240,9 @@ const (
 	nextWord  = 5 * time.Minute
 )
 
-// awaitDatastore returns when the datastore has answered; false means that the
-// context has ended before.
-func (d *Daemon) awaitDatastore(ctx context.Context) bool {
+// awaitDatastore returns when the datastore has answered, or with what to go on with
+// meanwhile; false means that the context has ended before.
+func (d *Daemon) awaitDatastore(ctx context.Context) (*store.Snapshot, bool) {
 	began, said := time.Now(), time.Time{}
 	limit := firstWord
 	for {
@@ -250,30 +251,34 @@ func (d *Daemon) awaitDatastore(ctx context.Context) bool {
 		cancel()
 		switch {
 		case ctx.Err() != nil:
-			return false
+			return nil, false
 		case err == nil && said.IsZero():
-			return true
+			return nil, true
 		case err == nil:
 			d.log.Info("the datastore answers", "after", time.Since(began).Round(time.Millisecond))
-			return d.loop.call(ctx, func() { d.loop.datastoreErr = "" })
+			return nil, d.loop.call(ctx, func() { d.loop.datastoreErr = "" })
 		case said.IsZero() || time.Since(said) > nextWord:
 			d.log.Warn("the datastore cannot be used yet; what is enforced stays", "err", err)
+			if s := d.lastKnown(ctx); s != nil {
+				return s, true
+			}
 			said = time.Now()
 		}
 		limit = time.Minute // which leaves it to the store
 		if !d.loop.call(ctx, func() { d.loop.datastoreErr = err.Error(); d.loop.publish() }) || !pause(ctx, 500*time.Millisecond) {
-			return false
+			return nil, false
 		}
 	}
 }
 
 // followDatastore watches the datastore for as long as the daemon lives, from
-// when it first answers.
+// when it first answers, or from what it held.
 func (d *Daemon) followDatastore(ctx context.Context) error {
-	if !d.awaitDatastore(ctx) {
+	known, ok := d.awaitDatastore(ctx)
+	if !ok {
 		return nil
 	}
-	return d.store.Watch(ctx, func(u store.Update) {
+	return d.store.WatchFrom(ctx, known, func(u store.Update) {
 		select {
 		case d.loop.updates <- read(u):
 			if !u.InSync {

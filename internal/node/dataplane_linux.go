@@ -28,6 +28,14 @@ func readAhead(f dataplane.Filtering) {
 	}
 }
 
+// nothingInForce tells whether no policy of any workload is in force.
+func nothingInForce(f dataplane.Filtering) (bool, error) {
+	if t, ok := f.(*acl.Table); ok {
+		return t.Bare()
+	}
+	return false, nil
+}
+
 func openForwarding(o route.Options) (dataplane.Forwarding, error) {
 	t, err := route.Open(o)
 	if err != nil {

@@ -23,6 +23,8 @@ func openFiltering(acl.Options) (dataplane.Filtering, error) { return nil, hasDa
 
 func readAhead(dataplane.Filtering) {}
 
+func nothingInForce(dataplane.Filtering) (bool, error) { return false, hasDataPlane() }
+
 func openForwarding(route.Options) (dataplane.Forwarding, error) { return nil, hasDataPlane() }
 
 func foundRoutes(uint8) bool { return false }

@@ -106,6 +106,7 @@ type loop struct {
 	connected     bool
 	heldText      string
 	datastoreErr  string
+	heldSince     time.Time // when the datastore held what is in force; zero once it has answered
 	prepareAgain  signal
 	addrsChanged  signal                     // of this host; see followAddresses
 	ifacesChanged signal                     // their addresses; see applyHostInterfaces
@@ -303,6 +304,9 @@ func (l *loop) convergence() <-chan struct{} {
 // ready, changes are set aside, so that repairs restore what is enforced.
 func (l *loop) take(u update) {
 	l.connected, l.heldText = u.Connected, u.Held
+	if u.Connected {
+		l.heldSince = time.Time{}
+	}
 	for _, c := range u.changes {
 		if c.Kind == "ClusterInformation" {
 			l.model.apply(c)

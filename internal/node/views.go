@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/acl"
@@ -41,8 +42,13 @@ func (l *loop) publish() {
 			Connected: l.connected, InSync: l.inSync, Ready: l.model.ready(), Error: l.datastoreErr, Held: l.heldText,
 		},
 	}
+	if at := l.heldSince; !at.IsZero() {
+		s.Datastore.SavedAt = &at
+	}
 	missing := func(format string, args ...any) { s.Missing = append(s.Missing, fmt.Sprintf(format, args...)) }
 	switch {
+	case !l.heldSince.IsZero():
+		missing("the datastore, which has not answered since this daemon started; what it held on %s is in force", l.heldSince.Format(time.RFC3339))
 	case l.datastoreErr != "":
 		missing("the datastore: %s", l.datastoreErr)
 	case !l.inSync || l.seen == 0:

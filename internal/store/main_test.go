@@ -153,7 +153,7 @@ func startWatch(t *testing.T, c *Client, f func(*tuning)) *recorder {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := c.watch(ctx, r.deliver, tun); err != nil {
+		if err := c.watch(ctx, nil, r.deliver, tun); err != nil {
 			t.Errorf("watch: %v", err)
 		}
 	}()

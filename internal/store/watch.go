@@ -133,14 +133,17 @@ type watcher struct {
 // deliver is called from this goroutine, one call at a time. While it is busy
 // changes are coalesced by key, within a bound; beyond it etcd keeps them.
 func (c *Client) Watch(ctx context.Context, deliver func(Update)) error {
-	return c.watch(ctx, deliver, defaultTuning())
+	return c.watch(ctx, nil, deliver, defaultTuning())
 }
 
-func (c *Client) watch(ctx context.Context, deliver func(Update), tun tuning) error {
+func (c *Client) watch(ctx context.Context, from *Snapshot, deliver func(Update), tun tuning) error {
 	w := &watcher{
 		c: c, log: c.log, tun: tun,
 		news: make(chan struct{}, 1), room: make(chan struct{}, 1), poke: make(chan struct{}, 1),
 		keys: map[string]*known{}, reached: make(chan struct{}),
+	}
+	if from != nil {
+		w.begin(from)
 	}
 	c.mu.Lock()
 	c.watchers[w] = struct{}{}

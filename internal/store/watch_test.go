@@ -252,7 +252,7 @@ func TestWaitRevisionOutlivesNoWatch(t *testing.T) {
 	r := newRecorder()
 	wctx, stop := context.WithCancel(ctx)
 	ended := make(chan struct{})
-	go func() { defer close(ended); _ = c.watch(wctx, r.deliver, defaultTuning()) }()
+	go func() { defer close(ended); _ = c.watch(wctx, nil, r.deliver, defaultTuning()) }()
 	r.synced(t)
 	waited := make(chan error, 1)
 	go func() { waited <- c.WaitRevision(ctx, 1<<40) }()
@@ -405,7 +405,7 @@ func TestProgressAskedTooEarly(t *testing.T) {
 			tun := defaultTuning()
 			tun.ping, tun.pong = time.Hour, 300*time.Millisecond
 			done := make(chan struct{})
-			go func() { defer close(done); _ = c.watch(wctx, r.deliver, tun) }()
+			go func() { defer close(done); _ = c.watch(wctx, nil, r.deliver, tun) }()
 			defer func() { stop(); <-done }()
 			r.synced(t) // the stream was created a moment ago
 			n := r.count()

@@ -73,6 +73,9 @@ type Datastore struct {
 	Error     string   `json:"error,omitempty"`
 	// Held tells why deletions of a re-list are not acted on yet.
 	Held string `json:"held,omitempty"`
+	// SavedAt is when the datastore held what is in force, if it has not answered since
+	// the daemon started.
+	SavedAt *time.Time `json:"savedAt,omitempty"`
 }
 
 // Problem is an object in error and what it means.

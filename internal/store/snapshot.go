@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+// Snapshot is what the datastore held at one revision. A node that starts while etcd
+// cannot be reached, and has nothing in force, goes on with it (WatchFrom).
+type Snapshot struct {
+	Taken     time.Time
+	Revision  int64
+	clusterID uint64
+	items     []item
+}
+
+// A snapshot's file is this line, the objects, an empty key with what the listing
+// said of itself, and the SHA-256 of all that. Numbers are of variable length, those
+// of lengths before what they are of.
+const snapshotMagic = "muslin snapshot 1\n"
+
+// Save lists what a Watch delivers, at one revision, into a file, in place of the
+// one that was there: a crash leaves that or the new one. The file is root's alone.
+// It holds one page of the listing at a time.
+func (c *Client) Save(ctx context.Context, path string) (rev int64, err error) {
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return 0, fmt.Errorf("save the datastore: %w", err)
+	}
+	defer os.Remove(path + ".new") // unless it has its name
+	defer f.Close()
+	w := newSnapshotWriter(f)
+	taken := time.Now()
+	var clusterID uint64
+	for _, prefix := range listed {
+		h, err := c.pages(ctx, prefix, rev, func(kvs []*mvccpb.KeyValue) error {
+			for _, kv := range kvs {
+				if _, ok := refOf(string(kv.Key)); ok {
+					w.object(kv.Key, kv.ModRevision, kv.Value)
+				}
+			}
+			return w.err
+		})
+		if err != nil {
+			return 0, fmt.Errorf("save the datastore: %w", err)
+		}
+		rev, clusterID = h.Revision, h.ClusterId
+	}
+	if err := errors.Join(w.end(clusterID, rev, taken), f.Sync(), os.Rename(path+".new", path)); err != nil {
+		return 0, fmt.Errorf("save the datastore: %w", err)
+	}
+	return rev, nil
+}
+
+// snapshotWriter remembers its first error.
+type snapshotWriter struct {
+	out *bufio.Writer
+	sum hash.Hash
+	buf []byte
+	err error
+}
+
+func newSnapshotWriter(to io.Writer) *snapshotWriter {
+	w := &snapshotWriter{out: bufio.NewWriter(to), sum: sha256.New()}
+	w.write([]byte(snapshotMagic))
+	return w
+}
+
+func (w *snapshotWriter) write(b []byte) {
+	w.sum.Write(b)
+	if w.err == nil {
+		_, w.err = w.out.Write(b)
+	}
+}
+
+func (w *snapshotWriter) object(key []byte, rev int64, value []byte) {
+	b := binary.AppendUvarint(w.buf[:0], uint64(len(key)))
+	b = append(b, key...)
+	b = binary.AppendUvarint(b, uint64(rev))
+	b = binary.AppendUvarint(b, uint64(len(value)))
+	w.write(b)
+	w.write(value)
+	w.buf = b
+}
+
+func (w *snapshotWriter) end(clusterID uint64, rev int64, taken time.Time) error {
+	b := binary.AppendUvarint(w.buf[:0], 0)
+	b = binary.AppendUvarint(b, clusterID)
+	b = binary.AppendUvarint(b, uint64(rev))
+	b = binary.AppendUvarint(b, uint64(taken.Unix()))
+	w.write(b)
+	if w.err == nil {
+		_, w.err = w.out.Write(w.sum.Sum(nil))
+	}
+	return errors.Join(w.err, w.out.Flush())
+}
+
+// LoadSnapshot reads what Save has written. The error is fs.ErrNotExist if nothing was
+// saved; a file that is not whole is none.
+func LoadSnapshot(path string) (*Snapshot, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	s, err := parseSnapshot(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w; remove it", path, err)
+	}
+	return s, nil
+}
+
+var errSnapshot = errors.New("not a whole snapshot of a datastore")
+
+func parseSnapshot(b []byte) (*Snapshot, error) {
+	body, ok := bytes.CutPrefix(b, []byte(snapshotMagic))
+	if !ok || len(body) < sha256.Size {
+		return nil, errSnapshot
+	}
+	at := len(b) - sha256.Size
+	if sum := sha256.Sum256(b[:at]); !bytes.Equal(sum[:], b[at:]) {
+		return nil, errSnapshot
+	}
+	body = body[:len(body)-sha256.Size]
+	number := func() (n uint64) {
+		n, size := binary.Uvarint(body)
+		if size <= 0 {
+			ok = false
+			return 0
+		}
+		body = body[size:]
+		return n
+	}
+	text := func() (t []byte) {
+		n := number()
+		if n > uint64(len(body)) {
+			ok = false
+			return nil
+		}
+		t, body = body[:n:n], body[n:]
+		return t
+	}
+	s := &Snapshot{}
+	for key := text(); ok && len(key) > 0; key = text() {
+		s.items = append(s.items, item{key: string(key), rev: int64(number()), raw: text(), fresh: true})
+	}
+	s.clusterID, s.Revision, s.Taken = number(), int64(number()), time.Unix(int64(number()), 0)
+	if !ok || len(body) > 0 || s.Revision <= 0 {
+		return nil, errSnapshot
+	}
+	return s, nil
+}
+
+// WatchFrom is a Watch that begins with a snapshot, if it is not nil, as with a
+// listing that is long ago: it delivers that at once, not connected, and when etcd
+// can be reached the difference, with the care of any listing.
+func (c *Client) WatchFrom(ctx context.Context, s *Snapshot, deliver func(Update)) error {
+	return c.watch(ctx, s, deliver, defaultTuning())
+}
+
+// begin takes a snapshot for what was delivered last.
+func (w *watcher) begin(s *Snapshot) {
+	for _, it := range s.items {
+		w.keys[it.key] = &known{rev: it.rev}
+		w.pend.add(it)
+	}
+	w.rev, w.sure, w.clusterID = s.Revision, s.Revision, s.clusterID
+	w.inSync, w.told, w.changed = true, true, true
+	signal(w.news)
+}
