@@ -303,8 +303,9 @@ func (t *Table) takeIn() {
 		switch {
 		case f.kind == unix.RTM_NEWLINK || f.kind == unix.RTM_DELLINK:
 			t.linked = t.topo.observeLink(f.ifindex, f.link) || t.linked || len(t.v4.problems)+len(t.v6.problems) > 0
-			// The kernel drops those of a link that goes down or loses its carrier.
-			t.objs.stale = t.objs.stale || t.objs.lead(f.ifindex)
+			// The kernel drops those of a link that goes down or loses its carrier,
+			// and takes what it refused when it comes back.
+			t.objs.stale = t.objs.stale || t.objs.lead(f.ifindex) || len(t.objs.failed) > 0
 			if f.lost {
 				if lost == nil {
 					lost = map[uint32]bool{}
