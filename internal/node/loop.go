@@ -376,6 +376,7 @@ func (l *loop) converge() {
 	}
 	l.attempt("floating IPs", func() error { return l.applyFloating(changes) })
 	l.attempt("host processes", func() error { return l.noteProcesses(changes) })
+	l.model.touchedOrigin = l.model.touchedOrigin || l.leaving()
 	links := l.linksThenPolicy(changes)
 	l.attempt("addresses of host processes", l.placeProcesses)
 	l.attempt("routes", func() error { return l.applyRoutes(changes) })

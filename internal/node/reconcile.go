@@ -326,7 +326,6 @@ func (l *loop) repaired(what string) {
 // touches or all of them, and lets the table program what differs.
 func (l *loop) applyRoutes(ch policy.Changes) error {
 	var wrong error
-	l.model.touchedOrigin = l.model.touchedOrigin || l.leaving()
 	if len(ch.Endpoints) > 0 || l.model.touchedOrigin {
 		l.originDirty = true
 	}
@@ -459,7 +458,7 @@ func (l *loop) leftBlocks() map[netip.Prefix]bool {
 }
 
 // leaving tells whether one of these may not be what it was: an address of it went elsewhere, or one
-// may have come back.
+// may have come back. That is known until bind has taken it.
 func (l *loop) leaving() (yes bool) {
 	if !l.settings.workloadIPs {
 		return false
