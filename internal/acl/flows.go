@@ -67,9 +67,10 @@ func (f *Flows) Close() error { return errors.Join(f.read.close(), f.write.close
 // Review asks judge about every flow, as many at a time as the kernel tells in
 // one piece, and makes the fates that it sets come true. It takes memory for one
 // such piece, and time proportional to the flows of the host. A flow that begins
-// or ends meanwhile may or may not be among them. Flows of other zones are not judged
-// (see besides.go); what policy has accepted of them is forgotten.
-func (f *Flows) Review(judge func([]Flow) error) (done Reviewed, err error) {
+// or ends meanwhile may or may not be among them. Flows of other zones are not judged;
+// with zones some of these are ours (see besides.go), and what policy has accepted of
+// them is forgotten.
+func (f *Flows) Review(judge func([]Flow) error, zones bool) (done Reviewed, err error) {
 	var m msgs
 	m.header("", ctMsgGet, unix.NLM_F_DUMP, unix.AF_UNSPEC, 0) // both families in one walk
 	m.end()
@@ -80,7 +81,7 @@ func (f *Flows) Review(judge func([]Flow) error) (done Reviewed, err error) {
 		case !ok:
 		case len(flow.zone) == 0:
 			flows = append(flows, flow)
-		case flow.accepted:
+		case zones && flow.accepted:
 			zoned = append(zoned, flow)
 		}
 	}, func() error {

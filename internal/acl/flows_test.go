@@ -73,7 +73,7 @@ func (c *crowd) review() Reviewed {
 			}
 		}
 		return nil
-	})
+	}, false)
 	must(c.t, err)
 	return done
 }
@@ -168,19 +168,19 @@ func TestFlowsEnd(t *testing.T) {
 		}
 		return nil
 	}
-	done, err := c.flows.Review(end)
+	done, err := c.flows.Review(end, false)
 	must(t, err)
 	if done.Ended != lastPort-firstPort+1 {
 		t.Fatalf("%+v, want %d ended", done, lastPort-firstPort+1)
 	}
-	if done, err = c.flows.Review(end); err != nil || done.Ended != 0 {
+	if done, err = c.flows.Review(end, false); err != nil || done.Ended != 0 {
 		t.Fatalf("%+v, %v: entries remain", done, err)
 	}
 	// An error in the middle leaves the next review able.
-	if _, err := c.flows.Review(func([]Flow) error { return fmt.Errorf("no") }); err == nil {
+	if _, err := c.flows.Review(func([]Flow) error { return fmt.Errorf("no") }, false); err == nil {
 		t.Fatal("the error of judge is lost")
 	}
-	if _, err := c.flows.Review(end); err != nil {
+	if _, err := c.flows.Review(end, false); err != nil {
 		t.Fatal(err)
 	}
 }

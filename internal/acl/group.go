@@ -55,10 +55,9 @@ func groups(rules []policy.Rule) (out []group) {
 	open := map[string]int{} // groups of the present run, by what is common
 	nth := map[string]int{}
 	seen := map[member]bool{}
-	out = make([]group, 0, min(len(rules), 16)) // most lists are short, and a group is large
 	var last policy.Action
 	var key []byte
-	out = make([]group, 0, len(rules))
+	out = make([]group, 0, min(len(rules), 16)) // most lists are short, and a group is large
 	for i := range rules {
 		ru := &rules[i]
 		if ru.Never {

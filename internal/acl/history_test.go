@@ -96,7 +96,8 @@ func TestI4_Histories(t *testing.T) {
 	})
 	t.Logf("%v", p.tally)
 	for _, k := range []string{"changes", "inside a change", "forbidden by both", "allowed by both", "dumps equal"} {
-		if p.tally[k] == 0 {
+		// A few random models may allow nothing that the next ones allow, too.
+		if p.tally[k] == 0 && (k != "allowed by both" || *histories > 20) {
 			t.Errorf("%s: none; the histories are too poor", k)
 		}
 	}

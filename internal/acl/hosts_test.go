@@ -321,7 +321,7 @@ func (r *rig) flows() (all []Flow) {
 	f, err := OpenFlows(int(r.nsFile.Fd()))
 	must(r, err)
 	defer f.Close()
-	_, err = f.Review(func(some []Flow) error { all = append(all, some...); return nil })
+	_, err = f.Review(func(some []Flow) error { all = append(all, some...); return nil }, false)
 	must(r, err)
 	return all
 }

@@ -194,3 +194,25 @@ func TestHostProcess_Bad(t *testing.T) {
 		t.Error("there are rules for processes without any")
 	}
 }
+
+// TestHostProcess_NameTaken: a workload takes the interface name of a process. The
+// address of the process is on lo, and known, and leads nowhere.
+func TestHostProcess_NameTaken(t *testing.T) {
+	r := processRig(t, func(o *Options) { o.HostAction = HostAccept })
+	r.process("p", r.v.policy(gnp("p", allowAll, allowAll)))
+	r.apply()
+	r.between(true, lab.TCP, "n", "p", 80)
+	r.v.endpoint(&policy.Endpoint{ID: policy.EndpointID{Namespace: "ns", Name: "before"}, Interface: "calip",
+		Addrs: addrs("10.65.77.7", "fd65::77:7"), Effective: r.allowAllEffective()})
+	must(t, r.tab.Apply(r.v, r.v.flush()))
+	if p := r.tab.Problems(); len(p) != 1 || p[0].Object != "WorkloadEndpoint ns/p" {
+		t.Errorf("problems %v, want that of p", p)
+	}
+	quiet(t, r.tab, r.v)
+	r.between(false, lab.TCP, "n", "p", 80)
+	r.between(false, lab.TCP, "p", "n", 80)
+	r.v.removeEndpoint(policy.EndpointID{Namespace: "ns", Name: "before"})
+	r.apply()
+	quiet(t, r.tab, r.v)
+	r.between(true, lab.TCP, "n", "p", 80)
+}

@@ -733,18 +733,23 @@ func (g *stager) settleInterface(iface string) {
 	})
 	var want []setElem
 	var e *policy.Endpoint // which has it
+	framed := false
 	for i, id := range claims {
 		if i == 0 {
 			delete(g.problems, endpointOwner(id))
 			e = g.endpoints[id]
 			want = g.r.endpoint(e)
+			framed = len(want) > 0 && !g.r.noFrames && !e.Process
 			continue
 		}
 		g.problems[endpointOwner(id)] = fmt.Errorf("spec.interfaceName %q: already used by %s; give it another interface",
 			iface, endpointOwner(claims[0]))
+		if closed := g.endpoints[id]; closed.Process { // its addresses are on lo, whoever has the name
+			want = append(want, g.r.process(closed, true)...)
+		}
 	}
 	delete(g.guests, iface)
-	if len(want) > 0 && !g.r.noFrames && !e.Process {
+	if framed {
 		g.put(g.r.framesOf(e))
 		if e.Guest {
 			g.guests[iface] = true

@@ -47,7 +47,7 @@ func TestLog_SessionsAndRoutes(t *testing.T) {
 	for _, block := range own {
 		logged(`msg="route deleted"`, "level=INFO", "prefix="+block.String())
 	}
-	if text, _ := os.ReadFile(n1.LogFile()); !strings.Contains(string(text), "removed from the configuration") && !strings.Contains(string(text), "de-configured") {
+	if text, _ := os.ReadFile(n1.LogFile()); !strings.Contains(string(text), "removed from the configuration") && !strings.Contains(string(text), "cease (6/3)") {
 		t.Errorf("the log does not say why the session ended:\n%s", text)
 	}
 }

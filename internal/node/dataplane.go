@@ -15,7 +15,7 @@ import (
 type (
 	// flowTable is the flows that it has accepted.
 	flowTable interface {
-		Review(judge func([]acl.Flow) error) (acl.Reviewed, error)
+		Review(judge func([]acl.Flow) error, zones bool) (acl.Reviewed, error)
 		Close() error
 	}
 	// deniedLog is a sample of the packets that it has denied.

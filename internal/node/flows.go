@@ -113,7 +113,9 @@ func (d *Daemon) reviewOnce(ctx context.Context, flows flowTable) error {
 	l := d.loop
 	gone := map[netip.Addr]bool{}
 	var w *ways
+	zones := false
 	if !l.call(ctx, func() {
+		zones = l.settings.anySource
 		w, gone, l.established.gone = l.ways(), l.established.gone, map[netip.Addr]bool{}
 		for _, a := range l.processes.all() {
 			delete(host, a) // a process is an endpoint, and not the host itself
@@ -128,7 +130,7 @@ func (d *Daemon) reviewOnce(ctx context.Context, flows flowTable) error {
 			return context.Cause(ctx)
 		}
 		return nil
-	})
+	}, zones)
 	if done.Cut+done.Restored+done.Ended > 0 {
 		d.log.Info("established flows follow policy", "cut", done.Cut, "restored", done.Restored, "ended", done.Ended, "seen", done.Seen)
 	}

@@ -236,7 +236,7 @@ func (l *loop) run(ctx context.Context) error {
 			l.linkPrefixes = nil // so that they are opened again
 			l.converge()
 		case <-l.ifacesChanged:
-			l.ifacesDue, l.processes.due = true, len(l.processes.addrs) > 0
+			l.ifacesDue, l.processes.due = true, l.processes.due || len(l.processes.addrs) > 0
 			if l.processes.due || l.model.index.NeedsHostInterfaces() {
 				l.converge()
 			}
@@ -371,7 +371,7 @@ func (l *loop) converge() {
 	l.attempt("interface addresses", l.applyHostInterfaces)
 	var changes policy.Changes
 	l.timed("index", func() error { changes = l.model.index.Flush(); return nil })
-	if l.model.touchedPeering || l.model.touchedWorkloads {
+	if l.model.touchedPeering || l.model.touchedWorkloads || l.failures["workload peers"] != nil {
 		l.attempt("workload peers", l.applySpeakers)
 	}
 	l.attempt("floating IPs", func() error { return l.applyFloating(changes) })

@@ -77,6 +77,6 @@ func (d *Daemon) lastKnown(ctx context.Context) *store.Snapshot {
 		return nil
 	}
 	d.log.Warn("going on with what the datastore held", "at", s.Taken, "revision", s.Revision)
-	d.loop.call(ctx, func() { d.loop.heldSince = s.Taken })
+	d.loop.call(ctx, func() { d.loop.heldSince, d.loop.datastoreErr = s.Taken, "" })
 	return s
 }

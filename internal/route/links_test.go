@@ -84,6 +84,20 @@ func TestLinks_FollowNotifications(t *testing.T) {
 	}
 }
 
+// TestLinks_Replayed: what is older than the last listing comes after it, of an
+// interface that had the name before.
+func TestLinks_Replayed(t *testing.T) {
+	var topo topology
+	topo.setLinks(map[string]uint32{"a": 5}, map[uint32]bool{5: true})
+	up := linkState{name: "a", up: true, running: true}
+	topo.observeLink(3, up)
+	topo.observeLink(3, linkState{})
+	topo.observeLink(5, up)
+	if topo.byName["a"] != 5 || topo.names[5] != "a" || topo.names[3] != "" || !topo.running[5] {
+		t.Errorf("by name %v, names %v", topo.byName, topo.names)
+	}
+}
+
 // listed are the interfaces by the kernel's list.
 func (h *host) listed() (lines []string) {
 	links, err := h.nl.LinkList()

@@ -242,7 +242,9 @@ func (t *topology) observeLink(index uint32, is linkState) (changed bool) {
 		delete(t.workloads, index)
 		changed = true
 	}
-	if is.up && t.names[index] == "" {
+	// What is older than the last listing may come after it, and take the name away
+	// from who has it now.
+	if is.up && (t.names[index] == "" || t.byName[is.name] != index) {
 		t.addLink(index, is.name)
 		changed = true
 	}

@@ -59,7 +59,10 @@ func (c *Client) Save(ctx context.Context, path string) (rev int64, err error) {
 		}
 		rev, clusterID = h.Revision, h.ClusterId
 	}
-	if err := errors.Join(w.end(clusterID, rev, taken), f.Sync(), os.Rename(path+".new", path)); err != nil {
+	if err = errors.Join(w.end(clusterID, rev, taken), f.Sync()); err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
 		return 0, fmt.Errorf("save the datastore: %w", err)
 	}
 	return rev, nil

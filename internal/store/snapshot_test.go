@@ -79,6 +79,17 @@ func TestSnapshot(t *testing.T) {
 		t.Errorf("%d objects, want the %d that there are", len(r.state), len(fresh.state))
 	}
 
+	// A disk that is full takes nothing away.
+	if err := os.Symlink("/dev/full", path+".new"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Save(ctx, path); err == nil {
+		t.Error("saved on a full disk")
+	}
+	if kept, err := LoadSnapshot(path); err != nil || kept.Revision != rev {
+		t.Errorf("after a full disk: %v", err)
+	}
+
 	// Whatever is missing or differs in the file is noticed.
 	whole := must[[]byte](t)(os.ReadFile(path))
 	for at := 0; at < len(whole); at += 1 + len(whole)/500 {
