@@ -126,7 +126,7 @@ func (s *stage) forget() error {
 			flows[i].Fate = acl.End
 		}
 		return nil
-	})
+	}, false)
 	return err
 }
 
