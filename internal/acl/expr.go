@@ -330,6 +330,16 @@ func (r *rb) addr(f *family, e end, p netip.Prefix, not bool) *rb {
 	return r.say("%s %s %s%s", f.word, e.word, notWord(not), p)
 }
 
+// bothEnds loads source and destination, as pairs of addresses are looked up by.
+func (r *rb) bothEnds(f *family) {
+	r.payload(expr.PayloadBaseNetworkHeader, f.src, f.bytes, reg1)
+	second := uint32(unix.NFT_REG32_01) // an IPv4 address fills a quarter of reg1
+	if f == ipv6 {
+		second = reg2
+	}
+	r.payload(expr.PayloadBaseNetworkHeader, f.dst, f.bytes, second)
+}
+
 // portIn matches a port in a set of ports.
 func (r *rb) portIn(e end, set string, not bool) *rb {
 	r.payload(expr.PayloadBaseTransportHeader, e.portOff(), 2, reg1)

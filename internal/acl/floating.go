@@ -82,12 +82,7 @@ func (r *rb) floating(f *family) *rb {
 
 // floatingSelf translates a source that sends to itself.
 func (r *rb) floatingSelf(f *family) *rb {
-	r.payload(expr.PayloadBaseNetworkHeader, f.src, f.bytes, reg1)
-	second := uint32(unix.NFT_REG32_01)
-	if f == ipv6 {
-		second = reg2
-	}
-	r.payload(expr.PayloadBaseNetworkHeader, f.dst, f.bytes, second)
+	r.bothEnds(f)
 	r.lookup(f.floatingSelf(), reg1, reg1)
 	r.nat(f, unix.NFT_NAT_SNAT, 0)
 	return r.say("snat to %s saddr . %s daddr map @%s", f.word, f.word, f.floatingSelf())

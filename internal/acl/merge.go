@@ -98,19 +98,16 @@ func count[T any](list []T, is func(T) bool) (n int) {
 // merge puts groups of a run together that have a shape and everything else in
 // common, at the place of the first.
 func merge(gs []group) (out []group) {
-	if len(gs) < minMerged {
-		return gs
-	}
 	for len(gs) > 0 {
 		n := 1
 		for n < len(gs) && gs[n].rule.Action == gs[0].rule.Action {
 			n++
 		}
-		merged := mergeRun(gs[:n])
-		if out == nil && n == len(gs) {
-			return merged
+		if merged := mergeRun(gs[:n]); out == nil {
+			out = merged[:len(merged):len(merged)] // most policies are one run, and a group is large
+		} else {
+			out = append(out, merged...)
 		}
-		out = append(out, merged...)
 		gs = gs[n:]
 	}
 	return out

@@ -176,12 +176,7 @@ func (r *rb) process(f *family, e end, not bool) *rb {
 
 // processSelf matches packets with both ends of one process.
 func (r *rb) processSelf(f *family) *rb {
-	r.payload(expr.PayloadBaseNetworkHeader, f.src, f.bytes, reg1)
-	second := uint32(unix.NFT_REG32_01)
-	if f == ipv6 {
-		second = reg2
-	}
-	r.payload(expr.PayloadBaseNetworkHeader, f.dst, f.bytes, second)
+	r.bothEnds(f)
 	r.in(f.processSelf(), false)
 	return r.say("%s saddr . %s daddr @%s", f.word, f.word, f.processSelf())
 }

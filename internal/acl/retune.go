@@ -60,10 +60,11 @@ func (g *stager) takeOptions() {
 			g.out.newSets = append(g.out.newSets, s)
 			continue
 		}
-		del, add := diffElems(inSet(s.name, have.elems), inSet(s.name, s.elems))
+		diff := diffElems
 		if s.typ.flags&unix.NFT_SET_INTERVAL != 0 {
-			del, add = wholeIntervals(inSet(s.name, have.elems), inSet(s.name, s.elems))
+			diff = wholeIntervals
 		}
+		del, add := diff(inSet(s.name, have.elems), inSet(s.name, s.elems))
 		g.out.elemDel, g.out.elemAdd = append(g.out.elemDel, del...), append(g.out.elemAdd, add...)
 	}
 	g.out.goneSets = append(g.out.goneSets, sortedKeys(oldSets)...)

@@ -851,14 +851,14 @@ func mapKeys[K comparable, V any](m map[K]V) func(func(K) bool) {
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(mapKeys(m)) }
 
-func stageOf(pd polDir) int {
-	if pd.host {
-		return 1
-	}
-	return 0
-}
-
 func comparePolDir(a, b polDir) int {
+	host := 0 // what is for hosts comes last
+	switch {
+	case a.host && !b.host:
+		host = 1
+	case b.host && !a.host:
+		host = -1
+	}
 	return cmp.Or(strings.Compare(a.key.Kind, b.key.Kind), strings.Compare(a.key.Namespace, b.key.Namespace),
-		strings.Compare(a.key.Name, b.key.Name), int(a.dir)-int(b.dir), stageOf(a)-stageOf(b))
+		strings.Compare(a.key.Name, b.key.Name), int(a.dir)-int(b.dir), host)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/muslin-net/muslin/internal/fabric"
 	"github.com/muslin-net/muslin/internal/fabric/emit"
 	"github.com/muslin-net/muslin/internal/fabric/live"
+	"github.com/muslin-net/muslin/internal/lab/labtest"
 )
 
 // check runs muslin fabric check against a lab that is up.
@@ -42,37 +43,37 @@ func (l *Lab) check(t *testing.T, more ...string) (a live.Answer, code int) {
 	return a, cmd.ProcessState.ExitCode()
 }
 
+// polled checks until ok has nothing to say against the answer.
+func (l *Lab) polled(t *testing.T, ok func(a live.Answer, code int) error, more ...string) (a live.Answer) {
+	t.Helper()
+	labtest.Poll(t, 45*time.Second, func() error {
+		var code int
+		a, code = l.check(t, more...)
+		return ok(a, code)
+	})
+	return a
+}
+
 // until checks until a finding is there that is wanted.
 func (l *Lab) until(t *testing.T, what string, wanted func(live.Finding) bool, more ...string) live.Answer {
 	t.Helper()
-	for end := time.Now().Add(45 * time.Second); ; time.Sleep(300 * time.Millisecond) {
-		a, code := l.check(t, more...)
-		if slices.ContainsFunc(a.Findings, wanted) {
-			if code != 1 {
-				t.Errorf("%s: exit code %d with %d differences, want 1", what, code, len(a.Findings))
-			}
-			return a
+	return l.polled(t, func(a live.Answer, code int) error {
+		if !slices.ContainsFunc(a.Findings, wanted) || code != 1 {
+			return fmt.Errorf("%s is not found, exit code %d; there are %+v", what, code, a.Findings)
 		}
-		if time.Now().After(end) {
-			t.Errorf("%s is not found; there are %+v", what, a.Findings)
-			return a
-		}
-	}
+		return nil
+	}, more...)
 }
 
 // whole checks until nothing differs.
 func (l *Lab) whole(t *testing.T, more ...string) live.Answer {
 	t.Helper()
-	for end := time.Now().Add(45 * time.Second); ; time.Sleep(300 * time.Millisecond) {
-		a, code := l.check(t, more...)
-		if len(a.Findings) == 0 && code == 0 {
-			return a
+	return l.polled(t, func(a live.Answer, code int) error {
+		if len(a.Findings) > 0 || code != 0 {
+			return fmt.Errorf("exit code %d, differences in a healthy fabric: %+v", code, a.Findings)
 		}
-		if time.Now().After(end) {
-			t.Errorf("exit code %d, differences in a healthy fabric: %+v", code, a.Findings)
-			return a
-		}
-	}
+		return nil
+	}, more...)
 }
 
 // TestCheckLive: a fabric that runs as designed has no difference; a server with another AS number, one without
