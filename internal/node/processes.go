@@ -73,15 +73,18 @@ func (l *loop) placeProcesses() error {
 		closed[x.Object] = true
 	}
 	var want []netip.Addr
+	waits := false // what closes one may go without a change of the endpoint
 	for id, addrs := range p.addrs {
-		if !closed["WorkloadEndpoint "+id.String()] {
+		if closed["WorkloadEndpoint "+id.String()] {
+			waits = true
+		} else {
 			want = append(want, addrs...)
 		}
 	}
 	if _, err := endpoint.SyncLoopback(want, want); err != nil {
 		return err
 	}
-	p.due = false
+	p.due = waits
 	now := map[netip.Addr]bool{}
 	for _, a := range want {
 		now[a] = true
