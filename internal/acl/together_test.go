@@ -44,9 +44,10 @@ func TestI4_Together(t *testing.T) {
 				c, err := r.wl["a"].Dial(ctx, "udp", netip.AddrPortFrom(addrOf(v, "b"), forbiddenPort).String())
 				must(t, err)
 				defer c.Close()
-				work.Go(func() { flood(ctx, c, &gate, &sent[0], 10) })
+				work.Go(func() { flood(ctx, c, &gate, &sent[0], forbiddenRate) })
 				work.Go(func() { newFlows(ctx, t, r, v, &gate, &sent[1]) })
 			}
+			begin := time.Now()
 			for n := range *floodCommits {
 				put(n%2 == 0)
 				r.apply()
@@ -54,6 +55,7 @@ func TestI4_Together(t *testing.T) {
 			}
 			stop()
 			work.Wait()
+			perSecond := float64(sent[0].Load()+sent[1].Load()) / time.Since(begin).Seconds()
 			var passed, got uint64
 			for range 500 { // until all that was under way has arrived
 				passed, got = in.count(t, 0), in.count(t, 1)
@@ -62,8 +64,8 @@ func TestI4_Together(t *testing.T) {
 				}
 				time.Sleep(2 * time.Millisecond)
 			}
-			t.Logf("%d changes: %d of %d forbidden packets passed, %d of %d allowed lost",
-				*floodCommits, passed, sent[0].Load(), int64(sent[1].Load())-int64(got), sent[1].Load())
+			t.Logf("%d changes: %d of %d forbidden packets passed, %d of %d allowed lost; %.0f packets a second",
+				*floodCommits, passed, sent[0].Load(), int64(sent[1].Load())-int64(got), sent[1].Load(), perSecond)
 			if (passed != 0 || got != sent[1].Load()) && !kind.between {
 				t.Errorf("forbidden packets passed, or allowed ones were lost")
 			}
