@@ -158,7 +158,7 @@ func (t *Table) Apply(view policy.View, ch policy.Changes) error {
 	if len(m.starts) > 0 {
 		t.state.epoch = r.epoch
 	}
-	if err := t.commit(leftovers(c)); err != nil {
+	if err := t.commit(leftovers(c, r)); err != nil {
 		t.state = nil
 		return err
 	}
@@ -245,7 +245,7 @@ func (t *Table) resync(view policy.View) error {
 	}
 	if st.again {
 		var end tx
-		end.endAgain()
+		end.endAgain(t.renderer().again())
 		if err := t.commit(end.all()); err != nil {
 			return err
 		}

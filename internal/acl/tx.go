@@ -133,7 +133,9 @@ func incremental(c *change, view policy.View, r *renderer, was epoch) (before, m
 		t.dropGone(c)
 	}
 	if c.bothWays() {
-		made.newChain(r.again())
+		for _, ch := range r.again() {
+			made.newChain(ch)
+		}
 	}
 	if !t.empty() {
 		t.bump(was, r.epoch, r)
@@ -148,11 +150,11 @@ func incremental(c *change, view policy.View, r *renderer, was epoch) (before, m
 func (s *set) early() bool { return s.in == "" && s.typ.flags&unix.NFT_SET_INTERVAL != 0 }
 
 // leftovers makes the transaction that ends a change.
-func leftovers(c *change) *msgs {
+func leftovers(c *change, r *renderer) *msgs {
 	var t tx
 	setElems(&t.members, unix.NFT_MSG_DELSETELEM, c.gone)
 	if c.bothWays() {
-		t.endAgain()
+		t.endAgain(r.again())
 	}
 	if len(c.entryDel) > 0 {
 		setElems(&t.elements, unix.NFT_MSG_DELSETELEM, c.entryDel)
@@ -160,9 +162,6 @@ func leftovers(c *change) *msgs {
 	}
 	return t.all()
 }
-
-// endAgain removes the chain that packets on their way are asked in again.
-func (t *tx) endAgain() { t.dropChain(chainAgain) }
 
 func (t *tx) dropGone(c *change) {
 	for _, n := range c.goneSets {
@@ -351,7 +350,9 @@ func (w *whole) repair(a *actual, view policy.View, r *renderer, was epoch, stea
 		t.bump(was, r.epoch, r)
 	}
 	if again = dirs[0] && dirs[1] && !asleep && a.chains[chainAgain] == nil; again {
-		t.newChain(r.again())
+		for _, c := range r.again() {
+			t.newChain(c)
+		}
 	}
 	return first.all(), t.all(), again, true
 }
