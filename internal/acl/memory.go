@@ -117,6 +117,9 @@ func (m *Memory) Judge(p policy.Packet, in, out string) Verdict {
 	if !m.made {
 		return Verdict{Passes: true, Why: "nothing is in force"}
 	}
+	if slices.Contains(m.opts.Leaving, p.Src) || out == "" && slices.Contains(m.opts.Leaving, p.Dst) {
+		return Verdict{Why: "closed: the address of a process that is gone"}
+	}
 	from, known := m.endpointAt(in)
 	if m.workload(in) {
 		why := m.opts.Refused(p)

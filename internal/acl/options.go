@@ -50,8 +50,11 @@ type Options struct {
 	// nothing.
 	AnySource bool
 	Floating  Floating
-	// Processes: there are endpoints of processes of this host.
+	// Processes: there are endpoints of processes of this host. Leaving are addresses
+	// of such that are gone, which could not be taken off lo yet: nothing passes to or
+	// from them.
 	Processes bool
+	Leaving   []netip.Addr
 	OpenStack OpenStack
 	// Failsafes are the ports that host endpoints leave open, by direction.
 	Failsafes [2][]policy.Failsafe

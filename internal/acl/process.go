@@ -5,6 +5,7 @@
 package acl
 
 import (
+	"net/netip"
 	"strconv"
 
 	"github.com/google/nftables/expr"
@@ -96,9 +97,11 @@ func (r *renderer) processChains() []*chain {
 	each(raw, func(b *rb, f *family) *rule {
 		return b.process(f, source, false).counter().drop().done("the address of a process of this host")
 	})
+	r.leaving(raw, source)
 	raw.add(r.rule().accept().done("no process's"))
 
 	in := base(chainProcessIn, hook{num: unix.NF_INET_LOCAL_IN, priority: priorityFilter})
+	r.leaving(in, destination)
 	each(in, func(b *rb, f *family) *rule {
 		return b.process(f, destination, false).goTo(chainProcessIngress).done("")
 	})
@@ -123,6 +126,7 @@ func (r *renderer) processChains() []*chain {
 
 	out := base(chainProcessOut, hook{num: unix.NF_INET_POST_ROUTING, priority: priorityMangle})
 	out.add(r.rule().forwarded().accept().done("not from this host"))
+	r.leaving(out, source)
 	each(out, func(b *rb, f *family) *rule { return b.process(f, source, false).goTo(chainProcessEgress).done("") })
 	out.add(r.rule().accept().done("no process's"))
 
@@ -152,6 +156,14 @@ func (r *renderer) processChains() []*chain {
 		chains = append(chains, toHost)
 	}
 	return chains
+}
+
+// leaving drops what has an address at one end that is to leave lo.
+func (r *renderer) leaving(c *chain, e end) {
+	for _, a := range r.opts.Leaving {
+		f := familyOf(a)
+		c.add(r.rule().is(f).addr(f, e, netip.PrefixFrom(a, a.BitLen()), false).counter().drop().done("no process's any more"))
+	}
 }
 
 // spareProcesses accepts what comes from or goes to a process, which is not this host

@@ -216,3 +216,32 @@ func TestHostProcess_NameTaken(t *testing.T) {
 	quiet(t, r.tab, r.v)
 	r.between(true, lab.TCP, "n", "p", 80)
 }
+
+// TestHostProcess_Leaving: nothing passes to or from the address of a process that is gone
+// while it is on lo, and the same packets pass before it is gone.
+func TestHostProcess_Leaving(t *testing.T) {
+	r := processRig(t, func(o *Options) { o.HostAction = HostAccept })
+	r.process("p", r.v.policy(gnp("p", allowAll, allowAll)))
+	r.apply()
+	check := func(want bool) {
+		t.Helper()
+		for _, other := range []string{"n", "a"} {
+			r.between(want, lab.TCP, other, "p", 80)
+			r.between(want, lab.TCP, "p", other, 80)
+		}
+	}
+	check(true)
+	r.v.removeEndpoint(policy.EndpointID{Namespace: "ns", Name: "p"})
+	o := r.tab.opts
+	o.Leaving = []netip.Addr{placed(4, "p"), placed(6, "p")}
+	must(t, r.tab.SetOptions(o))
+	r.apply()
+	quiet(t, r.tab, r.v)
+	check(false)
+	r.between(true, lab.TCP, "n", "q", 80) // an address as any of the host
+	o.Leaving = nil
+	must(t, r.tab.SetOptions(o))
+	r.apply()
+	quiet(t, r.tab, r.v)
+	check(true)
+}

@@ -19,25 +19,26 @@ const loopback = "lo"
 
 // SyncLoopback takes the addresses of ours off lo, in the network namespace of the caller,
 // that are not to stay, adds those that are missing of add, and returns how many it wrote.
+// With an error, left are those that are to go and were seen to be still there.
 // Addresses of others there are left alone, and one that is wanted serves whoever put it
 // there.
 //
 // They are for who binds to them: of IPv4 with host scope and of IPv6 deprecated, so
 // that the kernel gives them to nobody who does not ask (RFC 6724 section 5, rule 3).
-func SyncLoopback(stay, add []netip.Addr) (writes int, err error) {
+func SyncLoopback(stay, add []netip.Addr) (writes int, left []netip.Addr, err error) {
 	w, err := openWire()
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	defer w.close()
 	lo, err := w.handle.LinkByName(loopback)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", loopback, err)
+		return 0, nil, fmt.Errorf("%s: %w", loopback, err)
 	}
 	index := lo.Attrs().Index
 	have, err := w.addrs(index)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	var errs []error
 	there := map[netip.Addr]bool{}
@@ -45,7 +46,9 @@ func SyncLoopback(stay, add []netip.Addr) (writes int, err error) {
 		ip := a.prefix.Addr()
 		if a.proto == ownProtocol && !slices.Contains(stay, ip) {
 			writes++
-			errs = append(errs, w.delAddr(index, a.prefix))
+			if err := w.delAddr(index, a.prefix); err != nil {
+				left, errs = append(left, ip), append(errs, err)
+			}
 			continue
 		}
 		there[ip] = true
@@ -63,7 +66,7 @@ func SyncLoopback(stay, add []netip.Addr) (writes int, err error) {
 		writes++
 		errs = append(errs, w.handle.LinkSetUp(lo))
 	}
-	return writes, errors.Join(errs...)
+	return writes, left, errors.Join(errs...)
 }
 
 // addLoopback adds an address of ours to lo.

@@ -59,8 +59,8 @@ func Attach(_ context.Context, a Attachment) (Attached, error) {
 }
 
 // SyncLoopback refuses.
-func SyncLoopback(_, _ []netip.Addr) (writes int, err error) {
-	return 0, unsupported("give lo addresses")
+func SyncLoopback(_, _ []netip.Addr) (writes int, left []netip.Addr, err error) {
+	return 0, nil, unsupported("give lo addresses")
 }
 
 // Detach refuses.

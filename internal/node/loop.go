@@ -177,7 +177,7 @@ func newLoop(d *Daemon) *loop {
 		held:        map[string]change{}, problems: map[string][]problem{}, failures: map[string]error{},
 		resyncACL: true, resyncRoutes: true, resyncLinks: true,
 		byEndpoint: map[policy.EndpointID][]route.Route{}, repairs: map[string]int{},
-		processes:   processes{addrs: map[policy.EndpointID][]netip.Addr{}},
+		processes:   processes{addrs: map[policy.EndpointID][]netip.Addr{}, syncLo: endpoint.SyncLoopback},
 		stackFloats: map[policy.EndpointID]bool{},
 		denials:     denials{changed: make(signal, 1)},
 		established: established{due: make(signal, 1), addrs: map[policy.EndpointID][]netip.Addr{}, gone: map[netip.Addr]bool{}},

@@ -3,6 +3,7 @@
 package node
 
 import (
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -13,7 +14,8 @@ import (
 
 // This page is what the daemon does for endpoints that are processes of this host: their
 // addresses are on lo for as long as the packet filter knows them. They come after their
-// policy is in force, and go before it does: in between the address leads nowhere.
+// policy is in force, and go before it does: in between the address leads nowhere. One that
+// cannot be taken off lo is closed by the packet filter until it can.
 
 // processes is what the loop keeps of them.
 type processes struct {
@@ -21,6 +23,11 @@ type processes struct {
 	onLo   map[netip.Addr]bool // as last brought there
 	due    bool                // lo is to be looked at
 	filter bool                // the packet filter asks for them
+
+	leaving []netip.Addr // still on lo, and closed
+	unseen  bool         // lo could not be read since the start: no policy may go
+
+	syncLo func(stay, add []netip.Addr) (writes int, left []netip.Addr, err error) // endpoint.SyncLoopback
 }
 
 // noteProcesses takes in which processes there are, and tells the packet filter when the
@@ -40,18 +47,31 @@ func (l *loop) noteProcesses(ch policy.Changes) error {
 		return nil
 	}
 	stay := p.all()
-	if _, err := endpoint.SyncLoopback(stay, nil); err != nil {
-		return err
+	_, left, err := p.syncLo(stay, nil)
+	gone := func(a netip.Addr) bool { return !slices.Contains(stay, a) }
+	if err == nil || len(left) > 0 {
+		p.unseen = false
+	} else { // what was there may be there
+		p.unseen = p.unseen || p.onLo == nil && p.leaving == nil
+		left = slices.Clone(p.leaving)
+		for a := range p.onLo {
+			left = append(left, a)
+		}
+		left = slices.DeleteFunc(left, func(a netip.Addr) bool { return !gone(a) })
 	}
-	maps.DeleteFunc(p.onLo, func(a netip.Addr, _ bool) bool { return !slices.Contains(stay, a) })
-	if was := p.filter; was != (len(p.addrs) > 0) {
-		p.filter = !was
-		if err := l.setACLOptions(); err != nil {
-			p.filter = was
-			return err
+	maps.DeleteFunc(p.onLo, func(a netip.Addr, _ bool) bool { return gone(a) && !slices.Contains(left, a) })
+	slices.SortFunc(left, netip.Addr.Compare)
+	left = slices.Compact(left)
+	filter := len(p.addrs)+len(left) > 0
+	if filter != p.filter || !slices.Equal(left, p.leaving) {
+		was := *p
+		p.filter, p.leaving = filter, left
+		if refused := l.setACLOptions(); refused != nil {
+			p.filter, p.leaving = was.filter, was.leaving
+			err = errors.Join(err, refused)
 		}
 	}
-	return nil
+	return err
 }
 
 // all are the addresses of all processes.
@@ -81,7 +101,7 @@ func (l *loop) placeProcesses() error {
 			want = append(want, addrs...)
 		}
 	}
-	if _, err := endpoint.SyncLoopback(want, want); err != nil {
+	if _, _, err := p.syncLo(want, want); err != nil {
 		return err
 	}
 	p.due = waits

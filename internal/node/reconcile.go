@@ -81,7 +81,7 @@ func (l *loop) aclOptions() acl.Options {
 	o.AllowVXLAN, o.AllowIPIP, o.VXLANPort = l.settings.allowVXLAN, l.settings.allowIPIP, uint16(l.settings.vxlanPort)
 	o.AnySource, o.Floating = l.settings.anySource, l.floating()
 	o.NAT.Address = l.settings.natAddress
-	o.OpenStack, o.Processes = l.settings.stack, l.processes.filter
+	o.OpenStack, o.Processes, o.Leaving = l.settings.stack, l.processes.filter, l.processes.leaving
 	o.LogPrefix, o.LogLimit, o.Denied = l.settings.logPrefix, l.settings.logLimit, l.settings.denied
 	o.LogLimit.Burst = l.settings.logBurst
 	if l.settings.hostAction == "Drop" {
@@ -293,6 +293,9 @@ func (l *loop) linkConfig(e *policy.Endpoint) endpoint.Config {
 func (l *loop) applyACL(ch policy.Changes) error {
 	if l.resyncACL || l.optionsDue || !ch.Empty() {
 		defer l.policyChanged(ch)
+	}
+	if l.processes.unseen {
+		return errors.New("it waits until lo can be read: the address of a process that is gone would be open")
 	}
 	optionsDue := l.optionsDue
 	l.optionsDue = false // with an error everything is compared

@@ -89,7 +89,7 @@ func Teardown(cfg Config, log *slog.Logger) (removed, left []string, err error) 
 	}
 	removed = append(removed, fmt.Sprintf("gateway addresses and neighbours on interfaces named %v…", f.Prefixes))
 
-	n, err := endpoint.SyncLoopback(nil, nil)
+	n, _, err := endpoint.SyncLoopback(nil, nil)
 	if err != nil {
 		return removed, nil, err
 	}
