@@ -328,9 +328,8 @@ func addresses(w *v3.WorkloadEndpoint) (list []netip.Addr, err error) {
 	return list, nil
 }
 
-// deleteEndpoint undoes an attach: the object first, so that the policy and
-// the routes go, then the interface, then the addresses, which nobody may get
-// before both are gone.
+// deleteEndpoint undoes an attach. Asked again after it had not come to its end, it
+// goes on where it was.
 func (d *Daemon) deleteEndpoint(r *http.Request) (any, error) {
 	ns, name := r.PathValue("namespace"), r.PathValue("name")
 	ifaces := []string{r.URL.Query().Get("interface")}
@@ -340,48 +339,68 @@ func (d *Daemon) deleteEndpoint(r *http.Request) (any, error) {
 	defer d.attach.lock(ns + "/" + name)()
 	ctx, cancel := context.WithTimeout(r.Context(), 15*time.Second)
 	defer cancel()
-	var w, old *v3.WorkloadEndpoint
+	deleted, found := false, false
 	for _, iface := range ifaces {
-		if old != nil {
-			break
-		}
-		var err error
-		if w, err = d.wanted(ctx, &api.Attach{Name: name, Namespace: ns, Interface: iface}); err != nil {
+		w, err := d.wanted(ctx, &api.Attach{Name: name, Namespace: ns, Interface: iface})
+		if err != nil {
 			return nil, err
 		}
-		if old, err = d.getEndpoint(ctx, ns, w.Metadata.Name); err != nil {
+		old, err := d.getEndpoint(ctx, ns, w.Metadata.Name)
+		if err != nil {
 			return nil, err
 		}
+		if old != nil && deleted {
+			continue // another endpoint
+		}
+		left, err := d.detachEndpoint(ctx, w, old)
+		if err != nil {
+			return nil, err
+		}
+		deleted, found = deleted || old != nil, found || left
 	}
+	if !found {
+		return nil, fmt.Errorf("endpoint %s/%s on node %s: %w", ns, name, d.cfg.Node, errNotFound)
+	}
+	return struct{}{}, nil
+}
+
+// detachEndpoint removes what there is of an endpoint, and tells whether there was
+// anything: the object first, so that the policy and the routes go, then the interface,
+// then the addresses, which nobody may get before both are gone.
+func (d *Daemon) detachEndpoint(ctx context.Context, w, old *v3.WorkloadEndpoint) (found bool, err error) {
+	handle := handleOf(w)
 	var addrs []netip.Addr
 	if old != nil {
 		w.Spec.InterfaceName = old.Spec.InterfaceName
 		addrs, _ = addresses(old)
 		rev, err := d.removeEndpoint(ctx, w)
 		if err != nil {
-			return nil, err
+			return true, err
 		}
-		if s, ok := d.board.wait(ctx, liveAt(rev)); !ok {
-			return nil, fmt.Errorf("endpoint %s/%s is deleted at revision %d, but the node is not live there: %s", ns, name, rev, strings.Join(s.Missing, "; "))
-		}
+		d.removed.Store(handle, rev)
 	}
-	held, err := d.ipam.IPsByHandle(ctx, handleOf(w))
+	held, err := d.ipam.IPsByHandle(ctx, handle)
 	if err != nil && !errors.Is(err, ipam.ErrNotFound) {
-		return nil, err
+		return true, err
+	}
+	// One that an earlier agent removed is not in the listing that this one began with.
+	if rev, waits := d.removed.Load(handle); waits || len(held) > 0 {
+		rev, _ := rev.(int64)
+		if s, ok := d.board.wait(ctx, liveAt(rev)); !ok {
+			return true, fmt.Errorf("endpoint %s/%s is deleted at revision %d, but the node is not live there: %s", w.Metadata.Namespace, w.Spec.Workload, rev, strings.Join(s.Missing, "; "))
+		}
+		d.removed.Delete(handle)
 	}
 	had := endpoint.Exists(w.Spec.InterfaceName)
 	if err := endpoint.Detach(w.Spec.InterfaceName, append(addrs, held...)); err != nil {
-		return nil, err
+		return true, err
 	}
 	if len(held) > 0 {
-		if _, err := d.ipam.ReleaseByHandle(ctx, handleOf(w)); err != nil {
-			return nil, err
+		if _, err := d.ipam.ReleaseByHandle(ctx, handle); err != nil {
+			return true, err
 		}
 	}
-	if old == nil && !had && len(held) == 0 {
-		return nil, fmt.Errorf("endpoint %s/%s on node %s: %w", ns, name, d.cfg.Node, errNotFound)
-	}
-	return struct{}{}, nil
+	return old != nil || had || len(held) > 0, nil
 }
 
 func sameAddrs(a, b []netip.Addr) bool {

@@ -121,6 +121,7 @@ type Daemon struct {
 	board          *board
 	loop           *loop
 	attach         keyed      // serialises attach and detach by endpoint
+	removed        sync.Map   // handles of endpoints that are being detached → the revision to wait for
 	probing        sync.Mutex // held while a probe is under way
 }
 
