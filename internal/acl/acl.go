@@ -150,6 +150,7 @@ func (t *Table) Apply(view policy.View, ch policy.Changes) error {
 		return nil
 	}
 	t.keepHits(c, &ch)
+	t.await()
 	if err := t.commit(before, m); err != nil {
 		t.opts.Log.Warn("nftables change refused, comparing the whole table", "err", err)
 		t.state = nil
@@ -192,8 +193,9 @@ func (t *Table) retries(ch *policy.Changes) bool {
 }
 
 // Resync compares the whole view with the kernel, by content, and writes the
-// difference in one transaction, after one with new interval sets, and tables that are made anew in two; with none it
-// writes nothing. What failed before is tried again.
+// difference in one transaction, after one with new interval sets; with none it
+// writes nothing. Tables that are not there are made in several (create). What
+// failed before is tried again.
 func (t *Table) Resync(view policy.View) error {
 	clear(t.bad)
 	t.state = nil
@@ -231,16 +233,28 @@ func (t *Table) blame(r refusals) bool {
 	return found
 }
 
-// resync is one attempt with the present quarantine.
+// resync is one attempt with the present quarantine. One transaction is committed
+// while the next is worked out, if there are several.
 func (t *Table) resync(view policy.View) error {
-	before, m, st, gen, err := t.compare(view)
-	if err != nil {
+	list := make(chan *msgs)
+	done := make(chan error)
+	written := 0
+	go func() {
+		var err error
+		for m := range list {
+			written += len(m.starts)
+			if err == nil { // else the others are in vain
+				err = t.commit(m)
+			}
+		}
+		done <- err
+	}()
+	st, gen, err := t.compare(view, func(m *msgs) { list <- m })
+	close(list)
+	if err := errors.Join(err, <-done); err != nil {
 		return err
 	}
-	if err := t.commit(before, m); err != nil {
-		return err
-	}
-	if len(before.starts)+len(m.starts) == 0 {
+	if written == 0 {
 		t.sure = gen
 	}
 	if st.again {
@@ -265,16 +279,17 @@ func (t *Table) Unchanged() bool {
 	return err == nil && gen == t.sure
 }
 
-// compare returns the transactions that make the kernel equal to the view, of
-// which the first may be empty, and the generation that they are for.
-func (t *Table) compare(view policy.View) (before, m *msgs, st *state, gen uint32, err error) {
+// compare gives the transactions that make the kernel equal to the view, one after
+// the other, of which any may be empty. It returns what is in force after
+// them, and the generation that they are for.
+func (t *Table) compare(view policy.View, give func(*msgs)) (st *state, gen uint32, err error) {
 	a, err := t.read()
 	if err != nil {
-		return nil, nil, nil, 0, err
+		return nil, 0, err
 	}
 	for table, have := range a.tables {
 		if have.owner != 0 && have.owner != t.port.Load() {
-			return nil, nil, nil, 0, fmt.Errorf("table %s belongs to another process (netlink port %d): stop it, or remove the table", tableWord(table), have.owner)
+			return nil, 0, fmt.Errorf("table %s belongs to another process (netlink port %d): stop it, or remove the table", tableWord(table), have.owner)
 		}
 	}
 	r := t.renderer()
@@ -283,28 +298,35 @@ func (t *Table) compare(view policy.View) (before, m *msgs, st *state, gen uint3
 	if !steady {
 		r.epoch = anyEpoch()
 	}
+	if a.tables[inetTable] == nil {
+		return t.create(a, view, r, give), a.gen, nil
+	}
 	st, w := entire(r, view, a.sets)
 	st.epoch = r.epoch
-	if a.tables[inetTable] == nil {
-		before, m := w.create(a, view)
-		return before, m, st, a.gen, nil
-	}
 	before, m, again, ok := w.repair(a, view, r, was, steady)
 	if !ok {
 		t.opts.Log.Warn("nftables tables have objects of ours with other definitions, replacing them", "tables", TableName)
-		before, m = w.create(a, view)
-		return before, m, st, a.gen, nil
+		return t.replace(a, view, r, give), a.gen, nil
 	}
 	if len(before.starts)+len(m.starts) == 0 {
 		st.epoch = was
 	}
 	st.again = again
-	return before, m, st, a.gen, nil
+	t.await()
+	give(before)
+	give(m)
+	return st, a.gen, nil
 }
 
-// CommitAfter lets Apply and Resync work out what to write at once, and commit
-// it no sooner than ready is closed. nil takes that back.
+// CommitAfter lets Apply and Resync work out what to write at once, and put it in
+// force no sooner than ready is closed. nil takes that back.
 func (t *Table) CommitAfter(ready <-chan struct{}) { t.after = ready }
+
+func (t *Table) await() {
+	if t.after != nil {
+		<-t.after
+	}
+}
 
 // grace is between two transactions. The kernel keeps the rules of two
 // generations: a packet that is among those of one while two more come would
@@ -326,9 +348,6 @@ func (t *Table) commit(list ...*msgs) error {
 }
 
 func (t *Table) commitOne(m *msgs) error {
-	if t.after != nil {
-		<-t.after
-	}
 	t.sure = 0
 	if wait := grace - time.Since(t.last); wait > 0 {
 		time.Sleep(wait)
@@ -364,15 +383,16 @@ func (t *Table) commitOne(m *msgs) error {
 // without saying why. It closes all that the transaction is about, and lets
 // them in again by halves.
 func (t *Table) bisect(view policy.View, cause error) error {
-	before, m, _, _, err := t.compare(view)
+	suspects := map[string]bool{}
+	_, _, err := t.compare(view, func(m *msgs) {
+		for _, o := range m.owners {
+			if o != "" && t.bad[o] == nil {
+				suspects[o] = true
+			}
+		}
+	})
 	if err != nil {
 		return err
-	}
-	suspects := map[string]bool{}
-	for _, o := range slices.Concat(before.owners, m.owners) {
-		if o != "" && t.bad[o] == nil {
-			suspects[o] = true
-		}
 	}
 	list := sortedKeys(suspects)
 	slices.SortStableFunc(list, func(a, b string) int { return releaseRank(a) - releaseRank(b) })

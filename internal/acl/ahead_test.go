@@ -48,28 +48,39 @@ func TestReadAhead(t *testing.T) {
 	must(t, unused.Close())
 }
 
-// TestCommitAfter holds a commit back.
+// TestCommitAfter holds a table up that is made: workloads are closed, and stay so.
+// Then it holds up a change.
 func TestCommitAfter(t *testing.T) {
 	inNetns(t)
 	v := smallView()
 	tab := openTable(t)
-	ready, done := make(chan struct{}), make(chan error)
-	tab.CommitAfter(ready)
-	before := generation(t, tab)
-	go func() { done <- tab.Resync(v) }()
-	select {
-	case err := <-done:
-		t.Fatalf("it did not wait: %v", err)
-	case <-time.After(100 * time.Millisecond):
+	held := func(what string, change func() error, wrong func() bool) {
+		t.Helper()
+		ready, done := make(chan struct{}), make(chan error)
+		tab.CommitAfter(ready)
+		go func() { done <- change() }()
+		select {
+		case err := <-done:
+			t.Fatalf("%s: it did not wait: %v", what, err)
+		case <-time.After(100 * time.Millisecond):
+		}
+		if wrong() {
+			t.Errorf("%s: it is in force", what)
+		}
+		close(ready)
+		must(t, <-done)
+		tab.CommitAfter(nil)
+		quiet(t, tab, v)
 	}
 	other := openTable(t)
-	if after := generation(t, other); after != before {
-		t.Errorf("generation %d after %d: something was committed", after, before)
-	}
-	close(ready)
-	must(t, <-done)
-	tab.CommitAfter(nil)
-	quiet(t, tab, v)
+	held("a new table", func() error { return tab.Resync(v) }, func() bool {
+		a := mustRead(t, other)
+		return a.chains[chainEgressWl] == nil || len(a.sets[setInterfaces].elems)+len(a.sets[setFrom].elems)+len(a.sets[setTo].elems) > 0
+	})
+	before := generation(t, other)
+	v.flush()
+	v.policy(gnp("default.web", nil, nil))
+	held("a change", func() error { return tab.Apply(v, v.flush()) }, func() bool { return generation(t, other) != before })
 }
 
 // TestUnchanged: only what was compared as a whole, and what nobody has

@@ -11,7 +11,8 @@
 // with everything as the hint and the kernel's own table, read back and
 // normalised, as what it compares with: start, restart, tampering, error and
 // timer are all this. Watch tells when somebody else touched a table. What
-// differs in several tables is one transaction.
+// differs in several tables is one transaction. Tables that are not there are made
+// in several, closed first and led into last.
 //
 // The shape of inet muslin: five base chains that never change, each of which
 // singles out workload interfaces by their prefix and accepts the rest;

@@ -40,6 +40,7 @@ type state struct {
 	epoch      epoch                     // in force
 	opts       Options                   // with which all of it was rendered
 	again      bool                      // what leads there asks packets on their way again, see again.go
+	part       func([]*chain, []*set)    // takes policies, and sets, that are new, while the others are rendered; see create
 }
 
 type effState struct {
@@ -167,13 +168,14 @@ func (s *state) stage(r *renderer, view policy.View, ch *policy.Changes) *change
 	g.settleUses()
 	g.takeHosts(ch)
 	pds := slices.SortedFunc(mapKeys(g.pol), comparePolDir)
-	for i, c := range g.renderPolicies(pds) {
-		if c != nil {
-			g.put(c).pol = pds[i]
-		} else {
-			g.remove(pds[i].chain())
-		}
+	for g.part != nil && len(pds) > partOf {
+		first := len(g.out.chains)
+		g.putPolicies(pds[:partOf])
+		g.settleSets(view, ch)
+		g.part(g.out.chains[first:], g.out.newSets)
+		g.out.chains, g.out.newSets, pds = g.out.chains[:first], nil, pds[partOf:]
 	}
+	g.putPolicies(pds)
 	for key := range ch.Policies {
 		g.forget(key)
 	}
@@ -182,6 +184,16 @@ func (s *state) stage(r *renderer, view policy.View, ch *policy.Changes) *change
 	g.takeEndpoints(ch)
 	g.takeOptions()
 	return g.out
+}
+
+func (g *stager) putPolicies(pds []polDir) {
+	for i, c := range g.renderPolicies(pds) {
+		if c != nil {
+			g.put(c).pol = pds[i]
+		} else {
+			g.remove(pds[i].chain())
+		}
+	}
 }
 
 // renderPolicies renders the chains of policies, nil for those that nobody
@@ -667,6 +679,7 @@ func (g *stager) settleSets(view policy.View, ch *policy.Changes) {
 			}
 		}
 	}
+	clear(g.touch)
 }
 
 // before returns the elements that a part had before the change.

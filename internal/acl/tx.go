@@ -6,7 +6,6 @@ package acl
 
 import (
 	"slices"
-	"sync"
 
 	"github.com/muslin-net/muslin/internal/policy"
 	"golang.org/x/sys/unix"
@@ -208,55 +207,6 @@ func (w *whole) content(s *set, view policy.View) []elem {
 	}
 	return es
 }
-
-// create makes the transactions that build the tables where there are none, or
-// others of theirs, which somebody else has bent out of shape and which go in the first.
-// An interval set is empty until all of its transaction is in force, and a
-// denial by it matches nothing. So no workload is led into policy by the first, and
-// drops; the second does that. What is on its way then is lost.
-func (w *whole) create(a *actual, view policy.View) (before, m *msgs) {
-	var t, last tx
-	for _, table := range tables {
-		if a.tables[table] != nil {
-			t.table.delTable(table)
-		}
-		t.table.addTable(table)
-	}
-	// Rules and elements are half of it each, and go to different sections.
-	var chains sync.WaitGroup
-	chains.Go(func() {
-		bytes := 0
-		for _, c := range w.chains {
-			for _, r := range c.rules {
-				bytes += hdrLen + ruleFrame + len(c.name) + len(r.exprs) + len(r.comment)
-			}
-		}
-		t.rules.data = make(buf, 0, bytes)
-		for _, c := range w.chains {
-			t.newChain(c)
-		}
-	})
-	for _, s := range w.sets {
-		es := w.content(s, view)
-		if !s.static {
-			t.newSet(s, es)
-			continue
-		}
-		t.setID++
-		t.sets.addSet(s, t.setID)
-		to := &t
-		if leadsIn(s.name) {
-			to = &last
-		}
-		to.elements.elems(unix.NFT_MSG_NEWSETELEM, s.name, es)
-	}
-	chains.Wait()
-	return t.all(), last.all()
-}
-
-// ruleFrame is what a rule's message has beside names, expressions and comment,
-// at most.
-const ruleFrame = 48
 
 // repair makes the transaction that turns what is there into what should be, and
 // one that goes before it, as incremental does; both are empty if nothing

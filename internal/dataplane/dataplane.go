@@ -31,7 +31,7 @@ type Filtering interface {
 	Resync(policy.View) error
 	// Unchanged: another Resync would find nothing.
 	Unchanged() bool
-	// CommitAfter holds commits up until ready is closed; nil for not at all.
+	// CommitAfter holds up what lets packets pass until ready is closed; nil for not at all.
 	CommitAfter(ready <-chan struct{})
 	// Watch calls notify when somebody else has changed something, until ctx ends.
 	Watch(ctx context.Context, notify func()) error
