@@ -5,6 +5,7 @@ package emit
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,14 @@ func symbol(s string) string { return strings.NewReplacer("-", "_", ".", "_", "/
 // template is the name of a profile's template; some profiles have names that
 // mean something to BIRD.
 func template(p *fabric.Profile) string { return "like_" + symbol(p.Name) }
+
+// BIRDProtocol is what the session with an address of a neighbour is called.
+func BIRDProtocol(p fabric.Neighbour, a netip.Addr) string {
+	return symbol(p.Name+"_"+p.Port.Name) + "_" + frrFamilies[familyOf(a)].number
+}
+
+// BIRDDynamic is what the sessions over a port without addresses are called, with a number behind.
+func BIRDDynamic(i *fabric.Interface) string { return symbol("dyn_" + i.Name + "_") }
 
 // bird writes bird.conf for BIRD 2.
 func (e *Emitter) bird(d *fabric.Device) (string, error) {
@@ -47,7 +56,7 @@ func (e *Emitter) bird(d *fabric.Device) (string, error) {
 		}
 	}
 	for _, family := range e.x.Families {
-		e.birdTables(&t, d, family)
+		e.birdTables(&t, d, family, profiles)
 	}
 	for _, f := range e.filters(profiles) {
 		e.birdFilter(&t, f)
@@ -58,16 +67,20 @@ func (e *Emitter) bird(d *fabric.Device) (string, error) {
 	routerAdvertisements := false
 	for _, p := range peers {
 		for _, a := range p.Address {
-			name, w := symbol(p.Name+"_"+p.Port.Name), frrFamilies[familyOf(a)]
-			t.line("protocol bgp %s_%s from %s {", name, w.number, template(p.Profile))
+			t.line("protocol bgp %s from %s {", BIRDProtocol(p, a), template(p.Profile))
 			t.line("\tlocal %s as %d; neighbor %s as %d; direct;", localAddress(p.Port, a), d.AS, a, p.AS)
+			if e.onPlane(p) {
+				// BFD ends it, on both sides: by the carrier of this one it would be closed, and the FIN
+				// reach the peer by another plane, which would take it for a restart (RFC 4724 section 4.2).
+				t.line("\tcheck link no;")
+			}
 			t.WriteString(e.birdChannel(p.Profile, familyOf(a), d, p.AS, false))
 			t.line("}")
 		}
 		if len(p.Address) == 0 {
 			routerAdvertisements = true
 			t.line("protocol bgp %s from %s {", symbol(p.Name+"_"+p.Port.Name), template(p.Profile))
-			t.line("\tlocal as %d; neighbor range fe80::/10 as %d; interface %q; dynamic name %q;", d.AS, p.AS, p.Port.Name, symbol("dyn_"+p.Port.Name+"_"))
+			t.line("\tlocal as %d; neighbor range fe80::/10 as %d; interface %q; dynamic name %q;", d.AS, p.AS, p.Port.Name, BIRDDynamic(p.Port))
 			for _, family := range e.x.Families {
 				t.WriteString(e.birdChannel(p.Profile, family, d, p.AS, family == fabric.IPv4))
 			}
@@ -97,7 +110,7 @@ func localAddress(i *fabric.Interface, peer netip.Addr) netip.Addr {
 }
 
 // birdTables writes what is announced, and how routes reach the kernel.
-func (e *Emitter) birdTables(t *text, d *fabric.Device, family fabric.Family) {
+func (e *Emitter) birdTables(t *text, d *fabric.Device, family fabric.Family, profiles []*fabric.Profile) {
 	w := frrFamilies[family]
 	channel := "ipv" + w.number
 	t.line("protocol direct { %s; check link yes; interface -\"cali*\", \"*\"; }", channel)
@@ -143,14 +156,17 @@ func (e *Emitter) birdTables(t *text, d *fabric.Device, family fabric.Family) {
 		}
 	})
 	t.line("}")
-	t.line("protocol static made_default%s {", w.number)
-	t.line("\t%s { preference 1; };", channel) // so that one that was learned goes before it
-	def := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	if family == fabric.IPv6 {
-		def = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	if makesDefault(d, family, profiles) {
+		// A border has its own way out. Who makes one for others has none: one that was learned goes before it.
+		preference := 1
+		if gives(d, family) {
+			preference = 200
+		}
+		t.line("protocol static made_default%s {", w.number)
+		t.line("\t%s { preference %d; };", channel, preference)
+		t.line("\troute %s blackhole;", netip.PrefixFrom(unspecified(family), 0))
+		t.line("}")
 	}
-	t.line("\troute %s blackhole;", def)
-	t.line("}")
 	t.line("protocol static discard%s {", w.number)
 	t.line("\t%s;", channel)
 	for _, p := range d.Discard {
@@ -208,8 +224,11 @@ func (e *Emitter) birdProfile(t *text, d *fabric.Device, p *fabric.Profile) {
 			t.line("\trr cluster id %s;", d.ClusterID)
 		}
 	}
-	if p.GracefulRestart.On() {
+	switch {
+	case p.GracefulRestart.On():
 		t.line("\tgraceful restart on; graceful restart time %d;", int(time.Duration(p.GracefulRestart).Seconds()))
+	case d.Role == fabric.RoleToR || d.Role == fabric.RoleSpine || d.Role == fabric.RoleBorder:
+		t.line("\tgraceful restart on;") // and the kernel goes on: persist
 	}
 	if p.Role != "" {
 		t.line("\tlocal role %s;", p.Role)
@@ -272,6 +291,18 @@ func (e *Emitter) birdChannel(p *fabric.Profile, family fabric.Family, d *fabric
 	}
 	t.line("\t};")
 	return t.String()
+}
+
+// makesDefault tells whether a device tells a peer of a default route that it makes.
+func makesDefault(d *fabric.Device, family fabric.Family, profiles []*fabric.Profile) bool {
+	return gives(d, family) || slices.ContainsFunc(profiles, func(p *fabric.Profile) bool { return p.Default == fabric.AlwaysDefault })
+}
+
+func unspecified(family fabric.Family) netip.Addr {
+	if family == fabric.IPv4 {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
 }
 
 // gives tells whether a device has a default route to give.

@@ -90,6 +90,13 @@ func (e *Emitter) frr(d *fabric.Device) (string, error) {
 	// Else a peer that falls silent is taken for one that restarts (RFC 8538), and
 	// packets go to it for the restart time after the hold time is over.
 	t.line(" no bgp graceful-restart notification")
+	if slices.ContainsFunc(peers, e.onPlane) {
+		// A session whose port lost its carrier would be closed, and the FIN reach the peer by
+		// the default route and another plane: who sees a FIN keeps the paths of one that
+		// restarts (RFC 4724 section 4.2). BFD ends it on both sides, with a NOTIFICATION, and
+		// nothing is forwarded through the port meanwhile: its subnet is unreachable.
+		t.line(" no bgp fast-external-failover")
+	}
 	e.groups(&t, profiles, peers)
 	for _, p := range peers {
 		e.neighbor(&t, p)
@@ -99,6 +106,13 @@ func (e *Emitter) frr(d *fabric.Device) (string, error) {
 	}
 	t.line("!")
 	return t.String(), nil
+}
+
+// onPlane tells whether a session is on a plane and has BFD: there the other end has carrier when this one
+// has lost it.
+func (e *Emitter) onPlane(p peer) bool {
+	s := e.x.Segment(p.Port.Segment)
+	return s != nil && s.Kind == fabric.Plane && p.Profile.BFD.On()
 }
 
 // prefixLists writes the filters of profiles, a line for each rule.

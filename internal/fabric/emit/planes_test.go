@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package emit
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/muslin-net/muslin/internal/fabric"
+)
+
+// TestPlaneCarrier: where a port's carrier says nothing to the other end, on planes with BFD, no session ends by
+// it; on cables each does.
+func TestPlaneCarrier(t *testing.T) {
+	for spec, want := range map[string]bool{
+		"model: as-per-rack, spine: {kind: l2}, border: [{name: b1, as: 64999, default: true}]": true,
+		"model: downward-default, spine: {kind: l2}":                                            true,
+		"model: as-per-rack, spine: {kind: l2}, bgp: {bfd: {planes: off}}":                      false,
+		"model: as-per-rack":      false,
+		"model: downward-default": false,
+	} {
+		g := design(t, spec, "ipv4, ipv6")
+		e, err := New(g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range g.Devices {
+			d := &g.Devices[i]
+			if d.Role != fabric.RoleToR && d.Role != fabric.RoleBorder {
+				continue
+			}
+			planes := 0 // sessions on them, of one family each
+			for _, p := range e.peers(d) {
+				if strings.HasPrefix(p.Port.Name, "plane") {
+					planes += len(p.Address)
+				}
+			}
+			for target, line := range map[Target]string{FRR: "\n no bgp fast-external-failover\n", BIRD: "\tcheck link no;\n"} {
+				text, err := e.Device(d, target)
+				if err != nil {
+					t.Fatal(err)
+				}
+				count := 0
+				switch {
+				case want && target == FRR:
+					count = 1
+				case want:
+					count = planes
+				}
+				if n := strings.Count(text, line); n != count || want && planes < 2 {
+					t.Errorf("%s, %s, %s: %q %d times, want %d of %d sessions on planes", spec, d.Name, target, line, n, count, planes)
+				}
+			}
+		}
+	}
+}
