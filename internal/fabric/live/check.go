@@ -231,10 +231,11 @@ func (c *checker) sessions(d *fabric.Device, s *Seen) {
 
 // tables compares what a device has of every prefix.
 func (c *checker) tables(s *sim.Sim, d *fabric.Device, family fabric.Family) error {
-	want, err := Expect(s, c.names, d, family, sim.Failure{})
+	routes, err := s.RoutesByPeer(d.Name, sim.Failure{})
 	if err != nil {
 		return err
 	}
+	want := Expect(routes, c.names, d, family)
 	if n := c.nodes[d.Name]; n != nil { // endpoints in blocks
 		for _, a := range n.Endpoints {
 			if p := netip.PrefixFrom(a, a.BitLen()); familyOf(a) == family {

@@ -83,18 +83,14 @@ func (e *Entry) FIB() []string {
 	return list
 }
 
-// Expect is what the simulation says that a device has.
-func Expect(s *sim.Sim, n *Names, d *fabric.Device, family fabric.Family, down sim.Failure) (Table, error) {
-	routes, err := s.RoutesByPeer(d.Name, down)
-	if err != nil {
-		return nil, err
-	}
+// Expect is what a device has by the routes that the simulation says, with each peer by itself.
+func Expect(routes []sim.Route, n *Names, d *fabric.Device, family fabric.Family) Table {
 	t := Table{}
 	for _, r := range routes {
-		// FRR tells its peers of a default route without having one.
-		e := Entry{Own: r.Local && (r.Prefix.Bits() > 0 || d.Software != fabric.FRR)}
+		// FRR and BIRD tell their peers of a default route without using it.
+		e := Entry{Own: r.Local && (r.Prefix.Bits() > 0 || d.Software == fabric.Muslin)}
 		for _, p := range r.Paths {
-			if p.Refused == "" || p.Unusable { // else it is in no RIB
+			if p.Refused == "" || p.Unusable && d.Software != fabric.BIRD { // else it is in no RIB
 				e.Paths = append(e.Paths, Path{p.From, n.Device(p.NextHop, p.From), p.ASPath, p.Unusable})
 			}
 		}
@@ -119,7 +115,7 @@ func Expect(s *sim.Sim, n *Names, d *fabric.Device, family fabric.Family, down s
 		e.Delivered = true
 		t[p] = &e
 	}
-	return t, nil
+	return t
 }
 
 // endpointsOf are those of a device, each by itself.

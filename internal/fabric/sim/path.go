@@ -84,6 +84,30 @@ func (s *Sim) routes(device string, f Failure, apart []int) (list []Route, err e
 	return list, err
 }
 
+// RoutesOfAll is RoutesByPeer of every device at once, each looked at by itself: for designs of some hundreds of
+// devices, whose every table is wanted.
+func (s *Sim) RoutesOfAll(f Failure) (map[string][]Route, error) {
+	all := make([]int, len(s.g.devices))
+	for d := range all {
+		all[d] = d
+	}
+	out := map[string][]Route{}
+	sc := s.g.scene(f, all)
+	for c := range s.g.classes {
+		w, err := sc.settle(c)
+		if err != nil {
+			return nil, err
+		}
+		for d := range all {
+			if r := w.route(int(sc.at[d])); r.Local || len(r.Paths) > 0 {
+				name := s.g.devices[d].Name
+				out[name] = append(out[name], r)
+			}
+		}
+	}
+	return out, nil
+}
+
 // route is what a node has of the class.
 func (w *spread) route(n int) Route {
 	c, st, node := &w.classes[w.class], &w.state[n], &w.nodes[n]

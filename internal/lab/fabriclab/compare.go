@@ -32,33 +32,59 @@ func (l *Lab) simulate(family fabric.Family) (*simulation, error) {
 	return &simulation{s, family, down}, err
 }
 
-// Compare holds what every device has against the simulation.
-func (l *Lab) Compare(ctx context.Context) (*live.Comparison, error) {
-	c := &live.Comparison{Differences: []live.Difference{}}
+// expectation is what each device has by the simulation, in each family of the design.
+type expectation []map[string]live.Table
+
+// expect asks the simulation, which costs more than reading a device, and changes only with what has failed or moved.
+func (l *Lab) expect() (want expectation, err error) {
 	for _, family := range l.Design.Families {
 		s, err := l.simulate(family)
 		if err != nil {
 			return nil, err
 		}
+		routes, err := s.RoutesOfAll(s.down)
+		if err != nil {
+			return nil, err
+		}
+		tables := map[string]live.Table{}
+		for i := range l.now.Devices {
+			d := &l.now.Devices[i]
+			t := live.Expect(routes[d.Name], l.names, d, family)
+			l.leave(t, &l.Design.Devices[i])
+			tables[d.Name] = t
+		}
+		want = append(want, tables)
+	}
+	return want, nil
+}
+
+// Compare holds what every device has against the simulation.
+func (l *Lab) Compare(ctx context.Context) (*live.Comparison, error) {
+	want, err := l.expect()
+	if err != nil {
+		return nil, err
+	}
+	return l.compare(ctx, want, nil)
+}
+
+// compare looks at every device, or at those that are named.
+func (l *Lab) compare(ctx context.Context, want expectation, only map[string]bool) (*live.Comparison, error) {
+	c := &live.Comparison{Differences: []live.Difference{}}
+	for n, family := range l.Design.Families {
 		parts := make([]live.Comparison, len(l.Design.Devices))
 		g, ctx := errgroup.WithContext(ctx)
 		g.SetLimit(parallel)
 		for i := range l.Design.Devices {
 			d := &l.Design.Devices[i]
-			if !l.runs(d) {
+			if !l.runs(d) || only != nil && !only[d.Name] {
 				continue
 			}
 			g.Go(func() error {
-				want, err := live.Expect(s.Sim, l.names, &l.now.Devices[i], family, s.down)
-				if err != nil {
-					return err
-				}
-				l.leave(want, d)
 				got, err := l.actual(ctx, d, family)
 				if err != nil {
 					return err
 				}
-				parts[i] = live.Compare(d.Name, want, got)
+				parts[i] = live.Compare(d.Name, want[n][d.Name], got)
 				return nil
 			})
 		}
@@ -83,12 +109,32 @@ func (l *Lab) runs(d *fabric.Device) bool {
 	return !slices.ContainsFunc(l.Failed, func(f Failed) bool { return f.What == d.Name || d.Host != "" && f.What == d.Host })
 }
 
-// Settle compares until nothing differs, or the time is over.
-func (l *Lab) Settle(ctx context.Context, limit time.Duration) (c *live.Comparison, err error) {
-	for end := time.Now().Add(limit); ; {
-		c, err = l.Compare(ctx)
-		if err == nil && len(c.Differences) == 0 || time.Now().After(end) || ctx.Err() != nil {
+// Settle compares until nothing differs, or the time is over. Devices that differed are asked again by themselves,
+// and all of them when none does: to ask a hundred takes away what they need to get on.
+func (l *Lab) Settle(ctx context.Context, limit time.Duration) (*live.Comparison, error) {
+	end := time.Now().Add(limit)
+	want, err := l.expect()
+	if err != nil {
+		return nil, err
+	}
+	var only map[string]bool // nil: all
+	for {
+		c, err := l.compare(ctx, want, only)
+		over := time.Now().After(end) || ctx.Err() != nil
+		same := err == nil && len(c.Differences) == 0
+		if only == nil && (same || over) {
 			return c, err
+		}
+		if same || over || err != nil {
+			only = nil
+		} else {
+			only = map[string]bool{}
+			for _, d := range c.Differences {
+				only[d.Device] = true
+			}
+		}
+		if same {
+			continue
 		}
 		select {
 		case <-ctx.Done():
