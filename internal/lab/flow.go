@@ -222,6 +222,13 @@ func (f *Flow) Report() FlowReport {
 	}
 }
 
+// Mark forgets the gaps so far: those that end from now on count.
+func (f *Flow) Mark() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.there.maxGap, f.back.maxGap = 0, 0
+}
+
 // WaitDelivered returns when n datagrams have arrived where losses are
 // counted, or with ctx's error.
 func (f *Flow) WaitDelivered(ctx context.Context, n int) error {

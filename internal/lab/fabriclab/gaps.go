@@ -101,6 +101,7 @@ func (l *Lab) Watch(ctx context.Context, what string, do func() error) (*Event, 
 	}
 	reports := make([]lab.FlowReport, len(flows))
 	for i, f := range flows {
+		f.Mark()
 		reports[i] = f.Report()
 	}
 	start := time.Now()

@@ -60,6 +60,7 @@ func (l *Lab) WatchMove(ctx context.Context, name, server string) (gaps []Gap, e
 		if err := x.WaitDelivered(ctx, 5); err != nil {
 			return nil, err
 		}
+		x.Mark() // to find neighbours for the first time is no part of a move
 		before[n] = x.Report()
 	}
 	if err := l.Move(ctx, name, server); err != nil {
