@@ -58,13 +58,14 @@ func (a *app) onLab(word string, do func(*fabriclab.Lab) error) error {
 
 func (a *app) fabricLabUpCommand() *cobra.Command {
 	var racks, servers, endpoints int
+	var daemon string
 	cmd := &cobra.Command{
 		Use:   "up FILE",
 		Short: "Boot a fabric",
 		Long: `Boots the fabric and waits until every device has what the simulation says. A large one is
 made smaller with --racks and --servers: what is left keeps its names, addresses and AS
 numbers. Without --endpoints each server has two, or as many as the file says if that is
-less.`,
+less. With --daemon switches and borders run FRR or BIRD, whatever the file says.`,
 		Example: `  muslin fabric lab up pod-a.yaml --racks 3 --servers 2
   muslin fabric lab test pod-a.yaml
   muslin fabric lab down pod-a.yaml`,
@@ -74,7 +75,12 @@ less.`,
 	f.IntVar(&racks, "racks", 0, "`number` of racks, if less than in the file")
 	f.IntVar(&servers, "servers", 0, "`number` of servers in each rack, if less than in the file")
 	f.IntVar(&endpoints, "endpoints", 2, "`number` of endpoints on each server, if less than in the file")
+	f.StringVar(&daemon, "daemon", "", "the `program` of switches and borders, frr or bird, instead of the file's")
 	cmd.RunE = func(cmd *cobra.Command, files []string) error {
+		program := fabric.Software(daemon)
+		if daemon != "" && program != fabric.FRR && program != fabric.BIRD {
+			return usagef("--daemon %s: want frr or bird", daemon)
+		}
 		if racks < 0 || servers < 0 || endpoints < 0 {
 			return usagef("--racks, --servers and --endpoints: want numbers from 1 on")
 		}
@@ -87,6 +93,9 @@ less.`,
 			g = file.Scale(racks, servers, endpoints).Design()
 		case racks+servers > 0 || f.Changed("endpoints"):
 			return usagef("%s is a FabricDesign: only a Fabric can be made smaller", files[0])
+		}
+		if daemon != "" {
+			fabriclab.SetDaemon(g, program)
 		}
 		return a.labUp(cmd.Context(), g)
 	}

@@ -214,6 +214,8 @@ func (e *Emitter) birdProfile(t *text, d *fabric.Device, p *fabric.Profile) {
 		hold := max(3, int(time.Duration(p.Hold).Seconds()))
 		t.line("\thold time %d; keepalive time %d;", hold, hold/3)
 	}
+	// By itself it waits for one to five minutes after an error, as BFD that is down is one, before it tries again.
+	t.line("\terror wait time 1, 10; connect delay time 1; connect retry time 5;")
 	if p.BFD.On() {
 		ms := time.Duration(p.BFD).Milliseconds()
 		t.line("\tbfd { min rx interval %d ms; min tx interval %d ms; multiplier 3; };", ms, ms)

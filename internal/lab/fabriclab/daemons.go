@@ -30,7 +30,8 @@ var programs = map[fabric.Software]struct {
 	pkg   string
 	files []string
 }{
-	fabric.FRR: {"frr", []string{frrDir + "/zebra", frrDir + "/bgpd", frrDir + "/bfdd", frrDir + "/staticd", "/usr/bin/vtysh"}},
+	fabric.FRR:  {"frr", []string{frrDir + "/zebra", frrDir + "/bgpd", frrDir + "/bfdd", frrDir + "/staticd", "/usr/bin/vtysh"}},
+	fabric.BIRD: {"bird2", []string{birdProgram, birdClient}},
 }
 
 // checkPrograms says which packages a design needs that are not here.
@@ -41,7 +42,7 @@ func checkPrograms(g *fabric.Design) error {
 		d := &g.Devices[i]
 		p, ok := programs[d.Software]
 		if !ok && d.Software != fabric.Muslin {
-			return fmt.Errorf("%s runs %s: the lab has frr and muslin: set switches.tor.software or switches.spine.software", d.Name, d.Software)
+			return fmt.Errorf("%s runs %s: the lab has frr, bird and muslin: set switches.tor.software or switches.spine.software", d.Name, d.Software)
 		}
 		for _, f := range p.files {
 			if _, err := os.Stat(f); err != nil && !missing[p.pkg] {
@@ -51,6 +52,16 @@ func checkPrograms(g *fabric.Design) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// SetDaemon has switches and borders run another program than the design says.
+func SetDaemon(g *fabric.Design, s fabric.Software) {
+	for i := range g.Devices {
+		switch d := &g.Devices[i]; d.Role {
+		case fabric.RoleToR, fabric.RoleSpine, fabric.RoleBorder:
+			d.Software = s
+		}
+	}
 }
 
 // detach starts a program on a device, with its output in a file there.
@@ -78,6 +89,9 @@ func (l *Lab) startRouter(ctx context.Context, e *emit.Emitter, d *fabric.Device
 	}
 	if err := os.MkdirAll(l.dir(d.Name), 0o755); err != nil {
 		return err
+	}
+	if d.Software == fabric.BIRD {
+		return l.startBIRD(ctx, d, text)
 	}
 	return l.startFRR(ctx, d, text)
 }

@@ -167,8 +167,12 @@ func (l *Lab) daemons() (map[string]int, error) {
 		words := commandLine(pid)
 		for i := range l.Design.Devices {
 			d := &l.Design.Devices[i]
-			speaks := len(words) > 1 && (d.Software == fabric.Muslin && words[1] == "run" || filepath.Base(words[0]) == "bgpd")
-			if speaks && slices.Contains(words, l.dir(d.Name)) {
+			if len(words) < 2 {
+				continue
+			}
+			program := filepath.Base(words[0])
+			speaks := d.Software == fabric.Muslin && words[1] == "run" || program == "bgpd" || program == "bird"
+			if speaks && (slices.Contains(words, l.dir(d.Name)) || slices.Contains(words, l.birdSocket(d.Name))) {
 				out[d.Name] = pid
 			}
 		}
@@ -194,11 +198,14 @@ func (l *Lab) killDaemon(device string) error {
 
 // restart starts the daemon that was killed.
 func (l *Lab) restart(ctx context.Context, device string) error {
-	if l.x.Device(device).Software == fabric.Muslin {
+	switch l.x.Device(device).Software {
+	case fabric.Muslin:
 		if err := l.startServer(device); err != nil {
 			return err
 		}
 		return l.live(ctx, device)
+	case fabric.BIRD:
+		return l.birdDaemon(device, "-R")
 	}
 	return l.startFRRDaemon(device, "bgpd")
 }

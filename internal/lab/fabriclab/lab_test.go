@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -40,9 +41,10 @@ func TestMain(m *testing.M) {
 
 // variant is a fabric of 3 racks with 2 servers and 2 endpoints each.
 type variant struct {
-	name  string
-	spec  string // fields beside those
-	short bool   // also in the ordinary tests
+	name   string
+	spec   string // fields beside those
+	short  bool   // also in the ordinary tests
+	daemon fabric.Software
 }
 
 // edges are a border, one public pool, and addresses that two servers have.
@@ -51,24 +53,27 @@ const edges = "border: [{name: b1, as: 64999, default: true}], " +
 	"pools: {endpoints: [{cidr: 10.64.0.0/12, external: nat}, {cidr: 'fd00:64::/48', external: advertise}]}"
 
 var variants = []variant{
-	{"rack L3", "model: as-per-rack, " + edges, true},
+	{"rack L3", "model: as-per-rack, " + edges, true, fabric.FRR},
 	{"rack L2", "model: as-per-rack, spine: {kind: l2}, border: [{name: b1, as: 64999, default: true}, {name: b2, as: 64999, default: true}], " +
-		"pools: {endpoints: [{cidr: 10.64.0.0/12, external: advertise}, {cidr: 'fd00:64::/48', external: nat}]}", true},
-	{"server L3", "model: as-per-server", false},
-	{"server L2", "model: as-per-server, spine: {kind: l2}", false},
-	{"default L3", "model: downward-default", false},
-	{"default L2", "model: downward-default, spine: {kind: l2}", false},
-	{"ethernet", "model: ethernet, anycast: [{ip: 10.199.0.1, servers: [r0/s0, r2/s0]}, {ip: 'fd00:99::1', servers: [r0/s0, r2/s0]}]", true},
-	{"unique spines", "model: as-per-rack, spine: {as: unique}", false},
-	{"dual", "model: as-per-rack, racks: {count: 3, tors: 2}", false},
-	{"rack mesh", "model: as-per-rack, inRack: {sessions: mesh}", false},
-	{"default dual", "model: downward-default, racks: {count: 3, tors: 2}, downwardDefault: {fallback: dual-tor}", false},
-	{"add-path", "model: ethernet, routeReflectors: {placement: all-planes, addPath: true}", false},
+		"pools: {endpoints: [{cidr: 10.64.0.0/12, external: advertise}, {cidr: 'fd00:64::/48', external: nat}]}", true, fabric.FRR},
+	{"server L3", "model: as-per-server", false, fabric.FRR},
+	{"server L2", "model: as-per-server, spine: {kind: l2}", false, fabric.FRR},
+	{"default L3", "model: downward-default", false, fabric.FRR},
+	{"default L2", "model: downward-default, spine: {kind: l2}", false, fabric.FRR},
+	{"ethernet", "model: ethernet, anycast: [{ip: 10.199.0.1, servers: [r0/s0, r2/s0]}, {ip: 'fd00:99::1', servers: [r0/s0, r2/s0]}]", true, fabric.FRR},
+	{"unique spines", "model: as-per-rack, spine: {as: unique}", false, fabric.FRR},
+	{"dual", "model: as-per-rack, racks: {count: 3, tors: 2}", false, fabric.FRR},
+	{"rack mesh", "model: as-per-rack, inRack: {sessions: mesh}", false, fabric.FRR},
+	{"default dual", "model: downward-default, racks: {count: 3, tors: 2}, downwardDefault: {fallback: dual-tor}", false, fabric.FRR},
+	{"add-path", "model: ethernet, routeReflectors: {placement: all-planes, addPath: true}", false, fabric.FRR},
 	{"ethernet mesh", "model: ethernet, routeReflectors: {placement: none}, border: [{name: b1, as: 64999, default: true}], " +
-		"pools: {endpoints: [{cidr: 10.64.0.0/12, external: advertise}, {cidr: 'fd00:64::/48', external: nat}]}", false},
-	{"transit", "model: as-per-server, spine: {kind: l2}, tors: {as: shared}", false},
-	{"machines", "model: as-per-rack, machines: [{name: db, rack: r0, addresses: 2}, {name: lb, rack: r1, attach: port, prefixes: [203.0.113.0/28]}, {name: fw, rack: r2, routing: static}]", false},
-	{"blocks", "model: as-per-rack, endpoints: {perServer: 2, announce: server-block}", false},
+		"pools: {endpoints: [{cidr: 10.64.0.0/12, external: advertise}, {cidr: 'fd00:64::/48', external: nat}]}", false, fabric.FRR},
+	{"transit", "model: as-per-server, spine: {kind: l2}, tors: {as: shared}", false, fabric.FRR},
+	{"machines", "model: as-per-rack, machines: [{name: db, rack: r0, addresses: 2}, {name: lb, rack: r1, attach: port, prefixes: [203.0.113.0/28]}, {name: fw, rack: r2, routing: static}]", false, fabric.FRR},
+	{"blocks", "model: as-per-rack, endpoints: {perServer: 2, announce: server-block}", false, fabric.FRR},
+	{"rack L3 on BIRD", "model: as-per-rack, " + edges, false, fabric.BIRD},
+	{"server L2 on BIRD", "model: as-per-server, spine: {kind: l2}", false, fabric.BIRD},
+	{"default L3 on BIRD", "model: downward-default", false, fabric.BIRD},
 }
 
 func design(t *testing.T, spec string) *fabric.Design {
@@ -91,12 +96,16 @@ func boot(t *testing.T, g *fabric.Design) *Lab {
 	t.Helper()
 	labtest.Require(t)
 	labtest.Programs(t, "frr", frrDir+"/bgpd", "/usr/bin/vtysh")
+	labtest.Programs(t, "bird2", birdProgram, birdClient)
 	start := time.Now()
 	l, err := Up(t.Context(), g, Options{Binary: muslin, Say: t.Logf})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		if t.Failed() {
+			l.lastWords(t)
+		}
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
@@ -112,6 +121,26 @@ func boot(t *testing.T, g *fabric.Design) *Lab {
 	})
 	t.Logf("booted in %v", time.Since(start).Round(time.Millisecond))
 	return l
+}
+
+// lastWords shows what daemons that are dead said in the end.
+func (l *Lab) lastWords(t *testing.T) {
+	running, err := l.daemons()
+	if err != nil {
+		t.Log(err)
+		return
+	}
+	for i := range l.Design.Devices {
+		d := &l.Design.Devices[i]
+		if _, ok := running[d.Name]; ok {
+			continue
+		}
+		logs, _ := filepath.Glob(filepath.Join(l.dir(d.Name), "*.log"))
+		for _, name := range logs {
+			text, _ := os.ReadFile(name)
+			t.Logf("%s, whose daemon is dead: …%s", name, text[max(0, len(text)-2000):])
+		}
+	}
 }
 
 // settled fails the test unless every table becomes what the simulation says.
@@ -145,7 +174,9 @@ func TestVariants(t *testing.T) {
 			if !v.short && !*full {
 				t.Skip("make test-fabric boots it")
 			}
-			l := boot(t, design(t, v.spec))
+			g := design(t, v.spec)
+			SetDaemon(g, v.daemon)
+			l := boot(t, g)
 			settled(t, l)
 			r, err := l.Probe(t.Context())
 			if err != nil {

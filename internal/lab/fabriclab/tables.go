@@ -64,6 +64,8 @@ func (l *Lab) actual(ctx context.Context, d *fabric.Device, family fabric.Family
 	switch d.Software {
 	case fabric.Muslin:
 		err = l.muslinPaths(ctx, d, family, t)
+	case fabric.BIRD:
+		err = l.birdPaths(ctx, d, family, t)
 	default:
 		err = l.frrPaths(ctx, d, family, t)
 	}
