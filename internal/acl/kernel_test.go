@@ -605,6 +605,31 @@ func TestT13_Bisect(t *testing.T) {
 	quiet(t, tab, v)
 }
 
+// TestWatchAfterUnobservedCommit: to ask the kernel how far it is, as is done when the table was written without
+// notifications before, does not end the watch when the time for that answer is over.
+func TestWatchAfterUnobservedCommit(t *testing.T) {
+	inNetns(t)
+	tab := openTable(t)
+	c := foreign(t)
+	must(t, tab.quietly(func() error {
+		c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "other"})
+		return c.Flush()
+	}))
+	defer func(d time.Duration) { answerTimeout = d }(answerTimeout)
+	answerTimeout = time.Second
+	notified := watched(t, tab)
+	time.Sleep(answerTimeout + 200*time.Millisecond)
+	drain(notified)
+	c.AddTable(inet)
+	c.AddSet(&nftables.Set{Table: inet, Name: "probe", KeyType: nftables.TypeMark}, nil)
+	must(t, c.Flush())
+	select {
+	case <-notified:
+	case <-time.After(5 * time.Second):
+		t.Error("the watch has ended")
+	}
+}
+
 // TestUnobservedCommit counts on generations to find what others did while
 // notifications were off.
 func TestUnobservedCommit(t *testing.T) {

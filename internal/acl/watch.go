@@ -23,6 +23,7 @@ func (t *Table) Watch(ctx context.Context, notify func()) error {
 	if err := t.subscribe(notify); err != nil {
 		return fmt.Errorf("subscribe to nftables notifications: %w", err)
 	}
+	t.events.conn.SetDeadline(time.Time{}) // a question of subscribe set one for its answer
 	stop := context.AfterFunc(ctx, func() {
 		t.events.conn.SetDeadline(time.Unix(1, 0)) // wakes the reader
 	})
