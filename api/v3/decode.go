@@ -19,15 +19,14 @@ import (
 const (
 	MaxInput  = 64 << 20 // bytes that Decode accepts
 	MaxStored = 3 << 19  // bytes of one object, 1.5 MiB: what etcd accepts by default
-	separator = "\n---"  // between documents
 	listKind  = "List"   // the kind, or its end, of a list of objects
 	wantAPI   = `want "` + APIVersion + `"`
 )
 
 // Decode reads what a user wrote: YAML or JSON, one document or several
-// separated by lines "---", each one object, a list of objects, or an object
-// whose kind is List or <Kind>List and whose items are objects. Empty documents
-// are skipped.
+// separated by lines "---", or JSON values one after the other, each one object, a
+// list of objects, or an object whose kind is List or <Kind>List and whose items
+// are objects. Empty documents are skipped.
 //
 // It is strict. An unknown member, a member that occurs twice, or a value of
 // the wrong type is an error that names the document, the line where that can
@@ -48,47 +47,10 @@ func Decode(input []byte) ([]Resource, error) {
 	return all, nil
 }
 
-// split cuts the input into documents that are not blank. Each keeps the line
-// numbers of the whole by beginning with as many line breaks as precede it.
-func split(input []byte) []string {
-	text := strings.TrimPrefix(string(input), "\ufeff")
-	var docs []string
-	var doc strings.Builder
-	blank := true
-	end := func() {
-		if !blank {
-			docs = append(docs, doc.String())
-		}
-		blank = true
-	}
-	line := 0
-	begin := func() {
-		doc.Reset()
-		doc.WriteString(strings.Repeat("\n", line))
-	}
-	begin()
-	for l := range strings.SplitAfterSeq(text, "\n") {
-		content := strings.TrimRight(l, " \t\r\n")
-		if content == "---" || strings.HasPrefix(content, "--- ") {
-			end()
-			begin()
-			l = "   " + l[3:]
-			content = content[3:]
-		}
-		line++
-		if c := strings.TrimSpace(content); c != "" && c[0] != '#' && c != "..." && !strings.HasPrefix(content, "%") {
-			blank = false
-		}
-		doc.WriteString(l)
-	}
-	end()
-	return docs
-}
-
 // decoder reads one document.
 type decoder struct {
-	document int    // for errors; 0 if it is the only one
-	text     string // with leading line breaks, see split
+	part
+	document int // for errors; 0 if it is the only one
 	isJSON   bool
 	tree     *tree
 	lines    map[string]int // of paths; nil until needed
@@ -108,8 +70,8 @@ var yamlLine = regexp.MustCompile(`line (\d+): (?s:(.*))`)
 
 // parse makes the tree: of JSON itself, of YAML by way of JSON.
 func (d *decoder) parse() *FieldError {
-	start := strings.TrimSpace(d.text)
-	if start[0] == '{' || start[0] == '[' {
+	start := strings.TrimLeft(d.text, " \t\r\n")
+	if strings.HasPrefix(start, "{") || strings.HasPrefix(start, "[") {
 		t, err := parseTree([]byte(d.text), true)
 		var at *treeError
 		if err == nil {
@@ -117,7 +79,7 @@ func (d *decoder) parse() *FieldError {
 			return nil
 		}
 		if errors.As(err, &at) && (errors.Is(err, errDuplicate) || errors.Is(err, errDepth)) {
-			line := 1 + strings.Count(d.text[:at.offset], "\n")
+			line := d.before + 1 + strings.Count(d.text[:at.offset], "\n")
 			return &FieldError{Document: d.document, Line: line, Path: at.path, Problem: at.cause.Error()}
 		}
 		// Else it may still be YAML in flow style, and if it is not, the
@@ -125,13 +87,17 @@ func (d *decoder) parse() *FieldError {
 	}
 	b, err := yaml.YAMLToJSONStrict([]byte(d.text))
 	if err == nil {
+		err = yamlRest(d.text)
+	}
+	if err == nil {
 		if d.tree, err = parseTree(b, true); err == nil {
 			return nil
 		}
 	}
-	e := &FieldError{Document: d.document, Problem: strings.TrimPrefix(err.Error(), "yaml: ")}
+	e := &FieldError{Document: d.document, Line: d.firstLine(), Problem: strings.TrimPrefix(err.Error(), "yaml: ")}
 	if m := yamlLine.FindStringSubmatch(e.Problem); m != nil {
 		e.Line, _ = strconv.Atoi(m[1])
+		e.Line += d.before
 		e.Problem = strings.TrimSpace(m[2])
 	}
 	if !strings.Contains(e.Problem, "already set in map") { // which is YAML, and no object
@@ -257,7 +223,7 @@ func (d *decoder) line(path string) int {
 		path = parentPath(path)
 	}
 	if n := d.lines[path]; n > 0 {
-		return n
+		return d.before + n
 	}
 	return d.firstLine()
 }
@@ -268,7 +234,7 @@ func (d *decoder) written(path, value string) bool {
 	if d.rows == nil {
 		d.rows = strings.Split(d.text, "\n")
 	}
-	row := d.rows[d.line(path)-1]
+	row := d.rows[d.line(path)-d.before-1]
 	for rest := row; ; {
 		before, after, ok := strings.Cut(rest, value)
 		if !ok {
@@ -284,7 +250,7 @@ func (d *decoder) written(path, value string) bool {
 
 // firstLine returns the line where the document begins, comments skipped.
 func (d *decoder) firstLine() int {
-	n := 0
+	n := d.before
 	for l := range strings.SplitSeq(d.text, "\n") {
 		n++
 		if l = strings.TrimSpace(l); l != "" && l[0] != '#' {

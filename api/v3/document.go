@@ -29,11 +29,11 @@ func DecodeDocuments(input []byte) ([]Document, error) {
 	if len(input) > MaxInput {
 		return nil, fmt.Errorf("input of %d bytes: the limit is %d; split it", len(input), MaxInput)
 	}
-	texts := split(input)
+	parts := split(input)
 	var out []Document
-	for i, text := range texts {
-		d := decoder{text: text}
-		if len(texts) > 1 {
+	for i, p := range parts {
+		d := decoder{part: p}
+		if len(parts) > 1 {
 			d.document = i + 1
 		}
 		out = append(out, d.decode()...)

@@ -281,7 +281,8 @@ func FuzzDecodeStored(f *testing.F) {
 	})
 }
 
-// FuzzDecode looks for input that panics. The seeds are one per way in.
+// FuzzDecode looks for input that panics, and for such that makes what comes after it
+// disappear. The seeds are one per way in.
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(goodPolicy))                                                                     // YAML
 	f.Add([]byte(goodPolicy + "---\n" + goodPolicy))                                              // documents
@@ -290,6 +291,8 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte("- - - a: |\n   b\n"))                                                           // nested sequences
 	f.Add([]byte("a: &a [*a]"))                                                                   // alias of itself
 	f.Add([]byte("{\"a\":1,\"a\":2}"))                                                            // twice
+	f.Add([]byte("# c\n{kind: TierList, apiVersion: v1}"))                                        // flow style
+	f.Add([]byte("{\"kind\":\"TierList\",\"apiVersion\":\"v1\"}\n# c"))                           // JSON and a comment
 	f.Fuzz(func(t *testing.T, input []byte) {
 		rs, err := Decode(input)
 		docs, _ := DecodeDocuments(input)
@@ -308,6 +311,13 @@ func FuzzDecode(f *testing.F) {
 				t.Fatalf("%v, and no document has it", err)
 			}
 			return
+		}
+		for _, separator := range []string{"\n", "\n---\n", "\n...\n"} {
+			const last = `{"apiVersion":"projectcalico.org/v3","kind":"Tier","metadata":{"name":"last"}}`
+			all, err := Decode([]byte(string(input) + separator + last))
+			if err == nil && (len(all) != len(rs)+1 || all[len(rs)].Meta().Name != "last") {
+				t.Fatalf("of the object after %q there is nothing: %v", separator, all)
+			}
 		}
 		for i, r := range rs {
 			Default(r)
