@@ -19,21 +19,27 @@ import (
 	"github.com/muslin-net/muslin/internal/store"
 )
 
-// TestDetachGoesOn: a detach that could not wait for the node to be live keeps the
-// addresses, and the next one, which finds no object any more, releases them, not before the
-// node is live, whether the endpoint is a container or a process of this host.
-func TestDetachGoesOn(t *testing.T) {
+// newDatastore is one of the test's own.
+func newDatastore(t *testing.T) *store.Client {
+	t.Helper()
 	srv, err := store.StartEmbedded(t.Context(), store.EmbeddedConfig{Dir: t.TempDir(), ListenClient: []string{"http://127.0.0.1:0"}, UnsafeNoFsync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { srv.Close() })
-	log := slog.New(slog.DiscardHandler)
-	client, err := store.Open(t.Context(), store.Config{Endpoints: srv.URLs()}, log)
+	client, err := store.Open(t.Context(), store.Config{Endpoints: srv.URLs()}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// TestDetachGoesOn: a detach that could not wait for the node to be live keeps the
+// addresses, and the next one, which finds no object any more, releases them, not before the
+// node is live, whether the endpoint is a container or a process of this host.
+func TestDetachGoesOn(t *testing.T) {
+	client, log := newDatastore(t), slog.New(slog.DiscardHandler)
 	var pools []*v3.IPPool
 	for name, cidr := range map[string]string{"p4": "10.65.0.0/24", "p6": "fd00:65::/118"} {
 		p := &v3.IPPool{}

@@ -106,6 +106,7 @@ type loop struct {
 	connected     bool
 	heldText      string
 	datastoreErr  string
+	clusterGUID   string    // as written down, see noteCluster
 	heldSince     time.Time // when the datastore held what is in force; zero once it has answered
 	prepareAgain  signal
 	addrsChanged  signal                     // of this host; see followAddresses
@@ -410,6 +411,7 @@ func (l *loop) finish() {
 	l.schedule()
 	if l.settled() && l.model.ready() && l.inSync {
 		l.live = l.seen
+		l.noteCluster()
 	}
 	l.publish()
 }

@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -25,7 +27,8 @@ const endBFDTime = 10 * time.Second
 // process that watches the paths, then the
 // routes, so that nothing reaches a workload any more, then what is on the
 // interfaces, and the filter table last. No daemon may be running here. The
-// interfaces themselves, sysctls, the datastore and the directories stay. What
+// interfaces themselves, sysctls, the datastore and the directories stay, but not what the
+// datastore was saved as. What
 // is ours is known by what the state directory remembers. It says what it
 // removed, and of which workloads interfaces are left: those are not filtered
 // any more, and not routed.
@@ -104,6 +107,13 @@ func Teardown(cfg Config, log *slog.Logger) (removed, left []string, err error) 
 	defer table.Close()
 	if err := table.Teardown(); err != nil {
 		return removed, nil, err
+	}
+	for _, file := range []string{snapshotFile, clusterFile} { // a boot is not to begin with it
+		if err := os.Remove(filepath.Join(cfg.StateDir, file)); err == nil {
+			removed = append(removed, filepath.Join(cfg.StateDir, file))
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return removed, nil, err
+		}
 	}
 	removed = append(removed, "nftables tables inet, arp and netdev "+acl.TableName)
 	still, err := endpoint.Workloads(f.Prefixes)

@@ -47,6 +47,11 @@ func (w *watcher) relist(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if guid := w.elsewhere(l); guid != "" {
+			w.log.Error("what was saved is of another cluster than the datastore, and is given up", "saved", w.savedGUID, "clusterGUID", guid)
+			w.accept(l)
+			return nil
+		}
 		why, foreign := w.brake(l)
 		if why == "" || (suspect != nil && time.Since(since) >= w.tun.hold && agree(suspect, l)) {
 			if why != "" {
@@ -101,6 +106,18 @@ func (w *watcher) brake(l *listing) (why string, foreign bool) {
 	return "", false
 }
 
+// elsewhere is the clusterGUID of l, if what is known was saved from a datastore that had
+// another one, in another etcd.
+func (w *watcher) elsewhere(l *listing) string {
+	if w.savedGUID == "" || l.clusterID == w.clusterID {
+		return ""
+	}
+	if guid := guidIn(l.changed); guid != w.savedGUID {
+		return guid
+	}
+	return ""
+}
+
 // hold delivers what l adds and changes, unless it is foreign, and keeps what
 // it removes.
 func (w *watcher) hold(l *listing, why string, foreign bool) {
@@ -122,7 +139,7 @@ func (w *watcher) accept(l *listing) {
 		w.pend.add(item{key: key, rev: l.rev, deleted: true})
 	}
 	w.merge(l.changed)
-	w.rev, w.sure, w.clusterID, w.held, w.changed = l.rev, l.rev, l.clusterID, "", true
+	w.rev, w.sure, w.clusterID, w.held, w.changed, w.savedGUID = l.rev, l.rev, l.clusterID, "", true, ""
 	w.mu.Unlock()
 	signal(w.news)
 	w.log.Info("listed the datastore again", "revision", l.rev, "changed", len(l.changed), "removed", len(l.removed))
@@ -194,8 +211,17 @@ func (w *watcher) synced() {
 }
 
 // compare lists at one revision and returns how that differs from what the
-// consumer knows. Only differing values are kept.
+// consumer knows. Only differing values are kept. Revisions of another etcd say
+// nothing: of that, all that is there counts as different.
 func (w *watcher) compare(ctx context.Context) (*listing, error) {
+	l, err := w.list(ctx, false)
+	if err == nil && w.clusterID != 0 && l.clusterID != w.clusterID {
+		l, err = w.list(ctx, true)
+	}
+	return l, err
+}
+
+func (w *watcher) list(ctx context.Context, all bool) (*listing, error) {
 	l := &listing{}
 	w.mu.Lock()
 	w.gen++
@@ -215,7 +241,7 @@ func (w *watcher) compare(ctx context.Context) (*listing, error) {
 					k.gen = gen
 				}
 				l.total++
-				if k == nil || k.rev != kv.ModRevision {
+				if all || k == nil || k.rev != kv.ModRevision {
 					l.changed = append(l.changed, item{key: string(kv.Key), raw: kv.Value, rev: kv.ModRevision})
 				}
 			}

@@ -8,34 +8,40 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	v3 "github.com/muslin-net/muslin/api/v3"
 )
 
 // Snapshot is what the datastore held at one revision. A node that starts while etcd
 // cannot be reached, and has nothing in force, goes on with it (WatchFrom).
 type Snapshot struct {
-	Taken     time.Time
-	Revision  int64
-	clusterID uint64
-	items     []item
+	Taken       time.Time
+	Revision    int64
+	Node        string // who saved it
+	ClusterGUID string // of its ClusterInformation; empty if that is not known
+	clusterID   uint64
+	items       []item
 }
 
 // A snapshot's file is this line, the objects, an empty key with what the listing
-// said of itself, and the SHA-256 of all that. Numbers are of variable length, those
+// said of itself and who took it, and the SHA-256 of all that. Numbers are of variable length, those
 // of lengths before what they are of.
-const snapshotMagic = "muslin snapshot 1\n"
+const snapshotMagic = "muslin snapshot 2\n"
 
-// Save lists what a Watch delivers, at one revision, into a file, in place of the
+// Save lists what a Watch delivers, at one revision, into a file of a node, in place of the
 // one that was there: a crash leaves that or the new one. The file is root's alone.
 // It holds one page of the listing at a time.
-func (c *Client) Save(ctx context.Context, path string) (rev int64, err error) {
+func (c *Client) Save(ctx context.Context, path, node string) (rev int64, err error) {
 	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return 0, fmt.Errorf("save the datastore: %w", err)
@@ -59,7 +65,7 @@ func (c *Client) Save(ctx context.Context, path string) (rev int64, err error) {
 		}
 		rev, clusterID = h.Revision, h.ClusterId
 	}
-	if err = errors.Join(w.end(clusterID, rev, taken), f.Sync()); err == nil {
+	if err = errors.Join(w.end(clusterID, rev, taken, node), f.Sync()); err == nil {
 		err = os.Rename(path+".new", path)
 	}
 	if err != nil {
@@ -99,11 +105,12 @@ func (w *snapshotWriter) object(key []byte, rev int64, value []byte) {
 	w.buf = b
 }
 
-func (w *snapshotWriter) end(clusterID uint64, rev int64, taken time.Time) error {
+func (w *snapshotWriter) end(clusterID uint64, rev int64, taken time.Time, node string) error {
 	b := binary.AppendUvarint(w.buf[:0], 0)
 	b = binary.AppendUvarint(b, clusterID)
 	b = binary.AppendUvarint(b, uint64(rev))
 	b = binary.AppendUvarint(b, uint64(taken.Unix()))
+	b = append(binary.AppendUvarint(b, uint64(len(node))), node...)
 	w.write(b)
 	if w.err == nil {
 		_, w.err = w.out.Write(w.sum.Sum(nil))
@@ -160,15 +167,32 @@ func parseSnapshot(b []byte) (*Snapshot, error) {
 		s.items = append(s.items, item{key: string(key), rev: int64(number()), raw: text(), fresh: true})
 	}
 	s.clusterID, s.Revision, s.Taken = number(), int64(number()), time.Unix(int64(number()), 0)
+	s.Node = string(text())
 	if !ok || len(body) > 0 || s.Revision <= 0 {
 		return nil, errSnapshot
 	}
+	s.ClusterGUID = guidIn(s.items)
 	return s, nil
+}
+
+var clusterKey = v3.Key("ClusterInformation", "", "default")
+
+// guidIn is the clusterGUID of the ClusterInformation among the items; empty if it has
+// none, or is not there.
+func guidIn(items []item) string {
+	i := slices.IndexFunc(items, func(it item) bool { return it.key == clusterKey && !it.deleted })
+	if i < 0 {
+		return ""
+	}
+	var c v3.ClusterInformation
+	_ = json.Unmarshal(items[i].raw, &c) // what cannot be read says nothing
+	return c.Spec.ClusterGUID
 }
 
 // WatchFrom is a Watch that begins with a snapshot, if it is not nil, as with a
 // listing that is long ago: it delivers that at once, not connected, and when etcd
-// can be reached the difference, with the care of any listing.
+// can be reached the difference, with the care of any listing. If that turns out to be
+// another cluster, nothing of the snapshot is worth any care.
 func (c *Client) WatchFrom(ctx context.Context, s *Snapshot, deliver func(Update)) error {
 	return c.watch(ctx, s, deliver, defaultTuning())
 }
@@ -179,7 +203,7 @@ func (w *watcher) begin(s *Snapshot) {
 		w.keys[it.key] = &known{rev: it.rev}
 		w.pend.add(it)
 	}
-	w.rev, w.sure, w.clusterID = s.Revision, s.Revision, s.clusterID
+	w.rev, w.sure, w.clusterID, w.savedGUID = s.Revision, s.Revision, s.clusterID, s.ClusterGUID
 	w.inSync, w.told, w.changed = true, true, true
 	signal(w.news)
 }

@@ -35,7 +35,7 @@ func TestSnapshot(t *testing.T) {
 	if _, err := LoadSnapshot(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("nothing was saved: %v", err)
 	}
-	rev := must[int64](t)(c.Save(ctx, path))
+	rev := must[int64](t)(c.Save(ctx, path, "n1"))
 	if info := must[fs.FileInfo](t)(os.Stat(path)); info.Mode().Perm() != 0o600 {
 		t.Errorf("the file is for %v", info.Mode())
 	}
@@ -49,6 +49,9 @@ func TestSnapshot(t *testing.T) {
 	}
 
 	s := must[*Snapshot](t)(LoadSnapshot(path))
+	if s.Node != "n1" || s.ClusterGUID != "" {
+		t.Errorf("saved by %q of cluster %q", s.Node, s.ClusterGUID)
+	}
 	if s.Revision != rev || len(s.items) != n || time.Since(s.Taken) > time.Minute {
 		t.Errorf("%d objects of revision %d, %s ago; want %d of %d", len(s.items), s.Revision, time.Since(s.Taken), n, rev)
 	}
@@ -83,7 +86,7 @@ func TestSnapshot(t *testing.T) {
 	if err := os.Symlink("/dev/full", path+".new"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Save(ctx, path); err == nil {
+	if _, err := c.Save(ctx, path, "n1"); err == nil {
 		t.Error("saved on a full disk")
 	}
 	if kept, err := LoadSnapshot(path); err != nil || kept.Revision != rev {
@@ -103,11 +106,58 @@ func TestSnapshot(t *testing.T) {
 	}
 }
 
+// TestSnapshotOfAnotherCluster goes on with what was saved of one cluster until another one
+// answers, whose objects have the same revisions: then all of that is in force at once, and nothing
+// of the other. Of the same cluster in another etcd nothing is given up at once.
+func TestSnapshotOfAnotherCluster(t *testing.T) {
+	information := func(guid string) []byte {
+		return []byte(`{"kind":"ClusterInformation","apiVersion":"projectcalico.org/v3","metadata":{"name":"default"},"spec":{"clusterGUID":"` + guid + `","datastoreReady":true}}`)
+	}
+	path := filepath.Join(t.TempDir(), "saved")
+	was, _ := newStore(t)
+	ctx := t.Context()
+	must[int64](t)(was.Put(ctx, clusterKey, information("one")))
+	for i := range 30 {
+		must[int64](t)(was.Put(ctx, setKey(i), setValue(i)))
+	}
+	must[int64](t)(was.Save(ctx, path, "n1"))
+	s := must[*Snapshot](t)(LoadSnapshot(path))
+	if s.ClusterGUID != "one" {
+		t.Fatalf("clusterGUID %q", s.ClusterGUID)
+	}
+	for _, guid := range []string{"two", "one"} {
+		now, _ := newStore(t)
+		must[int64](t)(now.Put(ctx, clusterKey, information(guid)))
+		for i := range 3 {
+			must[int64](t)(now.Put(ctx, setKey(i), setValue(100+i)))
+		}
+		r := newRecorder()
+		wctx, cancel := context.WithCancel(ctx)
+		done := make(chan struct{})
+		tun := defaultTuning()
+		tun.hold = time.Hour
+		go func() { defer close(done); _ = now.watch(wctx, s, r.deliver, tun) }()
+		if guid == "two" {
+			r.synced(t)
+			fresh := startWatch(t, now, nil)
+			fresh.synced(t)
+			same := func(a, b Change) bool { return a.Revision == b.Revision && bytes.Equal(a.Raw, b.Raw) }
+			if !maps.EqualFunc(r.state, fresh.state, same) {
+				t.Errorf("%d objects, want the %d of the other cluster", len(r.state), len(fresh.state))
+			}
+		} else {
+			r.wait(t, "held back", func() bool { return r.lastLocked().Held != "" })
+		}
+		cancel()
+		<-done
+	}
+}
+
 func FuzzSnapshot(f *testing.F) {
 	var b bytes.Buffer
 	w := newSnapshotWriter(&b)
 	w.object([]byte("/calico/x"), 7, []byte("{}"))
-	if err := w.end(1, 9, time.Unix(1e9, 0)); err != nil {
+	if err := w.end(1, 9, time.Unix(1e9, 0), "n1"); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(b.Bytes()[len(snapshotMagic) : b.Len()-32])

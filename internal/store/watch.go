@@ -114,6 +114,7 @@ type watcher struct {
 	sure      int64 // the same, from what cannot have been overtaken; resume there
 	resumed   int64 // sure when the stream began; events of this revision come again
 	clusterID uint64
+	savedGUID string // of the snapshot that is known and has not been compared yet
 	inSync    bool
 	connected bool
 	told      bool // the consumer knows that it is not connected

@@ -64,7 +64,8 @@ func (l *Lab) boot(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(l.dir(""), 0o755); err != nil {
+	// What is there is of a lab whose namespaces somebody has removed: another cluster.
+	if err := errors.Join(os.RemoveAll(l.dir("")), os.MkdirAll(l.dir(""), 0o755)); err != nil {
 		return err
 	}
 	if err := l.save(); err != nil {

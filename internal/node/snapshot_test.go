@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	v3 "github.com/muslin-net/muslin/api/v3"
+)
+
+// TestLoadKnown: what was saved is gone on with by the node that saved it, in the cluster
+// that it was in last, and by nobody else, who is told why.
+func TestLoadKnown(t *testing.T) {
+	dir, client := t.TempDir(), newDatastore(t)
+	if _, err := loadKnown(dir, "n1"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("nothing was saved: %v", err)
+	}
+	c := &v3.ClusterInformation{}
+	c.Spec.ClusterGUID = "one"
+	if _, err := client.Put(t.Context(), v3.Key("ClusterInformation", "", "default"), []byte(`{"kind":"ClusterInformation","apiVersion":"projectcalico.org/v3","metadata":{"name":"default"},"spec":{"clusterGUID":"one"}}`)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Save(t.Context(), filepath.Join(dir, snapshotFile), "n1"); err != nil {
+		t.Fatal(err)
+	}
+	expect := func(node, word string) {
+		t.Helper()
+		s, err := loadKnown(dir, node)
+		if word == "" && (err != nil || s.ClusterGUID != "one") || word != "" && (err == nil || !strings.Contains(err.Error(), word)) {
+			t.Errorf("node %s: %v, want %q", node, err, word)
+		}
+	}
+	expect("n1", "")
+	expect("n2", "saved by node n1")
+
+	l := &loop{d: &Daemon{cfg: Config{StateDir: dir}, log: slog.New(slog.DiscardHandler)}, model: &model{cluster: c}, connected: true}
+	l.noteCluster()
+	expect("n1", "")
+	other := *c
+	other.Spec.ClusterGUID = "two"
+	l.model.cluster, l.heldSince = &other, time.Now()
+	l.noteCluster() // it has not answered yet
+	expect("n1", "")
+	l.heldSince = time.Time{}
+	l.noteCluster()
+	expect("n1", "of another cluster (one)")
+}
