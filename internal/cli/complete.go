@@ -82,7 +82,7 @@ func (a *app) completeExplain(_ *cobra.Command, words []string, partial string) 
 	switch len(words) {
 	case 0, 1:
 	case 2:
-		return []string{"tcp", "udp", "icmp", "sctp"}, none
+		return []string{"tcp", "udp", "icmp", "icmpv6", "ping", "sctp"}, none
 	default:
 		return nil, none
 	}

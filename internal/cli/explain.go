@@ -29,10 +29,11 @@ With --live one is: as if the sender had sent it, it goes through the kernel of 
 which tells of each rule that decides. It arrives if nothing is in its way.
 
 SRC and DST are workloads (name, or namespace/name), addresses, or host for this server.
-PROTO is a name or a number; tcp, udp, sctp and udplite need a port.`,
+PROTO is a name or a number; tcp, udp, sctp and udplite need a port. icmp is an echo request
+of IPv4, icmpv6 one of IPv6, and ping either.`,
 		Example: `  muslin explain web db tcp 5432
   muslin explain shop/web 192.0.2.7 udp 53
-  muslin explain web db icmp
+  muslin explain web db ping
   muslin explain web db tcp 5432 --live`,
 		Args: args(cobra.RangeArgs(3, 4)),
 	}
@@ -89,11 +90,26 @@ func hasPorts(name string) (bool, error) {
 	if !ok {
 		v, err := strconv.ParseUint(name, 10, 8)
 		if err != nil || v == 0 {
-			return false, usagef("protocol %q: want tcp, udp, icmp, sctp, udplite or 1–255", name)
+			return false, usagef("protocol %q: want tcp, udp, icmp, icmpv6, ping, sctp, udplite or 1–255", name)
 		}
 		n = uint8(v)
 	}
 	return slices.Contains([]uint8{6, 17, 132, 136}, n), nil
+}
+
+// headline says what becomes of the packet, and of which objects that is true.
+func headline(e api.Explain, f api.ExplainPath) string {
+	v := "DENIED"
+	switch {
+	case f.Allowed && f.Unroutable == "" && f.Blocked == "":
+		v = "ALLOWED"
+	case f.Allowed:
+		v = "ALLOWED by policy, but NOTHING PASSES"
+	}
+	if e.OtherState {
+		v += ", by the objects that are stored; THE KERNEL HOLDS ANOTHER STATE, see the notes"
+	}
+	return v
 }
 
 func (a *app) showExplain(e api.Explain) error {
@@ -107,14 +123,7 @@ func (a *app) showExplain(e api.Explain) error {
 	}
 	w := tabwriter.NewWriter(a.Out, 0, 8, 2, ' ', 0)
 	for _, f := range e.Families {
-		verdict := "DENIED"
-		if f.Allowed {
-			verdict = "ALLOWED"
-			if f.Unroutable != "" {
-				verdict = "ALLOWED, but goes nowhere"
-			}
-		}
-		fmt.Fprintf(w, "%s  %s (%s) to %s (%s), %s: %s\n", f.Family, e.Source, f.From, e.Destination, f.To, what, verdict)
+		fmt.Fprintf(w, "%s  %s (%s) to %s (%s), %s: %s\n", f.Family, e.Source, f.From, e.Destination, f.To, what, headline(e, f))
 		for _, s := range f.Steps {
 			text := s.Text
 			if text == "" {
@@ -124,6 +133,9 @@ func (a *app) showExplain(e api.Explain) error {
 				}
 			}
 			fmt.Fprintf(w, "  %s\t%s\t%s\n", s.Where, s.Verdict, text)
+		}
+		if f.Blocked != "" {
+			fmt.Fprintf(w, "  way\tnone\t%s\n", f.Blocked)
 		}
 		if l := f.Live; l != nil {
 			where := ""

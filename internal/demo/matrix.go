@@ -64,7 +64,11 @@ func (d *demo) probe(ctx context.Context) (matrix, error) {
 	}
 	for _, c := range m {
 		var e api.Explain
-		q := url.Values{"src": {c.from}, "dst": {c.to}, "proto": {c.service.proto.String()}, "port": {strconv.Itoa(int(c.service.port))}}
+		proto := c.service.proto.String()
+		if c.service.proto == lab.ICMP {
+			proto = "ping" // of both families
+		}
+		q := url.Values{"src": {c.from}, "dst": {c.to}, "proto": {proto}, "port": {strconv.Itoa(int(c.service.port))}}
 		if err := d.Nodes[0].API().Get(ctx, "/v1/explain", q, &e); err != nil {
 			return nil, fmt.Errorf("explain %s %s %s: %w", c.from, c.to, c.service.text, err)
 		}

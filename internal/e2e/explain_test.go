@@ -25,7 +25,7 @@ func TestExplainNotes(t *testing.T) {
 			`"node":%q,"orchestrator":"muslin","workload":%q,"endpoint":"eth0","interfaceName":%q,"ipNetworks":["10.65.200.%d/32","fd65::200:%d/128"]`, e.node, e.name, e.iface, i, i))
 	}
 	live(t, c)
-	note := func(src, dst string, want ...string) {
+	note := func(src, dst string, passes bool, want ...string) {
 		t.Helper()
 		eventually(t, 10*time.Second, func() error {
 			out, err := n.Muslin(t.Context(), "explain", src, dst, "tcp", "80")
@@ -36,17 +36,20 @@ func TestExplainNotes(t *testing.T) {
 			if !containsAll(notes, want) || len(want) == 0 && notes != "" || !strings.Contains(out, "ALLOWED") {
 				return fmt.Errorf("explain %s %s: want notes with %q:\n%s", src, dst, want, out)
 			}
+			if strings.Contains(out, "NOTHING PASSES") == passes {
+				return fmt.Errorf("explain %s %s: passes is to be %v:\n%s", src, dst, passes, out)
+			}
 			return nil
 		})
 	}
-	note("a", "10.0.0.2")
-	note("a", "late", "default/n1-muslin-late-eth0 has no interface", "calilate")
-	note("wrong", "a", "default/n1-muslin-wrong-eth0 is in error", "interface prefixes")
-	note("10.65.200.0", "a", "late", "calilate")
-	note("a", "lost", "node n9, which does not exist")
-	note("a", "far", "is on node n2")
+	note("a", "10.0.0.2", true)
+	note("a", "late", false, "default/n1-muslin-late-eth0 has no interface", "calilate")
+	note("wrong", "a", false, "default/n1-muslin-wrong-eth0 is in error", "interface prefixes")
+	note("10.65.200.0", "a", false, "late", "calilate")
+	note("a", "lost", false, "node n9, which does not exist")
+	note("a", "far", true, "is on node n2")
 	if err := n.LinkDown(a.Interface); err != nil {
 		t.Fatal(err)
 	}
-	note("a", far.V6.String(), "default/n1-muslin-a-eth0 is cut off", a.Interface+" is down", "is on node n2")
+	note("a", far.V6.String(), false, "default/n1-muslin-a-eth0 is cut off", a.Interface+" is down", "is on node n2")
 }

@@ -26,7 +26,7 @@ import (
 // more than the whole data plane.
 func (d *Daemon) getExplain(r *http.Request) (any, error) {
 	q := r.URL.Query()
-	w, err := d.world(r.Context())
+	w, read, err := d.world(r.Context())
 	if err != nil {
 		return nil, err
 	}
@@ -60,6 +60,9 @@ func (d *Daemon) getExplain(r *http.Request) (any, error) {
 	}
 	answer := api.Explain{Source: q.Get("src"), Destination: q.Get("dst"), Protocol: q.Get("proto"), Port: port}
 	for _, six := range []bool{false, true} {
+		if !proto.in(six) {
+			continue
+		}
 		from, to := src.addr(six), dst.addr(six)
 		if source.IsValid() {
 			from = netip.Addr{}
@@ -95,52 +98,68 @@ func (d *Daemon) getExplain(r *http.Request) (any, error) {
 	}
 	slices.Sort(answer.Notes)
 	answer.Notes = slices.Compact(answer.Notes)
+	blocked := ""
 	d.loop.call(r.Context(), func() {
-		answer.Notes = append(answer.Notes, d.loop.differences()...)
+		notes, differs := d.loop.differences(read)
+		answer.Notes, answer.OtherState = append(answer.Notes, notes...), differs
 		for _, id := range slices.Compact([]policy.EndpointID{src.id, dst.id}) {
-			if e := w.Endpoints[id]; e != nil {
-				answer.Notes = append(answer.Notes, d.loop.hindrance(id, e.Spec.Node, w.nodes)...)
+			e := w.Endpoints[id]
+			if e == nil {
+				continue
+			}
+			note, blocks := d.loop.hindrance(id, e.Spec.Node, w.nodes)
+			if note != "" {
+				answer.Notes = append(answer.Notes, note)
+			}
+			if blocks && blocked == "" {
+				blocked = note
 			}
 		}
 	})
 	if len(answer.Families) == 0 {
-		return nil, fmt.Errorf("%s and %s have no address of a common family", q.Get("src"), q.Get("dst"))
+		return nil, noFamily(q.Get("src"), q.Get("dst"), proto)
+	}
+	for i := range answer.Families {
+		f := &answer.Families[i]
+		f.Blocked = blocked
+		f.Passes = f.Allowed && f.Unroutable == "" && f.Blocked == ""
 	}
 	return answer, nil
 }
 
-// differences tells why what is enforced may not be what the datastore holds.
-func (l *loop) differences() (notes []string) {
-	if !l.model.ready() {
-		notes = append(notes, "the datastore is not ready (ClusterInformation default), so what is enforced may be older than what it holds")
+// noFamily says that there is no packet to ask about.
+func noFamily(src, dst string, p protocol) error {
+	switch {
+	case !p.in(true):
+		return fmt.Errorf("%s and %s do not both have an IPv4 address, and ICMP is of IPv4: ask for icmpv6, or for ping, which is either", src, dst)
+	case !p.in(false):
+		return fmt.Errorf("%s and %s do not both have an IPv6 address, and ICMPv6 is of IPv6: ask for icmp, or for ping, which is either", src, dst)
 	}
-	for p := range l.model.index.Problems() {
-		notes = append(notes, fmt.Sprintf("%s: what is in force is its last good version, if there is one", p))
-	}
-	return notes
+	return fmt.Errorf("%s and %s have no address of a common family", src, dst)
 }
 
-// hindrance tells why no packet reaches or leaves an endpoint, whatever policy
-// says. How its interface is, is known to its own node alone.
-func (l *loop) hindrance(id policy.EndpointID, node string, nodes map[string]bool) []string {
+// hindrance tells what is to be known of an endpoint beside policy, and whether
+// that keeps all packets from it and of it. How its interface is, is known to its
+// own node alone.
+func (l *loop) hindrance(id policy.EndpointID, node string, nodes map[string]bool) (note string, blocks bool) {
 	switch {
 	case !nodes[node]:
-		return []string{fmt.Sprintf("%s is on node %s, which does not exist: nobody routes to it", id, node)}
+		return fmt.Sprintf("%s is on node %s, which does not exist: nobody routes to it", id, node), true
 	case node != l.d.cfg.Node:
-		return []string{fmt.Sprintf("%s is on node %s: whether its interface is there and up is known there", id, node)}
+		return fmt.Sprintf("%s is on node %s: whether its interface is there and up is known there", id, node), false
 	}
 	e := l.endpoint(id.Namespace, id.Name)
 	switch {
 	case e == nil:
-		return []string{fmt.Sprintf("%s is not in force on this node: `muslin status` says why", id)}
+		return fmt.Sprintf("%s is not in force on this node: `muslin status` says why", id), true
 	case e.State == stateNoLink:
-		return []string{fmt.Sprintf("%s has no interface: %s does not exist on this node, so nothing passes", id, e.Interface)}
+		return fmt.Sprintf("%s has no interface: %s does not exist on this node, so nothing passes", id, e.Interface), true
 	case e.State == stateDown:
-		return []string{fmt.Sprintf("%s is cut off: its interface %s is down, so nothing passes", id, e.Interface)}
+		return fmt.Sprintf("%s is cut off: its interface %s is down, so nothing passes", id, e.Interface), true
 	case e.State == stateError:
-		return []string{fmt.Sprintf("%s is in error, so nothing passes: %s", id, e.Text)}
+		return fmt.Sprintf("%s is in error, so nothing passes: %s", id, e.Text), true
 	}
-	return nil
+	return "", false
 }
 
 func explainStep(dec *policy.Decision) api.ExplainStep {
@@ -184,32 +203,28 @@ type world struct {
 	nodes map[string]bool
 }
 
-func (d *Daemon) world(ctx context.Context) (*world, error) {
-	w := &world{World: policy.World{Reserved: map[netip.Addr]string{}}, nodes: map[string]bool{}}
-	d.loop.call(ctx, func() { w.AnySource, w.FloatingIPs = d.loop.settings.anySource, d.loop.settings.floatingIPs })
-	_, err := d.store.EachResource(ctx, func(c store.Change) {
-		if policy.Takes(c.Kind) {
-			w.Put(policy.Key{Kind: c.Kind, Namespace: c.Namespace, Name: c.Name}, c.Object, c.Err)
+// take takes in one object; self is the node of the daemon that was asked.
+func (w *world) take(self string, c store.Change) {
+	if policy.Takes(c.Kind) {
+		w.Put(policy.Key{Kind: c.Kind, Namespace: c.Namespace, Name: c.Name}, c.Object, c.Err)
+	}
+	if c.Kind == "Node" {
+		w.nodes[c.Name] = true // whatever is in it
+	}
+	n, ok := c.Object.(*v3.Node)
+	if !ok || c.Err != nil {
+		return
+	}
+	v4, v6 := n.Addrs()
+	for _, a := range []netip.Prefix{v4, v6} {
+		if !a.IsValid() {
+			continue
 		}
-		if c.Kind == "Node" {
-			w.nodes[c.Name] = true // whatever is in it
+		w.Reserved[a.Addr()] = "Node " + c.Name
+		if c.Name == self {
+			w.self = append(w.self, a.Addr())
 		}
-		n, ok := c.Object.(*v3.Node)
-		if !ok || c.Err != nil {
-			return
-		}
-		v4, v6 := n.Addrs()
-		for _, a := range []netip.Prefix{v4, v6} {
-			if !a.IsValid() {
-				continue
-			}
-			w.Reserved[a.Addr()] = "Node " + c.Name
-			if c.Name == d.cfg.Node {
-				w.self = append(w.self, a.Addr())
-			}
-		}
-	})
-	return w, err
+	}
 }
 
 // end is one end of a packet: a workload, or just addresses.
@@ -267,15 +282,23 @@ func (w *world) end(s string) (end, error) {
 	return end{}, fmt.Errorf("%q is the name of %d workloads: say which of %s", s, len(found), strings.Join(names, ", "))
 }
 
-// protocol is what a user asked about: ICMP means ICMPv6 in IPv6.
+// protocol is what a user asked about.
 type protocol struct {
 	number uint8
-	echo   bool
+	echo   bool // an echo request of ICMP, in IPv6 of ICMPv6
+	both   bool // in both families
+}
+
+const icmp, icmpv6 = 1, 58
+
+// in tells whether there is such a packet in a family.
+func (p protocol) in(six bool) bool {
+	return p.both || p.number != icmp && p.number != icmpv6 || six == (p.number == icmpv6)
 }
 
 func (p protocol) forFamily(six bool) uint8 {
-	if p.echo && six {
-		return 58
+	if p.both && six {
+		return icmpv6
 	}
 	return p.number
 }
@@ -283,14 +306,18 @@ func (p protocol) forFamily(six bool) uint8 {
 func protocolAndPort(proto, port string) (protocol, uint16, error) {
 	var p protocol
 	switch strings.ToLower(proto) {
-	case "icmp", "icmpv6", "ping":
-		return protocol{number: 1, echo: true}, 0, nil
+	case "ping":
+		return protocol{number: icmp, echo: true, both: true}, 0, nil
+	case "icmp":
+		return protocol{number: icmp, echo: true}, 0, nil
+	case "icmpv6":
+		return protocol{number: icmpv6, echo: true}, 0, nil
 	default:
 		n, ok := v3.ProtocolName(proto).Number()
 		if !ok {
 			v, err := strconv.ParseUint(proto, 10, 8)
 			if err != nil || v == 0 {
-				return p, 0, fmt.Errorf("protocol %q: want tcp, udp, icmp, sctp, udplite or 1–255", proto)
+				return p, 0, fmt.Errorf("protocol %q: want tcp, udp, icmp, icmpv6, ping, sctp, udplite or 1–255", proto)
 			}
 			n = uint8(v)
 		}

@@ -93,6 +93,22 @@ func (x *Index) Problems() iter.Seq[Problem] {
 	return slices.Values(all)
 }
 
+// InForce tells whether a good version of an object is in force, the newest or one
+// before it.
+func (x *Index) InForce(k Key) bool {
+	switch k.Kind {
+	case kindEndpoint:
+		return x.endpoints[EndpointID{k.Namespace, k.Name}] != nil
+	case kindHostEndpoint:
+		return x.hosts.all[k.Name] != nil
+	case kindTier:
+		return x.tiers[k.Name] != nil && x.tiers[k.Name].present
+	case kindNetworkSet, kindGlobalNetwSet:
+		return x.members[k] != nil
+	}
+	return x.recs[k] != nil && x.recs[k].present
+}
+
 func compareKeys(a, b Key) int {
 	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 }

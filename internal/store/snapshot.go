@@ -132,6 +132,18 @@ func LoadSnapshot(path string) (*Snapshot, error) {
 	return s, nil
 }
 
+// EachResource hands every resource to f, as Client.EachResource does.
+func (s *Snapshot) EachResource(f func(Change)) {
+	for _, it := range s.items {
+		if !isResource(it.key) {
+			continue
+		}
+		if ch, ok := it.change(); ok {
+			f(ch)
+		}
+	}
+}
+
 var errSnapshot = errors.New("not a whole snapshot of a datastore")
 
 func parseSnapshot(b []byte) (*Snapshot, error) {

@@ -55,6 +55,11 @@ func TestSnapshot(t *testing.T) {
 	if s.Revision != rev || len(s.items) != n || time.Since(s.Taken) > time.Minute {
 		t.Errorf("%d objects of revision %d, %s ago; want %d of %d", len(s.items), s.Revision, time.Since(s.Taken), n, rev)
 	}
+	listed, loaded := 0, 0
+	must[int64](t)(c.EachResource(ctx, func(Change) { listed++ }))
+	if s.EachResource(func(ch Change) { loaded++ }); loaded == 0 || loaded != listed {
+		t.Errorf("%d resources of the snapshot, %d of the datastore", loaded, listed)
+	}
 	r := newRecorder()
 	wctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})

@@ -242,6 +242,9 @@ type Explain struct {
 	// Notes say where what is enforced may differ from the objects as they are
 	// in the datastore: one that cannot be read has its last good version.
 	Notes []string `json:"notes,omitempty"`
+	// OtherState: the kernel is known to hold the state of other objects than those
+	// that the answer is about; Notes say why.
+	OtherState bool `json:"otherState,omitempty"`
 }
 
 // ExplainPath is the walk of one packet, one per family both ends share.
@@ -253,6 +256,11 @@ type ExplainPath struct {
 	Steps   []ExplainStep `json:"steps"`
 	// Unroutable says why no route leads there, whatever policy says.
 	Unroutable string `json:"unroutable,omitempty"`
+	// Blocked says what is wrong with an end, so that nothing passes whatever policy
+	// says.
+	Blocked string `json:"blocked,omitempty"`
+	// Passes: it is allowed, and as far as this server knows there is a way.
+	Passes bool `json:"passes"`
 	// Live is what became of a real packet; nil if none was sent.
 	Live *ExplainLive `json:"live,omitempty"`
 }
