@@ -149,6 +149,9 @@ func (f *Fabric) checkDownward(e *faults) {
 	if d.Fallback == DualToR && f.Spec.Racks.ToRs != 2 {
 		e.add("spec.downwardDefault.fallback", "say spec.racks.tors: 2, or want inter-spine or border", "dual-tor with %d ToR", f.Spec.Racks.ToRs)
 	}
+	if d.Exceptions != 0 {
+		f.checkExceptions(e)
+	}
 	if d.Fallback != BorderRoute && d.Origin != FromBorder {
 		return
 	}
@@ -158,6 +161,22 @@ func (f *Fabric) checkDownward(e *faults) {
 		}
 	}
 	e.add("spec.downwardDefault", "add a border with default: true to spec.border", "no border announces a default route")
+}
+
+func (f *Fabric) checkExceptions(e *faults) {
+	const at = "spec.downwardDefault.exceptions"
+	switch d := &f.Spec.Downward; {
+	case d.Exceptions < 0 || d.Exceptions > 1<<20:
+		e.add(at, "want how many moved endpoints a ToR may know, such as 100", "%d", d.Exceptions)
+	case f.Spec.Endpoints.Announce == OneByOne:
+		e.add(at, "leave it out, or say endpoints.announce: server-block", "endpoints that are announced one by one need none: spines know where each is")
+	case f.Spec.Endpoints.Announce == RackBlock:
+		e.add(at, "say endpoints.announce: server-block", "a ToR that announces the block of its rack tells servers of nothing in it")
+	case f.Spec.Spine.Kind == L2:
+		e.add(at, "leave it out: on planes every ToR has all routes", "the spine is l2")
+	case d.ASOverride:
+		e.add(at, "leave out one of the two", "with asOverride everything that spines tell would travel on, and come back")
+	}
 }
 
 func (f *Fabric) checkBorders(e *faults) {

@@ -97,12 +97,21 @@ func (b *builder) underSpines(tor, spine Profile) {
 	}
 	b.profile(tor, b.f.Spec.BGP.BFD.Links)
 	b.profile(spine, b.f.Spec.BGP.BFD.Links)
+	toRack := func(int) string { return spineTor }
+	if b.f.Spec.Downward.Exceptions > 0 {
+		toRack = func(r int) string { return spineTor + "-" + b.f.rack(r).Name }
+		b.out.Profiles = b.out.Profiles[:len(b.out.Profiles)-1]
+		for r := range b.racks {
+			spine.Name, spine.Export = toRack(r), exceptionsOf(b.f.rack(r).Name)
+			b.profile(spine, b.f.Spec.BGP.BFD.Links)
+		}
+	}
 	for p, up := range b.spines {
 		for r, rack := range b.racks {
 			for t, down := range rack.tors {
 				x, y := b.link(up, down, fmt.Sprintf("down%d", 2*r+t), fmt.Sprintf("up%d", p),
 					func(netip.Prefix) int { return b.f.uplinkOf(r, t, p) })
-				session(x, y, spineTor, torSpine)
+				session(x, y, toRack(r), torSpine)
 			}
 		}
 	}
@@ -191,8 +200,7 @@ func (b *builder) rackBlocks() {
 	for r, rack := range b.racks {
 		for _, tor := range rack.tors {
 			for _, family := range s.Families {
-				first := b.f.endpointsOf(family, r, 0)
-				block := subnet(first, 0, b.f.rackEndpoints())
+				block := b.f.rackBlock(family, r)
 				tor.Originate = append(tor.Originate, Origin{Kind: OriginRack, Prefix: block, Count: 1, Endpoints: b.f.rack(r).Servers * s.Endpoints.PerServer})
 				tor.Discard = append(tor.Discard, block)
 			}

@@ -107,6 +107,26 @@ func TestParseFaults(t *testing.T) {
 	}
 }
 
+// TestExceptionFaults: exceptions are refused where there is nothing to except, or nothing would come of it.
+func TestExceptionFaults(t *testing.T) {
+	for spec, want := range map[string]string{
+		"exceptions: 9}": "spec.downwardDefault.exceptions: endpoints that are announced one by one need none: spines know where each is",
+		"exceptions: 9}, endpoints: {perServer: 4, announce: rack-block}":                                                   "tells servers of nothing in it",
+		"exceptions: 9, origin: tor, fallback: none}, endpoints: {perServer: 4, announce: server-block}, spine: {kind: l2}": "the spine is l2",
+		"exceptions: 9, asOverride: true}, endpoints: {perServer: 4, announce: server-block}":                               "leave out one of the two",
+		"exceptions: -1}, endpoints: {perServer: 4, announce: server-block}":                                                "spec.downwardDefault.exceptions",
+		"exceptions: 9, fallback: none}, endpoints: {perServer: 4, announce: server-block}":                                 "",
+	} {
+		if !strings.Contains(spec, "endpoints:") {
+			spec += ", endpoints: {perServer: 4}"
+		}
+		_, err := Parse([]byte("apiVersion: fabric/v1\nkind: Fabric\nmetadata: {name: a}\nspec: {model: downward-default, racks: {count: 2}, servers: {perRack: 2}, downwardDefault: {" + spec + "}"))
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s:\n got %v\nwant %s", spec, err, want)
+		}
+	}
+}
+
 // TestPrivateASNumbers: what the private ranges hold, to the last number
 // (RFC 6996 section 5), is what a plan can use.
 func TestPrivateASNumbers(t *testing.T) {

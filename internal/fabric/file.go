@@ -176,6 +176,9 @@ type Downward struct {
 	Origin     DefaultFrom `json:"origin,omitempty"`
 	Fallback   Fallback    `json:"fallback,omitempty"`
 	ASOverride bool        `json:"asOverride,omitempty"` // at both tiers, so that more than the default may travel down
+	// Exceptions is how many endpoints that left the block of their server or rack a ToR has a route to: a
+	// budget. Without one there are no such routes.
+	Exceptions int `json:"exceptions,omitempty"`
 }
 
 // Machine is bare metal or an appliance in a rack: no vRouter, and addresses that are its

@@ -2,7 +2,10 @@
 
 package fabric
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // The filters of designs, by name.
 const (
@@ -10,6 +13,7 @@ const (
 	onlyDefault   = "default"    // the default route
 	noDefault     = "no-default" // everything else
 	onlyDown      = "down"       // what servers are told with AS override: default route and anycast
+	exceptions    = "exceptions" // the default route, and moved endpoints one by one
 )
 
 // filters makes all of them; those that no profile names are left out in the end.
@@ -54,8 +58,33 @@ func (b *builder) filters() {
 			x.Rules = append(x.Rules, one)
 		}
 	}
-	b.out.Filters = []Filter{servers, def, other, down}
+	b.out.Filters = append([]Filter{servers, def, other, down}, b.exceptionFilters(def)...)
 }
+
+// exceptionFilters let pass, beside the default route, endpoints one by one: those of all blocks, and for each
+// rack those of its own, which is as far as they need to be known.
+func (b *builder) exceptionFilters(def Filter) []Filter {
+	s := &b.f.Spec
+	if s.Downward.Exceptions == 0 {
+		return nil
+	}
+	all := Filter{Name: exceptions, Rules: slices.Clone(def.Rules)}
+	for _, p := range s.Pools.Endpoints {
+		all.Rules = append(all.Rules, FilterRule{Permit: true, Within: p.CIDR, Min: p.CIDR.Addr().BitLen()})
+	}
+	list := []Filter{all}
+	for r := range s.Racks.Count {
+		x := Filter{Name: exceptionsOf(b.f.rack(r).Name), Rules: slices.Clone(def.Rules)}
+		for _, family := range s.Families {
+			p := b.f.rackBlock(family, r)
+			x.Rules = append(x.Rules, FilterRule{Permit: true, Within: p, Min: p.Addr().BitLen()})
+		}
+		list = append(list, x)
+	}
+	return list
+}
+
+func exceptionsOf(rack string) string { return exceptions + "-" + rack }
 
 // Permits tells what a filter decides about a prefix.
 func (x *Filter) Permits(p netip.Prefix) bool {

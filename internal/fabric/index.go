@@ -116,6 +116,14 @@ type Neighbour struct {
 	Profile *Profile
 }
 
+// Exceptions is how many endpoints that left their blocks a ToR may have a route to, by a design with such routes.
+func (x *Index) Exceptions() int {
+	if p := x.profiles[torSpine]; p != nil && p.Import == exceptions {
+		return p.MaxPrefix - 1
+	}
+	return 0
+}
+
 // Neighbours are all sessions of a device: its own in their order, then those with
 // the members of its meshes, told apart.
 func (x *Index) Neighbours(d *Device) (list []Neighbour) {

@@ -5,6 +5,7 @@ package fabric
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // asPerServer: every server is an AS, and so is every ToR, or all ToRs
@@ -40,10 +41,14 @@ func (b *builder) downwardDefault() {
 		down, tor.ASOverride = onlyDown, true
 	}
 	tor.Export = down
+	server, uplink := Profile{Import: down}, Profile{Import: down, Export: noDefault}
+	if s.Downward.Exceptions > 0 {
+		b.exceptions(&tor, &server, &uplink)
+	}
 	if s.Downward.Origin == FromToR {
 		tor.Default = AlwaysDefault
 	}
-	b.serverProfiles(tor, Profile{Import: down})
+	b.serverProfiles(tor, server)
 	b.servers(func(tor, server port) { session(tor, server, torServer, serverTor) })
 	b.rackBlocks()
 	if s.Spine.Kind == L2 {
@@ -64,10 +69,25 @@ func (b *builder) downwardDefault() {
 	if s.Downward.Origin == FromSpine {
 		spine.Default = AlwaysDefault
 	}
-	b.underSpines(Profile{Import: down, Export: noDefault}, spine)
+	b.underSpines(uplink, spine)
 	b.aboveSpines(Profile{Export: noDefault}, Profile{})
 	if s.Downward.Fallback == InterSpine {
 		b.acrossSpines()
+	}
+}
+
+// exceptions has an endpoint that left its block be known where the block leads: in the rack that it left, or at
+// the server. Everywhere else the default route leads to a spine, which knows where it is. Such a route has been
+// below another ToR and another server, of the same AS numbers: each accepts its own once.
+func (b *builder) exceptions(tor, server, uplink *Profile) {
+	s := &b.f.Spec
+	uplink.Import, uplink.AllowOwnAS = exceptions, 1
+	// The default route is one more. To end the session over one too many would be worse.
+	uplink.MaxPrefix, uplink.MaxPrefixAction = s.Downward.Exceptions+1, MaxPrefixWarning
+	// The server drops what is left of its block, and a route to one address goes before that.
+	tor.Export, server.Import, server.AllowOwnAS = exceptions, exceptions, 1
+	if !slices.ContainsFunc(b.out.Advanced, func(a Advanced) bool { return a.Name == "allowas-in" }) {
+		b.out.Advanced = append(slices.Clone(b.out.Advanced), Advanced{Name: "allowas-in", Reason: "exceptions for moved endpoints"})
 	}
 }
 

@@ -167,6 +167,11 @@ func toBorder(pool netip.Prefix, border, spine int) int {
 	return size(pool)*3/4 + 2*slots*slots + 2*(slots*border+spine)
 }
 
+// rackBlock is what the endpoints of a rack lie in.
+func (f *Fabric) rackBlock(family Family, rack int) netip.Prefix {
+	return subnet(f.endpointsOf(family, rack, 0), 0, f.rackEndpoints())
+}
+
 // endpointsOf is the block of a server's endpoints. Pools of the family are
 // used up one after the other, in whole racks.
 func (f *Fabric) endpointsOf(family Family, rack, server int) netip.Prefix {

@@ -61,6 +61,7 @@ type counts struct {
 	reflector int  // that serve a client on one plane
 	serves    int  // planes that a reflector serves
 	oneWay    bool // machines without BGP in racks with two ToRs
+	moved     int  // endpoints that left their blocks, as many as a ToR may know
 }
 
 // Sizes computes what each device holds, by the closed formulas for the model
@@ -89,6 +90,7 @@ func (x *Index) Sizes(family Family) (s Sizes, ok bool) {
 
 func (x *Index) counts(family Family) *counts {
 	c := &counts{x: x, family: family, own: map[string]int{}, rack: map[string]int{}, inside: map[string]int{}, tors: map[string]int{}, loopbacks: map[string]int{}}
+	c.moved = x.Exceptions()
 	blocks := map[string]int{}
 	for i := range x.Devices {
 		d := &x.Devices[i]
@@ -216,8 +218,8 @@ func (c *counts) passedOn(planes int) int {
 func (c *counts) server(d *Device, z *Size) int {
 	own, up := c.own[d.Name], c.tors[d.Rack]
 	if c.x.Model == DownwardDefault {
-		z.Paths, z.Routes, z.Other = own+up, 0, 1
-		return own + 1
+		z.Paths, z.Routes, z.Other = own+up*(1+c.moved), c.moved, 1
+		return own + c.moved + 1
 	}
 	// In its rack a server hears of each server's routes, of other racks what
 	// their ToRs announce.
@@ -242,9 +244,9 @@ func (c *counts) server(d *Device, z *Size) int {
 func (c *counts) tor(d *Device, z *Size) int {
 	n := c.inside[d.Rack]
 	if c.x.Model == DownwardDefault && c.spines > 0 {
-		z.Paths, z.Routes = n+c.spines, n
+		z.Paths, z.Routes = n+c.spines*(1+c.moved), n+c.moved
 		z.Other = 1 + c.loopbacks[d.Rack]
-		return n + 1
+		return n + c.moved + 1
 	}
 	z.Routes, z.Other = n+c.all-c.rack[d.Rack], c.other
 	switch {

@@ -42,7 +42,7 @@ func Template(name string, model Model, racks, servers, endpoints int) string {
 		line("  # tors: {as: unique}                     # or shared, on planes")
 		line("  # servers: {uplinks: routed}             # or segment, unnumbered")
 	case DownwardDefault:
-		line("  # downwardDefault: {origin: spine, fallback: inter-spine}   # or border, dual-tor")
+		line("  # downwardDefault: {origin: spine, fallback: inter-spine}   # or border, dual-tor; exceptions: N with blocks")
 		line("  # servers: {uplinks: routed}             # or segment, unnumbered")
 	}
 	line("  # anycast: [{ip: 10.99.0.1, servers: [r0/s0, r1/s0]}]")

@@ -305,6 +305,7 @@ func TestDefaultsAreClean(t *testing.T) {
 		perRack + ", spine: {as: unique}", perRack + ", inRack: {sessions: mesh}", perRack + ", inRack: {reflector: server}", perRack + ", inRack: {reflector: standalone}",
 		perSrv + ", tors: {as: shared}, spine: {kind: l2}", planes + ", routeReflectors: {placement: none}",
 		perRack + ", racks: {count: 3, tors: 2}, tors: {isl: true}", perRack + ", racks: {count: 3, tors: 2}", downward + override,
+		downward + ", endpoints: {perServer: 4, announce: server-block}, downwardDefault: {exceptions: 9}",
 		perRack + ", machines: [{name: db, rack: r0, addresses: 2}, {name: lb, rack: r0, attach: port}, {name: fw, rack: r1, routing: static}]",
 		downward + ", machines: [{name: db, rack: r0}, {name: fw, rack: r1, routing: static}]", planes + ", machines: [{name: db, rack: r0}]",
 		perRack + border, downward + border, planes + border, perRack + border + ", spine: {kind: l2}"} {

@@ -28,6 +28,7 @@ var specs = map[string]string{
 	"transit":        "model: as-per-server, spine: {kind: l2}, tors: {as: shared}",
 	"default":        "model: downward-default, endpoints: {perServer: 4, announce: server-block}",
 	"override":       "model: downward-default, downwardDefault: {asOverride: true}",
+	"exceptions":     "model: downward-default, endpoints: {perServer: 4, announce: server-block}, downwardDefault: {exceptions: 9}",
 	"default planes": "model: downward-default, spine: {kind: l2}",
 	"ethernet":       "model: ethernet, border: [{name: b1, as: 64999, default: true}]",
 	"add-path":       "model: ethernet, routeReflectors: {placement: all-planes, addPath: true}",

@@ -131,6 +131,9 @@ func (l *Lab) Move(ctx context.Context, name, server string) error {
 	if e.Server == server {
 		return fmt.Errorf("%s is there already", name)
 	}
+	if err := l.room(e, server); err != nil {
+		return err
+	}
 	if l.Moved == nil {
 		l.Moved = map[string]string{}
 	}
@@ -149,6 +152,31 @@ func (l *Lab) Move(ctx context.Context, name, server string) error {
 		return nil
 	}
 	return l.attachOne(ctx, e, server)
+}
+
+// room refuses a move for which the ToRs of the rack that the endpoint's block is in had to know more exceptions
+// than the design lets them.
+func (l *Lab) room(e Endpoint, server string) error {
+	budget := l.x.Exceptions()
+	if budget == 0 || server == "" {
+		return nil
+	}
+	homes := map[string]string{} // racks
+	for i := range l.Design.Devices {
+		for _, o := range endpointsOf(&l.Design.Devices[i]) {
+			homes[o.Name] = l.Design.Devices[i].Rack
+		}
+	}
+	home, away := homes[e.Name], 0
+	for _, o := range l.Endpoints() {
+		if o.Name != e.Name && homes[o.Name] == home && l.x.Device(o.Server).Rack != home {
+			away++
+		}
+	}
+	if l.x.Device(server).Rack != home && away >= budget {
+		return fmt.Errorf("%s cannot leave %s: %d endpoints have, and its ToRs may know %d exceptions (downwardDefault.exceptions)", e.Name, home, away, budget)
+	}
+	return nil
 }
 
 // settlePlaces makes the design of now: what has moved is announced where it is, and who came
