@@ -19,10 +19,14 @@ import (
 // gets an address next gets none of its flows. It is no error if the pair is
 // gone, as it is when the namespace has ended.
 func Detach(host string, addrs []netip.Addr) error {
-	return errors.Join(removePair(host), second(forgetFlows(addrs)))
+	return errors.Join(removePair(host), ForgetFlows(addrs))
 }
 
-func second(_ int, err error) error { return err }
+// ForgetFlows deletes the connection-tracking entries of addresses: the second half of Detach.
+func ForgetFlows(addrs []netip.Addr) error {
+	_, err := forgetFlows(addrs)
+	return err
+}
 
 func removePair(host string) error {
 	if err := ValidName(host); err != nil {

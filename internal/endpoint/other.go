@@ -66,6 +66,9 @@ func SyncLoopback(_, _ []netip.Addr) (writes int, left []netip.Addr, err error) 
 // Detach refuses.
 func Detach(host string, _ []netip.Addr) error { return unsupported("detach " + host) }
 
+// ForgetFlows refuses.
+func ForgetFlows([]netip.Addr) error { return unsupported("forget flows") }
+
 // CheckNamespace refuses.
 func CheckNamespace(path string) error { return fmt.Errorf("%s is %w", path, ErrNamespace) }
 

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/endpoint"
 	"github.com/muslin-net/muslin/internal/ipam"
@@ -187,12 +189,27 @@ func (d *Daemon) attachEndpoint(ctx context.Context, a *api.Attach) (_ *api.Atta
 			}
 		}
 	}()
+	had := a.HostProcess || endpoint.Exists(w.Spec.InterfaceName)
+	attach := func(addrs []netip.Addr) error {
+		if a.HostProcess {
+			return nil
+		}
+		_, err := endpoint.Attach(ctx, endpoint.Attachment{NetNS: a.NetNS, Host: w.Spec.InterfaceName, Alias: a.Namespace + "/" + a.Name, Inner: a.Interface, Addrs: addrs, MTU: a.MTU})
+		if err == nil && !had {
+			undo = append(undo, func() { _ = endpoint.Detach(w.Spec.InterfaceName, addrs) })
+		}
+		return err
+	}
 	if old != nil {
 		w.Spec.IPNetworks, w.Metadata.Annotations = old.Spec.IPNetworks, old.Metadata.Annotations
-		if have, err := addresses(old); err != nil {
+		have, err := addresses(old)
+		if err != nil {
 			return nil, err
 		} else if len(ips) > 0 && !sameAddrs(have, ips) {
 			return nil, fmt.Errorf("endpoint %s/%s is attached already with %v: detach it first to give it other addresses", a.Namespace, a.Name, have)
+		}
+		if err := attach(have); err != nil {
+			return nil, fmt.Errorf("endpoint %s/%s: %w", a.Namespace, a.Name, err)
 		}
 	} else {
 		subnets := endpoint.HostSubnets()
@@ -201,28 +218,24 @@ func (d *Daemon) attachEndpoint(ctx context.Context, a *api.Attach) (_ *api.Atta
 				return nil, fmt.Errorf("--ip %s: %w", ip, err)
 			}
 		}
+		var early errgroup.Group
+		if len(ips) > 0 { // they are known before they are allocated: the kernel needs as long as the datastore
+			early.Go(func() error { return attach(ips) })
+		}
 		addrs, err := d.allocate(ctx, handle, w, ips, a.Anycast)
+		err = errors.Join(err, early.Wait())
+		if err == nil && len(ips) == 0 {
+			err = attach(addrs)
+		}
+		if addrs != nil {
+			undo = append([]func(){func() { d.release(handle) }}, undo...) // last, when the interface is gone
+		}
 		if err != nil {
 			return nil, fmt.Errorf("endpoint %s/%s: %w", a.Namespace, a.Name, err)
 		}
-		undo = append(undo, func() { d.release(handle) })
 		for _, ip := range addrs {
 			w.Spec.IPNetworks = append(w.Spec.IPNetworks, netip.PrefixFrom(ip, ip.BitLen()).String())
 		}
-	}
-	addrs, err := addresses(w)
-	if err != nil {
-		return nil, err
-	}
-	had := a.HostProcess || endpoint.Exists(w.Spec.InterfaceName)
-	if !a.HostProcess {
-		_, err = endpoint.Attach(ctx, endpoint.Attachment{NetNS: a.NetNS, Host: w.Spec.InterfaceName, Alias: a.Namespace + "/" + a.Name, Inner: a.Interface, Addrs: addrs, MTU: a.MTU})
-	}
-	if err != nil {
-		return nil, fmt.Errorf("endpoint %s/%s: %w", a.Namespace, a.Name, err)
-	}
-	if !had {
-		undo = append(undo, func() { _ = endpoint.Detach(w.Spec.InterfaceName, addrs) })
 	}
 	rev, err := d.writeEndpoint(ctx, w, old)
 	if err != nil {
@@ -369,19 +382,20 @@ func (d *Daemon) deleteEndpoint(r *http.Request) (any, error) {
 // then the addresses, which nobody may get before both are gone.
 func (d *Daemon) detachEndpoint(ctx context.Context, w, old *v3.WorkloadEndpoint) (found bool, err error) {
 	handle := handleOf(w)
-	var addrs []netip.Addr
+	held, err := d.ipam.IPsByHandle(ctx, handle)
+	if err != nil && !errors.Is(err, ipam.ErrNotFound) {
+		return old != nil, err
+	}
+	addrs := slices.Clone(held)
 	if old != nil {
 		w.Spec.InterfaceName = old.Spec.InterfaceName
-		addrs, _ = addresses(old)
+		of, _ := addresses(old)
+		addrs = append(addrs, of...)
 		rev, err := d.removeEndpoint(ctx, w)
 		if err != nil {
 			return true, err
 		}
 		d.removed.Store(handle, rev)
-	}
-	held, err := d.ipam.IPsByHandle(ctx, handle)
-	if err != nil && !errors.Is(err, ipam.ErrNotFound) {
-		return true, err
 	}
 	// One that an earlier agent removed is not in the listing that this one began with.
 	if rev, waits := d.removed.Load(handle); waits || len(held) > 0 {
@@ -392,7 +406,12 @@ func (d *Daemon) detachEndpoint(ctx context.Context, w, old *v3.WorkloadEndpoint
 		d.removed.Delete(handle)
 	}
 	had := endpoint.Exists(w.Spec.InterfaceName)
-	if err := endpoint.Detach(w.Spec.InterfaceName, append(addrs, held...)); err != nil {
+	// Nothing passes the interface by now, so that no flow begins while it goes. Whoever waits for it, to attach
+	// the namespace elsewhere, waits for the kernel: 30 ms for a pair, 6 for the flows of each family.
+	var g errgroup.Group
+	g.Go(func() error { return endpoint.Detach(w.Spec.InterfaceName, nil) })
+	g.Go(func() error { return endpoint.ForgetFlows(addrs) })
+	if err := g.Wait(); err != nil {
 		return true, err
 	}
 	if len(held) > 0 {
