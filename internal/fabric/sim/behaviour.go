@@ -50,6 +50,17 @@ func policyOf(f *fabric.Filter) bgp.Policy {
 	}
 }
 
+// orRefused is a policy, or the one of eBGP without any where that is needed (RFC 8212): nothing passes. FRR
+// shows (Policy) then, and counts no routes.
+func orRefused(name string, p bgp.Policy) bgp.Policy {
+	if name != "" {
+		return p
+	}
+	return func(*bgp.Route) bgp.Verdict {
+		return bgp.Verdict{Refused: bgp.RefusedFilter, Detail: "(Policy): eBGP without a policy"}
+	}
+}
+
 // withLocalPref has accepted routes get a LOCAL_PREF, unless that is 0.
 func withLocalPref(p bgp.Policy, pref uint32) bgp.Policy {
 	if pref == 0 {

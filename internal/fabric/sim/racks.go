@@ -291,8 +291,8 @@ func (s *signer) shared(kind string, value any, have []int) string {
 func (s *signer) device(d int) string {
 	x := &s.devices[d]
 	s.b.Reset()
-	fmt.Fprintf(&s.b, "%s %s %s %s %s %d %t %t", x.Role, x.Software, x.Platform, s.shared("AS", x.AS, s.devicesOfAS[x.AS]),
-		s.shared("cluster", clusterOf(x.Device), s.clusters[clusterOf(x.Device)]), x.Multipath, x.MultipathRelax, x.ownLoses(fabric.OriginEndpoints))
+	fmt.Fprintf(&s.b, "%s %s %s %s %s %d %t %t %t", x.Role, x.Software, x.Platform, s.shared("AS", x.AS, s.devicesOfAS[x.AS]),
+		s.shared("cluster", clusterOf(x.Device), s.clusters[clusterOf(x.Device)]), x.Multipath, x.MultipathRelax, x.Traditional, x.ownLoses(fabric.OriginEndpoints))
 	if x.on != d {
 		fmt.Fprint(&s.b, " on ", s.peer(x, x.on))
 	}

@@ -253,6 +253,9 @@ func (s *scene) rulesOf(i int) *bgp.Rules {
 			Rewrite: bgp.Rewrite{ASOverride: p.ASOverride, RemovePrivateAS: p.RemovePrivateAS, DefaultRoute: p.Default == fabric.AlwaysDefault},
 			Import:  p.imports, Export: p.exports,
 		}
+		if x.Traditional && x.Software == fabric.FRR && x.AS != y.AS {
+			pc.Import, pc.Export = orRefused(p.Import, pc.Import), orRefused(p.Export, pc.Export)
+		}
 		pc.NextHopMode = nextHopMode(x.AS != y.AS, p.NextHopSelf)
 		if s.family == fabric.IPv4 {
 			pc.Rewrite.Shared4 = own.subnet
