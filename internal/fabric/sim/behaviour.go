@@ -21,11 +21,14 @@ type behaviour struct {
 	// echoes: what a peer sent is sent back to it, as peers with one policy share one table. The peer knows its
 	// own route by AS_PATH or ORIGINATOR_ID, unless an AS override hid that.
 	echoes bool
+	// guards: a route to an endpoint that the server has itself is refused, unless the address is anycast: the
+	// origin guard.
+	guards bool
 }
 
 // behaviours are those that were seen with FRR 8.4 and BIRD 2.0.
 var behaviours = map[fabric.Software]behaviour{
-	fabric.Muslin: {echoes: true},
+	fabric.Muslin: {echoes: true, guards: true},
 	fabric.FRR:    {sendsLoops: true, echoes: true},
 	fabric.BIRD:   {sendsLoops: true, prefersLearned: true},
 	fabric.GoBGP:  {},

@@ -223,10 +223,19 @@ func (w *spread) hear(n, k int, sent []arrival) {
 		var v bgp.Verdict
 		a.accepted, v = node.rules.Import(k, prefix, a.received)
 		a.refused, a.why = v.Refused, v.Detail
+		if a.refused == bgp.Accepted && w.guarded(n) {
+			a.accepted, a.refused, a.why = bgp.Attributes{}, bgp.RefusedFilter, "served here: the origin guard"
+		}
 		a.on = w.resolve(n, a.received.NextHop())
 		in = append(in, a)
 	}
 	w.state[n].in[k] = in
+}
+
+// guarded tells whether a node refuses whatever it is told of the class.
+func (w *spread) guarded(n int) bool {
+	kind := w.classes[w.class].kind
+	return w.state[n].own && w.devices[w.nodes[n].device].does.guards && (kind == fabric.OriginEndpoints || kind == fabric.OriginMoved)
 }
 
 // resolve finds a next hop on a segment of the node.

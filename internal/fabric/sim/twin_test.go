@@ -42,6 +42,7 @@ type twinSession struct {
 // twinRIB is what a device has of a prefix: what each session brought, and how it fared.
 type twinRIB struct {
 	own    bool
+	served bool         // by this vRouter alone
 	in     [][]twinPath // by session
 	usable int
 	via    []string // device@segment
@@ -195,7 +196,10 @@ func (w *twin) run(prefix netip.Prefix) (ribs map[string]*twinRIB, ok bool) {
 		r := &twinRIB{in: make([][]twinPath, len(w.sessions[name]))}
 		for _, o := range x.Originate {
 			for i := range o.Count {
-				r.own = r.own || !w.down[name] && Nth(o.Prefix, i) == prefix
+				if !w.down[name] && Nth(o.Prefix, i) == prefix {
+					r.own = true
+					r.served = x.Software == fabric.Muslin && (o.Kind == fabric.OriginEndpoints || o.Kind == fabric.OriginMoved)
+				}
 			}
 		}
 		ribs[name] = r
@@ -212,7 +216,13 @@ func (w *twin) run(prefix netip.Prefix) (ribs map[string]*twinRIB, ok bool) {
 			for k, s := range w.sessions[name] {
 				for j, back := range w.sessions[s.peer] {
 					if back.peer == name && back.seg == s.seg {
-						news[s.peer][j] = w.tell(name, k, prefix, ribs[name], s.peer, j)
+						told := w.tell(name, k, prefix, ribs[name], s.peer, j)
+						for i := range told {
+							if ribs[s.peer].served { // the origin guard
+								told[i].ok = bgp.Attributes{}
+							}
+						}
+						news[s.peer][j] = told
 					}
 				}
 			}
