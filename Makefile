@@ -39,7 +39,7 @@ test-oracle: ## a million packets through random policy: the kernel decides as t
 test-history: ## HISTORIES=300 of changes, played in six ways: the same kernel state, and none in between that is more open (root)
 	MUSLIN_REQUIRE_ROOT=1 $(GO) test ./internal/acl -count=1 -run I4_Histories -v -histories=$(or $(HISTORIES),300) -timeout 60m
 
-test-fabric: ## the fabric simulator against its slow twin, larger than in make test, and against real daemons in every variant, healthy and with each thing down; 500 endpoints move (root)
+test-fabric: ## the fabric simulator against its slow twin, larger than in make test, and against real daemons in every variant, healthy and with each thing down; 500 endpoints move; what rules say goes wrong does (root)
 	$(GO) test ./internal/fabric/sim -count=1 -v -fabric.full -timeout 60m
 	MUSLIN_REQUIRE_ROOT=1 $(GO) test ./internal/lab/fabriclab -count=1 -v -fabric.full -timeout 120m
 

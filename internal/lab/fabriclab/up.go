@@ -91,7 +91,10 @@ func (l *Lab) boot(ctx context.Context, o Options) error {
 		return err
 	}
 	o.Say("%d vRouters, %d switches and borders", len(l.vrouters()), len(l.Design.Devices)-len(l.vrouters()))
-	return l.each(ctx, func(ctx context.Context, d *fabric.Device) error {
+	// Servers first: without a peer they send a packet of BFD each second (RFC 5880 section 6.8.3), and with one ten of
+	// each family, which is half of two processors where there are 80.
+	isServer := func(d *fabric.Device) bool { return d.Role == fabric.RoleServer }
+	start := func(ctx context.Context, d *fabric.Device) error {
 		if d.Software != fabric.Muslin {
 			return l.startRouter(ctx, e, d)
 		}
@@ -102,15 +105,21 @@ func (l *Lab) boot(ctx context.Context, o Options) error {
 			return err
 		}
 		return l.attach(ctx, d)
-	})
+	}
+	if err := l.each(ctx, isServer, start); err != nil {
+		return err
+	}
+	return l.each(ctx, func(d *fabric.Device) bool { return !isServer(d) }, start)
 }
 
-// each does something with every device, several at once.
-func (l *Lab) each(ctx context.Context, do func(context.Context, *fabric.Device) error) error {
+// each does something with every device of a kind, several at once.
+func (l *Lab) each(ctx context.Context, of func(*fabric.Device) bool, do func(context.Context, *fabric.Device) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(parallel)
 	for i := range l.Design.Devices {
-		g.Go(func() error { return do(ctx, &l.Design.Devices[i]) })
+		if d := &l.Design.Devices[i]; of(d) {
+			g.Go(func() error { return do(ctx, d) })
+		}
 	}
 	return g.Wait()
 }

@@ -44,7 +44,11 @@ func cables(x *fabric.Index) (list []Cable) {
 		}
 		for n, a := range x.On(s.Name) {
 			if a.Device.Name != carrier {
-				list = append(list, Cable{s.Name, Plug{a.Device.Name, a.Interface.Name}, Plug{carrier, bridge}, fmt.Sprintf("%.10s.%d", bridge, n)})
+				port := fmt.Sprintf("%.10s.%d", bridge, n)
+				if bridge == bridgeName { // one switch may carry two planes, which is a fault that a lab can have
+					port = fmt.Sprintf("p%d.%d", i, n)
+				}
+				list = append(list, Cable{s.Name, Plug{a.Device.Name, a.Interface.Name}, Plug{carrier, bridge}, port})
 			}
 		}
 	}

@@ -1,0 +1,519 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fabriclab
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/fabric/check"
+	"github.com/muslin-net/muslin/internal/lab"
+)
+
+// ruleCase is a design that a rule finds fault with, near to a good one, and what of it a lab shows.
+type ruleCase struct {
+	rule   string
+	spec   string
+	change func(g *fabric.Design)
+	// down is what fails then: the fault is seen after it. Nothing: it is there from the start.
+	down []string
+	// shows looks for the fault; nil: packets of some pair of servers are lost, of those pairs, and in those
+	// parts, that the simulation says.
+	shows func(t *testing.T, l *Lab)
+	short bool // also in the ordinary tests
+}
+
+const (
+	perRack  = "model: as-per-rack"
+	downward = "model: downward-default"
+	planes   = "model: ethernet"
+	oneEdge  = ", border: [{name: b1, as: 64999, default: true}], pools: {endpoints: [{cidr: 10.64.0.0/12, external: advertise}, {cidr: 'fd00:64::/48', external: advertise}]}"
+)
+
+var ruleCases = []ruleCase{
+	{rule: "FAB-AS-001", spec: perRack, change: func(g *fabric.Design) { renumber(g, "r2", deviceOf(g, "r0-t0").AS) }, short: true},
+	{rule: "FAB-AS-002", spec: perRack, change: func(g *fabric.Design) { renumber(g, "r2", deviceOf(g, "r1-t0").AS) }},
+	{rule: "FAB-AS-005", spec: perRack, change: func(g *fabric.Design) { deviceOf(g, "spine1").Sessions[0].PeerAS++ }, down: []string{"spine0-r0-t0"}},
+	{rule: "FAB-NH-001", spec: perRack, change: profileOf("tor-server", func(p *fabric.Profile) { p.NextHopSelf = "" })},
+	{rule: "FAB-NH-002", spec: perRack + ", inRack: {sessions: mesh}", change: profileOf("tor-server", func(p *fabric.Profile) { p.NextHopSelf = "" })},
+	{rule: "FAB-NH-005", spec: planes, change: func(g *fabric.Design) {
+		d := deviceOf(g, "plane0-rr1")
+		d.Interfaces = d.Interfaces[:1]
+		sever(g, "plane0-rr1", true, func(s fabric.Session) bool { return s.Peer != "r0-s0" })
+	}, down: []string{"plane0-rr0", "plane1"}},
+	{rule: "FAB-RR-001", spec: perRack, change: profileOf("tor-server", func(p *fabric.Profile) { p.ReflectorClient = false })},
+	{rule: "FAB-RR-002", spec: planes + ", routeReflectors: {perPlane: 1}", down: []string{"plane0-rr0", "plane1"}},
+	{rule: "FAB-RR-003", spec: planes + ", routeReflectors: {placement: all-planes}", down: []string{"r0-s0-plane0"}},
+	{rule: "FAB-RR-005", spec: planes, change: func(g *fabric.Design) {
+		one := netip.MustParseAddr("1.1.1.1")
+		deviceOf(g, "plane0-rr0").ClusterID, deviceOf(g, "plane0-rr1").ClusterID = one, one
+		sever(g, "plane0-rr1", true, func(s fabric.Session) bool { return s.Peer == "r0-s0" })
+		sever(g, "plane0-rr0", true, func(s fabric.Session) bool { return s.Peer == "r1-s0" })
+	}, down: []string{"plane1"}},
+	{rule: "FAB-SES-001", spec: perRack, change: func(g *fabric.Design) {
+		sever(g, "spine0", false, func(s fabric.Session) bool { return s.Peer == "r1-t0" })
+	}, down: []string{"spine1-r1-t0"}},
+	{rule: "FAB-SES-003", spec: perRack, change: everyOf(fabric.RoleToR, func(d *fabric.Device) { d.Traditional = true })},
+	{rule: "FAB-ECMP-001", spec: perRack + ", spine: {as: unique}", change: everyOf(fabric.RoleToR, func(d *fabric.Device) { d.MultipathRelax = false }), shows: oneUplink},
+	{rule: "FAB-LOOP-001", spec: perRack + ", racks: {count: 2, tors: 2}, tors: {isl: true}", change: profileOf("isl", func(p *fabric.Profile) { p.LocalPref = 0 })},
+	{rule: "FAB-TIM-001", spec: perRack + ", spine: {kind: l2}, bgp: {bfd: {planes: off}}", shows: noticedLate},
+	{rule: "FAB-DD-001", spec: downward + ", downwardDefault: {fallback: none}", down: []string{"spine0-r0-t0"}, short: true},
+	{rule: "FAB-DD-002", spec: downward + ", racks: {count: 2, tors: 2}", change: profileOf("tor-server", func(p *fabric.Profile) { p.Default = fabric.AlwaysDefault }), down: []string{"spine0-r0-t0", "spine1-r0-t0"}},
+	{rule: "FAB-DD-003", spec: downward + ", spine: {as: unique}, bgp: {roles: off}", change: func(g *fabric.Design) {
+		profileOf("tor-spine", func(p *fabric.Profile) { p.Export = "" })(g)
+		profileOf("spine-tor", func(p *fabric.Profile) { p.Import = "" })(g)
+	}, shows: goesRound},
+	{rule: "FAB-DD-006", spec: downward, change: func(g *fabric.Design) {
+		profileOf("tor-server", func(p *fabric.Profile) { p.Export = "" })(g)
+		profileOf("spine-tor", func(p *fabric.Profile) { p.Export = "" })(g)
+	}, shows: refusedBelow},
+	{rule: "FAB-BR-001", spec: perRack + oneEdge, change: func(g *fabric.Design) {
+		sever(g, "b1", true, func(s fabric.Session) bool { return s.Peer == "spine1" })
+	}, down: []string{"spine0"}, shows: noWayOut},
+	{rule: "FAB-BR-004", spec: perRack + oneEdge, change: func(g *fabric.Design) { renumberOne(g, "b1", deviceOf(g, "r0-t0").AS) }, shows: noWayOut},
+	{rule: "FAB-SEC-001", spec: perRack, change: func(g *fabric.Design) {
+		profileOf("tor-server", func(p *fabric.Profile) { p.Import = "" })(g)
+		for _, o := range deviceOf(g, "r1-s0").Originate {
+			if o.Kind == fabric.OriginEndpoints {
+				d := deviceOf(g, "r0-s1")
+				d.Originate = append(d.Originate, fabric.Origin{Kind: fabric.OriginLoopback, Prefix: o.Prefix, Count: 1})
+			}
+		}
+	}, shows: attracted},
+	{rule: "FAB-SEC-004", spec: perRack + ", bgp: {maxPrefix: restart}", change: profileOf("tor-server", func(p *fabric.Profile) { p.MaxPrefix = 1 }), shows: disconnected},
+	{rule: "FAB-ADR-002", spec: perRack, change: func(g *fabric.Design) { deviceOf(g, "r0-s1").Interfaces[1] = deviceOf(g, "r0-s0").Interfaces[1] }, shows: disconnected},
+	{rule: "FAB-ADR-004", spec: planes, change: func(g *fabric.Design) { g.Segments[1].Switch = g.Segments[0].Switch }, down: []string{"spine0"}, shows: both},
+	{rule: "FAB-PHY-003", spec: perRack + ", racks: {count: 2, tors: 2}", change: func(g *fabric.Design) {
+		sever(g, "r1-s1", true, func(s fabric.Session) bool { return s.Peer == "r1-t1" })
+	}, down: []string{"r1-s0-r1-t0--rack"}},
+	{rule: "FAB-WI-001", spec: downward + ", downwardDefault: {fallback: none}", down: []string{"spine1-r1-t0"}},
+}
+
+// elsewhere are the rules about traffic that no lab of this kind can show, and why.
+var elsewhere = map[string]string{
+	"FAB-RR-006": "the lab gives every reflector its ports",
+	"FAB-RR-008": "muslin announces no subnet, whatever a file says",
+	"FAB-VR-001": "muslin announces no such address, whatever a file says",
+	"FAB-VR-002": "muslin prefers what is local, always", "FAB-VR-003": "muslin discards what is left of a block, always",
+	"FAB-VR-004":  "muslin's gateway is a local address, always",
+	"FAB-WI-004":  "it takes servers with BIRD",
+	"FAB-ADR-001": "a vRouter's router ID is its address: FAB-ADR-002 shows that",
+	"FAB-TIM-004": "muslin restarts gracefully, whatever a file says",
+	"FAB-CAP-001": "tables", "FAB-CAP-002": "tables", "FAB-CAP-003": "tables", "FAB-ADR-005": "numbering",
+}
+
+// TestRules: what a rule says goes wrong does so in a lab, healthy or with what it names down; there the rule finds it.
+func TestRules(t *testing.T) {
+	shown := map[string]bool{}
+	for _, c := range ruleCases {
+		shown[c.rule] = true
+		t.Run(c.rule, func(t *testing.T) {
+			if !c.short && !*full {
+				t.Skip("make test-fabric boots it")
+			}
+			g := design(t, c.spec)
+			if c.change != nil {
+				c.change(g)
+			}
+			if !slices.ContainsFunc(check.Design(g), func(f *check.Finding) bool { return f.ID == c.rule && f.Severity == check.Error }) {
+				t.Fatalf("%s does not find it", c.rule)
+			}
+			l := boot(t, g)
+			if len(c.down) > 0 {
+				bears(t, l, c.shows == nil)
+				for _, x := range c.down {
+					if err := l.Fail(Failed{x, ByCarrier}); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if c.shows != nil {
+				c.shows(t, l)
+				return
+			}
+			if bears(t, l, true) == 0 {
+				t.Error("nothing is lost")
+			}
+		})
+	}
+	for _, r := range check.Rules {
+		if _, ok := elsewhere[r.ID]; r.Severity == check.Error && !shown[r.ID] && !ok {
+			t.Errorf("%s is an error, and no lab shows it", r.ID)
+		}
+	}
+}
+
+func deviceOf(g *fabric.Design, name string) *fabric.Device {
+	return &g.Devices[slices.IndexFunc(g.Devices, func(d fabric.Device) bool { return d.Name == name })]
+}
+
+// profileOf changes a profile.
+func profileOf(name string, change func(p *fabric.Profile)) func(*fabric.Design) {
+	return func(g *fabric.Design) {
+		change(&g.Profiles[slices.IndexFunc(g.Profiles, func(p fabric.Profile) bool { return p.Name == name })])
+	}
+}
+
+// everyOf changes all devices of a role.
+func everyOf(role fabric.Role, change func(d *fabric.Device)) func(*fabric.Design) {
+	return func(g *fabric.Design) {
+		for i := range g.Devices {
+			if g.Devices[i].Role == role {
+				change(&g.Devices[i])
+			}
+		}
+	}
+}
+
+// sever removes sessions of a device, and the other ends unless they are to stay.
+func sever(g *fabric.Design, from string, both bool, which func(s fabric.Session) bool) {
+	d := deviceOf(g, from)
+	for _, s := range d.Sessions {
+		if which(s) && both {
+			p := deviceOf(g, s.Peer)
+			p.Sessions = slices.DeleteFunc(p.Sessions, func(o fabric.Session) bool { return o.Peer == from && o.Segment == s.Segment })
+		}
+	}
+	d.Sessions = slices.DeleteFunc(d.Sessions, which)
+}
+
+// renumber gives a rack another AS number, and tells its neighbours.
+func renumber(g *fabric.Design, rack string, as uint32) {
+	for i := range g.Devices {
+		if g.Devices[i].Rack == rack {
+			renumberOne(g, g.Devices[i].Name, as)
+		}
+	}
+}
+
+func renumberOne(g *fabric.Design, name string, as uint32) {
+	deviceOf(g, name).AS = as
+	for i := range g.Devices {
+		for j := range g.Devices[i].Sessions {
+			if s := &g.Devices[i].Sessions[j]; s.Peer == name {
+				s.PeerAS = as
+			}
+		}
+	}
+}
+
+// shots is how many packets go from one server's endpoint to another's at once, each from a port of its own: where
+// a way has branches, each gets some.
+const (
+	shots    = 32
+	shotPort = 21000
+)
+
+type pair struct {
+	from, to string // servers
+	family   fabric.Family
+}
+
+// volley has the first endpoint of every server send to that of every other, in both families, and counts what
+// arrives. Nothing is to come back, so that each direction is seen by itself.
+func volley(t *testing.T, l *Lab) map[pair]int {
+	t.Helper()
+	var ends []Endpoint
+	for _, e := range l.Endpoints() {
+		if !e.Anycast && !slices.ContainsFunc(ends, func(o Endpoint) bool { return o.Server == e.Server }) {
+			ends = append(ends, e)
+		}
+	}
+	arrived, nonce := map[pair]int{}, rand.Uint64()
+	var mu sync.Mutex
+	var readers sync.WaitGroup
+	var open []net.PacketConn
+	defer func() {
+		for _, c := range open {
+			c.Close()
+		}
+		readers.Wait()
+	}()
+	listen := func(n *lab.Namespace, a netip.Addr, port uint16) net.PacketConn {
+		c, err := n.ListenPacket("udp", netip.AddrPortFrom(a, port).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, c)
+		return c
+	}
+	for _, to := range ends {
+		n, err := l.space(to.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range to.Addrs {
+			c := listen(n, a, shotPort)
+			readers.Go(func() {
+				buf := make([]byte, 64)
+				for {
+					k, _, err := c.ReadFrom(buf)
+					if err != nil {
+						return
+					}
+					if k == 10 && binary.BigEndian.Uint64(buf) == nonce {
+						mu.Lock()
+						arrived[pair{ends[buf[8]].Server, to.Server, familyOf(a)}]++
+						mu.Unlock()
+					}
+				}
+			})
+		}
+	}
+	for i, from := range ends {
+		n, err := l.space(from.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range from.Addrs {
+			for shot := range shots {
+				c := listen(n, a, 0)
+				for _, to := range ends {
+					for _, b := range to.Addrs {
+						if to.Server != from.Server && familyOf(a) == familyOf(b) {
+							msg := append(binary.BigEndian.AppendUint64(nil, nonce), byte(i), byte(shot))
+							_, _ = c.WriteTo(msg, net.UDPAddrFromAddrPort(netip.AddrPortFrom(b, shotPort))) // refused is lost
+						}
+					}
+				}
+			}
+		}
+	}
+	time.Sleep(500 * time.Millisecond) // for what is on its way
+	mu.Lock()
+	defer mu.Unlock()
+	out := map[pair]int{}
+	for _, from := range ends {
+		for _, to := range ends {
+			for _, f := range l.Design.Families {
+				if from.Server != to.Server {
+					out[pair{from.Server, to.Server, f}] = arrived[pair{from.Server, to.Server, f}]
+				}
+			}
+		}
+	}
+	return out
+}
+
+// bears has packets sent until those pairs, and only those, lose what the simulation says: all, a part or none. It
+// returns how many lose. If the simulation is not to say anything, it waits until nothing is lost.
+func bears(t *testing.T, l *Lab, simulated bool) (lossy int) {
+	t.Helper()
+	addr := map[pair]netip.Addr{}
+	for _, e := range l.Endpoints() {
+		for _, a := range e.Addrs {
+			if p := (pair{"", e.Server, familyOf(a)}); !addr[p].IsValid() && !e.Anycast {
+				addr[p] = a
+			}
+		}
+	}
+	lost := func(p pair) float64 { return 0 }
+	if simulated {
+		sims := map[fabric.Family]*simulation{}
+		for _, f := range l.Design.Families {
+			s, err := l.simulate(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sims[f] = s
+		}
+		known := map[pair]float64{}
+		lost = func(p pair) float64 {
+			if _, ok := known[p]; !ok {
+				way, err := sims[p.family].Path(p.from, addr[pair{"", p.to, p.family}], sims[p.family].down)
+				if err != nil {
+					t.Fatal(err)
+				}
+				known[p] = way.Lost
+			}
+			return known[p]
+		}
+	}
+	var wrong []string
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+		wrong, lossy = nil, 0
+		for p, n := range volley(t, l) {
+			x := lost(p)
+			if x > 1e-9 {
+				lossy++
+			}
+			if ok := x < 1e-9 && n == shots || x > 1-1e-9 && n == 0 || x > 1e-9 && x < 1-1e-9 && n > 0 && n < shots; !ok {
+				wrong = append(wrong, fmt.Sprintf("%s to %s, %s: %d of %d packets arrive, simulated are %.0f %% lost", p.from, p.to, p.family, n, shots, 100*x))
+			}
+		}
+		if wrong == nil {
+			t.Logf("%d pairs lose packets, as simulated", lossy)
+			return lossy
+		}
+	}
+	slices.Sort(wrong)
+	t.Errorf("%s", strings.Join(wrong[:min(len(wrong), 10)], "\n"))
+	return lossy
+}
+
+// oneUplink: a ToR has two ways, equal but for an AS number, and uses one.
+func oneUplink(t *testing.T, l *Lab) {
+	settled(t, l)
+	table, err := l.actual(t.Context(), l.x.Device("r0-t0"), fabric.IPv4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := table[netip.PrefixFrom(l.endpointsOn("r1-s0")[0].Addrs[0], 32)]
+	if e == nil || len(e.Paths) != 2 || len(e.Via) != 1 {
+		t.Errorf("r0-t0 has %+v for another rack", e)
+	}
+}
+
+// noticedLate: when a port on a plane falls silent, packets are lost for as long as the hold time.
+func noticedLate(t *testing.T, l *Lab) {
+	settled(t, l)
+	e, err := l.Watch(t.Context(), "r0-t0-plane0 silent", func() error { return l.Fail(Failed{"r0-t0-plane0", Silent}) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(e.Summary())
+	if list := e.Affected(); len(list) == 0 || list[0].Gap < 3*time.Second {
+		t.Errorf("noticed early: %+v", list)
+	}
+}
+
+// goesRound: packets to an address that nobody has use up their hop limit.
+func goesRound(t *testing.T, l *Lab) {
+	nobody := l.endpointsOn("r1-s0")[0].Addrs[0]
+	for range 7 {
+		nobody = nobody.Next()
+	}
+	n, err := l.space("r0-s0-e0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The kernel of a router counts what it drops for its hop limit, and says so.
+	expired := false
+	for end := time.Now().Add(time.Minute); !expired && time.Now().Before(end); {
+		expired = timeExceeded(t, n, nobody)
+	}
+	if !expired {
+		t.Errorf("a packet to %s, which nobody has, does not go round", nobody)
+	}
+}
+
+// timeExceeded sends echo requests to an address and tells whether a router answers that the hop limit is used
+// up (RFC 792).
+func timeExceeded(t *testing.T, n *lab.Namespace, to netip.Addr) bool {
+	t.Helper()
+	var c *net.IPConn
+	if err := n.Do(func() (err error) { c, err = net.ListenIP("ip4:1", nil); return err }); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.WriteToIP([]byte{8, 0, 0xf7, 0xff, 0, 0, 0, 0}, &net.IPAddr{IP: to.AsSlice()}); err != nil {
+		return false
+	}
+	if err := c.SetReadDeadline(time.Now().Add(500 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 256)
+	for {
+		k, _, err := c.ReadFromIP(buf)
+		if err != nil {
+			return false
+		}
+		if k > 0 && buf[0] == 11 {
+			return true
+		}
+	}
+}
+
+// refusedBelow: what spines and ToRs tell downwards is refused there, as simulated.
+func refusedBelow(t *testing.T, l *Lab) {
+	settled(t, l)
+	s, err := l.simulate(fabric.IPv4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"r0-t0", "r0-s0"} {
+		routes, err := s.RoutesByPeer(name, s.down)
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused := 0
+		for _, r := range routes {
+			for _, p := range r.Paths {
+				if p.Refused != "" {
+					refused++
+				}
+			}
+		}
+		if refused == 0 {
+			t.Errorf("%s refuses nothing", name)
+		}
+	}
+}
+
+// noWayOut: endpoints do not reach the host outside, or are not reached from there, though it is connected.
+func noWayOut(t *testing.T, l *Lab) {
+	_, _ = l.Settle(context.Background(), 30*time.Second) // differences may be the fault itself
+	c, err := l.Cross(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d tries, %d wrong: %.300v", c.Tries, len(c.Wrong), c.Wrong)
+	if len(c.Wrong) == 0 {
+		t.Error("everybody gets out")
+	}
+}
+
+// attracted: packets for an endpoint of another rack go to a server that says it has its address.
+func attracted(t *testing.T, l *Lab) {
+	n, err := l.space("r0-s1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range l.x.Device("r0-s1").Originate { // a vRouter announces what it has
+		if o.Kind == fabric.OriginLoopback && !slices.Contains(l.x.Device("r0-s1").Interfaces[0].Addresses, o.Prefix) {
+			if err := n.AddAddr("lo", o.Prefix); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	lossy(t, l, pair{"r0-s0", "r1-s0", fabric.IPv4}, pair{"r0-s0", "r1-s0", fabric.IPv6})
+}
+
+// disconnected: nothing arrives at a server of the rack, r0-s1, although it is up.
+func disconnected(t *testing.T, l *Lab) {
+	lossy(t, l, pair{"r1-s0", "r0-s1", fabric.IPv4}, pair{"r1-s0", "r0-s1", fabric.IPv6})
+}
+
+// both: with one plane down the other is gone, too.
+func both(t *testing.T, l *Lab) {
+	lossy(t, l, pair{"r0-s0", "r1-s0", fabric.IPv4}, pair{"r0-s0", "r1-s0", fabric.IPv6})
+}
+
+// lossy waits until packets of these pairs are lost, all of them, for a while.
+func lossy(t *testing.T, l *Lab, pairs ...pair) {
+	t.Helper()
+	in := 0
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+		got := volley(t, l)
+		in++
+		for _, p := range pairs {
+			if got[p] > 0 {
+				in = 0
+			}
+		}
+		if in == 10 {
+			return
+		}
+	}
+	t.Errorf("packets of %v arrive", pairs)
+}
