@@ -62,6 +62,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	defer unlock()
+	ctx, out, stop := listening(ctx, o.Out)
+	defer stop()
+	o.Out = out
 	d := &demo{Options: o, workloads: map[string]*cluster.Workload{}, start: time.Now()}
 	d.say("laying the fabric: three servers, one Ethernet segment")
 	if d.Cluster, err = cluster.New(cluster.Options{Binary: o.Binary, Prefix: prefix, Dir: Dir, Servers: servers}); err != nil {

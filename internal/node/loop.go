@@ -99,6 +99,7 @@ type loop struct {
 	held     map[string]change // what arrived while the datastore is not ready
 	settings settings
 	problems map[string][]problem // by part
+	problemLog
 
 	turns         atomic.Uint64 // how often run has come round, for others to see whether it rests
 	seen, live    int64
@@ -271,6 +272,9 @@ func (l *loop) run(ctx context.Context) error {
 			l.resyncACL, l.resyncRoutes, l.resyncLinks = true, true, true
 			l.aclSuspect = true
 			l.converge()
+		case <-l.problemLog.at:
+			l.problemLog.say(l.d.log, append(l.allProblems(), l.model.unready()...), time.Now())
+			continue
 		case <-l.retryAt:
 			l.retryAt = nil
 			l.converge()

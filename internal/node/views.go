@@ -69,6 +69,7 @@ func (l *loop) publish() {
 	}
 	s.Live = len(s.Missing) == 0 && l.live == l.seen
 	l.d.board.publish(s)
+	l.problemLog.due(time.Now(), l.inSync)
 }
 
 // fill adds what only a person wants to know. It runs in the loop.
@@ -89,12 +90,20 @@ func (l *loop) fill(s *api.Status) {
 			s.Pending = append(s.Pending, e.ID.String()+" ("+linkName(e)+"): "+st.State)
 		}
 	}
-	for range l.model.index.Policies() {
-		s.Counts["policies"]++
-	}
+	s.Counts["policies"] = countPolicies(l.model.index)
 	slices.Sort(s.Pending)
 	s.Repairs = maps.Clone(l.repairs)
 	s.Problems = l.allProblems()
+}
+
+// countPolicies leaves out what applies like a policy and is none, a profile.
+func countPolicies(x *policy.Index) (n int) {
+	for p := range x.Policies() {
+		if p.Key.Kind != "Profile" {
+			n++
+		}
+	}
+	return n
 }
 
 // allProblems gathers every object in error from those who know.
