@@ -53,6 +53,7 @@ func (m *Memory) SetOptions(opts Options) error {
 // Apply puts the objects in force as one.
 func (m *Memory) Apply(policy.View, policy.Changes) error {
 	w := m.objects.Clone()
+	w.Node = m.node
 	m.opts, m.made = m.next, true
 	w.Failsafes, w.AnySource, w.FloatingIPs = m.opts.Failsafes, m.opts.AnySource, m.opts.Floating == AllFloating
 	m.inForce = w

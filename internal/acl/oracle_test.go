@@ -273,7 +273,7 @@ func TestQ02_KernelAgreesWithEvaluator(t *testing.T) {
 	sent := 0
 	must(t, flag.Set("rapid.checks", fmt.Sprint(max(1, *oraclePackets*3/2/perWorld))))
 	rapid.Check(t, func(t *rapid.T) {
-		world := &policy.World{Reserved: policytest.Reserved(t), Interfaces: map[string][]netip.Addr{}, Failsafes: oracleFailsafes}
+		world := &policy.World{Node: policytest.Nodes[0], Reserved: policytest.Reserved(t), Interfaces: map[string][]netip.Addr{}, Failsafes: oracleFailsafes}
 		for _, a := range hostAddrs {
 			world.Reserved[a] = "this host"
 			world.Interfaces[uplink] = append(world.Interfaces[uplink], a)

@@ -34,7 +34,7 @@ type reading struct {
 
 // world reads the objects that matter to verdicts.
 func (d *Daemon) world(ctx context.Context) (*world, reading, error) {
-	w := &world{World: policy.World{Reserved: map[netip.Addr]string{}}, nodes: map[string]bool{}}
+	w := &world{World: policy.World{Node: d.cfg.Node, Reserved: map[netip.Addr]string{}}, nodes: map[string]bool{}}
 	wrong, r := map[policy.Key]bool{}, reading{suspects: map[policy.Key]policy.Object{}}
 	d.loop.call(ctx, func() {
 		w.AnySource, w.FloatingIPs = d.loop.settings.anySource, d.loop.settings.floatingIPs

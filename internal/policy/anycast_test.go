@@ -23,8 +23,14 @@ func TestAnycast(t *testing.T) {
 	}
 	has := func(s *scene, name string) bool {
 		s.x.Flush()
-		e := newInterp(s.x).eps[EndpointID{"red", name}]
-		return e != nil && slices.Contains(e.Addrs, shared.Addr())
+		id := EndpointID{"red", name}
+		e := newInterp(s.x).eps[id]
+		is := e != nil && slices.Contains(e.Addrs, shared.Addr())
+		s.w.Node = "alpha"
+		if owner, _ := s.w.Owner(shared.Addr()); is != (owner == id) && s.w.Endpoints[id] != nil {
+			t.Errorf("%s has it: %v; the evaluator says that %s has", name, is, owner)
+		}
+		return is
 	}
 	const early, late = "2026-01-01T00:00:00Z", "2026-06-01T00:00:00Z"
 	for _, order := range []string{"xyz", "zyx", "yzx", "zxy"} {

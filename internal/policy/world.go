@@ -32,6 +32,9 @@ type World struct {
 	GlobalNetworkSets map[Key]*v3.GlobalNetworkSet
 	Bad               map[Key]error // policies of which only the selector can be trusted
 
+	// Node is the server that flows are asked about: of those that share an address its
+	// own endpoints have it. Put leaves it alone, and the following.
+	Node string
 	// Reserved is what Index.Reserve is told, and Interfaces what
 	// Index.HostInterfaces is, of the server that flows are asked about, whose
 	// failsafes, by direction, are Failsafes. Put leaves them alone.
@@ -116,19 +119,20 @@ func set[K comparable, V any](m *map[K]V, k K, v V) {
 }
 
 // Owner returns the endpoint that has an address: of several, one that does not share it
-// (muslin/anycast), then the one created first, and of equals the lowest namespace and name.
-// A reserved address is no endpoint's.
+// (muslin/anycast), then one of the server that is asked about, then the one created first,
+// and of equals the lowest namespace and name. A reserved address is no endpoint's.
 func (w *World) Owner(a netip.Addr) (id EndpointID, ok bool) {
 	var at int64
-	var shares bool
+	var first claimRank
 	for other, e := range w.Endpoints {
 		if !w.has(e, a) {
 			continue
 		}
 		t := created(e)
 		set, _ := e.Settings()
-		if !ok || shares && !set.Anycast || shares == set.Anycast && (t < at || t == at && other.lower(id)) {
-			id, at, shares, ok = other, t, set.Anycast, true
+		r := rank(set.Anycast, e.Spec.Node == w.Node)
+		if !ok || r < first || r == first && (t < at || t == at && other.lower(id)) {
+			id, at, first, ok = other, t, r, true
 		}
 	}
 	return id, ok
