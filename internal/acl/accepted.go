@@ -6,6 +6,7 @@ package acl
 
 import (
 	"encoding/binary"
+	"errors"
 	"math/rand/v2"
 	"slices"
 
@@ -46,9 +47,38 @@ type epoch uint32
 
 func (e epoch) next() epoch { return e%epochs + 1 }
 
-// anyEpoch is where a table begins: flows may have marks of one that was
-// removed.
 func anyEpoch() epoch { return 1 + epoch(rand.Uint32N(epochs)) }
+
+// freshEpoch is where a table begins, from start on: flows may have marks of one that was
+// removed, or of one of another version, whose marks meant something else. No flow has
+// its mark, in whatever direction; if each has been used, few have. Without connection
+// tracking to be read it is start.
+func (t *Table) freshEpoch(start epoch) epoch {
+	var m msgs
+	m.header("", ctMsgGet, unix.NLM_F_DUMP, unix.AF_UNSPEC, 0)
+	m.end()
+	var flows [epochs + 1]int
+	err := t.sock.request(&m, true, func(data []byte) {
+		attrs(data, func(typ uint16, v []byte) bool {
+			if typ == ctaMark && len(v) == 4 {
+				for _, d := range directions {
+					flows[beU32(v)&markOf(d)>>shiftOf(d)]++
+				}
+			}
+			return true
+		})
+	}, func() error { return nil })
+	if err != nil && !errors.Is(err, errInterrupted) {
+		t.opts.Log.Warn("which marks connections have is not known: one in a few hundred may pass until it is reviewed", "err", err)
+	}
+	best := start
+	for e := start.next(); e != start; e = e.next() {
+		if flows[e] < flows[best] {
+			best = e
+		}
+	}
+	return best
+}
 
 func shiftOf(d policy.Direction) int {
 	if d == policy.Ingress {

@@ -29,7 +29,9 @@ type Table struct {
 	after  <-chan struct{} // closed when a commit may be made; nil for at once
 
 	sure     uint32           // the generation at which the whole was found to be right; 0 if it was not since the last commit
+	reached  epoch            // the last one that this Table has begun; 0 for none
 	noFrames bool             // the kernel cannot hook interfaces to come
+	noZones  bool             // the kernel's connection tracking has no zones
 	state    *state           // nil before the first Resync, and when track was lost
 	bad      map[string]error // quarantined objects, by owner
 	stats    Stats
@@ -56,14 +58,18 @@ func Open(opts Options) (*Table, error) {
 		return nil, err
 	}
 	t.port.Store(t.sock.port())
-	noFrames, err := t.sock.probe()
+	lacks, err := t.sock.probe()
 	if err != nil {
 		t.Close()
 		return nil, err
 	}
-	if t.noFrames = noFrames != nil; t.noFrames {
-		t.opts.Log.Warn("frames of workloads that are neither IP nor ARP are left to the kernel, and guests get no answers to ARP", "err", noFrames)
+	if t.noFrames = lacks.frames != nil; t.noFrames {
+		t.opts.Log.Warn("frames of workloads that are neither IP nor ARP are left to the kernel, and guests get no answers to ARP", "err", lacks.frames)
 	}
+	if t.noZones = lacks.zones != nil; t.noZones {
+		t.opts.Log.Warn("workloads may not send from networks besides their addresses, whatever is allowed", "err", lacks.zones)
+	}
+	t.opts.AnySource = opts.AnySource && !t.noZones
 	return t, nil
 }
 
@@ -92,7 +98,7 @@ func (t *Table) Teardown() error {
 // Resync puts them in force: in one transaction of the size of the change what
 // follows from the model, and by comparing the whole table what the operator sets.
 func (t *Table) SetOptions(opts Options) error {
-	opts.Log, opts.NetNS = t.opts.Log, t.opts.NetNS
+	opts.Log, opts.NetNS, opts.AnySource = t.opts.Log, t.opts.NetNS, opts.AnySource && !t.noZones
 	if err := opts.check(); err != nil {
 		return err
 	}
@@ -141,6 +147,7 @@ func (t *Table) Apply(view policy.View, ch policy.Changes) error {
 	}
 	r := t.renderer()
 	r.epoch = t.state.epoch.next()
+	t.reached = r.epoch
 	c := t.state.stage(r, view, &ch)
 	if c.lost {
 		return t.Resync(view)
@@ -295,9 +302,14 @@ func (t *Table) compare(view policy.View, give func(*msgs)) (st *state, gen uint
 	r := t.renderer()
 	was, steady := a.epoch(r)
 	r.epoch = was.next()
-	if !steady {
-		r.epoch = anyEpoch()
+	switch {
+	case steady:
+	case t.reached > 0: // somebody else has changed it since
+		r.epoch = t.reached.next()
+	default:
+		r.epoch = t.freshEpoch(anyEpoch())
 	}
+	t.reached = r.epoch
 	if a.tables[inetTable] == nil {
 		return t.create(a, view, r, give), a.gen, nil
 	}
