@@ -84,6 +84,58 @@ func BenchmarkLearn(b *testing.B) {
 	}
 }
 
+// BenchmarkIngest is the same work without TCP, goroutines and NextBest, in the batches in which a
+// reader hands it over: what decoding and the table cost, for a node that forwards
+// nothing. There is an import policy, as nearly everywhere.
+func BenchmarkIngest(b *testing.B) {
+	const routes = 500_000
+	for _, c := range []struct {
+		name string
+		sets int
+	}{{"1_set", 1}, {"50000_sets", 50_000}} {
+		b.Run(c.name, func(b *testing.B) {
+			stream := tableOf(routes, c.sets)
+			for b.Loop() {
+				b.StopTimer()
+				cfg := nodeConfig(64512, netip.MustParseAddr("10.0.0.1"))
+				cfg.ControlPlaneOnly = true
+				d := newDesk(b, cfg, func(o *Options) { o.TrackNextHops = true })
+				p := d.add("peer", PeerConfig{
+					Addr: netip.MustParseAddrPort("10.0.0.2:179"), ASN: 64512,
+					Import: func(*Route) Verdict { return Verdict{} }, ImportID: "all",
+				}, netip.MustParseAddr("10.0.0.2"))
+				d.up(p)
+				b.StartTimer()
+				var decode time.Duration
+				for rest := stream; len(rest) > 0; {
+					var batch []message
+					start := time.Now()
+					for n := 0; n < maxBatchRoutes && len(batch) < maxBatch && len(rest) > 0; {
+						l := int(binary.BigEndian.Uint16(rest[16:]))
+						m := message{typ: msgUpdate, update: d.s.updates.Get().(*update)}
+						if p.dec.decode(rest[headerLen:l], m.update) != nil {
+							b.Fatal("not decoded")
+						}
+						n += len(m.update.reach)
+						batch, rest = append(batch, m), rest[l:]
+					}
+					decode += time.Since(start)
+					d.s.handle(input{c: p.c, msgs: batch, at: 1})
+					d.s.flush()
+					if d.s.rib.hops.unknown > 0 { // the daemon answers
+						d.s.setNextHops([]NextHop{{Addr: netip.MustParseAddr("10.0.0.9"), Usable: true}})
+						d.s.flush()
+					}
+				}
+				if got := d.s.rib.table.Size(); got != routes {
+					b.Fatalf("%d routes", got)
+				}
+				b.ReportMetric(float64(decode.Nanoseconds())/routes, "decode-ns/route")
+			}
+		})
+	}
+}
+
 // BenchmarkFanOut announces 100,000 prefixes to 20 peers of one export group:
 // from Originate until the last has all. bytes/peer is what a queue held at most.
 func BenchmarkFanOut(b *testing.B) {

@@ -185,14 +185,26 @@ func (s *Speaker) reexport(g *group) {
 	s.update(g, all)
 }
 
+// inward tells whether what is learned inside (rib.inside) is no news to the members: they are
+// told of a prefix only while its best path is from elsewhere. In a full mesh that
+// is of nearly nothing. With ADD-PATH they hear of more than the best, which an
+// inside path may have brought forward by its MED.
+func (g *group) inward() bool {
+	return !g.key.ebgp && !g.key.client && g.key.addPath == (familySet{})
+}
+
 // packer returns an empty packer for the group's members.
 func (g *group) packer() packer { return packer{as4: g.key.as4, addPath: g.key.addPath} }
 
 // touch remembers what an operation did to a prefix.
 func (s *Speaker) touch(prefix netip.Prefix, c change) {
 	switch c {
-	case selectionChanged:
-		s.changed = append(s.changed, prefix)
+	case selectionInside, selectionChanged:
+		if c == selectionInside {
+			s.inside = append(s.inside, prefix)
+		} else {
+			s.changed = append(s.changed, prefix)
+		}
 		s.selections++
 		if !s.cfg.ControlPlaneOnly {
 			s.pending.add(prefix, s.rib.heard)
@@ -208,14 +220,17 @@ func (s *Speaker) touch(prefix netip.Prefix, c change) {
 // flush brings every group up to date with the prefixes touched since the
 // last call. The loop calls it after each batch of input.
 func (s *Speaker) flush() {
-	if len(s.changed)+len(s.paths) > 0 {
+	if len(s.changed)+len(s.inside)+len(s.paths) > 0 {
 		for _, g := range s.groups {
 			s.update(g, s.changed)
+			if !g.inward() {
+				s.update(g, s.inside)
+			}
 			if g.key.addPath != (familySet{}) {
 				s.update(g, s.paths)
 			}
 		}
-		s.changed, s.paths = emptied(s.changed), emptied(s.paths)
+		s.changed, s.inside, s.paths = emptied(s.changed), emptied(s.inside), emptied(s.paths)
 	}
 	s.rib.hops.answer()
 	s.answerBest()

@@ -85,6 +85,7 @@ func exportTwin(t *testing.T, rng *rand.Rand) {
 		}
 		p := d.add(fmt.Sprint("p", i), pc, addr)
 		p.open.enhanced = i%4 != 0
+		p.open.hold = 0 // on a slow machine this takes longer than the customary time
 		d.up(p)
 	}
 	prefixes := []netip.Prefix{

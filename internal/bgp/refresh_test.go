@@ -38,6 +38,7 @@ func refreshTwin(t *testing.T, rng *rand.Rand, endless bool) {
 	join := func(name, addr string, addPath bool) *deskPeer {
 		a := netip.MustParseAddr(addr)
 		p := d.add(name, PeerConfig{Addr: netip.AddrPortFrom(a, 179), ASN: 64512, AddPathReceive: addPath}, a)
+		p.open.hold = 0
 		both := familySet{true, true}
 		p.open.gr, p.open.grTime, p.open.grFamilies, p.open.grForward, p.open.enhanced = true, time.Hour, both, both, true
 		d.up(p)

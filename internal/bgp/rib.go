@@ -100,6 +100,7 @@ type change uint8
 const (
 	unchanged        change = iota
 	pathsChanged            // a path that could be selected: of interest to peers that are sent several
+	selectionInside         // the best path or its equals, which peers like theirs are not told of, neither before nor now
 	selectionChanged        // the best path or its equals
 )
 
@@ -109,6 +110,14 @@ type selected struct {
 	id   uint32
 	out  *attrs
 	best bool
+}
+
+// inside tells whether what a source says is told to no iBGP peer but clients of
+// this reflector: it is one itself, and no client (RFC 4271 section 9.2, RFC 4456
+// section 6).
+func (r *rib) inside(peer uint16) bool {
+	src := r.sources[peer]
+	return peer != 0 && !src.ebgp && !src.client
 }
 
 func selection(dst []selected, head *path) []selected {
@@ -139,15 +148,22 @@ func (r *rib) put(ref pathRef, peer uint16, in, out *attrs, why Refusal) (change
 	slot, _ := r.table.entries.Slot(ref.prefix)
 	head := r.table.open(*slot, &r.room)
 	if head == nil { // by far the most frequent case
-		r.room = path{in: in, out: out, peer: peer, id: ref.id, flags: src.gen[f], why: why}
-		p := &r.room
-		r.ids.take(p)
+		p := path{in: in, out: out, peer: peer, id: ref.id, flags: src.gen[f], why: why}
+		r.ids.take(&p)
 		if out != nil && out.usable() {
 			p.flags |= pathBest | pathMulti
 			changed = selectionChanged
+			if r.inside(peer) {
+				changed = selectionInside
+			}
 		}
-		src.count(p, f, 1)
-		r.table.close(slot, p, p)
+		src.count(&p, f, 1)
+		if compact, ok := compacted(&p); ok {
+			*slot = compact
+			return changed
+		}
+		r.room = p
+		r.table.close(slot, &r.room, &r.room)
 		return changed
 	}
 	p, last := head, head
@@ -255,7 +271,11 @@ func (r *rib) reselect(head *path) change {
 	if slices.Equal(r.before, r.after) {
 		return unchanged
 	}
-	return selectionChanged
+	outside := func(s selected) bool { return !r.inside(s.peer) }
+	if slices.ContainsFunc(r.before, outside) || slices.ContainsFunc(r.after, outside) {
+		return selectionChanged
+	}
+	return selectionInside
 }
 
 // of collects all paths of peer. The caller changes the table afterwards: it must

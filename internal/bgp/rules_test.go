@@ -40,6 +40,7 @@ func TestRules_AgainstSpeaker(t *testing.T) {
 				}
 			}
 			p := d.add(addr.String(), pc, addr)
+			p.open.hold = 0
 			p.open.role, p.open.roles = pc.Role.Opposite(), min(1, int(pc.Role))
 			d.up(p)
 			ids = append(ids, addr)

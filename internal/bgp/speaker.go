@@ -80,6 +80,7 @@ type Speaker struct {
 	scratch    Route          // of exportRoute
 	arrived    Route          // scratch of received
 	changed    []netip.Prefix // whose selection changed since the last flush
+	inside     []netip.Prefix // the same, of interest to some groups only (group.inward)
 	paths      []netip.Prefix // of which only paths beside the selection did
 	room       path           // scratch of what reads the table
 	ranked     []*path        // scratch of desired

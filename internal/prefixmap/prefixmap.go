@@ -17,7 +17,7 @@
 package prefixmap
 
 import (
-	"bytes"
+	"encoding/binary"
 	"iter"
 	"math/bits"
 	"net/netip"
@@ -38,8 +38,33 @@ type tree[V any] struct {
 	size int
 }
 
-// key is an address, left-aligned: IPv4 has four octets of it.
-type key [16]byte
+// key is an address, left-aligned: IPv4 has four octets of it. Two words, because that
+// is what addresses are compared by, millions of times a second.
+type key struct{ hi, lo uint64 }
+
+// octet is number i of the sixteen.
+func (k *key) octet(i int) byte {
+	if i < 8 {
+		return byte(k.hi >> (56 - 8*i))
+	}
+	return byte(k.lo >> (120 - 8*i))
+}
+
+// first is the key with only its first n octets, the rest zero.
+func (k *key) first(n int) key {
+	if n <= 8 {
+		return key{hi: k.hi &^ (1<<(64-8*n) - 1)}
+	}
+	return key{k.hi, k.lo &^ (1<<(128-8*n) - 1)}
+}
+
+// with is the key with a value for octet i, which is zero.
+func (k *key) with(i int, octet byte) key {
+	if i < 8 {
+		return key{k.hi | uint64(octet)<<(56-8*i), k.lo}
+	}
+	return key{k.hi, k.lo | uint64(octet)<<(120-8*i)}
+}
 
 // node has the prefixes whose length is from 8·depth+1 to 8·depth+8 and which
 // begin with its octets; the root has the default route as well.
@@ -58,13 +83,12 @@ type children[V any] struct {
 }
 
 func (m *Map[V]) tree(a netip.Addr) (*tree[V], key) {
-	var k key
 	if a.Is4() {
 		b := a.As4()
-		copy(k[:], b[:])
-		return &m.v4, k
+		return &m.v4, key{hi: uint64(binary.BigEndian.Uint32(b[:])) << 32}
 	}
-	return &m.v6, a.As16()
+	b := a.As16()
+	return &m.v6, key{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
 }
 
 // place is where a prefix is: the depth of its node and its bit there.
@@ -73,7 +97,7 @@ func place(k *key, length int) (depth, bit int) {
 		return 0, 0
 	}
 	depth = (length - 1) / 8
-	return depth, number(k[depth], length-8*depth)
+	return depth, number(k.octet(depth), length-8*depth)
 }
 
 // number is the position, in a walk with parents first, of the prefix of the
@@ -175,7 +199,7 @@ func (n *node[V]) at(k *key, depth int) bool {
 
 // leads tells whether k begins with the node's octets.
 func (n *node[V]) leads(k *key) bool {
-	return bytes.Equal(n.octets[:n.depth], k[:n.depth])
+	return n.octets == k.first(int(n.depth))
 }
 
 // find returns the node of that depth for k, nil if there is none. Prefixes
@@ -186,7 +210,7 @@ func (t *tree[V]) find(k *key, depth int) *node[V] {
 	}
 	n := &t.root
 	for int(n.depth) < depth {
-		if n = n.child(k[n.depth]); n == nil || int(n.depth) > depth || !n.leads(k) {
+		if n = n.child(k.octet(int(n.depth))); n == nil || int(n.depth) > depth || !n.leads(k) {
 			return nil
 		}
 	}
@@ -216,7 +240,7 @@ func (c *children[V]) index(octet byte) (i int, ok bool) {
 
 // adopt puts a child where its octet says, over the one that is there.
 func (n *node[V]) adopt(c *node[V]) {
-	octet := c.octets[n.depth]
+	octet := c.octets.octet(int(n.depth))
 	if n.below == nil {
 		n.below = &children[V]{}
 	}
@@ -236,7 +260,7 @@ func (t *tree[V]) grow(k *key, depth int) *node[V] {
 	}
 	n := &t.root
 	for int(n.depth) < depth {
-		c := n.child(k[n.depth])
+		c := n.child(k.octet(int(n.depth)))
 		switch {
 		case c == nil:
 			c = newNode[V](k, depth)
@@ -244,7 +268,7 @@ func (t *tree[V]) grow(k *key, depth int) *node[V] {
 		case int(c.depth) > depth || !c.leads(k):
 			// They part somewhere between n and c.
 			common := int(n.depth) + 1
-			for common < min(depth, int(c.depth)) && c.octets[common] == k[common] {
+			for common < min(depth, int(c.depth)) && c.octets.octet(common) == k.octet(common) {
 				common++
 			}
 			between := newNode[V](k, common)
@@ -259,9 +283,7 @@ func (t *tree[V]) grow(k *key, depth int) *node[V] {
 }
 
 func newNode[V any](k *key, depth int) *node[V] {
-	n := &node[V]{depth: uint8(depth)}
-	copy(n.octets[:depth], k[:])
-	return n
+	return &node[V]{depth: uint8(depth), octets: k.first(depth)}
 }
 
 // prune takes out nodes on the way to n that have become useless: without
@@ -269,7 +291,7 @@ func newNode[V any](k *key, depth int) *node[V] {
 func (t *tree[V]) prune(k *key, n *node[V]) {
 	var way [17]*node[V]
 	l := 0
-	for p := &t.root; p != n; p = p.child(k[p.depth]) {
+	for p := &t.root; p != n; p = p.child(k.octet(int(p.depth))) {
 		way[l] = p
 		l++
 	}
@@ -277,9 +299,9 @@ func (t *tree[V]) prune(k *key, n *node[V]) {
 		parent := way[l-1]
 		switch {
 		case n.below == nil:
-			i, _ := parent.below.index(n.octets[parent.depth])
+			octet := n.octets.octet(int(parent.depth))
+			i, _ := parent.below.index(octet)
 			parent.below.nodes = slices.Delete(parent.below.nodes, i, i+1)
-			octet := n.octets[parent.depth]
 			parent.below.has[octet>>6] &^= 1 << (octet & 63)
 			if len(parent.below.nodes) == 0 {
 				parent.below = nil
@@ -322,16 +344,16 @@ func (m *Map[V]) Within(p netip.Prefix) iter.Seq2[netip.Prefix, V] {
 		depth, _ := place(&k, p.Bits())
 		n := &t.root
 		for n != nil && int(n.depth) < depth {
-			n = n.child(k[n.depth])
+			n = n.child(k.octet(int(n.depth)))
 		}
-		if n == nil || !bytes.Equal(n.octets[:depth], k[:depth]) {
+		if n == nil || n.octets.first(depth) != k.first(depth) {
 			return
 		}
 		length := p.Bits() - 8*depth
-		low := k[depth]
+		low := k.octet(depth)
 		high := low | byte(0xff>>length)
 		if int(n.depth) > depth { // compressed: all of it is inside, or nothing
-			if low <= n.octets[depth] && n.octets[depth] <= high {
+			if at := n.octets.octet(depth); low <= at && at <= high {
 				n.walk(p.Addr().Is4(), yield)
 			}
 			return
@@ -353,15 +375,15 @@ func (n *node[V]) part(first, end, low, high int, is4 bool, yield func(netip.Pre
 	var nodes []*node[V]
 	if n.below != nil {
 		nodes = n.below.nodes
-		for len(nodes) > 0 && int(nodes[0].octets[n.depth]) < low {
+		for len(nodes) > 0 && int(nodes[0].octets.octet(int(n.depth))) < low {
 			nodes = nodes[1:]
 		}
-		for len(nodes) > 0 && int(nodes[len(nodes)-1].octets[n.depth]) >= high {
+		for len(nodes) > 0 && int(nodes[len(nodes)-1].octets.octet(int(n.depth))) >= high {
 			nodes = nodes[:len(nodes)-1]
 		}
 	}
 	down := func(before int) bool {
-		for len(nodes) > 0 && number(nodes[0].octets[n.depth], 8) < before {
+		for len(nodes) > 0 && number(nodes[0].octets.octet(int(n.depth)), 8) < before {
 			if !nodes[0].walk(is4, yield) {
 				return false
 			}
@@ -382,13 +404,17 @@ func (n *node[V]) part(first, end, low, high int, is4 bool, yield func(netip.Pre
 // prefix is the one that a bit of the node stands for.
 func (n *node[V]) prefix(bit int, is4 bool) netip.Prefix {
 	octet, length := unnumber(bit)
-	k := n.octets
-	k[n.depth] = octet
+	k := n.octets.with(int(n.depth), octet)
 	length += 8 * int(n.depth)
 	if is4 {
-		return netip.PrefixFrom(netip.AddrFrom4([4]byte(k[:4])), length)
+		var b [4]byte
+		binary.BigEndian.PutUint32(b[:], uint32(k.hi>>32))
+		return netip.PrefixFrom(netip.AddrFrom4(b), length)
 	}
-	return netip.PrefixFrom(netip.AddrFrom16(k), length)
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], k.hi)
+	binary.BigEndian.PutUint64(b[8:], k.lo)
+	return netip.PrefixFrom(netip.AddrFrom16(b), length)
 }
 
 // unnumber is the inverse of number: down the tree, to the left or to the

@@ -62,7 +62,7 @@ func (n *node[V]) sound(t *testing.T, root bool) {
 			t.Fatalf("node %x/%d has an empty list of children", n.octets, n.depth)
 		}
 		for _, c := range n.below.nodes {
-			if i, ok := n.below.index(c.octets[n.depth]); !ok || n.below.nodes[i] != c || c.depth <= n.depth || !n.leads(&c.octets) {
+			if i, ok := n.below.index(c.octets.octet(int(n.depth))); !ok || n.below.nodes[i] != c || c.depth <= n.depth || !n.leads(&c.octets) {
 				t.Fatalf("node %x/%d has child %x/%d in the wrong place", n.octets, n.depth, c.octets, c.depth)
 			}
 			c.sound(t, false)
