@@ -19,6 +19,15 @@ func (t *Table) Guard() (made bool, err error) {
 	return true, t.Resync(policy.NewIndex(""))
 }
 
+// Exists tells whether the kernel has any of the tables.
+func (t *Table) Exists() (bool, error) {
+	a, err := t.read()
+	if err != nil {
+		return false, err
+	}
+	return len(a.tables) > 0, nil
+}
+
 // Bare tells whether the policy of no endpoint is in force: there is no table, or
 // the guard's. Changes nothing.
 func (t *Table) Bare() (bool, error) {

@@ -15,6 +15,10 @@ import (
 // daemonTime bounds a question to the daemon that does not wait for anything.
 const daemonTime = 15 * time.Second
 
+// statusTime bounds a status that waits for nothing: who asks for it wants to know
+// whether the daemon is well.
+const statusTime = 4 * time.Second
+
 // serverCommands are the commands about this server.
 func (a *app) serverCommands() []*cobra.Command {
 	return []*cobra.Command{

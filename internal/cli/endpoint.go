@@ -131,6 +131,9 @@ are on lo then.`,
 		if err := a.daemon().Post(ctx, "/v1/endpoints", req, &done); err != nil {
 			return about("attach", req.Namespace, req.Name, err)
 		}
+		if done.Text != "" {
+			fmt.Fprintf(a.Err, "muslin: warning: %s/%s: %s\n", req.Namespace, req.Name, done.Text)
+		}
 		return a.show(*form, done, func() error {
 			for _, addr := range done.Addresses {
 				addr, _, _ = strings.Cut(addr, "/")

@@ -97,7 +97,12 @@ func expand(name string) ([]string, error) {
 	if len(out) == 0 {
 		err := fmt.Errorf("folder %s holds no .yaml, .yml or .json file", name)
 		if len(folders) > 0 {
-			err = fmt.Errorf("%w; folders in it are not looked into: name %s", err, strings.Join(folders, ", "))
+			const few = 5
+			more := ""
+			if n := len(folders) - few; n > 0 {
+				folders, more = folders[:few], fmt.Sprintf(" and %d more", n)
+			}
+			err = fmt.Errorf("%w; folders in it are not looked into: name %s%s", err, strings.Join(folders, ", "), more)
 		}
 		return nil, err
 	}

@@ -38,11 +38,10 @@ func openLog(c logConfig, stderr io.Writer) (*slog.Logger, error) {
 		return nil, err
 	}
 	if c.to == "syslog" {
-		w, err := syslog.New(syslog.LOG_DAEMON|syslog.LOG_INFO, "muslin")
-		if err != nil {
-			return nil, fmt.Errorf("--log syslog: %w: is a syslog daemon running?", err)
-		}
-		return slog.New(newSyslogHandler(w, level)), nil
+		to := &syslogOrElse{stderr: stderr, dial: func() (severities, error) {
+			return syslog.New(syslog.LOG_DAEMON|syslog.LOG_INFO, "muslin")
+		}}
+		return slog.New(newSyslogHandler(to, level)), nil
 	}
 	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})), nil
 }

@@ -14,6 +14,8 @@ type objects interface {
 	Create(ctx context.Context, r v3.Resource) (v3.Resource, error)
 	Apply(ctx context.Context, r v3.Resource) (v3.Resource, error)
 	Replace(ctx context.Context, r v3.Resource) (v3.Resource, error)
+	// Same tells whether Apply and Replace would change nothing.
+	Same(ctx context.Context, r v3.Resource) (bool, error)
 	// Remove deletes an object, of that resourceVersion if it is not empty.
 	Remove(ctx context.Context, kind, namespace, name, resourceVersion string) error
 	// Read returns one object.

@@ -100,6 +100,10 @@ local daemon, found by --run-dir.`,
 	root.AddCommand(a.bfdProcessCommand())
 	root.SetHelpCommandGroupID(other)
 	root.SetCompletionCommandGroupID(other)
+	root.InitDefaultCompletionCmd()
+	if c, _, err := root.Find([]string{"completion"}); err == nil {
+		c.Args, c.RunE = cobra.ArbitraryArgs, group // a shell that is not known is a mistake
+	}
 	return root
 }
 

@@ -81,7 +81,11 @@ func (a *app) status(ctx context.Context, wait time.Duration) (*api.Status, erro
 }
 
 func (a *app) askStatus(ctx context.Context, wait time.Duration) (*api.Status, error) {
-	ctx, cancel := context.WithTimeout(ctx, wait+daemonTime)
+	limit := wait + daemonTime
+	if wait == 0 {
+		limit = statusTime
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return a.daemon().Status(ctx, wait)
 }
@@ -98,7 +102,11 @@ func (a *app) showStatus(s *api.Status) error {
 	for _, m := range s.Missing {
 		line("", "missing: %s", m)
 	}
-	line("Datastore", "%s", datastoreText(s.Datastore))
+	store := s.Datastore
+	if slices.ContainsFunc(s.Missing, func(m string) bool { return strings.Contains(m, store.Error) }) {
+		store.Error = "" // that was said
+	}
+	line("Datastore", "%s", datastoreText(store))
 	line("Addresses", "%s", dash(strings.Join(s.Addresses, ", ")))
 	if s.ASN > 0 {
 		line("AS number", "%d", s.ASN)

@@ -33,6 +33,9 @@ net.ipv4.ip_forward, the state directory and the datastore stay.`,
 			for _, line := range removed {
 				fmt.Fprintln(a.Out, "removed", line)
 			}
+			if err == nil && len(removed) == 0 {
+				fmt.Fprintln(a.Out, "there was nothing to remove")
+			}
 			if len(left) > 0 {
 				fmt.Fprintf(a.Err, "muslin: warning: still attached: %s. Their interfaces are up, without routes, and NOT FILTERED any more: "+
 					"end them, or remove the interfaces with `ip link delete NAME`. Their objects and addresses stay in the datastore\n", strings.Join(left, ", "))

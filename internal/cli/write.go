@@ -29,6 +29,9 @@ func (w *writeFlags) register(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("namespace", cobra.NoFileCompletions)
 }
 
+// created is what create has done, which is never asked whether it changes anything.
+const created = "created"
+
 // action is one way of writing an object.
 type action struct {
 	done  string // "applied"
@@ -48,7 +51,7 @@ func (a *app) createCommand() *cobra.Command {
 		`Creates the objects of the files; one that exists is an error, unless --skip-exists is given.
 
 All objects are checked first: if one is not valid, none is written.`,
-		action{"created", func(ctx context.Context, o objects, r v3.Resource) (v3.Resource, error) { return o.Create(ctx, r) }})
+		action{created, func(ctx context.Context, o objects, r v3.Resource) (v3.Resource, error) { return o.Create(ctx, r) }})
 }
 
 func (a *app) replaceCommand() *cobra.Command {
@@ -114,10 +117,19 @@ func (a *app) write(ctx context.Context, w writeFlags, act action) error {
 			fmt.Fprintln(a.Out, "unchanged", d.ref)
 			continue
 		}
-		stored, err := act.write(ctx, o, d.obj)
+		var same bool
+		var err error
+		if act.done != created {
+			same, err = o.Same(ctx, d.obj)
+		}
+		stored, done := d.obj, "unchanged"
+		if err == nil && !same {
+			stored, err = act.write(ctx, o, d.obj)
+			done = act.done
+		}
 		switch {
 		case err == nil:
-			fmt.Fprintln(a.Out, act.done, showResource(stored))
+			fmt.Fprintln(a.Out, done, showResource(stored))
 			for _, key := range v3.Ignored(d.obj) {
 				fmt.Fprintf(a.Err, "muslin: warning: %s: annotation %s is kept, and without effect on a %s\n", d.ref, key, d.ref.kind.Kind)
 			}
@@ -225,6 +237,10 @@ func (a *app) consequence(ctx context.Context, o objects, t ref) string {
 		if n, _ := o.InUse(ctx, t.name); n > 0 {
 			return fmt.Sprintf("%s had addresses in use, %d of them. They stay with their endpoints, each announced on its own; no address is assigned from there any more", t, n)
 		}
+	case "Profile":
+		if n := a.withProfile(ctx, o, t.name); n > 0 {
+			return fmt.Sprintf("%s was named by endpoints, %d of them. A profile that is missing denies: nothing passes to and from them that no policy allows", t, n)
+		}
 	case "Node":
 		all, _, _ := o.ReadAll(ctx, "WorkloadEndpoint", "")
 		n := 0
@@ -238,6 +254,26 @@ func (a *app) consequence(ctx context.Context, o objects, t ref) string {
 		}
 	}
 	return ""
+}
+
+// withProfile counts the endpoints, of workloads and of hosts, that name a profile.
+func (a *app) withProfile(ctx context.Context, o objects, name string) (n int) {
+	for _, kind := range []string{"WorkloadEndpoint", "HostEndpoint"} {
+		all, _, _ := o.ReadAll(ctx, kind, "")
+		for _, r := range all {
+			var profiles []string
+			switch e := r.(type) {
+			case *v3.WorkloadEndpoint:
+				profiles = e.Spec.Profiles
+			case *v3.HostEndpoint:
+				profiles = e.Spec.Profiles
+			}
+			if slices.Contains(profiles, name) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // targets are the objects that the files describe, or else those the words

@@ -21,6 +21,7 @@ import (
 	"github.com/muslin-net/muslin/internal/ipam"
 	"github.com/muslin-net/muslin/internal/node/api"
 	"github.com/muslin-net/muslin/internal/policy"
+	"github.com/muslin-net/muslin/internal/store"
 	"github.com/muslin-net/muslin/selector"
 )
 
@@ -178,7 +179,7 @@ func (d *Daemon) attachEndpoint(ctx context.Context, a *api.Attach) (_ *api.Atta
 	}
 	old, err := d.getEndpoint(ctx, w.Metadata.Namespace, w.Metadata.Name)
 	if err != nil {
-		return nil, err
+		return nil, unread(a.Namespace, a.Name, err)
 	}
 	handle := handleOf(w)
 	var undo []func()
@@ -265,6 +266,7 @@ func (d *Daemon) allocate(ctx context.Context, handle string, w *v3.WorkloadEndp
 			if errors.Is(err, ipam.ErrNoQualifiedPool) && !inPool(pools, ip) {
 				err = d.unclaimed(ctx, ip, anycast) // an address of no pool is nobody's to allocate
 			}
+			err = holder(err)
 			if err != nil {
 				if i > 0 {
 					d.release(handle)
@@ -330,6 +332,39 @@ func handleOf(w *v3.WorkloadEndpoint) string {
 	return orchestrator + "." + w.Metadata.Namespace + "." + w.Metadata.Name
 }
 
+// holder names the endpoint that has an address already, and how it gives it back.
+func holder(err error) error {
+	var taken *ipam.AssignedError
+	if !errors.As(err, &taken) {
+		return err
+	}
+	namespace, name, ok := strings.Cut(strings.TrimPrefix(taken.Handle, orchestrator+"."), ".")
+	w, perr := v3.ParseWorkloadEndpointName(name)
+	if !ok || perr != nil || w.Orchestrator != orchestrator || !strings.HasPrefix(taken.Handle, orchestrator+".") {
+		return err
+	}
+	how := "muslin endpoint detach " + w.Workload
+	if namespace != "default" {
+		how += " -n " + namespace
+	}
+	if w.Endpoint != "eth0" && w.Endpoint != policy.Loopback {
+		how += " --interface " + w.Endpoint
+	}
+	return fmt.Errorf("address %s belongs to endpoint %s/%s of node %s: `%s` there gives it back", taken.Addr, namespace, w.Workload, w.Node, how)
+}
+
+// unread names an endpoint by what its user calls it in an error of reading its object.
+func unread(namespace, name string, err error) error {
+	var read *store.Error
+	if errors.As(err, &read) {
+		err = read.Err
+	}
+	if errors.Is(err, store.ErrUnavailable) {
+		return fmt.Errorf("endpoint %s/%s is an object in the datastore, and %w; try again when this server reaches it", namespace, name, err)
+	}
+	return fmt.Errorf("endpoint %s/%s: %w", namespace, name, err)
+}
+
 func addresses(w *v3.WorkloadEndpoint) (list []netip.Addr, err error) {
 	for _, s := range w.Spec.IPNetworks {
 		p, err := v3.ParseInterface(s)
@@ -360,7 +395,7 @@ func (d *Daemon) deleteEndpoint(r *http.Request) (any, error) {
 		}
 		old, err := d.getEndpoint(ctx, ns, w.Metadata.Name)
 		if err != nil {
-			return nil, err
+			return nil, unread(ns, name, err)
 		}
 		if old != nil && deleted {
 			continue // another endpoint

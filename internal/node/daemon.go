@@ -98,7 +98,7 @@ func (c *Config) felixFile() string {
 
 // agentLock is what a daemon claims: there is one for each network namespace,
 // run directory and state directory.
-var agentLock = lock.Kind{What: "muslin daemon", Socket: "@muslin-agent", File: "muslin.lock"}
+var agentLock = lock.Kind{What: "muslin daemon", Socket: "@muslin-agent", File: api.LockName}
 
 // Daemon is one server's agent and BGP speaker.
 type Daemon struct {

@@ -36,6 +36,14 @@ func nothingInForce(f dataplane.Filtering) (bool, error) {
 	return false, nil
 }
 
+// filters tells whether anything of the packet filter is in the kernel.
+func filters(f dataplane.Filtering) (bool, error) {
+	if t, ok := f.(*acl.Table); ok {
+		return t.Exists()
+	}
+	return true, nil
+}
+
 func openForwarding(o route.Options) (dataplane.Forwarding, error) {
 	t, err := route.Open(o)
 	if err != nil {

@@ -25,6 +25,8 @@ func readAhead(dataplane.Filtering) {}
 
 func nothingInForce(dataplane.Filtering) (bool, error) { return false, hasDataPlane() }
 
+func filters(dataplane.Filtering) (bool, error) { return false, hasDataPlane() }
+
 func openForwarding(route.Options) (dataplane.Forwarding, error) { return nil, hasDataPlane() }
 
 func foundRoutes(uint8) bool { return false }

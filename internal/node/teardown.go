@@ -80,7 +80,9 @@ func Teardown(cfg Config, log *slog.Logger) (removed, left []string, err error) 
 	if err != nil {
 		return nil, nil, err
 	}
-	removed = append(removed, fmt.Sprintf("%d routes of protocol %d", r.Deleted, f.Protocol))
+	if r.Deleted > 0 {
+		removed = append(removed, fmt.Sprintf("%d routes of protocol %d", r.Deleted, f.Protocol))
+	}
 
 	links, err := endpoint.Open(endpoint.Options{Log: log, Prefixes: f.Prefixes})
 	if err != nil {
@@ -90,7 +92,13 @@ func Teardown(cfg Config, log *slog.Logger) (removed, left []string, err error) 
 	if err := links.Prune(); err != nil {
 		return removed, nil, err
 	}
-	removed = append(removed, fmt.Sprintf("gateway addresses and neighbours on interfaces named %v…", f.Prefixes))
+	still, err := endpoint.Workloads(f.Prefixes)
+	if err != nil {
+		return removed, nil, err
+	}
+	if len(still) > 0 {
+		removed = append(removed, fmt.Sprintf("gateway addresses and neighbours on interfaces named %s…", strings.Join(f.Prefixes, "… and ")))
+	}
 
 	n, _, err := endpoint.SyncLoopback(nil, nil)
 	if err != nil {
@@ -105,8 +113,15 @@ func Teardown(cfg Config, log *slog.Logger) (removed, left []string, err error) 
 		return removed, nil, err
 	}
 	defer table.Close()
+	there, err := filters(table)
+	if err != nil {
+		return removed, nil, err
+	}
 	if err := table.Teardown(); err != nil {
 		return removed, nil, err
+	}
+	if there {
+		removed = append(removed, "nftables tables inet, arp and netdev "+acl.TableName)
 	}
 	for _, file := range []string{snapshotFile, clusterFile} { // a boot is not to begin with it
 		if err := os.Remove(filepath.Join(cfg.StateDir, file)); err == nil {
@@ -115,8 +130,6 @@ func Teardown(cfg Config, log *slog.Logger) (removed, left []string, err error) 
 			return removed, nil, err
 		}
 	}
-	removed = append(removed, "nftables tables inet, arp and netdev "+acl.TableName)
-	still, err := endpoint.Workloads(f.Prefixes)
 	for _, w := range still {
 		text := w.Name
 		if w.Alias != "" {
@@ -124,5 +137,5 @@ func Teardown(cfg Config, log *slog.Logger) (removed, left []string, err error) 
 		}
 		left = append(left, text)
 	}
-	return removed, left, err
+	return removed, left, nil
 }

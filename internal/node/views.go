@@ -200,7 +200,7 @@ func (l *loop) endpointState(e *policy.Endpoint) api.Endpoint {
 	}
 	switch st := l.linkStatus(e); st.State {
 	case endpoint.Ready:
-		out.State = stateLive
+		out.State, out.Text = stateLive, missingProfiles(l.model.index, e)
 	case endpoint.Absent:
 		out.State, out.Text = stateNoLink, e.Interface+" does not exist yet"
 		if e.Process {
@@ -215,6 +215,23 @@ func (l *loop) endpointState(e *policy.Endpoint) api.Endpoint {
 		}
 	}
 	return out
+}
+
+// missingProfiles says which profiles an endpoint names that do not exist: they deny.
+func missingProfiles(x *policy.Index, e *policy.Endpoint) string {
+	if e.Effective == nil {
+		return ""
+	}
+	var names []string
+	for _, p := range e.Effective.Profiles {
+		if !x.InForce(policy.Key{Kind: "Profile", Name: p.Name}) {
+			names = append(names, p.Name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "profile " + strings.Join(names, ", ") + " does not exist: what no policy allows is denied"
 }
 
 func (d *Daemon) getEndpoints(r *http.Request) (any, error) {

@@ -193,6 +193,34 @@ func (o *Objects) Apply(ctx context.Context, r v3.Resource) (v3.Resource, error)
 	}
 }
 
+// Same tells whether r is what is stored, so that Apply would change nothing. Objects
+// that users do not write can be compared, too.
+func (o *Objects) Same(ctx context.Context, r v3.Resource) (bool, error) {
+	info, ok := v3.InfoFor(r)
+	if !ok {
+		return false, nil
+	}
+	obj, err := clone(info, r)
+	if err != nil {
+		return false, fail("compare", r, err)
+	}
+	v3.Default(obj)
+	kv, err := o.find(ctx, obj)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fail("compare", r, err)
+	}
+	old, err := decodeKV(kv)
+	if want := obj.Meta().ResourceVersion; err != nil || want != "" && want != formatRevision(kv.Revision) {
+		return false, nil // writing it says what is wrong
+	}
+	adopt(obj.Meta(), old.Meta())
+	value, err := v3.EncodeMerged(obj, kv.Value)
+	return err == nil && bytes.Equal(value, kv.Value), nil
+}
+
 // Read returns one object. ErrNotFound.
 func (o *Objects) Read(ctx context.Context, kind, namespace, name string) (v3.Resource, error) {
 	obj, err := reference(kind, namespace, name)

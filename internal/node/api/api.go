@@ -19,6 +19,9 @@ import (
 // SocketName is the file name of the socket in the run directory.
 const SocketName = "muslin.sock"
 
+// LockName is the file name in the run directory that has the daemon's process id.
+const LockName = "muslin.lock"
+
 // Upgrade is the protocol named in the Upgrade header of POST /v1/etcd; after
 // the 101 answer the connection carries raw bytes to and from the datastore.
 const Upgrade = "muslin-etcd"

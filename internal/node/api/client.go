@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -128,6 +129,13 @@ func (c *Client) explain(err error) error {
 		return fmt.Errorf("the daemon of %s is not running: start it with `muslin run`", c.socket)
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("no permission for %s: run as root", c.socket)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		who := "the daemon"
+		if b, rerr := os.ReadFile(filepath.Join(filepath.Dir(c.socket), LockName)); rerr == nil {
+			who += " (pid " + strings.TrimSpace(string(b)) + ")"
+		}
+		return fmt.Errorf("%s does not answer on %s: it is stopped, hangs, or has very much to do: %w", who, c.socket, context.DeadlineExceeded)
 	}
 	return fmt.Errorf("ask the daemon on %s: %w", c.socket, err)
 }
