@@ -68,7 +68,8 @@ type subscription struct {
 
 // unobserved is the size in bytes from which on a transaction goes without
 // notifications: the kernel makes one of each object and element, for us alone
-// to throw away, which took as long as the rest of the commit.
+// to throw away, which took as long as the rest of the commit. It still does for
+// somebody who listens, in whichever network namespace.
 const unobserved = 16 << 10
 
 // subscribe turns notifications on. If somebody may have changed something

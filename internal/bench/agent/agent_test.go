@@ -47,3 +47,22 @@ func TestBenchmarkRuns(t *testing.T) {
 		}
 	}
 }
+
+// TestListens reads the kernel's list of netlink sockets.
+func TestListens(t *testing.T) {
+	const head = "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n"
+	for _, x := range []struct {
+		socket string
+		want   bool
+	}{
+		{"000000001ba0a869 12  2773108674 00000040 0        0        0     2        0        21774307\n", true},
+		{"000000001ba0a869 12  2773108674 000000c1 0        0        0     2        0        21774307\n", true},
+		{"0000000037876622 12  0          00000000 0        0        0     2        0        21772230\n", false},
+		{"0000000037876622 12  77         00000007 0        0        0     2        0        21772230\n", false},
+		{"0000000037876622 0   77         00000040 0        0        0     2        0        21772230\n", false},
+	} {
+		if got := listens(head + x.socket); got != x.want {
+			t.Errorf("%q: listens is %v", x.socket, got)
+		}
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -54,6 +55,43 @@ func generation(ns *lab.Namespace) (gen uint32, err error) {
 		return 0, fmt.Errorf("nftables generation: %w", err)
 	}
 	return gen, nil
+}
+
+// listening counts the network namespaces in which somebody listens to what becomes
+// of nftables. The kernel asks whether anybody does in any of them, and then makes a
+// notification of each object of a commit in this one, for nobody.
+func listening() (n int) {
+	seen := map[string]bool{}
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		ns, err := os.Readlink(filepath.Join(dir, "ns/net"))
+		if err != nil || seen[ns] { // it has ended, or another process has shown it
+			continue
+		}
+		sockets, err := os.ReadFile(filepath.Join(dir, "net/netlink"))
+		if err != nil {
+			continue
+		}
+		if seen[ns] = true; listens(string(sockets)) {
+			n++
+		}
+	}
+	return n
+}
+
+// listens reads the kernel's list of the netlink sockets of a namespace: address,
+// protocol, port, groups in hexadecimal, and more.
+func listens(sockets string) bool {
+	for line := range strings.Lines(sockets) {
+		f := strings.Fields(line)
+		if len(f) < 4 || f[1] != strconv.Itoa(unix.NETLINK_NETFILTER) {
+			continue
+		}
+		if groups, err := strconv.ParseUint(f[3], 16, 32); err == nil && groups&(1<<(unix.NFNLGRP_NFTABLES-1)) != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // metrics reads the daemon's own counters.
