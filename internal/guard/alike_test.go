@@ -33,7 +33,7 @@ func TestAlikeAgreesWithLookup(t *testing.T) {
 		for range 30 {
 			a := address()
 			g.alike(a) // what is remembered before a change must not outlive it
-			g.author(Route{NextHop: a}, Peer{})
+			g.author(&Route{NextHop: a}, &Peer{})
 			switch rnd.IntN(6) {
 			case 0: // around several runs, one run, or part of one
 				p := netip.PrefixFrom(a, a.BitLen()-rnd.IntN(11)).Masked()
@@ -70,7 +70,7 @@ func TestAlikeAgreesWithLookup(t *testing.T) {
 			for i := range 8 {
 				if i > 0 {
 					a = address()
-				} else if got := g.author(Route{NextHop: a}, Peer{}); got != owner[a] {
+				} else if got := g.author(&Route{NextHop: a}, &Peer{}); got != owner[a] {
 					t.Fatalf("next hop %s is that of %q, want %q", a, got, owner[a])
 				}
 				p := netip.PrefixFrom(a, a.BitLen())
@@ -91,7 +91,7 @@ func TestAlikeAgreesWithLookup(t *testing.T) {
 				}
 			}
 			for at, name := range owner {
-				if got := g.author(Route{NextHop: at}, Peer{}); got != name {
+				if got := g.author(&Route{NextHop: at}, &Peer{}); got != name {
 					t.Fatalf("next hop %s is that of %q, want %q", at, got, name)
 				}
 			}

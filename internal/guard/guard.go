@@ -221,7 +221,7 @@ const (
 )
 
 // Judge says whether a route may be used, and if not why.
-func (g *Guard) Judge(r Route, from Peer) (Class, string) {
+func (g *Guard) Judge(r *Route, from *Peer) (Class, string) {
 	var o *owners
 	switch single := r.Prefix.IsSingleIP(); {
 	case single && g.alike(r.Prefix.Addr()):
@@ -275,7 +275,7 @@ func contains(nodes []string, name string) bool {
 }
 
 // author is the node that announces a route, empty if nobody knows of one.
-func (g *Guard) author(r Route, from Peer) string {
+func (g *Guard) author(r *Route, from *Peer) string {
 	if r.NextHop.IsLinkLocalUnicast() {
 		return from.Node // the neighbour itself: nobody forwards link-local packets
 	}

@@ -114,7 +114,7 @@ func TestB17_Judge(t *testing.T) {
 				if c.originator != "" {
 					r.Originator = adr(c.originator)
 				}
-				got, why := g.Judge(r, c.from)
+				got, why := g.Judge(&r, &c.from)
 				if got != c.want || (got != Accepted) != (why != "") {
 					t.Errorf("%s: %v %q, want %v", r.Prefix, got, why, c.want)
 				}
@@ -131,7 +131,7 @@ func TestServerThatAnnouncesItself(t *testing.T) {
 	judge := func(when string, p4, p6 string, from Peer, hop4, hop6 string, want Class) {
 		t.Helper()
 		for _, r := range []Route{{Prefix: pfx(p4), NextHop: adr(hop4)}, {Prefix: pfx(p6), NextHop: adr(hop6)}} {
-			if got, why := g.Judge(r, from); got != want {
+			if got, why := g.Judge(&r, &from); got != want {
 				t.Errorf("%s: %s from %+v: %v %q, want %v", when, r.Prefix, from, got, why, want)
 			}
 		}
@@ -180,7 +180,7 @@ func TestPermitted(t *testing.T) {
 		{"0.0.0.0/0", Peer{Node: "c"}, "10.0.0.3", Unbound},
 		{"0.0.0.0/0", tor, "10.0.0.254", Accepted}, // permission is no ownership
 	} {
-		if got, why := g.Judge(Route{Prefix: pfx(c.prefix), NextHop: adr(c.hop)}, c.from); got != c.want {
+		if got, why := g.Judge(&Route{Prefix: pfx(c.prefix), NextHop: adr(c.hop)}, &c.from); got != c.want {
 			t.Errorf("%s from %+v: %v %s, want %v", c.prefix, c.from, got, why, c.want)
 		}
 	}
@@ -211,7 +211,7 @@ func TestBlocksSpeakForTheirEndpoints(t *testing.T) {
 	}
 	for _, hop := range []string{"b", "c"} {
 		g.SetNodes([]Node{{Name: hop, Addrs: []netip.Addr{adr("10.0.0.9")}}})
-		if got, why := g.Judge(Route{Prefix: pfx("10.65.0.64/32"), NextHop: adr("10.0.0.9")}, Peer{Node: hop}); got != Accepted {
+		if got, why := g.Judge(&Route{Prefix: pfx("10.65.0.64/32"), NextHop: adr("10.0.0.9")}, &Peer{Node: hop}); got != Accepted {
 			t.Errorf("%s: %v %s", hop, got, why)
 		}
 	}
@@ -295,7 +295,7 @@ func TestGuardAgreesWithTwin(t *testing.T) {
 		g.SetNodes(nodes)
 		w := &twin{self: "x", prefixes: map[netip.Prefix]Binding{}, hosts: map[netip.Addr][]string{}}
 		judge := func(p netip.Prefix, i int) bool {
-			c, _ := g.Judge(Route{Prefix: p, NextHop: nodes[i].Addrs[0]}, Peer{Node: names[i]})
+			c, _ := g.Judge(&Route{Prefix: p, NextHop: nodes[i].Addrs[0]}, &Peer{Node: names[i]})
 			return c == Accepted
 		}
 		some := func() (out []string) {

@@ -121,7 +121,7 @@ func guarded(g *guard.Guard, from guard.Peer, then bgp.Policy) bgp.Policy {
 		return then
 	}
 	return func(r *bgp.Route) bgp.Verdict {
-		if class, why := g.Judge(guard.Route{Prefix: r.Prefix, NextHop: r.NextHop, Originator: r.Originator}, from); class != guard.Accepted {
+		if class, why := g.Judge(&guard.Route{Prefix: r.Prefix, NextHop: r.NextHop, Originator: r.Originator}, &from); class != guard.Accepted {
 			return bgp.Verdict{Refused: refusals[class], Detail: why}
 		}
 		return then(r)
