@@ -4,6 +4,7 @@ package v3
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -341,7 +342,7 @@ func (c *BGPConfiguration) ofOneNode() (errs []error) {
 	}
 	info, _ := InfoFor(c)
 	f := newFaults(info, c)
-	for _, key := range sortedKeys(c.Metadata.Annotations) {
+	for _, key := range slices.Sorted(maps.Keys(c.Metadata.Annotations)) {
 		name, _ := strings.CutPrefix(key, AnnotationPrefix)
 		if name == "next-hops-through-default" || name == "bfd" || strings.HasPrefix(name, "bfd-") || strings.HasSuffix(name, "-time") {
 			f.add("metadata.annotations["+strconv.Quote(key)+"]", "acts on the BGPConfiguration default only")
@@ -391,7 +392,7 @@ func (r *Rule) Settings() (s RuleSettings, err error) {
 	if r.Metadata == nil {
 		return s, nil
 	}
-	for _, key := range sortedKeys(r.Metadata.Annotations) {
+	for _, key := range slices.Sorted(maps.Keys(r.Metadata.Annotations)) {
 		name, ours := strings.CutPrefix(key, AnnotationPrefix)
 		switch v := r.Metadata.Annotations[key]; {
 		case !ours:
@@ -420,7 +421,7 @@ func readSettings[T any](s *T, r Resource, known []annotation[T]) (errs []error)
 		names[i] = a.name
 	}
 	values := r.Meta().Annotations
-	for _, key := range sortedKeys(values) {
+	for _, key := range slices.Sorted(maps.Keys(values)) {
 		name, ours := strings.CutPrefix(key, AnnotationPrefix)
 		if !ours {
 			continue
@@ -453,7 +454,7 @@ func Ignored(r Resource) (keys []string) {
 	case *BGPPeer, *BGPConfiguration, *Node, *WorkloadEndpoint:
 		return nil
 	}
-	for _, key := range sortedKeys(r.Meta().Annotations) {
+	for _, key := range slices.Sorted(maps.Keys(r.Meta().Annotations)) {
 		name, ours := strings.CutPrefix(key, AnnotationPrefix)
 		if _, felix := r.(*FelixConfiguration); ours && !(felix && name == "denied-log") {
 			keys = append(keys, key)

@@ -4,6 +4,7 @@ package v3
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -265,7 +266,7 @@ func isQualifiedName(s string) bool {
 }
 
 func (f *faults) checkLabels(labels map[string]string, path string) {
-	for _, k := range sortedKeys(labels) {
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
 		here := path + "[" + strconv.Quote(k) + "]"
 		if !isQualifiedName(k) {
 			f.add(here, "want a label name: at most 63 letters, digits, '-', '_' and '.', optionally after a DNS name and '/'")
@@ -274,13 +275,4 @@ func (f *faults) checkLabels(labels map[string]string, path string) {
 			f.add(here, "%q: want a label value: at most 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends", v)
 		}
 	}
-}
-
-func sortedKeys(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

@@ -4,8 +4,10 @@ package v3
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -137,7 +139,7 @@ func (f *faults) checkMeta(info KindInfo, m *ObjectMeta) {
 	}
 	f.checkLabels(m.Labels, "metadata.labels")
 	size := 0
-	for _, k := range sortedKeys(m.Annotations) {
+	for _, k := range slices.Sorted(maps.Keys(m.Annotations)) {
 		size += len(k) + len(m.Annotations[k])
 		if !isQualifiedName(strings.ToLower(k)) {
 			f.add("metadata.annotations["+strconv.Quote(k)+"]", "want an annotation name: at most 63 letters, digits, '-', '_' and '.', optionally after a DNS name and '/'")

@@ -121,7 +121,7 @@ func (t *Table) Problems() []Problem {
 	}
 	maps.Copy(all, t.bad)
 	var out []Problem
-	for _, o := range sortedKeys(all) {
+	for _, o := range slices.Sorted(maps.Keys(all)) {
 		out = append(out, Problem{o, all[o]})
 	}
 	return out
@@ -406,7 +406,7 @@ func (t *Table) bisect(view policy.View, cause error) error {
 	if err != nil {
 		return err
 	}
-	list := sortedKeys(suspects)
+	list := slices.Sorted(maps.Keys(suspects))
 	slices.SortStableFunc(list, func(a, b string) int { return releaseRank(a) - releaseRank(b) })
 	if len(list) == 0 {
 		return cause

@@ -5,6 +5,7 @@
 package acl
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/muslin-net/muslin/internal/policy"
@@ -57,7 +58,7 @@ func (t *Table) create(a *actual, view policy.View, r *renderer, give func(*msgs
 	for _, e := range slices.Concat(c.entryAdd, c.elemAdd) {
 		w.elems[e.set] = append(w.elems[e.set], e.elem)
 	}
-	for _, name := range sortedKeys(w.elems) {
+	for _, name := range slices.Sorted(maps.Keys(w.elems)) {
 		into := rest
 		if leadsIn(name) {
 			into = last

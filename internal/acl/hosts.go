@@ -6,6 +6,7 @@ package acl
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -287,7 +288,7 @@ func (g *stager) takeHosts(ch *policy.Changes) {
 		return
 	}
 	var list []*policy.HostEndpoint
-	for _, name := range sortedKeys(g.hosts) {
+	for _, name := range slices.Sorted(maps.Keys(g.hosts)) {
 		list = append(list, g.hosts[name])
 	}
 	raw := false

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -230,7 +231,7 @@ func disjoint(in []box) (out []box, ok bool) {
 		k := nets{b.src, b.dst, b.proto}
 		ports[k] = append(ports[k], b.ports)
 	}
-	keys := slices.Collect(mapKeys(ports))
+	keys := slices.Collect(maps.Keys(ports))
 	outer := func(k nets) netip.Prefix {
 		if k.src.IsValid() {
 			return k.src

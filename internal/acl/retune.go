@@ -5,6 +5,7 @@
 package acl
 
 import (
+	"maps"
 	"reflect"
 	"slices"
 
@@ -47,7 +48,7 @@ func (g *stager) takeOptions() {
 		}
 		g.out.chains = append(g.out.chains, c)
 	}
-	g.out.goneChains = append(g.out.goneChains, sortedKeys(old)...)
+	g.out.goneChains = append(g.out.goneChains, slices.Sorted(maps.Keys(old))...)
 
 	oldSets := map[string]*set{}
 	for _, s := range was.staticSets() {
@@ -67,7 +68,7 @@ func (g *stager) takeOptions() {
 		del, add := diff(inSet(s.name, have.elems), inSet(s.name, s.elems))
 		g.out.elemDel, g.out.elemAdd = append(g.out.elemDel, del...), append(g.out.elemAdd, add...)
 	}
-	g.out.goneSets = append(g.out.goneSets, sortedKeys(oldSets)...)
+	g.out.goneSets = append(g.out.goneSets, slices.Sorted(maps.Keys(oldSets))...)
 
 	if !floats {
 		return

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -162,12 +163,12 @@ func (s *state) stage(r *renderer, view policy.View, ch *policy.Changes) *change
 	g.takePolicies(ch)
 	r.atOnce = g.changed > 1
 	g.takeEffectives(ch)
-	for _, id := range sortedKeys(g.eff) {
+	for _, id := range slices.Sorted(maps.Keys(g.eff)) {
 		g.renderEffective(id)
 	}
 	g.settleUses()
 	g.takeHosts(ch)
-	pds := slices.SortedFunc(mapKeys(g.pol), comparePolDir)
+	pds := slices.SortedFunc(maps.Keys(g.pol), comparePolDir)
 	for g.part != nil && len(pds) > partOf {
 		first := len(g.out.chains)
 		g.putPolicies(pds[:partOf])
@@ -655,7 +656,7 @@ func inSet(name string, es []elem) (out []setElem) {
 }
 
 func (g *stager) settleSets(view policy.View, ch *policy.Changes) {
-	for _, name := range sortedKeys(g.touch) {
+	for _, name := range slices.Sorted(maps.Keys(g.touch)) {
 		st := g.sets[name]
 		switch {
 		case st.refs > 0 && !st.live:
@@ -726,7 +727,7 @@ func (g *stager) takeEndpoints(ch *policy.Changes) {
 		g.claims[e.Interface] = append(g.claims[e.Interface], id)
 		ifaces[e.Interface] = true
 	}
-	for _, iface := range sortedKeys(ifaces) {
+	for _, iface := range slices.Sorted(maps.Keys(ifaces)) {
 		g.settleInterface(iface)
 	}
 	if len(g.guests) == 0 {
@@ -851,18 +852,6 @@ func (r *renderer) validInterface(name string) error {
 	}
 	return fmt.Errorf("spec.interfaceName %q: starts with none of the workload prefixes %s", name, strings.Join(r.opts.Prefixes, ", "))
 }
-
-func mapKeys[K comparable, V any](m map[K]V) func(func(K) bool) {
-	return func(yield func(K) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
-}
-
-func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(mapKeys(m)) }
 
 func comparePolDir(a, b polDir) int {
 	host := 0 // what is for hosts comes last

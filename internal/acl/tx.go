@@ -5,6 +5,7 @@
 package acl
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/muslin-net/muslin/internal/policy"
@@ -256,7 +257,7 @@ func (w *whole) repair(a *actual, view policy.View, r *renderer, was epoch, stea
 		into.elems(unix.NFT_MSG_DELSETELEM, name, del)
 		into.elems(unix.NFT_MSG_NEWSETELEM, name, add)
 	}
-	for _, n := range sortedKeys(a.sets) {
+	for _, n := range slices.Sorted(maps.Keys(a.sets)) {
 		if wanted[n] {
 			t.elements.elems(unix.NFT_MSG_DELSETELEM, n, a.sets[n].rest())
 		} else {
@@ -288,7 +289,7 @@ func (w *whole) repair(a *actual, view policy.View, r *renderer, was epoch, stea
 			}
 		}
 	}
-	for _, n := range sortedKeys(a.chains) {
+	for _, n := range slices.Sorted(maps.Keys(a.chains)) {
 		if !wanted[n] {
 			t.dropChain(n)
 		}

@@ -28,7 +28,7 @@ func granted(nodes map[string]*v3.Node, global *v3.BGPConfiguration) grants {
 			g.prefixes[p] = guard.Binding{Anybody: true}
 		}
 	}
-	for _, name := range sortedKeys(nodes) {
+	for _, name := range slices.Sorted(maps.Keys(nodes)) {
 		n := nodes[name]
 		set, _ := n.Settings() // errors are problems of the sessions
 		for _, p := range set.MayAnnounce {
@@ -156,7 +156,7 @@ func (in *peeringInput) reachable() (list []route.Route) {
 	if err != nil {
 		return nil
 	}
-	for _, name := range sortedKeys(in.peers) {
+	for _, name := range slices.Sorted(maps.Keys(in.peers)) {
 		s := &in.peers[name].Spec
 		local, err := in.selects(s.Node, s.NodeSelector, in.self, self.labels)
 		if err != nil || !local || s.ReachableBy == "" {

@@ -5,6 +5,8 @@ package node
 import (
 	"cmp"
 	"fmt"
+	"hash/fnv"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -150,7 +152,7 @@ func peering(in peeringInput) (cfg bgp.Config, watch []watched, problems []probl
 		}
 	}
 	if meshed {
-		for _, name := range sortedKeys(in.nodes) {
+		for _, name := range slices.Sorted(maps.Keys(in.nodes)) {
 			if name == in.self {
 				continue
 			}
@@ -169,7 +171,7 @@ func peering(in peeringInput) (cfg bgp.Config, watch []watched, problems []probl
 			}
 		}
 	}
-	for _, k := range slices.SortedFunc(mapKeys(byAddr), netip.AddrPort.Compare) {
+	for _, k := range slices.SortedFunc(maps.Keys(byAddr), netip.AddrPort.Compare) {
 		cfg.Peers = append(cfg.Peers, byAddr[k])
 	}
 	return cfg, watch, problems
@@ -278,7 +280,7 @@ func controlPlaneOnly(n *v3.Node) bool {
 // name has it.
 func (in *peeringInput) byAddress() map[netip.Addr]nodeAddr {
 	m := map[netip.Addr]nodeAddr{}
-	for _, name := range sortedKeys(in.nodes) {
+	for _, name := range slices.Sorted(maps.Keys(in.nodes)) {
 		n, err := in.node(name)
 		if err != nil {
 			continue
@@ -394,7 +396,7 @@ func (in *peeringInput) bySelector(name string, p *v3.BGPPeer, self nodeAddr, lo
 		return []problem{{object: "BGPPeer " + name, field: "spec.peerSelector", text: err.Error()}}
 	}
 	back := remote.Match(self.labels) && p.Spec.ReversePeering != "Manual"
-	for _, other := range sortedKeys(in.nodes) {
+	for _, other := range slices.Sorted(maps.Keys(in.nodes)) {
 		if other == in.self {
 			continue
 		}
@@ -423,7 +425,7 @@ func (in *peeringInput) bySelector(name string, p *v3.BGPPeer, self nodeAddr, lo
 // reverse adds the sessions back to those nodes that a BGPPeer selects, from
 // the address ip of this node that its peerIP is.
 func (in *peeringInput) reverse(p *v3.BGPPeer, self nodeAddr, ip netip.Addr, add func(bgp.PeerConfig, *v3.BGPPeer)) {
-	for _, other := range sortedKeys(in.nodes) {
+	for _, other := range slices.Sorted(maps.Keys(in.nodes)) {
 		n, err := in.node(other)
 		if other == in.self || err != nil || !n.own(ip).IsValid() {
 			continue
@@ -582,7 +584,7 @@ func (in *peeringInput) inOrder() []string {
 		}
 		return 1
 	}
-	names := sortedKeys(in.peers)
+	names := slices.Sorted(maps.Keys(in.peers))
 	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(specific(a), specific(b)) })
 	return names
 }
@@ -595,4 +597,10 @@ func routerID(a nodeAddr, name string) netip.Addr {
 	}
 	h := fnv32(name)
 	return netip.AddrFrom4([4]byte{byte(h>>24)&0x7f | 1, byte(h >> 16), byte(h >> 8), byte(h) | 1})
+}
+
+func fnv32(s string) uint32 {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(s))
+	return h.Sum32()
 }

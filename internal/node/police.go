@@ -6,7 +6,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
@@ -24,7 +26,7 @@ import (
 func (in *peeringInput) police(self nodeAddr) (func(*bgp.PeerConfig, *v3.BGPPeer, v3.PeerSettings) []problem, []problem) {
 	var problems []problem
 	var pools []*v3.IPPool
-	for _, name := range sortedKeys(in.pools) {
+	for _, name := range slices.Sorted(maps.Keys(in.pools)) {
 		pools = append(pools, in.pools[name])
 	}
 	input := filter.Input{Pools: pools, Global: in.global, Node: in.perNode}

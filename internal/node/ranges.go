@@ -5,6 +5,7 @@ package node
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
@@ -15,7 +16,7 @@ import (
 // muslin/listen-range say. Who connects counts as a router outside, and nothing passes
 // that no filter lets pass (RFC 8212).
 func (in *peeringInput) ranges(self nodeAddr, police func(*bgp.PeerConfig, *v3.BGPPeer, v3.PeerSettings) []problem) (list []bgp.RangeConfig, problems []problem) {
-	for _, name := range sortedKeys(in.peers) {
+	for _, name := range slices.Sorted(maps.Keys(in.peers)) {
 		p := in.peers[name]
 		set, errs := p.Settings()
 		if !p.Asks("listen-range") {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"reflect"
@@ -326,7 +327,7 @@ func (src *felixSources) resources() (list []resource, problems []problem) {
 	}
 	add("node." + src.node)
 	best := ""
-	for _, name := range sortedKeys(src.configs) {
+	for _, name := range slices.Sorted(maps.Keys(src.configs)) {
 		c := src.configs[name]
 		if name == "default" || strings.HasPrefix(name, "node.") || c.Spec.NodeSelector == "" {
 			continue

@@ -64,7 +64,7 @@ func (l *loop) publish() {
 	case !l.connected:
 		missing("the connection to the datastore; what is enforced stays")
 	}
-	for _, part := range sortedKeys(l.failures) {
+	for _, part := range slices.Sorted(maps.Keys(l.failures)) {
 		missing("%s: %v", part, l.failures[part])
 	}
 	s.Live = len(s.Missing) == 0 && l.live == l.seen
@@ -117,7 +117,7 @@ func (l *loop) allProblems() (list []api.Problem) {
 		list = append(list, api.Problem{Object: shown.object, Field: shown.field, Text: shown.text})
 	}
 	list = append(list, l.floatingProblems()...)
-	for _, part := range sortedKeys(l.problems) {
+	for _, part := range slices.Sorted(maps.Keys(l.problems)) {
 		for _, p := range l.problems[part] {
 			list = append(list, api.Problem{Object: p.object, Field: p.field, Text: p.text})
 		}
@@ -129,7 +129,7 @@ func (l *loop) allProblems() (list []api.Problem) {
 		list = append(list, api.Problem{Object: "FelixConfiguration", Field: "spec.deviceRouteProtocol",
 			Text: fmt.Sprintf("%d takes effect when this daemon is started again; routes carry %d", l.settings.routeProtocol, l.protocol)})
 	}
-	for _, key := range sortedKeys(l.model.bad) {
+	for _, key := range slices.Sorted(maps.Keys(l.model.bad)) {
 		p := l.model.bad[key]
 		list = append(list, api.Problem{Object: p.object, Field: p.field, Text: p.text})
 	}

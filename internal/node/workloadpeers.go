@@ -164,7 +164,7 @@ func (in *peeringInput) speaking() (out speakers) {
 		return speakers{}
 	}
 	found := map[policy.EndpointID]workload{}
-	for _, name := range sortedKeys(in.peers) {
+	for _, name := range slices.Sorted(maps.Keys(in.peers)) {
 		p := in.peers[name]
 		if p.Spec.LocalWorkloadSelector == "" {
 			continue

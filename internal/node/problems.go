@@ -3,11 +3,32 @@
 package node
 
 import (
+	"errors"
 	"log/slog"
 	"time"
 
+	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/node/api"
+	"github.com/muslin-net/muslin/internal/store"
 )
+
+// problem is an object in error: what the status shows.
+type problem struct{ object, field, text string }
+
+// problemOf makes a problem of an error about an object, which is named once.
+func problemOf(object, field string, err error) problem {
+	var read *store.Error
+	if errors.As(err, &read) {
+		err = read.Err
+	}
+	if f, ok := err.(*v3.FieldError); ok {
+		if field == "" {
+			field = f.Path
+		}
+		return problem{object, field, f.Problem}
+	}
+	return problem{object, field, err.Error()}
+}
 
 const (
 	// problemPause is how long problems are left to settle before the log tells of
