@@ -221,8 +221,8 @@ func (f *Fabric) checkPools(e *faults) {
 		if a.cidr != a.cidr.Masked() {
 			e.add(a.field, "want "+a.cidr.Masked().String(), "%s has bits behind its length", a.cidr)
 		}
-		if strings.HasPrefix(a.field, "spec.pools.endpoints") && !f.has(familyOf(a.cidr.Addr())) {
-			e.add(a.field, fmt.Sprintf("add %s to spec.families, or take the pool out", familyOf(a.cidr.Addr())), "%s is of a family that is not routed", a.cidr)
+		if strings.HasPrefix(a.field, "spec.pools.endpoints") && !f.has(FamilyOf(a.cidr.Addr())) {
+			e.add(a.field, fmt.Sprintf("add %s to spec.families, or take the pool out", FamilyOf(a.cidr.Addr())), "%s is of a family that is not routed", a.cidr)
 		}
 		for _, b := range all[:i] {
 			if b.cidr.IsValid() && a.cidr.Overlaps(b.cidr) {
@@ -239,7 +239,7 @@ func (f *Fabric) checkPools(e *faults) {
 func (f *Fabric) checkAnycast(e *faults) {
 	for i, a := range f.Spec.Anycast {
 		at := fmt.Sprintf("spec.anycast[%d]", i)
-		if !a.IP.IsValid() || !f.has(familyOf(a.IP)) {
+		if !a.IP.IsValid() || !f.has(FamilyOf(a.IP)) {
 			e.add(at+".ip", "want an address of a family that is routed", "%s", a.IP)
 		}
 		if len(a.Servers) == 0 {

@@ -143,7 +143,7 @@ func (f *Fabric) has(family Family) bool {
 // hasPool tells whether the file gives endpoint addresses of a family.
 func (f *Fabric) hasPool(family Family) bool {
 	for _, p := range f.Spec.Pools.Endpoints {
-		if familyOf(p.CIDR.Addr()) == family {
+		if FamilyOf(p.CIDR.Addr()) == family {
 			return true
 		}
 	}
@@ -179,7 +179,8 @@ func (g Growth) of(n int) int {
 
 func powerOfTwo(n int) int { return 1 << bits.Len(uint(max(n, 1)-1)) }
 
-func familyOf(a netip.Addr) Family {
+// FamilyOf is the family of an address.
+func FamilyOf(a netip.Addr) Family {
 	if a.Is4() {
 		return IPv4
 	}
@@ -188,7 +189,7 @@ func familyOf(a netip.Addr) Family {
 
 func ofFamily(list []netip.Prefix, family Family) (netip.Prefix, bool) {
 	for _, p := range list {
-		if familyOf(p.Addr()) == family {
+		if FamilyOf(p.Addr()) == family {
 			return p, true
 		}
 	}

@@ -28,7 +28,7 @@ func (b *builder) filters() {
 		down.Rules = append(down.Rules, FilterRule{Permit: true, Within: d})
 		other.Rules = append(other.Rules, FilterRule{Permit: true, Within: d, Min: 1})
 		for _, p := range s.Pools.Endpoints {
-			if familyOf(p.CIDR.Addr()) != family {
+			if FamilyOf(p.CIDR.Addr()) != family {
 				continue
 			}
 			block := b.f.endpointsOf(family, 0, 0).Bits()

@@ -172,7 +172,7 @@ func (d *Device) Loopback(family Family) netip.Addr {
 			continue
 		}
 		for _, a := range d.Interfaces[i].Addresses {
-			if familyOf(a.Addr()) == family {
+			if FamilyOf(a.Addr()) == family {
 				return a.Addr()
 			}
 		}

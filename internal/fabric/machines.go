@@ -76,7 +76,7 @@ func (f *Fabric) checkMachines(e *faults) {
 		for j, p := range m.Prefixes {
 			here := fmt.Sprintf("%s.prefixes[%d]", at, j)
 			switch {
-			case !p.IsValid() || p != p.Masked() || p.Bits() == 0 || !f.has(familyOf(p.Addr())):
+			case !p.IsValid() || p != p.Masked() || p.Bits() == 0 || !f.has(FamilyOf(p.Addr())):
 				e.add(here, "want a prefix of a family that is routed, such as 203.0.113.0/28, without bits behind its length", "%s", p)
 			case slices.ContainsFunc(f.allPools(), p.Overlaps):
 				e.add(here, "addresses of pools come by their number: say addresses: N", "%s overlaps a pool", p)
@@ -226,7 +226,7 @@ func (b *builder) staticMachines(rack, t int) {
 		for _, o := range b.f.addressesOf(m, rack, place, OriginStatic) {
 			tor.Originate = append(tor.Originate, o)
 			for _, a := range hops {
-				if familyOf(a) == familyOf(o.Prefix.Addr()) {
+				if FamilyOf(a) == FamilyOf(o.Prefix.Addr()) {
 					tor.Static = append(tor.Static, StaticRoute{o.Prefix, o.Count, a, m.Name})
 				}
 			}

@@ -95,7 +95,7 @@ func (f *Fabric) checkSizes(e *faults) {
 		var held int
 		last := 0
 		for i, c := range p.Endpoints {
-			if familyOf(c.CIDR.Addr()) == family {
+			if FamilyOf(c.CIDR.Addr()) == family {
 				held += size(c.CIDR) / f.rackEndpoints()
 				last = i
 			}
@@ -176,7 +176,7 @@ func (f *Fabric) rackBlock(family Family, rack int) netip.Prefix {
 // used up one after the other, in whole racks.
 func (f *Fabric) endpointsOf(family Family, rack, server int) netip.Prefix {
 	for _, p := range f.Spec.Pools.Endpoints {
-		if familyOf(p.CIDR.Addr()) != family {
+		if FamilyOf(p.CIDR.Addr()) != family {
 			continue
 		}
 		if held := size(p.CIDR) / f.rackEndpoints(); rack >= held {

@@ -104,7 +104,7 @@ func (x *Index) counts(family Family) *counts {
 			c.serves = c.planesOf(d)
 		}
 		for _, o := range d.Originate {
-			if familyOf(o.Prefix.Addr()) != family {
+			if FamilyOf(o.Prefix.Addr()) != family {
 				continue
 			}
 			c.blocks = c.blocks || o.Kind == OriginBlock || o.Kind == OriginRack

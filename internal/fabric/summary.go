@@ -26,9 +26,9 @@ func (g *Design) Summary() string {
 		for _, o := range d.Originate {
 			switch o.Kind {
 			case OriginEndpoints, OriginMoved, OriginStatic:
-				endpoints[familyOf(o.Prefix.Addr())] += o.Count
+				endpoints[FamilyOf(o.Prefix.Addr())] += o.Count
 			case OriginBlock:
-				endpoints[familyOf(o.Prefix.Addr())] += o.Endpoints
+				endpoints[FamilyOf(o.Prefix.Addr())] += o.Endpoints
 			}
 		}
 	}

@@ -21,7 +21,7 @@ func template(p *fabric.Profile) string { return "like_" + symbol(p.Name) }
 
 // BIRDProtocol is what the session with an address of a neighbour is called.
 func BIRDProtocol(p fabric.Neighbour, a netip.Addr) string {
-	return symbol(p.Name+"_"+p.Port.Name) + "_" + frrFamilies[familyOf(a)].number
+	return symbol(p.Name+"_"+p.Port.Name) + "_" + frrFamilies[fabric.FamilyOf(a)].number
 }
 
 // BIRDDynamic is what the sessions over a port without addresses are called, with a number behind.
@@ -74,7 +74,7 @@ func (e *Emitter) bird(d *fabric.Device) (string, error) {
 				// reach the peer by another plane, which would take it for a restart (RFC 4724 section 4.2).
 				t.line("\tcheck link no;")
 			}
-			t.WriteString(e.birdChannel(p.Profile, familyOf(a), d, p.AS, false))
+			t.WriteString(e.birdChannel(p.Profile, fabric.FamilyOf(a), d, p.AS, false))
 			t.line("}")
 		}
 		if len(p.Address) == 0 {
@@ -102,7 +102,7 @@ func (e *Emitter) bird(d *fabric.Device) (string, error) {
 
 func localAddress(i *fabric.Interface, peer netip.Addr) netip.Addr {
 	for _, a := range i.Addresses {
-		if familyOf(a.Addr()) == familyOf(peer) {
+		if fabric.FamilyOf(a.Addr()) == fabric.FamilyOf(peer) {
 			return a.Addr()
 		}
 	}
@@ -117,7 +117,7 @@ func (e *Emitter) birdTables(t *text, d *fabric.Device, family fabric.Family, pr
 	var own []string
 	for _, o := range d.Originate {
 		switch {
-		case familyOf(o.Prefix.Addr()) != family:
+		case fabric.FamilyOf(o.Prefix.Addr()) != family:
 		case o.Kind == fabric.OriginLoopback, o.Kind == fabric.OriginSubnet, d.Role == fabric.RoleMachine && o.Kind == fabric.OriginEndpoints && o.Prefix.IsSingleIP():
 			for p := range o.Each() {
 				own = append(own, p.String())
@@ -138,14 +138,14 @@ func (e *Emitter) birdTables(t *text, d *fabric.Device, family fabric.Family, pr
 	t.line("\t%s;", channel)
 	if d.Role == fabric.RoleServer {
 		for _, o := range d.Originate {
-			if familyOf(o.Prefix.Addr()) == family && o.Kind == fabric.OriginBlock {
+			if fabric.FamilyOf(o.Prefix.Addr()) == family && o.Kind == fabric.OriginBlock {
 				t.line("\troute %s blackhole;", o.Prefix)
 			}
 		}
 	}
 	if d.Role == fabric.RoleMachine { // what is behind it
 		for _, o := range d.Originate {
-			if familyOf(o.Prefix.Addr()) == family && o.Kind == fabric.OriginEndpoints && !o.Prefix.IsSingleIP() {
+			if fabric.FamilyOf(o.Prefix.Addr()) == family && o.Kind == fabric.OriginEndpoints && !o.Prefix.IsSingleIP() {
 				t.line("\troute %s blackhole;", o.Prefix)
 			}
 		}
@@ -170,7 +170,7 @@ func (e *Emitter) birdTables(t *text, d *fabric.Device, family fabric.Family, pr
 	t.line("protocol static discard%s {", w.number)
 	t.line("\t%s;", channel)
 	for _, p := range d.Discard {
-		if familyOf(p.Addr()) == family {
+		if fabric.FamilyOf(p.Addr()) == family {
 			t.line("\troute %s blackhole;", p)
 		}
 	}
@@ -197,7 +197,7 @@ func (e *Emitter) birdFilter(t *text, f *fabric.Filter) {
 	for _, family := range e.x.Families {
 		t.line("function list_%s_%s() {", symbol(f.Name), frrFamilies[family].number)
 		for _, r := range f.Rules {
-			if familyOf(r.Within.Addr()) == family {
+			if fabric.FamilyOf(r.Within.Addr()) == family {
 				low, high := maskRange(r)
 				t.line("\tif net ~ [ %s{%d,%d} ] then return %v;", r.Within, low, high, r.Permit)
 			}
@@ -310,7 +310,7 @@ func unspecified(family fabric.Family) netip.Addr {
 // gives tells whether a device has a default route to give.
 func gives(d *fabric.Device, family fabric.Family) bool {
 	for _, o := range d.Originate {
-		if o.Kind == fabric.OriginDefault && familyOf(o.Prefix.Addr()) == family {
+		if o.Kind == fabric.OriginDefault && fabric.FamilyOf(o.Prefix.Addr()) == family {
 			return true
 		}
 	}

@@ -138,7 +138,7 @@ func (e *Emitter) header(d *fabric.Device, mark, checked string) string {
 func staticLines(d *fabric.Device, line func(family fabric.Family, p netip.Prefix, via netip.Addr)) {
 	for _, r := range d.Static {
 		for p := range r.Each() {
-			line(familyOf(p.Addr()), p, r.Via)
+			line(fabric.FamilyOf(p.Addr()), p, r.Via)
 		}
 	}
 }

@@ -31,7 +31,7 @@ func (e *Emitter) eos(d *fabric.Device) (string, error) {
 			t.line("   no switchport")
 		}
 		for _, a := range f.Addresses {
-			t.line("   %s address %s", frrFamilies[familyOf(a.Addr())].ip, a)
+			t.line("   %s address %s", frrFamilies[fabric.FamilyOf(a.Addr())].ip, a)
 		}
 		if len(f.Addresses) == 0 {
 			t.line("   ipv6 enable")

@@ -3,7 +3,6 @@
 package emit
 
 import (
-	"net/netip"
 	"slices"
 	"time"
 
@@ -14,13 +13,6 @@ import (
 type frrFamily struct{ ip, unicast, number string }
 
 var frrFamilies = map[fabric.Family]frrFamily{fabric.IPv4: {"ip", "ipv4", "4"}, fabric.IPv6: {"ipv6", "ipv6", "6"}}
-
-func familyOf(a netip.Addr) fabric.Family {
-	if a.Is4() {
-		return fabric.IPv4
-	}
-	return fabric.IPv6
-}
 
 // frr writes frr.conf. Sessions with one profile and family are a peer group.
 func (e *Emitter) frr(d *fabric.Device) (string, error) {
@@ -39,7 +31,7 @@ func (e *Emitter) frr(d *fabric.Device) (string, error) {
 	for _, i := range d.Interfaces {
 		t.line("interface %s", i.Name)
 		for _, a := range i.Addresses {
-			t.line(" %s address %s", frrFamilies[familyOf(a.Addr())].ip, a)
+			t.line(" %s address %s", frrFamilies[fabric.FamilyOf(a.Addr())].ip, a)
 		}
 		if len(i.Addresses) == 0 {
 			// The peer is found by its router advertisements (RFC 4861).
@@ -184,7 +176,7 @@ func targets(p peer) map[string]string {
 	}
 	out := map[string]string{}
 	for _, a := range p.Address {
-		out[frrFamilies[familyOf(a)].number] = a.String()
+		out[frrFamilies[fabric.FamilyOf(a)].number] = a.String()
 	}
 	return out
 }

@@ -36,7 +36,7 @@ func (e *Emitter) gobgp(d *fabric.Device) (string, error) {
 			return "", fmt.Errorf("%s: GoBGP makes no aggregates: use frr here, or endpoints.announce: server-block", d.Name)
 		case o.Kind != fabric.OriginEndpoints && o.Kind != fabric.OriginAnycast:
 			for p := range o.Each() {
-				t.line("# gobgp global rib add %s -a %s", p, frrFamilies[familyOf(p.Addr())].unicast)
+				t.line("# gobgp global rib add %s -a %s", p, frrFamilies[fabric.FamilyOf(p.Addr())].unicast)
 			}
 		}
 	}
@@ -174,7 +174,7 @@ func (e *Emitter) gobgpSets(t *text, profiles []*fabric.Profile, peers []peer) {
 	}
 	for _, f := range e.filters(profiles) {
 		for i, r := range f.Rules {
-			if !e.routes(familyOf(r.Within.Addr())) {
+			if !e.routes(fabric.FamilyOf(r.Within.Addr())) {
 				continue
 			}
 			low, high := maskRange(r)
@@ -245,7 +245,7 @@ func (e *Emitter) gobgpPolicy(t *text, p *fabric.Profile, peers []peer, filter s
 		return
 	}
 	for i, r := range f.Rules {
-		if e.routes(familyOf(r.Within.Addr())) {
+		if e.routes(fabric.FamilyOf(r.Within.Addr())) {
 			pass(fmt.Sprintf("%s-%d", f.Name, i), r.Permit)
 		}
 	}

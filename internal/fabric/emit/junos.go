@@ -34,7 +34,7 @@ func (e *Emitter) junos(d *fabric.Device) (string, error) {
 			return "", fmt.Errorf("%s: sessions without addresses are not written for Junos: servers: {uplinks: routed}, or use frr here", d.Name)
 		}
 		for _, a := range f.Addresses {
-			t.line("set interfaces %s unit 0 family %s address %s", name, junosFamily[familyOf(a.Addr())], a)
+			t.line("set interfaces %s unit 0 family %s address %s", name, junosFamily[fabric.FamilyOf(a.Addr())], a)
 		}
 	}
 	t.line("set routing-options router-id %s", d.RouterID)
@@ -78,7 +78,7 @@ func (e *Emitter) junosFilter(t *text, f *fabric.Filter) {
 	n := 0
 	for _, family := range e.x.Families {
 		for _, r := range f.Rules {
-			if familyOf(r.Within.Addr()) != family {
+			if fabric.FamilyOf(r.Within.Addr()) != family {
 				continue
 			}
 			n++
@@ -105,7 +105,7 @@ func (e *Emitter) junosAnnounced(t *text, d *fabric.Device) {
 		own := map[string][]netip.Prefix{}
 		for _, o := range d.Originate {
 			switch {
-			case familyOf(o.Prefix.Addr()) != family || o.Kind == fabric.OriginDefault:
+			case fabric.FamilyOf(o.Prefix.Addr()) != family || o.Kind == fabric.OriginDefault:
 			case o.Kind == fabric.OriginRack:
 				// What is in it is not told beside it.
 				own["aggregate"] = append(own["aggregate"], o.Prefix)
@@ -228,7 +228,7 @@ func (e *Emitter) junosProfile(t *text, d *fabric.Device, p *fabric.Profile, pee
 		}
 		for _, x := range peers {
 			for _, a := range x.Address {
-				if x.Profile == p && familyOf(a) == family {
+				if x.Profile == p && fabric.FamilyOf(a) == family {
 					if kind == "external" {
 						t.line("%s neighbor %s peer-as %d", at, a, x.AS)
 					}

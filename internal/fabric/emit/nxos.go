@@ -30,7 +30,7 @@ func (e *Emitter) nxos(d *fabric.Device) (string, error) {
 			t.line("  no switchport")
 		}
 		for _, a := range f.Addresses {
-			t.line("  %s address %s", frrFamilies[familyOf(a.Addr())].ip, a)
+			t.line("  %s address %s", frrFamilies[fabric.FamilyOf(a.Addr())].ip, a)
 		}
 		if len(f.Addresses) == 0 {
 			t.line("  ip forward")

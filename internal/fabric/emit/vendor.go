@@ -74,7 +74,7 @@ func needsKey(profiles []*fabric.Profile) bool {
 func listLines(f *fabric.Filter, family fabric.Family, line func(seq int, action, match string)) {
 	seq := 5
 	for _, r := range f.Rules {
-		if familyOf(r.Within.Addr()) != family {
+		if fabric.FamilyOf(r.Within.Addr()) != family {
 			continue
 		}
 		action := "deny"
@@ -107,7 +107,7 @@ func defaultOf(family fabric.Family) netip.Prefix {
 // ipRoutes are the static routes of a device: what it discards, by the name of nowhere, and those to machines.
 func ipRoutes(t *text, d *fabric.Device, nowhere string) {
 	for _, p := range d.Discard {
-		t.line("%s route %s %s", frrFamilies[familyOf(p.Addr())].ip, p, nowhere)
+		t.line("%s route %s %s", frrFamilies[fabric.FamilyOf(p.Addr())].ip, p, nowhere)
 	}
 	staticLines(d, func(family fabric.Family, p netip.Prefix, via netip.Addr) {
 		t.line("%s route %s %s", frrFamilies[family].ip, p, via)
@@ -118,7 +118,7 @@ func ipRoutes(t *text, d *fabric.Device, nowhere string) {
 func networks(t *text, d *fabric.Device, family fabric.Family, indent string) {
 	for _, o := range d.Originate {
 		switch {
-		case familyOf(o.Prefix.Addr()) != family || o.Kind == fabric.OriginDefault:
+		case fabric.FamilyOf(o.Prefix.Addr()) != family || o.Kind == fabric.OriginDefault:
 		case o.Kind == fabric.OriginRack:
 			t.line("%saggregate-address %s summary-only", indent, o.Prefix)
 		default:

@@ -58,7 +58,7 @@ func (e *Emitter) vrouter(d *fabric.Device) (string, error) {
 			if a.Addr().Is6() {
 				at = &node.Spec.BGP.IPv6Address
 			}
-			if *at == "" || i.Segment != "" && strings.HasPrefix(*at, d.Loopback(familyOf(a.Addr())).String()+"/") {
+			if *at == "" || i.Segment != "" && strings.HasPrefix(*at, d.Loopback(fabric.FamilyOf(a.Addr())).String()+"/") {
 				*at = a.String()
 			}
 		}
@@ -115,11 +115,11 @@ func (e *Emitter) bgpPeers(of v3.BGPPeerSpec, d *fabric.Device, p peer) (list []
 		return r
 	}
 	for _, a := range p.Address {
-		r := one("."+frrFamilies[familyOf(a)].number, a.String())
+		r := one("."+frrFamilies[fabric.FamilyOf(a)].number, a.String())
 		if len(p.Address) > 1 && e.x.Device(p.Name).Software == fabric.Muslin {
 			// vRouters offer both families on every session, and would tell each
 			// other everything twice.
-			r.Spec.Filters = append(r.Spec.Filters, onlyFamily(familyOf(a)))
+			r.Spec.Filters = append(r.Spec.Filters, onlyFamily(fabric.FamilyOf(a)))
 		}
 	}
 	if len(p.Address) == 0 {
@@ -360,7 +360,7 @@ func (e *Emitter) bgpFilter(p *fabric.Profile) *v3.BGPFilter {
 			return nil
 		}
 		for _, x := range f.Rules {
-			if familyOf(x.Within.Addr()) != family {
+			if fabric.FamilyOf(x.Within.Addr()) != family {
 				continue
 			}
 			low, high := maskRange(x)

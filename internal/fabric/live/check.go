@@ -141,7 +141,7 @@ func (c *checker) datastore(again []twice) {
 		}
 	}
 	for _, t := range again {
-		c.find(Finding{Device: t.too, Kind: Prefix, Family: familyOf(t.addr), Prefix: netip.PrefixFrom(t.addr, t.addr.BitLen()), Expected: "not here", Seen: "an endpoint of it",
+		c.find(Finding{Device: t.too, Kind: Prefix, Family: fabric.FamilyOf(t.addr), Prefix: netip.PrefixFrom(t.addr, t.addr.BitLen()), Expected: "not here", Seen: "an endpoint of it",
 			Cause: t.first + " has an endpoint with this address, too: an address on several servers belongs in the file, under anycast"})
 	}
 }
@@ -154,13 +154,6 @@ func (c *checker) inside(a netip.Addr) bool {
 }
 
 func asNumber(n uint32) string { return fmt.Sprintf("AS %d", n) }
-
-func familyOf(a netip.Addr) fabric.Family {
-	if a.Is4() {
-		return fabric.IPv4
-	}
-	return fabric.IPv6
-}
 
 // connection is a session as both sides call it: an address of the peer, or the port towards it.
 func connection(a netip.Addr, port string) string {
@@ -238,7 +231,7 @@ func (c *checker) tables(s *sim.Sim, d *fabric.Device, family fabric.Family) err
 	want := Expect(routes, c.names, d, family)
 	if n := c.nodes[d.Name]; n != nil { // endpoints in blocks
 		for _, a := range n.Endpoints {
-			if p := netip.PrefixFrom(a, a.BitLen()); familyOf(a) == family {
+			if p := netip.PrefixFrom(a, a.BitLen()); fabric.FamilyOf(a) == family {
 				e := *want.At(p)
 				e.Delivered = true
 				want[p] = &e

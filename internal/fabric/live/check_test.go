@@ -55,7 +55,7 @@ func perfect(t testing.TB, g *fabric.Design) *Document {
 		for _, n := range x.Neighbours(d) {
 			ports[n.Name] = n.Port.Segment
 			for _, a := range n.Address {
-				add(Peer{Name: "to-" + a.String(), Addr: netip.AddrPortFrom(a, 179), ASN: n.AS}, n.Name, familyOf(a))
+				add(Peer{Name: "to-" + a.String(), Addr: netip.AddrPortFrom(a, 179), ASN: n.AS}, n.Name, fabric.FamilyOf(a))
 			}
 			if len(n.Address) == 0 {
 				add(Peer{Name: "over-" + n.Port.Name, Interface: n.Port.Name, ASN: n.AS, Addr: netip.AddrPortFrom(netip.MustParseAddr("fe80::1").WithZone(n.Port.Name), 179)}, n.Name, fabric.IPv4, fabric.IPv6)

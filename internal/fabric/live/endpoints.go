@@ -33,7 +33,7 @@ func place(g *fabric.Design, nodes []Node) (*fabric.Design, []twice) {
 			case fabric.OriginEndpoints, fabric.OriginMoved:
 				continue
 			case fabric.OriginBlock:
-				block[familyOf(o.Prefix.Addr())] = o.Prefix.Bits()
+				block[fabric.FamilyOf(o.Prefix.Addr())] = o.Prefix.Bits()
 				continue
 			case fabric.OriginAnycast:
 				anycast[o.Prefix.Addr()] = true
@@ -76,7 +76,7 @@ func (n *Node) endpoints() []netip.Addr {
 func origins(endpoints []netip.Addr, block map[fabric.Family]int) (list []fabric.Origin) {
 	var next netip.Addr // after the last endpoint
 	for _, a := range endpoints {
-		if bits := block[familyOf(a)]; bits > 0 {
+		if bits := block[fabric.FamilyOf(a)]; bits > 0 {
 			p, _ := a.Prefix(bits)
 			if n := len(list); n == 0 || list[n-1].Prefix != p {
 				list = append(list, fabric.Origin{Kind: fabric.OriginBlock, Prefix: p, Count: 1})
