@@ -159,7 +159,7 @@ func datastoreText(d api.Datastore) string {
 		words = append(words, "what it held on "+d.SavedAt.Format(time.RFC3339)+" is in force")
 	}
 	if d.Held != "" {
-		words = append(words, "deletions held: "+d.Held)
+		words = append(words, "what it lists is held: "+d.Held)
 	}
 	return strings.Join(words, ", ")
 }

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -224,6 +225,29 @@ spec: {nodeToNodeMeshEnabled: true}
 		if s, err := n1.API().Status(t.Context(), 0); err != nil || !s.Live {
 			t.Errorf("%s: not live: %v %v", bad.name, s, err)
 		}
+	}
+	// A daemon that starts now has the last good versions, though it saw none of them,
+	// and so has one whose state directory knows nothing, as long as etcd does.
+	for _, forgotten := range []bool{false, true} {
+		for _, n := range c.Nodes {
+			n.Kill()
+			if forgotten {
+				if err := os.Remove(filepath.Join(n.StateDir(), "last-good.json")); err != nil {
+					t.Error(err)
+				}
+			}
+			if err := n.Start(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for object := range kinds {
+			problem(t, n1, object)
+		}
+		for _, m := range []*machine{a, b, r} {
+			routed(t, n1, m.addr[false], m.addr[true])
+			routed(t, n2, m.addr[false], m.addr[true])
+		}
+		asBefore(fmt.Sprintf("started again, state directory forgotten: %v", forgotten))
 	}
 	wantVia(t, n2.Namespace, a.addr[false].String()+"/32", "") // the block is what is announced, still
 	// A change to what is well has its effect all the same.

@@ -279,9 +279,10 @@ func (d *Daemon) followDatastore(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
+	good := openLastGood(d.cfg.StateDir, d.log, d.store.Before)
 	return d.store.WatchFrom(ctx, known, func(u store.Update) {
 		select {
-		case d.loop.updates <- read(u):
+		case d.loop.updates <- good.join(ctx, read(u)):
 			if !u.InSync {
 				return // nothing is in force before the first listing is whole: the next part is decoded meanwhile
 			}

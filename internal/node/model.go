@@ -59,6 +59,7 @@ func newModel(self string, index *policy.Index) *model {
 type change struct {
 	store.Change
 	policy policy.Object
+	last   *change // the last good version of a value that cannot be read; see lastGood
 }
 
 // update is what arrived together.
@@ -98,6 +99,9 @@ func read(u store.Update) update {
 func (m *model) apply(c change) {
 	if c.Kind == "" {
 		return
+	}
+	if c.last != nil {
+		m.apply(*c.last)
 	}
 	if policy.Takes(c.Kind) {
 		m.index.Put(c.policy)

@@ -61,6 +61,8 @@ func (l *loop) publish() {
 		missing("ClusterInformation default: it does not exist, so the datastore is not ready")
 	case !l.model.ready():
 		missing("ClusterInformation default: spec.datastoreReady is not true, so nothing new is programmed")
+	case l.heldText != "":
+		missing("what the datastore lists now: %s", l.heldText)
 	case !l.connected:
 		missing("the connection to the datastore; what is enforced stays")
 	}

@@ -27,7 +27,12 @@ type Reader struct {
 type Object struct {
 	key Key
 	put func(*Index) []error // puts it in force; nil if there is no object
+	bad bool
 }
+
+// Bad tells that the object has a defect, so that a last good version of it is
+// what stays in force.
+func (o Object) Bad() bool { return o.bad }
 
 // Read reads what is stored under a key; see Index.Set. Objects of kinds that
 // the package does not take are read, too, and have no effect.
@@ -39,9 +44,10 @@ func (rd *Reader) Read(k Key, r v3.Resource, err error) Object {
 	case !Takes(k.Kind), r == nil && err == nil:
 		return Object{key: k}
 	case err != nil:
-		return Object{k, unreadable(k, r, err)}
+		return Object{k, unreadable(k, r, err), true}
 	}
-	return Object{k, rd.readable(k, r)}
+	put, err := rd.readable(k, r)
+	return Object{k, put, err != nil && !errors.Is(err, errClosed)}
 }
 
 // maxWords bounds the words that a Reader remembers.
@@ -62,60 +68,61 @@ func (rd *Reader) word(s string) word {
 	return w
 }
 
-func (rd *Reader) readable(k Key, r v3.Resource) func(*Index) []error {
+// readable returns the defect of an object beside what puts it in force.
+func (rd *Reader) readable(k Key, r v3.Resource) (put func(*Index) []error, err error) {
 	switch o := r.(type) {
 	case *v3.WorkloadEndpoint:
 		if k.Kind == kindEndpoint {
 			p, odd, err := rd.endpoint(k, o)
-			return func(x *Index) []error { return x.setEndpoint(p, odd, err) }
+			return func(x *Index) []error { return x.setEndpoint(p, odd, err) }, err
 		}
 	case *v3.HostEndpoint:
 		if k.Kind == kindHostEndpoint {
 			h, odd, err := rd.hostEndpoint(k, o)
-			return func(x *Index) []error { x.setHost(k, h); return append(odd, err...) }
+			return func(x *Index) []error { x.setHost(k, h); return append(odd, err...) }, nil // what is bad in it is left out
 		}
 	case *v3.NetworkPolicy:
 		if k.Kind == kindPolicy {
 			c, odd, err := compilePolicy(k, displayName(k, o.Meta(), o.Spec.Tier), &o.Spec, nil)
-			return func(x *Index) []error { return x.setCompiled(k, c, odd, err) }
+			return func(x *Index) []error { return x.setCompiled(k, c, odd, err) }, err
 		}
 	case *v3.GlobalNetworkPolicy:
 		if k.Kind == kindGlobalPolicy {
 			c, odd, err := compilePolicy(k, displayName(k, o.Meta(), o.Spec.Tier), &o.Spec.PolicySpec, &o.Spec)
-			return func(x *Index) []error { return x.setCompiled(k, c, odd, err) }
+			return func(x *Index) []error { return x.setCompiled(k, c, odd, err) }, err
 		}
 	case *v3.StagedNetworkPolicy:
 		if k.Kind == kindStaged {
 			c, odd, err := compileStaged(k, displayName(k, o.Meta(), o.Spec.Tier), o.Spec.StagedAction, &o.Spec.PolicySpec, nil)
-			return func(x *Index) []error { return x.setCompiled(k, c, odd, err) }
+			return func(x *Index) []error { return x.setCompiled(k, c, odd, err) }, err
 		}
 	case *v3.StagedGlobalNetworkPolicy:
 		if k.Kind == kindStagedGlobal {
 			c, odd, err := compileStaged(k, displayName(k, o.Meta(), o.Spec.Tier), o.Spec.StagedAction, &o.Spec.PolicySpec, &o.Spec.GlobalPolicySpec)
-			return func(x *Index) []error { return x.setCompiled(k, c, odd, err) }
+			return func(x *Index) []error { return x.setCompiled(k, c, odd, err) }, err
 		}
 	case *v3.StagedKubernetesNetworkPolicy:
 		if k.Kind == kindStagedKube {
 			p, err := kubepolicy.Staged(o)
 			if err != nil {
-				return func(x *Index) []error { return x.setCompiled(k, nil, nil, err) }
+				return func(x *Index) []error { return x.setCompiled(k, nil, nil, err) }, err
 			}
 			c, odd, err := compileStaged(k, displayName(k, p.Meta(), p.Spec.Tier), p.Spec.StagedAction, &p.Spec.PolicySpec, nil)
-			return func(x *Index) []error { return x.setCompiled(k, c, odd, err) }
+			return func(x *Index) []error { return x.setCompiled(k, c, odd, err) }, err
 		}
 	case *v3.Profile:
 		if k.Kind == kindProfile {
 			c, odd, err := compileProfile(k, k.Name, &o.Spec)
 			if err != nil {
-				return func(*Index) []error { return []error{err} }
+				return func(*Index) []error { return []error{err} }, err
 			}
 			labels := rd.labels(o.Spec.LabelsToApply)
-			return func(x *Index) []error { return append(odd, x.setProfile(k, c, labels)...) }
+			return func(x *Index) []error { return append(odd, x.setProfile(k, c, labels)...) }, nil
 		}
 	case *v3.Tier:
 		if k.Kind == kindTier {
 			spec := o.Spec
-			return func(x *Index) []error { x.setTier(k.Name, &spec); return nil }
+			return func(x *Index) []error { x.setTier(k.Name, &spec); return nil }, nil
 		}
 	case *v3.NetworkSet:
 		if k.Kind == kindNetworkSet {
@@ -138,8 +145,8 @@ func (rd *Reader) readable(k Key, r v3.Resource) func(*Index) []error {
 			return networkSet(k, o.Spec.Nets, rd.labels(own), nil, odd)
 		}
 	}
-	err := fmt.Errorf("the object is of type %T; want %s", r, k.Kind)
-	return func(*Index) []error { return []error{err} }
+	err = fmt.Errorf("the object is of type %T; want %s", r, k.Kind)
+	return func(*Index) []error { return []error{err} }, err
 }
 
 // unreadable leaves the last good version in force. Without one, a policy
@@ -179,10 +186,10 @@ func (x *Index) setCompiled(k Key, c *compiled, odd []error, err error) []error 
 	return []error{err}
 }
 
-func networkSet(k Key, texts []string, own labelSet, parents []word, odd []error) func(*Index) []error {
+func networkSet(k Key, texts []string, own labelSet, parents []word, odd []error) (put func(*Index) []error, err error) {
 	nets, err := parseNets("spec.nets", texts)
 	if err != nil {
-		return func(*Index) []error { return append(odd, err) }
+		return func(*Index) []error { return append(odd, err) }, err
 	}
 	return func(x *Index) []error {
 		old := x.members[k]
@@ -190,7 +197,7 @@ func networkSet(k Key, texts []string, own labelSet, parents []word, odd []error
 		x.members[k] = m
 		x.sets.replace(old, m, own, parents)
 		return odd
-	}
+	}, nil
 }
 
 // setEndpoint puts an endpoint in force, or, as far as it could not be read,
