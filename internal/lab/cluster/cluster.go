@@ -287,13 +287,19 @@ func (n *Node) Muslin(ctx context.Context, args ...string) (string, error) {
 
 // MuslinIn is Muslin with standard input.
 func (n *Node) MuslinIn(ctx context.Context, stdin string, args ...string) (string, error) {
+	out, said, err := n.muslin(ctx, stdin, args...)
+	return out + said, err
+}
+
+// muslin keeps what is said on standard error, such as warnings, apart.
+func (n *Node) muslin(ctx context.Context, stdin string, args ...string) (out, said string, err error) {
 	cmd := exec.CommandContext(ctx, n.cluster.opts.Binary, append(args, "--run-dir", n.Dir)...)
-	cmd.Env, cmd.Stdin = lab.CleanEnv(), strings.NewReader(stdin)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("muslin %s: %w: %s", strings.Join(args, " "), err, out)
+	var stdout, stderr strings.Builder
+	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = lab.CleanEnv(), strings.NewReader(stdin), &stdout, &stderr
+	if err = cmd.Run(); err != nil {
+		err = fmt.Errorf("muslin %s: %w: %s%s", strings.Join(args, " "), err, stdout.String(), stderr.String())
 	}
-	return string(out), err
+	return stdout.String(), stderr.String(), err
 }
 
 // Apply applies documents through the first server's daemon.
@@ -315,7 +321,7 @@ func (n *Node) Attach(ctx context.Context, name string, more ...string) (*Worklo
 // AttachNamespace attaches a namespace that is there.
 func (n *Node) AttachNamespace(ctx context.Context, ns *lab.Namespace, name string, more ...string) (*Workload, error) {
 	args := append([]string{"endpoint", "attach", name, "--netns", ns.Path(), "-o", "json"}, more...)
-	out, err := n.Muslin(ctx, args...)
+	out, _, err := n.muslin(ctx, "", args...)
 	if err != nil {
 		return nil, err
 	}
