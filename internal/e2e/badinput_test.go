@@ -539,12 +539,20 @@ func TestI9_SettingsUnreadableAtStart(t *testing.T) {
 	restart()
 	expect("with the prefixes remembered", true)
 	problem(t, n, "FelixConfiguration default")
-	// Without a memory the interfaces are nobody's, and so nothing is routed
-	// to them.
+	// Without a memory etcd's history tells.
 	n.Kill()
 	if err := os.RemoveAll(n.StateDir()); err != nil {
 		t.Fatal(err)
 	}
+	restart()
+	expect("with the version before", true)
+	// Without a version that was ever good the interfaces are nobody's, and so
+	// nothing is routed to them.
+	n.Kill()
+	if err := errors.Join(os.RemoveAll(n.StateDir()), d.Delete(t.Context(), key, 0)); err != nil {
+		t.Fatal(err)
+	}
+	d.put(key, "{")
 	restart()
 	expect("with nothing to go by", false)
 	problem(t, n, "WorkloadEndpoint openstack/n1-openstack-dev--1-port--1", "spec.interfaceName", "tapport-1")

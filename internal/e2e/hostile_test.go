@@ -201,7 +201,7 @@ func TestAttachAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for ip, why := range map[string]string{"10.0.0.1": "10.0.0.0/24", "10.0.0.255": "10.0.0.0/24", "fd00::9": "fd00::/64", "255.255.255.255": "routed", w.V4.String(): "muslin.default"} {
+	for ip, why := range map[string]string{"10.0.0.1": "10.0.0.0/24", "10.0.0.255": "10.0.0.0/24", "fd00::9": "fd00::/64", "255.255.255.255": "routed", w.V4.String(): "detach w"} {
 		start := time.Now()
 		_, err := n.AttachNamespace(t.Context(), x, "x", "--ip", ip)
 		if err == nil || !strings.Contains(err.Error(), why) || !strings.Contains(err.Error(), ip) || time.Since(start) > 5*time.Second {
