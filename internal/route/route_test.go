@@ -23,7 +23,7 @@ func TestHops(t *testing.T) {
 	if s := HopsOf(b, a).String(); s != "10.0.0.1, fd00::1" {
 		t.Errorf("String = %q", s)
 	}
-	if via("10.0.0.0/8", "10.0.0.1") != via("10.0.0.0/8", "10.0.0.1") {
+	if r, same := via("10.0.0.0/8", "10.0.0.1"), via("10.0.0.0/8", "10.0.0.1"); r != same {
 		t.Error("equal routes are not equal")
 	}
 }

@@ -10,7 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// ErrCompacted: etcd does not have that revision any more.
+// ErrCompacted means that etcd does not have that revision any more.
 var ErrCompacted = errors.New("is older than what etcd has kept")
 
 // Before returns the version that a key had before a revision. ErrNotFound if there

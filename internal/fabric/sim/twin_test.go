@@ -46,7 +46,6 @@ type twinRIB struct {
 	in     [][]twinPath // by session
 	usable int
 	via    []string // device@segment
-	best   string   // key of what is told to peers
 	paths  []bgp.Candidate
 	chosen int
 }
