@@ -77,7 +77,7 @@ type DeniedLog struct {
 
 // Messages and attributes of linux/netfilter/nfnetlink_log.h.
 const (
-	ulogPacket = unix.NFNL_SUBSYS_ULOG<<8 | 0 // NFULNL_MSG_PACKET
+	ulogPacket = unix.NFNL_SUBSYS_ULOG << 8   // NFULNL_MSG_PACKET
 	ulogConfig = unix.NFNL_SUBSYS_ULOG<<8 | 1 // NFULNL_MSG_CONFIG
 
 	ulogCfgCmd     = 1 // NFULA_CFG_CMD

@@ -33,7 +33,7 @@ const (
 	ctaTupleIP    = 1
 	ctaTupleProto = 2
 
-	ctMsgNew    = unix.NFNL_SUBSYS_CTNETLINK<<8 | 0 // IPCTNL_MSG_CT_NEW
+	ctMsgNew    = unix.NFNL_SUBSYS_CTNETLINK << 8 // IPCTNL_MSG_CT_NEW
 	ctMsgGet    = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1
 	ctMsgDelete = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2
 

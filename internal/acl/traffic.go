@@ -37,8 +37,6 @@ const (
 // of a small subnet.
 var arpRate = Rate{Packets: 100, Unit: time.Second, Burst: 500}
 
-func (s *setType) traffic() bool { return s.flags&unix.NFT_SET_EVAL != 0 }
-
 // spoofed ends a chain for packets whose sender is not who it says. The drop is a
 // rule of its own: one that finds no room to count would be left there.
 func (r *renderer) spoofed(c *chain, why string) {

@@ -102,9 +102,7 @@ func (c Config) withDefaults() Config {
 
 // Equal tells whether nothing differs.
 func (c Config) Equal(o Config) bool {
-	same := c.Auth.equal(o.Auth)
-	c.Auth, o.Auth = Auth{}, Auth{}
-	return same && c.Name == o.Name && c.Key == o.Key && c.Interval == o.Interval && c.Multiplier == o.Multiplier &&
+	return c.Auth.equal(o.Auth) && c.Name == o.Name && c.Key == o.Key && c.Interval == o.Interval && c.Multiplier == o.Multiplier &&
 		c.MinTTL == o.MinTTL && c.Passive == o.Passive && c.Independent == o.Independent
 }
 

@@ -241,7 +241,7 @@ func (l *loop) wait(reportDue bool) error {
 	if reportDue {
 		sooner(l.told.Add(reportEvery))
 	}
-	timeout := unix.NsecToTimespec(max(0, next.Sub(time.Now())).Nanoseconds())
+	timeout := unix.NsecToTimespec(max(0, time.Until(next)).Nanoseconds())
 	n, err := unix.Ppoll(l.poll, &timeout, nil)
 	if err != nil && err != unix.EINTR {
 		return os.NewSyscallError("ppoll", err)

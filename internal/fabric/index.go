@@ -69,8 +69,8 @@ func (g *Design) Index() *Index {
 	return x
 }
 
-// Device, Profile, Filter, Segment and Platform find one by its name, and
-// return nil for a name that is not there.
+// Device finds a device by its name, and returns nil for a name that is not there;
+// Profile, Filter, Segment and Platform do so likewise.
 func (x *Index) Device(name string) *Device     { return x.devices[name] }
 func (x *Index) Profile(name string) *Profile   { return x.profiles[name] }
 func (x *Index) Filter(name string) *Filter     { return x.filters[name] }

@@ -20,7 +20,7 @@ import (
 	"github.com/muslin-net/muslin/internal/store"
 )
 
-// Own, as the name of a program, is the etcd inside muslin.
+// Own is the name of a program: the etcd inside muslin.
 const Own = "own"
 
 const serveArg = "-serve-etcd" // how a benchmark starts itself as an etcd

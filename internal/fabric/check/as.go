@@ -15,8 +15,7 @@ import (
 // leaving it, in the order of devices.
 func (s *subject) pieces() map[uint32][][]*fabric.Device {
 	parent := map[*fabric.Device]*fabric.Device{}
-	var root func(d *fabric.Device) *fabric.Device
-	root = func(d *fabric.Device) *fabric.Device {
+	root := func(d *fabric.Device) *fabric.Device {
 		for parent[d] != nil {
 			if up := parent[parent[d]]; up != nil {
 				parent[d] = up

@@ -159,5 +159,3 @@ func maskRange(r fabric.FilterRule) (low, high int) {
 	}
 	return low, high
 }
-
-func isDefault(p netip.Prefix) bool { return p.Bits() == 0 }

@@ -141,16 +141,16 @@ func endpoints(d *fabric.Device) int {
 }
 
 // bar is how full a table is, with ticks at 70 and 85 %, and a mark where it will be.
-func (t *canvas) bar(x, y, w, h float64, e *fabric.Entries) {
+func (c *canvas) bar(x, y, w, h float64, e *fabric.Entries) {
 	part := float64(e.Used) / float64(e.Holds)
-	t.rect(x, y, w, h, "track", "", fmt.Sprintf("%s of %s entries, %.0f %%", fabric.Number(e.Used), fabric.Number(int(e.Holds)), 100*part))
-	t.rect(x, y, w*min(1, part), h, fillClass(e), "", "")
+	c.rect(x, y, w, h, "track", "", fmt.Sprintf("%s of %s entries, %.0f %%", fabric.Number(e.Used), fabric.Number(int(e.Holds)), 100*part))
+	c.rect(x, y, w*min(1, part), h, fillClass(e), "", "")
 	for _, tick := range []float64{.7, .85} {
-		t.line(x+w*tick, y, x+w*tick, y+h, "axis", "")
+		c.line(x+w*tick, y, x+w*tick, y+h, "axis", "")
 	}
 	if e.Grown > e.Used {
 		at := x + w*min(1, float64(e.Grown)/float64(e.Holds))
-		t.line(at, y-2, at, y+h+2, "limit", "with growth "+fabric.Number(e.Grown))
+		c.line(at, y-2, at, y+h+2, "limit", "with growth "+fabric.Number(e.Grown))
 	}
 }
 
