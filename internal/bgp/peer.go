@@ -313,6 +313,9 @@ func (s *Speaker) up(c *conn) {
 	if !c.dialled {
 		s.accepted--
 	}
+	if c.hold == 0 {
+		c.timer.stop()
+	}
 	c.since = time.Now()
 	c.session = c.sessionOf()
 	p.est = c
