@@ -51,22 +51,36 @@ func (s *Speaker) overLimit(c *conn, ref pathRef) bool {
 	case LimitDiscard:
 		p.discarded++
 		return true
-	case LimitShutdown:
-		p.idle = why
-	case LimitRestart:
-		p.flaps = max(p.flaps, 3) // from 16 s on
 	}
+	p.idle = why
 	n := &notification{code: codeCease, sub: ceaseMaxPrefixes, reason: why,
 		data: binary.BigEndian.AppendUint32([]byte{0, byte(f) + 1, 1}, uint32(limit))}
 	s.fire(c, evStop, n, nil)
+	if p.cfg.OverLimit == LimitRestart {
+		p.flaps = max(p.flaps, 4) // from 16 s on
+		p.resting.set(s, time.Second<<p.flaps, func() {
+			p.idle = ""
+			p.connect()
+			p.show(nil)
+			s.forgetLater(p)
+		})
+	}
 	return true
+}
+
+// tryAgain ends what keeps a peer idle.
+func (p *peer) tryAgain() {
+	p.resting.stop()
+	p.idle = ""
+	p.s.forgetLater(p)
 }
 
 // refill asks a peer to repeat what was turned away, once there is room.
 func (s *Speaker) refill(c *conn) {
 	p := c.p
 	for f := range numFamilies {
-		if !p.over[f] || s.rib.sources[p.slot].received[f] >= p.cfg.MaxPrefixes[f] {
+		limit := p.cfg.MaxPrefixes[f]
+		if !p.over[f] || limit > 0 && s.rib.sources[p.slot].received[f] >= limit {
 			continue
 		}
 		if p.cfg.OverLimit == LimitDiscard && c.open.refresh {

@@ -42,6 +42,7 @@ type peer struct {
 	over      familySet // more prefixes than PeerConfig.MaxPrefixes
 	discarded uint64
 	refilling timer // the peer was asked to repeat itself
+	resting   timer // until LimitRestart begins anew
 
 	transitions uint64
 	in, out     messageCounts // of connections that are gone
