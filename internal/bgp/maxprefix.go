@@ -26,6 +26,11 @@ const (
 	LimitShutdown
 )
 
+// maxPaths is how many paths to one prefix are taken from a peer with ADD-PATH
+// (RFC 7911). Each that comes is compared with all that are there: some thousands
+// would keep the loop from everything else. Who uses ADD-PATH sends a handful.
+const maxPaths = 64
+
 // refillEvery is how often a peer is asked to repeat itself at most.
 const refillEvery = 10 * time.Second
 
@@ -66,6 +71,41 @@ func (s *Speaker) overLimit(c *conn, ref pathRef) bool {
 		})
 	}
 	return true
+}
+
+// crowded decides whether one more path to a prefix is turned away.
+func (s *Speaker) crowded(p *peer, ref pathRef) bool {
+	if ref.id == 0 {
+		return false // there is one at most
+	}
+	n := 0
+	for q := s.rib.table.read(ref.prefix, &s.room); q != nil; q = q.next {
+		if q.peer != p.slot {
+			continue
+		}
+		if n++; q.id == ref.id {
+			return false // replaces one
+		}
+	}
+	if n < maxPaths {
+		return false
+	}
+	p.discarded++
+	p.crowds[familyOf(ref.prefix.Addr())] = true
+	p.complainOf("BGP peer sends more paths to a prefix than are taken", "prefix", ref.prefix, "limit", maxPaths)
+	return true
+}
+
+// thinned asks a peer to repeat what crowded turned away, some time after paths have
+// gone.
+func (s *Speaker) thinned(p *peer) {
+	if p.crowds == (familySet{}) || p.thinning.armed() {
+		return
+	}
+	p.thinning.set(s, refillEvery, func() {
+		p.crowds = familySet{}
+		p.askAgain()
+	})
 }
 
 // tryAgain ends what keeps a peer idle.

@@ -175,3 +175,52 @@ func TestB08_WhoConnectsWaits(t *testing.T) {
 		})
 	}
 }
+
+// Many paths of one prefix, as a peer with ADD-PATH may send them, cost no more than
+// so many prefixes: beyond maxPaths they are turned away, and asked for when others
+// have gone.
+func TestB08_PathsOfOnePrefix(t *testing.T) {
+	t.Parallel()
+	us, crowd, other := freeAddr(t), freeAddr(t), freeAddr(t)
+	cfg := nodeConfig(64512, us, peerTo(crowd, 65001), peerTo(other, 65001))
+	for i := range cfg.Peers {
+		cfg.Peers[i].Passive, cfg.Peers[i].AddPathReceive = true, true
+	}
+	n := startNode(t, cfg, Options{})
+	n.OriginationsComplete()
+	open, err := openParams{asn: 65001, id: crowd, families: familySet{true, true}, addPathSend: true}.marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, fine := &rawPeer{t: t, addr: crowd}, &rawPeer{t: t, addr: other}
+	r.connect(n)
+	r.write(cat(open, keepaliveMessage()))
+	n.waitUp(crowd)
+	fine.establish(n, 65001)
+	const paths, each = 20000, 200
+	attrs := cat(goodAttrs(true)...)
+	numbered := func(id int) []byte { return append(be32(uint32(id)), nlri("10.1.0.0/16")...) }
+	for i := 1; i < paths; i += each {
+		var list []byte
+		for id := i; id < i+each; id++ {
+			list = append(list, numbered(id)...)
+		}
+		r.write(upd(nil, attrs, list))
+	}
+	start := time.Now()
+	fine.write(announce("10.2.0.0/16", goodAttrs(true)))
+	n.waitHops("10.2.0.0/16", "10.0.0.9")
+	if d := time.Since(start); d > 2*time.Second {
+		t.Errorf("somebody else's route took %v", d)
+	}
+	eventually(t, "all are taken in or turned away", func() bool { return n.peer(crowd).Discarded == paths-maxPaths })
+	r.write(upd(nil, attrs, numbered(maxPaths))) // there already
+	r.write(upd(numbered(1), nil, nil))
+	eventually(t, "one has gone", func() bool { return n.peer(crowd).Received == maxPaths-1 })
+	within(t, 2*refillEvery, "it is asked to repeat itself", func() bool { return n.peer(crowd).Messages.Sent["route-refresh"] > 0 })
+	r.write(upd(nil, attrs, append(numbered(2), numbered(paths)...)))
+	eventually(t, "the place is taken", func() bool { return n.peer(crowd).Received == maxPaths })
+	if p := n.peer(crowd); p.State != "Established" || p.Established != 1 || p.Discarded != paths-maxPaths {
+		t.Errorf("%+v", p)
+	}
+}

@@ -41,8 +41,10 @@ type peer struct {
 
 	over      familySet // more prefixes than PeerConfig.MaxPrefixes
 	discarded uint64
-	refilling timer // the peer was asked to repeat itself
-	resting   timer // until LimitRestart begins anew
+	refilling timer     // the peer was asked to repeat itself
+	resting   timer     // until LimitRestart begins anew
+	crowds    familySet // more paths to a prefix than maxPaths
+	thinning  timer     // until the peer is asked for them, after some have gone
 
 	transitions uint64
 	in, out     messageCounts // of connections that are gone
@@ -356,7 +358,8 @@ func (s *Speaker) down(c *conn, keep bool) {
 	p.backlog, p.dirty, p.refresh, p.oweEOR = nil, owed{}, familySet{}, familySet{}
 	p.settled.stop()
 	p.refilling.stop()
-	p.over, p.refreshing = familySet{}, familySet{}
+	p.thinning.stop()
+	p.over, p.crowds, p.refreshing = familySet{}, familySet{}, familySet{}
 	for f := range numFamilies {
 		p.refreshBound[f].stop()
 	}
