@@ -60,10 +60,7 @@ func (f *faults) bgpConfiguration(r *BGPConfiguration) {
 	}
 	f.workloadPeering("spec.localWorkloadPeeringIPV4", s.LocalWorkloadPeeringIPV4)
 	f.workloadPeering("spec.localWorkloadPeeringIPV6", s.LocalWorkloadPeeringIPV6)
-	f.notNegative(s.NodeMeshMaxRestartTime, "spec.nodeMeshMaxRestartTime")
-	if d := s.NodeMeshMaxRestartTime; d != nil && d.Duration > maxRestartTime {
-		f.add("spec.nodeMeshMaxRestartTime", "%s: want at most %s, which is all that BGP can say (RFC 4724 section 3)", d.Duration, maxRestartTime)
-	}
+	f.restartTime(s.NodeMeshMaxRestartTime, "spec.nodeMeshMaxRestartTime")
 	for i, pattern := range s.IgnoredInterfaces {
 		if pattern == "*" || pattern == "" {
 			f.add("spec.ignoredInterfaces["+strconv.Itoa(i)+"]", "%q would ignore every interface", pattern)
@@ -97,6 +94,13 @@ func (f *faults) workloadPeering(path, text string) {
 		f.add(path, "%s: want an address that a workload can connect to, such as 192.0.2.254 or 2001:db8::254", a)
 	case a == netip.AddrFrom4([4]byte{169, 254, 1, 1}):
 		f.add(path, "%s is the gateway of every workload: want another address", a)
+	}
+}
+
+func (f *faults) restartTime(d *Duration, path string) {
+	f.notNegative(d, path)
+	if d != nil && d.Duration > maxRestartTime {
+		f.add(path, "%s: want at most %s, which is all that BGP can say (RFC 4724 section 3)", d.Duration, maxRestartTime)
 	}
 }
 
@@ -184,7 +188,7 @@ func (f *faults) bgpPeer(p *BGPPeer, set PeerSettings) {
 			f.add("spec.reachableBy", "%s is not of the family of peerIP %s", via, peer)
 		}
 	}
-	f.notNegative(s.MaxRestartTime, "spec.maxRestartTime")
+	f.restartTime(s.MaxRestartTime, "spec.maxRestartTime")
 	f.notNegative(s.KeepaliveTime, "spec.keepaliveTime")
 	if d := s.KeepaliveTime; d != nil && d.Duration > 0 && (d.Duration < time.Second || d.Duration > maxKeepalive) {
 		f.add("spec.keepaliveTime", "%s: want 1s–%s; the hold time is three times that, and BGP counts seconds", d.Duration, maxKeepalive)

@@ -270,6 +270,8 @@ func TestValidateBGPAndFelix(t *testing.T) {
 		{"BGPConfiguration", "default", "{localWorkloadPeeringIPV4: 127.0.0.1, localWorkloadPeeringIPV6: '10.0.0.1'}", "spec.localWorkloadPeeringIPV6 spec.localWorkloadPeeringIPV4"},
 		{"BGPConfiguration", "default", "{nodeMeshMaxRestartTime: 4095s}", ""},
 		{"BGPConfiguration", "default", "{nodeMeshMaxRestartTime: 4096s}", "spec.nodeMeshMaxRestartTime"},
+		{"BGPPeer", "p", "{peerIP: 10.0.0.1, asNumber: 1, maxRestartTime: 4095s}", ""},
+		{"BGPPeer", "p", "{peerIP: 10.0.0.1, asNumber: 1, maxRestartTime: 4096s}", "spec.maxRestartTime"},
 		{"BGPPeer", "p", "{peerIP: 10.0.0.1, asNumber: 1, keepaliveTime: 1s}", ""},
 		{"BGPPeer", "p", "{peerIP: 10.0.0.1, asNumber: 1, keepaliveTime: 500ms}", "spec.keepaliveTime"},
 		{"BGPPeer", "p", "{peerIP: 10.0.0.1, asNumber: 1, keepaliveTime: 21846s}", "spec.keepaliveTime"},

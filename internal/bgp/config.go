@@ -338,14 +338,11 @@ func (s *Speaker) changePeer(p *peer, pc PeerConfig, reset, rejudge bool) {
 		p.show(nil)
 		return
 	}
-	if old.Password.Reveal() != pc.Password.Reveal() {
-		p.hangUp()
-		p.losses = 0
-		for len(p.conns) > 0 {
-			s.fire(p.conns[0], evTCPFail, nil, errors.New("the password changed"))
-		}
-		p.retry.stop()
-		p.connectLater()
+	switch {
+	case old.Password.Reveal() != pc.Password.Reveal():
+		s.breakOff(p, "the password changed")
+	case p.est != nil && p.est.open.gr && p.est.restartTime != p.restartTime(): // to others it means nothing
+		s.breakOff(p, "the restart time changed")
 	}
 	if policyChanged(old.Import, old.ImportID, pc.Import, pc.ImportID) || old.AllowLocalAS != pc.AllowLocalAS || rejudge {
 		s.rejudge(p)
@@ -370,6 +367,18 @@ func (s *Speaker) changePeer(p *peer, pc PeerConfig, reset, rejudge bool) {
 		}
 	}
 	p.show(nil)
+}
+
+// breakOff gives up what a peer has like connections that broke, so that both ends keep
+// the routes, and begins anew.
+func (s *Speaker) breakOff(p *peer, why string) {
+	p.hangUp()
+	p.losses = 0
+	for len(p.conns) > 0 {
+		s.fire(p.conns[0], evTCPFail, nil, errors.New(why))
+	}
+	p.retry.stop()
+	p.connectLater()
 }
 
 // setClient applies PeerConfig.Client: who is told what the peer sends depends

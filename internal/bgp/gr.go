@@ -24,6 +24,14 @@ import (
 // announced again. A NOTIFICATION in either direction, expiry of the hold
 // timer included, removes all routes at once.
 
+// restartTime is what a peer is told: how long it is to keep our routes.
+func (p *peer) restartTime() time.Duration {
+	if p.cfg.RestartTime > 0 {
+		return p.cfg.RestartTime
+	}
+	return p.s.restartTime()
+}
+
 func (s *Speaker) restartTime() time.Duration {
 	if s.cfg.RestartTime > 0 {
 		return s.cfg.RestartTime

@@ -3,6 +3,7 @@
 package bgp
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -89,13 +90,15 @@ func TestB15_RFC4724_4_2_NoForwardingBit(t *testing.T) {
 // peer announced and what is configured for it.
 func TestB15_RFC4724_4_2_Expiry(t *testing.T) {
 	t.Parallel()
-	for _, by := range []string{"announced", "configured"} {
+	for _, by := range []string{"announced", "announced to this peer", "configured"} {
 		t.Run(by, func(t *testing.T) {
 			a, b := pair(t, 64512, 64512, func(ca, cb *Config) {
 				ca.RestartTime = time.Second
-				if by == "configured" {
-					ca.RestartTime = 100 * time.Second
-					cb.Peers[0].RestartTime = time.Second
+				switch by {
+				case "announced to this peer":
+					ca.RestartTime, ca.Peers[0].RestartTime = 100*time.Second, time.Second
+				case "configured":
+					ca.RestartTime, cb.Peers[0].RestartTime = 100*time.Second, time.Second
 				}
 			})
 			a.originate("10.1.0.0/26", "fd00:1::/122")
@@ -105,6 +108,44 @@ func TestB15_RFC4724_4_2_Expiry(t *testing.T) {
 			eventually(t, "swept", func() bool { return b.fibSize() == 0 })
 			if d := time.Since(start); d < 900*time.Millisecond || d > 2*time.Second {
 				t.Errorf("routes went after %v, want 1 s", d)
+			}
+		})
+	}
+}
+
+// Another restart time is told at once, over a new connection, and no route is gone for it,
+// whether it is that of all peers or of one.
+func TestB15_RestartTimeChanges(t *testing.T) {
+	t.Parallel()
+	for _, one := range []bool{false, true} {
+		t.Run(fmt.Sprintf("of one peer=%v", one), func(t *testing.T) {
+			a, b := pair(t, 64512, 64512, nil)
+			a.originate("10.1.0.0/26", "fd00:1::/122")
+			b.originate("10.2.0.0/26")
+			eventually(t, "both", func() bool { return b.fibSize() == 2 && a.fibSize() == 1 })
+			keptA, kept4, kept6 := always(a, "10.2.0.0/26"), always(b, "10.1.0.0/26"), always(b, "fd00:1::/122")
+			if a.cfg.Peers = slices.Clone(a.cfg.Peers); one {
+				a.cfg.Peers[0].RestartTime = 300 * time.Second
+			} else {
+				a.cfg.RestartTime = 300 * time.Second
+			}
+			if err := a.SetConfig(a.cfg); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "b is told", func() bool {
+				st := b.peer(a.cfg.RouterID)
+				return st.Established == 2 && st.Restart.PeerTime == 300 && len(st.EndOfRIB) == 2 && st.Stale == 0
+			})
+			eventually(t, "a is up", func() bool { st := a.peer(b.cfg.RouterID); return len(st.EndOfRIB) == 2 && st.Stale == 0 })
+			if !keptA() || !kept4() || !kept6() {
+				t.Error("a route was gone for a moment")
+			}
+			if err := a.SetConfig(a.cfg); err != nil { // the same again
+				t.Fatal(err)
+			}
+			a.ask(func() {})
+			if st := a.peer(b.cfg.RouterID); st.State != "Established" || st.Established != 2 {
+				t.Errorf("the session did not stay: %+v", st)
 			}
 		})
 	}

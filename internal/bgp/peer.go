@@ -297,12 +297,12 @@ func (s *Speaker) sendOpen(c *conn) error {
 		addPathReceive: p.cfg.AddPathReceive, addPathSend: p.cfg.AddPathSend > 0, role: p.role(),
 		restarting:  s.opt.Restarting && !p.hadUp && s.restartLeft() > 0,
 		forwarding:  s.opt.Restarting || p.hadUp,
-		restartTime: s.restartTime(),
+		restartTime: p.restartTime(),
 	}.marshal()
 	if err != nil {
 		return err
 	}
-	c.sentOpen = b
+	c.sentOpen, c.restartTime = b, p.restartTime()
 	c.send(chunk{b, 1})
 	c.timer.set(s, s.opt.OpenTimeout, func() {
 		s.fire(c, evHoldTimer, &notification{code: codeHold, reason: "no OPEN from the peer"}, nil)

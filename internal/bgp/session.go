@@ -23,7 +23,8 @@ type conn struct {
 	open    *openMessage // what the peer sent
 	session *Session     // once Established
 
-	sentOpen, gotOpen []byte // whole messages
+	sentOpen, gotOpen []byte        // whole messages
+	restartTime       time.Duration // as sentOpen says
 
 	hold      time.Duration // negotiated; 0: no hold timer
 	families  familySet     // negotiated

@@ -111,7 +111,6 @@ func TestSetConfig_Difference(t *testing.T) {
 	c := b.cfg
 	c.Peers = slices.Clone(c.Peers)
 	c.Peers[0].Import, c.Peers[0].ImportID = only1, "only1"
-	c.RestartTime = 77e9
 	if err := b.SetConfig(c); err != nil {
 		t.Fatal(err)
 	}

@@ -67,8 +67,10 @@ type PeerConfig struct {
 	// SendHold is after how long of not reading what we send a peer is given up
 	// (RFC 9687), or TimerOff. One that is not longer than the hold time, as
 	// 0, means twice that.
-	SendHold    time.Duration
-	RestartTime time.Duration // upper bound for keeping stale routes of the peer; 0 means what it announces
+	SendHold time.Duration
+	// RestartTime is what we announce to this peer for graceful restart, and the upper
+	// bound for keeping its stale routes; 0 means Config.RestartTime, and what it announces.
+	RestartTime time.Duration
 	// TTLSecurity is how many hops away the peer is at most, 1 for one on the
 	// same link: packets from further away are dropped (RFC 5082). 0 is off.
 	TTLSecurity uint8

@@ -3,6 +3,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"slices"
@@ -91,11 +92,16 @@ func (l *loop) applyBFD() {
 		sessions = append(sessions, w.Config)
 	}
 	l.problems["bfd"] = problems
-	restart := l.speakerConfig.RestartTime
-	if restart == 0 {
-		restart = defaultRestartTime
+	l.d.bfd.set(sessions, longestRestart(l.speakerConfig))
+}
+
+// longestRestart is for how long some neighbour keeps our routes while we are away.
+func longestRestart(c bgp.Config) time.Duration {
+	d := cmp.Or(c.RestartTime, defaultRestartTime)
+	for _, p := range c.Peers {
+		d = max(d, p.RestartTime)
 	}
-	l.d.bfd.set(sessions, restart)
+	return d
 }
 
 // detector stands between the BFD process and the speaker. What the process

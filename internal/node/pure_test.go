@@ -200,6 +200,10 @@ func TestPeeringOptions(t *testing.T) {
 kind: BGPPeer
 metadata: {name: tor}
 spec: {peerIP: 10.0.0.254, asNumber: 64999, localASNumber: 65010, keepaliveTime: 10s, maxRestartTime: 30s, nextHopMode: Self, ttlSecurity: 2}
+---
+kind: BGPConfiguration
+metadata: {name: default}
+spec: {nodeMeshMaxRestartTime: 20s}
 `))
 	if len(problems) > 0 {
 		t.Fatal(problems)
@@ -211,6 +215,15 @@ spec: {peerIP: 10.0.0.254, asNumber: 64999, localASNumber: 65010, keepaliveTime:
 	p := cfg.Peers[i]
 	if p.LocalASN != 65010 || p.Keepalive != 10*time.Second || p.HoldTime != 30*time.Second || p.RestartTime != 30*time.Second || p.NextHopMode != bgp.NextHopSelf || p.TTLSecurity != 2 {
 		t.Errorf("options are not as written: %+v", p)
+	}
+	if b := slices.IndexFunc(cfg.Peers, func(p bgp.PeerConfig) bool { return p.Name == "b" }); cfg.RestartTime != 20*time.Second || b < 0 || cfg.Peers[b].RestartTime != 20*time.Second {
+		t.Errorf("restart time of the mesh: %v, %+v", cfg.RestartTime, cfg.Peers)
+	}
+	if d := longestRestart(cfg); d != 30*time.Second {
+		t.Errorf("neighbours keep our routes for %v at most, want 30 s", d)
+	}
+	if d := longestRestart(bgp.Config{}); d != defaultRestartTime {
+		t.Errorf("without a setting for %v", d)
 	}
 }
 
