@@ -41,10 +41,7 @@ type peer struct {
 
 	over      familySet // more prefixes than PeerConfig.MaxPrefixes
 	discarded uint64
-	refilling timer     // the peer was asked to repeat itself
-	resting   timer     // until LimitRestart begins anew
-	crowds    familySet // more paths to a prefix than maxPaths
-	thinning  timer     // until the peer is asked for them, after some have gone
+	refilling timer // the peer was asked to repeat itself
 
 	transitions uint64
 	in, out     messageCounts // of connections that are gone
@@ -316,9 +313,6 @@ func (s *Speaker) up(c *conn) {
 	if !c.dialled {
 		s.accepted--
 	}
-	if c.hold == 0 {
-		c.timer.stop()
-	}
 	c.since = time.Now()
 	c.session = c.sessionOf()
 	p.est = c
@@ -358,8 +352,7 @@ func (s *Speaker) down(c *conn, keep bool) {
 	p.backlog, p.dirty, p.refresh, p.oweEOR = nil, owed{}, familySet{}, familySet{}
 	p.settled.stop()
 	p.refilling.stop()
-	p.thinning.stop()
-	p.over, p.crowds, p.refreshing = familySet{}, familySet{}, familySet{}
+	p.over, p.refreshing = familySet{}, familySet{}
 	for f := range numFamilies {
 		p.refreshBound[f].stop()
 	}

@@ -23,7 +23,6 @@ func (s *Speaker) applyShutdown(p *peer) {
 	if !p.cfg.Shutdown {
 		return
 	}
-	p.resting.stop()
 	p.idle = "administratively shut down"
 	if p.cfg.ShutdownText != "" {
 		p.idle += ": " + p.cfg.ShutdownText

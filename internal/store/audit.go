@@ -5,6 +5,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -13,12 +14,23 @@ import (
 // audit compares the revisions of all keys with etcd's and returns an
 // errRelist if an event never came. A watch that loses events silently looks
 // healthy from the inside; only a second way of reading shows it.
-func (w *watcher) audit(ctx context.Context) error {
+//
+// With values it compares those, too. An etcd that was restored from a backup and written
+// to until it is at the revision that was seen answers as the one of before: its cluster and its member
+// have the same ids, its raft term may be the same, and a watch goes on without an error. What a key holds at
+// a revision tells them apart, and only all keys tell all of it. done is false if etcd did not answer.
+func (w *watcher) audit(ctx context.Context, values bool) (done bool, err error) {
 	w.mu.Lock()
 	w.gen++
 	gen := w.gen
 	w.mu.Unlock()
-	missed := map[string]int64{} // key → revision of the write that did not come
+	missed := map[string]int64{}     // key → revision of the write that did not come
+	elsewhen := int64(math.MaxInt64) // the first revision a key is known at that etcd has an older one of
+	other := false                   // a key has another value at the same revision
+	opts := []clientv3.OpOption{clientv3.WithKeysOnly()}
+	if values {
+		opts = nil
+	}
 	var rev int64
 	for _, prefix := range listed {
 		h, err := w.c.pages(ctx, prefix, rev, func(kvs []*mvccpb.KeyValue) error {
@@ -33,17 +45,31 @@ func (w *watcher) audit(ctx context.Context) error {
 				} else {
 					k.gen = gen
 				}
-				if k == nil || k.rev < kv.ModRevision {
+				switch {
+				case k == nil || k.rev < kv.ModRevision:
 					missed[string(kv.Key)] = kv.ModRevision
+				case k.rev > kv.ModRevision:
+					elsewhen = min(elsewhen, k.rev)
+				case values && !k.isOf(kv):
+					other = true
 				}
 			}
 			return nil
-		}, clientv3.WithKeysOnly())
+		}, opts...)
 		if err != nil {
-			return nil // the stream's own business; next time
+			return false, nil // the stream's own business; next time
 		}
 		rev = h.Revision
 	}
+	if other || elsewhen <= rev {
+		return true, &errRelist{fmt.Sprintf("etcd has at revision %d another history than the one that was followed: restored from a backup?", rev)}
+	}
+	return true, w.lostEvents(ctx, missed, gen, rev)
+}
+
+// lostEvents waits for what a listing at revision rev has and the watch has not: missed, and
+// deletions of what that listing did not see.
+func (w *watcher) lostEvents(ctx context.Context, missed map[string]int64, gen uint32, rev int64) error {
 	var undead []string // known, and not in etcd at rev
 	w.mu.Lock()
 	for key, k := range w.keys {

@@ -37,13 +37,14 @@ type stream struct {
 }
 
 // follow watches from w.sure until the stream breaks. It returns an errRelist
-// when continuing would not be enough.
+// when continuing would not be enough. Unless everything was listed just now, etcd may have
+// another history than the one that was followed, see audit.
 //
 // Everything up to and including w.sure is known already, but etcd answers no
 // progress request while its revision is below the one a watch starts at: a
 // watch from w.sure+1 would be silent until somebody writes, and a datastore
 // that nobody writes to would look dead. apply ignores what comes again.
-func (w *watcher) follow(ctx context.Context) error {
+func (w *watcher) follow(ctx context.Context, listed bool) error {
 	// A restored or foreign datastore would let a watch wait silently for a
 	// revision it may reach years later: look before following.
 	h, err := w.c.header(ctx)
@@ -83,7 +84,7 @@ func (w *watcher) follow(ctx context.Context) error {
 	}
 	var tenders sync.WaitGroup
 	tenders.Go(func() { s.tend(ctx) })
-	tenders.Go(func() { s.audits(ctx) })
+	tenders.Go(func() { s.audits(ctx, !listed) })
 	err = s.read(ctx, from)
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
@@ -185,11 +186,11 @@ func (w *watcher) apply(events []*mvccpb.Event) {
 			continue
 		}
 		if old != nil {
-			old.rev = rev
+			old.rev, old.sum = rev, sumOf(ev.Kv.Value)
 		} else if _, wanted := refOf(key); !wanted {
 			continue
 		} else {
-			w.keys[key] = &known{rev: rev}
+			w.keys[key] = &known{rev: rev, sum: sumOf(ev.Kv.Value)}
 		}
 		w.pend.add(item{key: key, raw: ev.Kv.Value, rev: rev, fresh: old == nil})
 	}
@@ -271,15 +272,19 @@ func (s *stream) tend(ctx context.Context) {
 }
 
 // audits compares with the datastore soon after connecting and then at
-// leisure.
-func (s *stream) audits(ctx context.Context) {
+// leisure; the first time with values, if the history may be another.
+func (s *stream) audits(ctx context.Context, values bool) {
 	wait := min(s.w.tun.audit, 3*time.Second)
 	for sleep(ctx, jitter(wait)) {
-		if err := s.w.audit(ctx); err != nil {
+		if !s.created.Load() {
+			continue // a restore that comes after a comparison has to break this stream
+		}
+		done, err := s.w.audit(ctx, values)
+		if err != nil {
 			s.cancel(err)
 			return
 		}
-		wait = s.w.tun.audit
+		values, wait = values && !done, s.w.tun.audit
 	}
 }
 

@@ -151,9 +151,9 @@ func (w *watcher) merge(items []item) {
 		old := w.keys[it.key]
 		it.fresh = old == nil
 		if old != nil {
-			old.rev = it.rev
+			old.rev, old.sum = it.rev, sumOf(it.raw)
 		} else {
-			w.keys[it.key] = &known{rev: it.rev}
+			w.keys[it.key] = &known{rev: it.rev, sum: sumOf(it.raw)}
 		}
 		w.pend.add(it)
 	}
@@ -182,7 +182,7 @@ func (w *watcher) firstListing(ctx context.Context) error {
 			for _, kv := range kvs {
 				key := string(kv.Key)
 				if _, ok := refOf(key); ok {
-					w.keys[key] = &known{rev: kv.ModRevision}
+					w.keys[key] = &known{rev: kv.ModRevision, sum: sumOf(kv.Value)}
 					w.pend.add(item{key: key, raw: kv.Value, rev: kv.ModRevision, fresh: true})
 				}
 			}
@@ -241,7 +241,7 @@ func (w *watcher) list(ctx context.Context, all bool) (*listing, error) {
 					k.gen = gen
 				}
 				l.total++
-				if all || k == nil || k.rev != kv.ModRevision {
+				if all || k == nil || !k.isOf(kv) {
 					l.changed = append(l.changed, item{key: string(kv.Key), raw: kv.Value, rev: kv.ModRevision})
 				}
 			}

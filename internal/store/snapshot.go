@@ -212,7 +212,7 @@ func (c *Client) WatchFrom(ctx context.Context, s *Snapshot, deliver func(Update
 // begin takes a snapshot for what was delivered last.
 func (w *watcher) begin(s *Snapshot) {
 	for _, it := range s.items {
-		w.keys[it.key] = &known{rev: it.rev}
+		w.keys[it.key] = &known{rev: it.rev, sum: sumOf(it.raw)}
 		w.pend.add(it)
 	}
 	w.rev, w.sure, w.clusterID, w.savedGUID = s.Revision, s.Revision, s.clusterID, s.ClusterGUID

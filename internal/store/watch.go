@@ -5,6 +5,7 @@ package store
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"log/slog"
 	"math"
 	"math/rand/v2"
@@ -13,6 +14,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
 )
@@ -92,8 +95,20 @@ func defaultTuning() tuning {
 // of other memory, while the consumer shares that of the first.
 type known struct {
 	rev int64
+	sum uint32 // of the value: a restored datastore may come to the same revision with another one
 	gen uint32 // of the listing that last saw it
 }
+
+// isOf: it knows the key as it is in a listing.
+func (k *known) isOf(kv *mvccpb.KeyValue) bool {
+	return k.rev == kv.ModRevision && k.sum == sumOf(kv.Value)
+}
+
+// sumOf has a seed of this process. 32 bits take no memory beside the revision, and one of
+// four thousand million changes is missed, of those to another value at the same revision.
+func sumOf(value []byte) uint32 { return uint32(maphash.Bytes(sumSeed, value)) }
+
+var sumSeed = maphash.MakeSeed()
 
 // watcher is one running Watch. One goroutine (run) reads from etcd and fills
 // pend; the caller's goroutine (deliverLoop) empties it.
@@ -246,12 +261,13 @@ func (w *watcher) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		var err error
 		began := time.Now()
+		listed := relist
 		if relist {
 			err = w.relist(ctx)
 		}
 		if err == nil {
 			relist = false
-			err = w.follow(ctx)
+			err = w.follow(ctx, listed)
 		}
 		if ctx.Err() != nil {
 			return
