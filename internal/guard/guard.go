@@ -38,12 +38,13 @@ import (
 // Guard holds what is bound to whom. Make one with New.
 type Guard struct {
 	self     string
-	prefixes bart.Table[*owners]   // blocks, and what else is bound by prefix
-	hosts    bart.Table[*owners]   // addresses of endpoints outside the blocks of their nodes
-	nodes    map[netip.Addr]string // addresses of nodes: next hops, and infrastructure
-	servers  bart.Table[string]    // the same as prefixes: hardly any route is one, and a trie says so at once
-	ids      map[netip.Addr]string // BGP identifiers of nodes
-	sets     map[string]*owners    // equal sets are one
+	prefixes bart.Table[*owners]     // blocks, and what else is bound by prefix
+	hosts    bart.Table[*owners]     // addresses of endpoints outside the blocks of their nodes
+	nodes    map[netip.Addr]string   // addresses of nodes: next hops, and infrastructure
+	also     map[netip.Addr][]string // further nodes that claim one of them
+	servers  bart.Table[string]      // the same as prefixes: hardly any route is one, and a trie says so at once
+	ids      map[netip.Addr]string   // BGP identifiers of nodes
+	sets     map[string]*owners      // equal sets are one
 
 	// Routes come in runs with one next hop, and of neighbouring addresses.
 	lastHop   netip.Addr
@@ -155,16 +156,22 @@ type Node struct {
 	Addrs []netip.Addr // its own; next hops of its routes
 }
 
-// SetNodes replaces all nodes. It returns the addresses and identifiers that
+// SetNodes replaces all nodes. An address that several claim is the first one's, but all
+// of them may announce from it: one of them may be what a renamed server was before, and
+// an object with a wrong address must not cost another server its routes. It returns the addresses and identifiers that
 // belong to another node than before, or to none any more. Routes with such a
 // next hop or ORIGINATOR_ID are to be judged again, and those to such an address.
 func (g *Guard) SetNodes(nodes []Node) (moved []netip.Addr) {
-	byAddr, byID := map[netip.Addr]string{}, map[netip.Addr]string{}
+	byAddr, byID, also := map[netip.Addr]string{}, map[netip.Addr]string{}, map[netip.Addr][]string{}
 	for _, n := range nodes {
 		for _, a := range n.Addrs {
-			byAddr[a] = n.Name
+			if _, taken := byAddr[a]; taken {
+				also[a] = append(also[a], n.Name)
+			} else {
+				byAddr[a] = n.Name
+			}
 		}
-		if n.ID.IsValid() {
+		if _, taken := byID[n.ID]; n.ID.IsValid() && !taken {
 			byID[n.ID] = n.Name
 		}
 	}
@@ -176,10 +183,17 @@ func (g *Guard) SetNodes(nodes []Node) (moved []netip.Addr) {
 			}
 		}
 	}
+	for _, pair := range [][2]map[netip.Addr][]string{{g.also, also}, {also, g.also}} {
+		for a, names := range pair[0] {
+			if !slices.Equal(names, pair[1][a]) {
+				seen[a] = true
+			}
+		}
+	}
 	for a := range seen {
 		moved = append(moved, a)
 	}
-	g.nodes, g.ids, g.servers = byAddr, byID, bart.Table[string]{}
+	g.nodes, g.also, g.ids, g.servers = byAddr, also, byID, bart.Table[string]{}
 	g.lastHop, g.lastNode, g.lastRun = netip.Addr{}, "", netip.Prefix{}
 	for a, name := range byAddr {
 		g.servers.Insert(netip.PrefixFrom(a, a.BitLen()), name)
@@ -251,7 +265,7 @@ func (g *Guard) Judge(r *Route, from *Peer) (Class, string) {
 		return Accepted, ""
 	case o == nil:
 		return Unbound, "not bound to node " + author
-	case o.anybody || contains(o.nodes, author):
+	case o.anybody || contains(o.nodes, author) || slices.ContainsFunc(g.also[r.NextHop], func(n string) bool { return contains(o.nodes, n) }):
 		return Accepted, ""
 	}
 	return Unbound, o.to + ", not to node " + author

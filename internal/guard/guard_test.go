@@ -233,6 +233,42 @@ func TestSetNodesReturnsWhatMoved(t *testing.T) {
 	}
 }
 
+// Two nodes claim one address, as after a server was renamed: from there either may
+// announce what is bound to it, and nobody else's. What the second one brings and takes is
+// judged again.
+func TestNodesWithOneAddress(t *testing.T) {
+	for _, names := range [][2]string{{"b", "b2"}, {"b2", "b"}} {
+		g := New("a")
+		hop := adr("10.0.0.2")
+		for i, n := range []string{"a", "b", "b2", "c"} {
+			g.Bind(pfx(fmt.Sprintf("10.65.%d.0/26", i)), Binding{Nodes: []string{n}})
+		}
+		one := Node{Name: names[0], ID: hop, Addrs: []netip.Addr{hop}}
+		two := Node{Name: names[1], ID: hop, Addrs: []netip.Addr{hop}}
+		c := Node{Name: "c", ID: adr("10.0.0.3"), Addrs: []netip.Addr{adr("10.0.0.3")}}
+		g.SetNodes([]Node{one, c})
+		if got := fmt.Sprint(g.SetNodes([]Node{one, two, c})); got != "[10.0.0.2]" {
+			t.Errorf("with the second one %s are judged again", got)
+		}
+		for i, want := range []Class{Local, Accepted, Accepted, Unbound} {
+			r := Route{Prefix: pfx(fmt.Sprintf("10.65.%d.0/26", i)), NextHop: hop}
+			if got, why := g.Judge(&r, &Peer{Node: names[0]}); got != want {
+				t.Errorf("%s, %v: %v (%s), want %v", r.Prefix, names, got, why, want)
+			}
+			r.NextHop = adr("10.0.0.3")
+			if got, _ := g.Judge(&r, &Peer{Node: "c"}); (got == Accepted) != (i == 3) {
+				t.Errorf("%s of c: %v", r.Prefix, got)
+			}
+		}
+		if got := fmt.Sprint(g.SetNodes([]Node{one, c})); got != "[10.0.0.2]" {
+			t.Errorf("without the second one %s are judged again", got)
+		}
+		if got, _ := g.Judge(&Route{Prefix: pfx("10.65.1.0/26"), NextHop: hop}, &Peer{Node: names[0]}); (got == Accepted) != (names[0] == "b") {
+			t.Errorf("b's block by %s alone: %v", names[0], got)
+		}
+	}
+}
+
 // twin is the slow, obvious guard: it keeps what was said and looks through all.
 type twin struct {
 	self     string

@@ -42,7 +42,8 @@ func (in *peeringInput) police(self nodeAddr) (func(*bgp.PeerConfig, *v3.BGPPeer
 	problems = append(problems, annotationProblems(errs)...)
 	own, errs := in.nodes[in.self].Settings()
 	problems = append(problems, annotationProblems(errs)...)
-	nodes := in.nodesByAddr()
+	nodes, more := in.nodesByAddr()
+	problems = append(problems, more...)
 
 	return func(c *bgp.PeerConfig, by *v3.BGPPeer, set v3.PeerSettings) []problem {
 		return in.policeSession(c, by, set, sessionInput{fabric, cluster, own, self, nodes[c.Addr.Addr()]})
@@ -130,18 +131,26 @@ func guarded(g *guard.Guard, from guard.Peer, then bgp.Policy) bgp.Policy {
 	}
 }
 
-// nodesByAddr finds nodes by their own addresses.
-func (in *peeringInput) nodesByAddr() map[netip.Addr]*v3.Node {
+// nodesByAddr finds nodes by their own addresses; of two that claim one, the first by
+// name has it, and the other a problem.
+func (in *peeringInput) nodesByAddr() (map[netip.Addr]*v3.Node, []problem) {
+	var problems []problem
 	m := map[netip.Addr]*v3.Node{}
-	for _, n := range in.nodes {
-		v4, v6 := n.Addrs()
-		for _, p := range []netip.Prefix{v4, v6} {
-			if p.IsValid() {
-				m[p.Addr()] = n
+	for _, name := range slices.Sorted(maps.Keys(in.nodes)) {
+		v4, v6 := in.nodes[name].Addrs()
+		for i, p := range []netip.Prefix{v4, v6} {
+			other := m[p.Addr()]
+			switch {
+			case !p.IsValid():
+			case other == nil:
+				m[p.Addr()] = in.nodes[name]
+			default:
+				problems = append(problems, problem{object: "Node " + name, field: []string{"spec.bgp.ipv4Address", "spec.bgp.ipv6Address"}[i],
+					text: fmt.Sprintf("%s is also the address of Node %s: give one of them another, or delete the one of a server that is gone or was renamed", p.Addr(), other.Metadata.Name)})
 			}
 		}
 	}
-	return m
+	return m, problems
 }
 
 // priorities are those of ordinary routes of each family, from which LOCAL_PREF

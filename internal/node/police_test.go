@@ -134,6 +134,41 @@ spec: {peerIP: 10.0.0.254, asNumber: 64999, filters: [f]}
 	}
 }
 
+// Two Nodes with one address, as after a server was renamed: both may announce what is
+// theirs from there, whichever comes first by name, and the same is said each time.
+func TestPoliceSharedAddress(t *testing.T) {
+	for _, name := range []string{"aa", "zz"} {
+		docs := threeNodes + "---\nkind: Node\nmetadata: {name: " + name + "}\nspec: {bgp: {ipv4Address: 10.0.0.10/24}}\n"
+		identity := ""
+		for range 20 {
+			in := input(t, "a", docs)
+			in.guard = guard.New("a")
+			in.guard.SetNodes(in.guarded())
+			for i, n := range []string{"b", name, "c"} {
+				in.guard.Bind(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 65, byte(i), 0}), 26), guard.Binding{Nodes: []string{n}})
+			}
+			first, second := min("b", name), max("b", name)
+			cfg, _, problems := peering(in)
+			if len(problems) != 1 || problems[0].object != "Node "+second || problems[0].field != "spec.bgp.ipv4Address" || !strings.Contains(problems[0].text, "Node "+first) {
+				t.Fatalf("problems %v", problems)
+			}
+			p := peerNamed(t, cfg, first)
+			if identity == "" {
+				identity = p.ImportID
+			}
+			if p.ImportID != identity {
+				t.Fatalf("the policy was %s, and is %s", identity, p.ImportID)
+			}
+			for i, want := range []bgp.Refusal{bgp.Accepted, bgp.Accepted, bgp.RefusedUnbound} {
+				r := bgp.Route{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 65, byte(i), 0}), 26), NextHop: p.Addr.Addr()}
+				if v := p.Import(&r); v.Refused != want {
+					t.Errorf("beside %s, %s: %v %s, want %v", name, r.Prefix, v.Refused, v.Detail, want)
+				}
+			}
+		}
+	}
+}
+
 // Annotations of the node's own configuration go before those for all, one by one.
 func TestStations(t *testing.T) {
 	const all, own = "kind: BGPConfiguration\nmetadata: {name: default, annotations: {muslin/bmp: '10.0.0.9:1'}}\n", "---\nkind: BGPConfiguration\nmetadata: {name: node.a, annotations: {%s}}\n"

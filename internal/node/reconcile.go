@@ -624,10 +624,10 @@ func (l *loop) learned(best []bgp.Best) {
 // reserve tells policy which addresses belong to servers.
 func (l *loop) reserve() {
 	now := map[netip.Addr]string{}
-	for name, n := range l.model.nodes {
-		v4, v6 := n.Addrs()
+	for _, name := range slices.Sorted(maps.Keys(l.model.nodes)) {
+		v4, v6 := l.model.nodes[name].Addrs()
 		for _, a := range []netip.Prefix{v4, v6} {
-			if a.IsValid() {
+			if _, taken := now[a.Addr()]; a.IsValid() && !taken {
 				now[a.Addr()] = "Node " + name
 			}
 		}
