@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -376,5 +377,60 @@ func TestKeys(t *testing.T) {
 	b.env = []string{"KEY=right"}
 	b.start()
 	a.want("Up")
+	b.want("Up")
+}
+
+// TestLinkLocalFollowsItsInterface: a session between link-local addresses has its
+// interface in its name. The agent asks for another one when that was renamed, and for
+// the same one when it was made anew; either comes up as soon as the neighbour is heard.
+func TestLinkLocalFollowsItsInterface(t *testing.T) {
+	t.Parallel()
+	l := labtest.New(t)
+	na, nb := labtest.Namespace(t, l, "a"), labtest.Namespace(t, l, "b")
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	connect := func(name string) {
+		t.Helper()
+		check(lab.Veth(lab.End{NS: na, Name: name}, lab.End{NS: nb, Name: "eth0"}))
+		check(na.AddAddr(name, netip.MustParsePrefix("fe80::a/64")))
+		check(nb.AddAddr("eth0", netip.MustParsePrefix("fe80::b/64")))
+	}
+	connect("eth0")
+	env := []string{"INTERVAL=100ms"}
+	a := newServer(t, &lab.Host{Namespace: na}, env, "fe80::a%eth0", "fe80::b%eth0")
+	b := newServer(t, &lab.Host{Namespace: nb}, env, "fe80::b%eth0", "fe80::a%eth0")
+	a.start()
+	b.start()
+	before := a.want("Up")
+	b.want("Up")
+
+	check(na.RenameLink("eth0", "eth1"))
+	check(na.LinkUp("eth1"))
+	if addrs, err := na.Addrs("eth1"); err != nil || !slices.Contains(addrs, netip.MustParsePrefix("fe80::a/64")) {
+		check(na.AddAddr("eth1", netip.MustParsePrefix("fe80::a/64")))
+	}
+	a.proc.Kill()
+	a.peers = []string{"fe80::a%eth1", "fe80::b%eth1"}
+	a.start()
+	labtest.Poll(t, 10*time.Second, func() error {
+		if r := a.report(); len(r.Sessions) != 1 || r.Sessions[0].Peer.Zone() != "eth1" {
+			return fmt.Errorf("%+v", r)
+		}
+		return nil
+	})
+	a.want("Up")
+	b.want("Up")
+
+	check(na.DeleteLink("eth1"))
+	a.want("Down")
+	b.want("Down")
+	connect("eth1")
+	if after := a.want("Up"); after.PID != before.PID {
+		t.Error("it is another process")
+	}
 	b.want("Up")
 }

@@ -35,7 +35,6 @@ type loop struct {
 	inlets  map[inlet]int // the sockets of those that are needed; -1 could not be opened
 	outlets map[bfd.Key]*outlet
 	ports   map[int]bool
-	zones   zones
 	poll    []unix.PollFd
 	polled  []inlet // beside poll, from its second element on
 	refused map[inlet]string
@@ -164,8 +163,13 @@ func (l *loop) send(k bfd.Key, packet []byte) {
 		l.told = time.Time{}
 	}
 	o.err = err
-	if err == unix.EINVAL || err == unix.EADDRNOTAVAIL || err == unix.ENODEV {
+	switch err {
+	case unix.EINVAL, unix.EADDRNOTAVAIL, unix.ENODEV:
 		o.close(l.ports) // the address or interface went: bind again
+	case unix.ENETUNREACH:
+		if k.Peer.Zone() != "" { // one of that name may be there, and another one
+			o.close(l.ports)
+		}
 	}
 }
 
@@ -255,7 +259,7 @@ func (l *loop) wait(reportDue bool) error {
 			// What is left of more than a few batches waits for the next
 			// round: somebody who floods us must not keep us from sending.
 			for range 4 {
-				if !l.bag.receive(int(l.poll[i+1].Fd), in, &l.zones, l.take) {
+				if !l.bag.receive(int(l.poll[i+1].Fd), in, l.take) {
 					break
 				}
 			}

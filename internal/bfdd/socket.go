@@ -191,7 +191,7 @@ func newMailbag() *mailbag {
 
 // receive takes what is there, up to a batch, and hands each packet over.
 // It reports whether there may be more.
-func (m *mailbag) receive(fd int, in inlet, zones *zones, take func(bfd.Arrival)) (more bool) {
+func (m *mailbag) receive(fd int, in inlet, take func(bfd.Arrival)) (more bool) {
 	for i := range m.msgs {
 		h := &m.msgs[i].hdr
 		h.Namelen = unix.SizeofSockaddrInet6
@@ -207,7 +207,7 @@ func (m *mailbag) receive(fd int, in inlet, zones *zones, take func(bfd.Arrival)
 		if in.six {
 			a.Src = netip.AddrFrom16(m.from[i].Addr)
 			if a.Src.IsLinkLocalUnicast() {
-				a.Src = a.Src.WithZone(zones.name(ifindex))
+				a.Src = a.Src.WithZone(nameOf(fd, ifindex))
 			}
 		} else {
 			a.Src = netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(&m.from[i])).Addr)
@@ -243,27 +243,15 @@ func (m *mailbag) parse(i int, a *bfd.Arrival) (ifindex int) {
 	return ifindex
 }
 
-// zones knows the names of interfaces. They are forgotten now and then, because
-// an interface may be renamed.
-type zones struct {
-	names map[int]string
-	used  int
-}
-
-func (z *zones) name(index int) string {
-	z.used++
-	if name, ok := z.names[index]; ok && z.used%1024 != 0 {
-		return name
-	}
-	i, err := net.InterfaceByIndex(index)
-	if err != nil {
+// nameOf is the name of an interface, empty if it is gone. It is asked for with each
+// packet of a link-local neighbour: a name that is remembered outlives its interface.
+func nameOf(fd, index int) string {
+	var r unix.Ifreq
+	r.SetUint32(uint32(index))
+	if err := unix.IoctlIfreq(fd, unix.SIOCGIFNAME, &r); err != nil {
 		return ""
 	}
-	if z.names == nil || len(z.names) > 256 {
-		z.names = map[int]string{}
-	}
-	z.names[index] = i.Name
-	return i.Name
+	return r.Name()
 }
 
 // errText shows why a packet could not be sent.
