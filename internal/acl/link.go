@@ -7,6 +7,7 @@ package acl
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables/expr"
 	"github.com/muslin-net/muslin/internal/policy"
@@ -28,8 +29,11 @@ var (
 	setSendersAny = in(arpTable, "senders-any") // interface whose MAC address is not known . its address
 )
 
-// arpIn is NF_ARP_IN of linux/netfilter_arp.h.
-const arpIn = 0
+// NF_ARP_IN of linux/netfilter_arp.h, and NF_NETDEV_EGRESS of linux/netfilter.h.
+const (
+	arpIn        = 0
+	netdevEgress = 1
+)
 
 // priorityFrames is before everybody else on the interface.
 const priorityFrames = -500
@@ -79,15 +83,34 @@ func (r *renderer) linkChains() []*chain {
 // framesOf renders the base chain of an endpoint's interface.
 func (r *renderer) framesOf(e *policy.Endpoint) *chain {
 	c := &chain{name: framesName(e.Interface), owner: endpointOwner(e.ID), hook: &hook{priority: priorityFrames, device: e.Interface}}
-	if e.Guest {
+	switch {
+	case r.enslaved(e.Interface):
+		c.add(r.rule().drop().done("enslaved"))
+	case e.Guest:
 		r.questions(c, e)
-		return c
+	default:
+		c.add(r.rule().goTo(chainFrames).done(""))
 	}
-	c.add(r.rule().goTo(chainFrames).done(""))
 	return c
 }
 
 func framesName(iface string) string { return in(netdevTable, "frames-"+safeName(iface)) }
+
+// What a bridge forwards from one port to another passes no hook of inet. So the
+// interface of an endpoint that is a port of one is closed where frames come from it, and
+// where they go to it. The latter chain is there for such an interface alone: every
+// other would pay for it.
+
+func (r *renderer) enslaved(iface string) bool { return slices.Contains(r.opts.Enslaved, iface) }
+
+// framesTo renders the base chain of frames to an endpoint, if its interface is enslaved.
+func (r *renderer) framesTo(e *policy.Endpoint) *chain {
+	c := &chain{name: framesToName(e.Interface), owner: endpointOwner(e.ID), hook: &hook{num: netdevEgress, priority: priorityFrames, device: e.Interface}}
+	c.add(r.rule().drop().done("enslaved"))
+	return c
+}
+
+func framesToName(iface string) string { return in(netdevTable, "frames-to-"+safeName(iface)) }
 
 // arpSender matches (input interface, source of the frame, sender's MAC address,
 // sender's address) of an ARP message in a set of such.

@@ -5,6 +5,7 @@ package acl
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -277,6 +278,58 @@ func TestS15_EtherTypes(t *testing.T) {
 			}
 			quiet(t, r.tab, r.v)
 		})
+	}
+}
+
+// TestEnslaved tells the tables that an endpoint's interface is in a bridge, and that it is
+// not any more: nothing comes from it and nothing goes to it in between, which is one small
+// transaction, and a start finds all as it left it.
+func TestEnslaved(t *testing.T) {
+	r := spoofRig(t)
+	plain, err := r.tab.read()
+	must(t, err)
+	in, out := r.tap("calia", 0x88b5), func() int {
+		c, err := r.wl["a"].Capture("eth0")
+		must(t, err)
+		defer c.Close()
+		for _, f := range [][]byte{otherFrame(hostMAC, 0x88b5), arpFrame(hostMAC, arpRequest, hostMAC, gateway4, addr4["a"])} {
+			if err := r.host.SendFrame("calia", f); err != nil && !errors.Is(err, unix.ENOBUFS) { // which says that it was dropped
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+		got, err := c.Drain(func(f lab.Frame) bool { return !f.Outgoing })
+		must(t, err)
+		return len(got)
+	}
+	if n := out(); n != 2 {
+		t.Fatalf("%d of 2 frames went to the workload: the test would show nothing", n)
+	}
+	o := r.tab.opts
+	o.Enslaved = []string{"calia", "calinobody"}
+	must(t, r.tab.SetOptions(o))
+	before := r.tab.Stats()
+	r.apply()
+	if now := r.tab.Stats(); now.Commits-before.Commits != 1 || now.Messages-before.Messages > 12 {
+		t.Errorf("%d commits with %d messages to close one interface", now.Commits-before.Commits, now.Messages-before.Messages)
+	}
+	must(t, r.wl["a"].SendFrame("eth0", otherFrame(wlMAC("a"), 0x88b5)))
+	r.expect(false, lab.UDP, "a", "b", 80)
+	r.expect(false, lab.UDP, "b", "a", 80)
+	r.expect(true, lab.UDP, "b", "c", 80)
+	if n, m := in(), out(); n+m > 0 {
+		t.Errorf("%d frames came from it and %d went to it", n, m)
+	}
+	quiet(t, r.tab, r.v)
+	must(t, r.tab.Resync(r.v))
+	o.Enslaved = nil
+	must(t, r.tab.SetOptions(o))
+	r.apply()
+	r.expect(true, lab.UDP, "a", "b", 80)
+	r.expect(true, lab.UDP, "b", "a", 80)
+	quiet(t, r.tab, r.v)
+	if a, err := r.tab.read(); err != nil || len(a.chains) != len(plain.chains) {
+		t.Errorf("%d chains, %d before: %v", len(a.chains), len(plain.chains), err)
 	}
 }
 

@@ -41,6 +41,9 @@ type Options struct {
 	// they may connect to SpeakerPort, and send from where a route leads to them.
 	Speakers    []string
 	SpeakerPort uint16
+	// Enslaved are the interfaces that are ports of a bridge or the like, which forwards
+	// for them and asks no policy: those of endpoints are closed, both ways.
+	Enslaved []string
 	// Encapsulated packets that workloads may send: VXLAN, by its port (default
 	// 4789), and IPv4 or IPv6 in IP.
 	AllowVXLAN, AllowIPIP bool

@@ -13,12 +13,12 @@ import (
 )
 
 // Some options follow from the model, and change as often: what is translated, who
-// speaks BGP, and whether anybody has a floating IP. No policy is rendered with them,
+// speaks BGP, whose interface is enslaved, and whether anybody has a floating IP. No policy is rendered with them,
 // so that a change of theirs concerns a few chains and sets of the table's own.
 
 // light tells whether p differs from o in nothing but that.
 func (o Options) light(p Options) bool {
-	p.NAT, p.Speakers, p.SpeakerPort, p.Floating = o.NAT, o.Speakers, o.SpeakerPort, o.Floating
+	p.NAT, p.Speakers, p.SpeakerPort, p.Floating, p.Enslaved = o.NAT, o.Speakers, o.SpeakerPort, o.Floating, o.Enslaved
 	return o.same(p)
 }
 
@@ -32,7 +32,13 @@ func (g *stager) takeOptions() {
 	}
 	was := &renderer{opts: g.opts, noFrames: g.r.noFrames, bad: g.r.bad, epoch: g.r.epoch}
 	floats := g.opts.Floating != g.r.opts.Floating
+	enslaved := slices.Concat(g.opts.Enslaved, g.r.opts.Enslaved)
 	g.opts = g.r.opts
+	for _, iface := range enslaved {
+		if len(g.claims[iface]) > 0 {
+			g.settleInterface(iface)
+		}
+	}
 
 	old := map[string]*chain{}
 	for _, c := range was.staticChains() {

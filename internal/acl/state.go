@@ -771,6 +771,11 @@ func (g *stager) settleInterface(iface string) {
 	} else {
 		g.remove(framesName(iface))
 	}
+	if framed && g.r.enslaved(iface) {
+		g.put(g.r.framesTo(e))
+	} else {
+		g.remove(framesToName(iface))
+	}
 	del, add := diffElems(g.live[iface], want)
 	if len(g.live[iface]) > 0 && len(want) > 0 {
 		// Whether there is a MAC address to check is asked before the address: while

@@ -92,7 +92,7 @@ func hookWord(table byte, h *hook) string {
 	case arpTable:
 		return [...]string{"input", "output"}[h.num]
 	case netdevTable:
-		return "ingress device " + strconv.Quote(h.device)
+		return [...]string{"ingress", "egress"}[h.num] + " device " + strconv.Quote(h.device)
 	}
 	return [...]string{"prerouting", "input", "forward", "output", "postrouting"}[h.num]
 }

@@ -158,6 +158,21 @@ func (l *Links) Resync() (writes int) {
 	return writes
 }
 
+// Enslaved reads which interfaces with a prefix are ports of something else.
+func (l *Links) Enslaved() (map[string]bool, error) {
+	all, err := l.wire.links()
+	if err != nil {
+		return nil, err
+	}
+	ports := map[string]bool{}
+	for name, k := range all {
+		if k.master != 0 && hasPrefix(name, l.opts.Prefixes) {
+			ports[name] = true
+		}
+	}
+	return ports, nil
+}
+
 // Status returns what the last Sync of an interface said.
 func (l *Links) Status(name string) Status { return l.last[name] }
 
@@ -192,8 +207,12 @@ func (l *Links) sync(name string, c Config) Status {
 // added before accept_dad is off would wait for a second before it answers.
 func (l *Links) configure(k *link, addrs []address, neigh []neighbour, c Config) Status {
 	s := Status{Index: k.index, State: Down}
-	if k.flags&unix.IFF_LOOPBACK != 0 || k.master != 0 {
-		s.Err = fmt.Errorf("%w: a loopback or an enslaved interface cannot be routed to", ErrRefused)
+	switch {
+	case k.flags&unix.IFF_LOOPBACK != 0:
+		s.Err = fmt.Errorf("%w: a loopback interface cannot be routed to", ErrRefused)
+		return s
+	case k.master != 0:
+		s.Err, s.Enslaved = fmt.Errorf("%w: it is in a bridge or the like, which would forward for it and ask no policy; take it out", ErrRefused), true
 		return s
 	}
 	if k.up() {

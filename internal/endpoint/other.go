@@ -44,6 +44,9 @@ func (*Links) Sync(string) Status { return Status{} }
 // Status is that of an interface that is not there.
 func (*Links) Status(string) Status { return Status{} }
 
+// Enslaved reads nothing.
+func (*Links) Enslaved() (map[string]bool, error) { return nil, nil }
+
 // Survey reads nothing.
 func (*Links) Survey() (end func()) { return func() {} }
 

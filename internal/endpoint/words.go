@@ -76,6 +76,8 @@ type Status struct {
 	State State
 	Index int   // of the interface; 0 when Absent or refused
 	Err   error // set when Failed
+	// Enslaved: it is a port of a bridge or the like, and refused for that.
+	Enslaved bool
 	// Writes is how many things differed from what they should be and were
 	// written: 0 when all was well.
 	Writes int

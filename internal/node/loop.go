@@ -147,6 +147,8 @@ type loop struct {
 	speakerConfig bgp.Config
 	linksDue      bool            // interfaces with neighbours are to be looked at
 	missingLinks  map[string]bool // those that are not there
+	enslaved      map[string]bool // interfaces of workloads that are ports of something else
+	enslavedDue   bool            // the packet filter does not know of all
 	watched       []watched       // by BFD
 	bfdDue        bool            // it is to be handed over again
 	guard         *guard.Guard    // the speaker's, from the start; see bind
@@ -371,6 +373,7 @@ func (l *loop) converge() {
 		l.attempt("nat", l.applyNAT)
 		l.linksDue = true
 	}
+	l.attempt("enslaved interfaces", l.applyEnslaved)
 	l.attempt("neighbours", l.lookAtLinks)
 	l.ifacesDue = l.ifacesDue || l.resyncLinks
 	l.attempt("interface addresses", l.applyHostInterfaces)

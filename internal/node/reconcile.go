@@ -81,6 +81,7 @@ func (l *loop) aclOptions() acl.Options {
 	o.AllowVXLAN, o.AllowIPIP, o.VXLANPort = l.settings.allowVXLAN, l.settings.allowIPIP, uint16(l.settings.vxlanPort)
 	o.AnySource, o.Floating = l.settings.anySource, l.floating()
 	o.NAT.Address = l.settings.natAddress
+	o.Enslaved = slices.Sorted(maps.Keys(l.enslaved))
 	o.OpenStack, o.Processes, o.Leaving = l.settings.stack, l.processes.filter, l.processes.leaving
 	o.LogPrefix, o.LogLimit, o.Denied = l.settings.logPrefix, l.settings.logLimit, l.settings.denied
 	o.LogLimit.Burst = l.settings.logBurst
@@ -172,6 +173,12 @@ func (l *loop) openLinks() error {
 		links.Close()
 		return err
 	}
+	// Known before policy is in force; from then on Sync says so of each.
+	if l.enslaved, err = links.Enslaved(); err != nil {
+		l.d.log.Warn("not known yet which interfaces are in a bridge", "err", err)
+		l.enslaved = map[string]bool{}
+	}
+	l.enslavedDue = true
 	l.closeLinks()
 	ctx, cancel := context.WithCancel(l.ctx)
 	done := make(chan struct{})
@@ -279,11 +286,39 @@ func (l *loop) syncLinks(names iter.Seq[string]) error {
 		before := l.links.Status(name).State
 		s := l.links.Sync(name)
 		l.originDirty = l.originDirty || s.State != before
+		l.noteEnslaved(name, s.Enslaved)
 		if s.Err != nil && !errors.Is(s.Err, endpoint.ErrRefused) {
 			errs = append(errs, s.Err)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// noteEnslaved takes note whether an interface is a port of a bridge or the like. Interfaces
+// are looked at beside the packet filter, which hears of it in a round of its own.
+func (l *loop) noteEnslaved(name string, is bool) {
+	if l.enslaved[name] == is {
+		return
+	}
+	if is {
+		l.enslaved[name] = true
+	} else {
+		delete(l.enslaved, name)
+	}
+	l.enslavedDue = true
+	l.linkChanged.notify()
+}
+
+// applyEnslaved has the packet filter close them, and open what is none any more.
+func (l *loop) applyEnslaved() error {
+	if !l.enslavedDue {
+		return nil
+	}
+	if err := l.setACLOptions(); err != nil {
+		return err
+	}
+	l.enslavedDue = false
+	return nil
 }
 
 func (l *loop) linkConfig(e *policy.Endpoint) endpoint.Config {

@@ -119,6 +119,7 @@ func (l *loop) allProblems() (list []api.Problem) {
 		list = append(list, api.Problem{Object: shown.object, Field: shown.field, Text: shown.text})
 	}
 	list = append(list, l.floatingProblems()...)
+	list = append(list, l.enslavedProblems()...)
 	for _, part := range slices.Sorted(maps.Keys(l.problems)) {
 		for _, p := range l.problems[part] {
 			list = append(list, api.Problem{Object: p.object, Field: p.field, Text: p.text})
@@ -144,6 +145,20 @@ func (l *loop) allProblems() (list []api.Problem) {
 	for _, p := range l.routes.Problems() {
 		if p.State != route.Pending { // an interface that is not there is listed with its endpoint
 			list = append(list, api.Problem{Object: "route " + p.Prefix.String(), Text: p.Detail})
+		}
+	}
+	return list
+}
+
+// enslavedProblems are the endpoints whose interface is closed because it is in a bridge.
+func (l *loop) enslavedProblems() (list []api.Problem) {
+	if len(l.enslaved) == 0 {
+		return nil
+	}
+	for e := range l.model.index.Endpoints() {
+		if !e.Process && l.enslaved[e.Interface] {
+			list = append(list, api.Problem{Object: "WorkloadEndpoint " + e.ID.String(), Field: "spec.interfaceName",
+				Text: fmt.Sprintf("%s is in a bridge or the like, which asks no policy: it is closed (from Linux 6.16 on) until it is taken out, by `ip link set %s nomaster`", e.Interface, e.Interface)})
 		}
 	}
 	return list
