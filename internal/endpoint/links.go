@@ -75,21 +75,20 @@ func (l *Links) Remove(name string) error {
 
 // clear removes the addresses and neighbours that carry our mark.
 func (l *Links) clear(index int) error {
-	addrs, err := l.wire.addrs(index)
-	errs := []error{err}
+	var changes []change
+	addrs, err1 := l.wire.addrs(index)
 	for _, a := range addrs {
 		if a.proto == ownProtocol {
-			errs = append(errs, l.wire.delAddr(index, a.prefix))
+			changes = append(changes, l.wire.delAddr(index, a.prefix))
 		}
 	}
-	neigh, err := l.wire.neighbours(index)
-	errs = append(errs, err)
+	neigh, err2 := l.wire.neighbours(index)
 	for _, n := range neigh {
 		if n.proto == ownProtocol {
-			errs = append(errs, l.wire.delNeighbour(index, n.addr))
+			changes = append(changes, l.wire.delNeighbour(index, n.addr))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(err1, err2, l.wire.write(changes...))
 }
 
 // Prune takes what is ours off all interfaces that nobody wants any more:
@@ -219,12 +218,11 @@ func (l *Links) configure(k *link, addrs []address, neigh []neighbour, c Config)
 		s.State = Ready
 	}
 	n, err1 := apply(hostSettings, k.name, k)
-	s.Writes += n
-	n, err2 := l.addresses(k.index, addrs, c.Host)
-	s.Writes += n
-	n, err3 := l.statics(k.index, neigh, c)
-	s.Writes += n
-	s.Err = errors.Join(err1, err2, err3)
+	v6 := hasIPv6()
+	changes := append(l.addresses(k.index, addrs, c.Host, v6), l.statics(k.index, neigh, c, v6)...)
+	err2 := l.wire.write(changes...)
+	s.Writes = n + len(changes)
+	s.Err = errors.Join(err1, err2)
 	return s
 }
 
@@ -232,17 +230,14 @@ func (l *Links) configure(k *link, addrs []address, neigh []neighbour, c Config)
 // takes away those of ours that are wanted no more. The kernel's
 // own link-local address is the IPv6 one if the interface has the MAC
 // ee:ee:ee:ee:ee:ee; that serves as well, once it is usable.
-func (l *Links) addresses(index int, have []address, more []netip.Addr) (writes int, err error) {
-	var errs []error
-	v6 := hasIPv6()
+func (l *Links) addresses(index int, have []address, more []netip.Addr, v6 bool) (changes []change) {
 	wanted := []netip.Prefix{gateway4, gateway6}
 	for _, a := range more {
 		wanted = append(wanted, netip.PrefixFrom(a, a.BitLen()))
 	}
 	for _, a := range have {
 		if a.proto == ownProtocol && !slices.Contains(wanted, a.prefix) {
-			writes++
-			errs = append(errs, l.wire.delAddr(index, a.prefix))
+			changes = append(changes, l.wire.delAddr(index, a.prefix))
 		}
 	}
 	for _, want := range wanted {
@@ -256,45 +251,35 @@ func (l *Links) addresses(index int, have []address, more []netip.Addr) (writes 
 			}
 			// It was added before duplicate address detection was turned off and
 			// does not answer yet, or never will.
-			if err := l.wire.delAddr(index, have[i].prefix); err != nil {
-				errs = append(errs, err)
-				continue
-			}
+			changes = append(changes, l.wire.delAddr(index, have[i].prefix))
 		}
-		writes++
-		if err := l.wire.addAddr(index, want); err != nil && !errors.Is(err, unix.EEXIST) {
-			errs = append(errs, err)
-		}
+		changes = append(changes, l.wire.addAddr(index, want))
 	}
-	return writes, errors.Join(errs...)
+	return changes
 }
 
 // statics makes the neighbour entries of ours equal to what they should
 // be. A permanent entry with the right content serves whoever made it; an
 // entry that is not ours and not in the way is left alone.
-func (l *Links) statics(index int, have []neighbour, c Config) (writes int, err error) {
+func (l *Links) statics(index int, have []neighbour, c Config, v6 bool) (changes []change) {
 	want := map[netip.Addr]bool{}
 	if c.HasMAC {
-		v6 := hasIPv6()
 		for _, a := range c.Addrs {
 			if a.Is4() || v6 {
 				want[a] = true
 			}
 		}
 	}
-	var errs []error
 	for _, n := range have {
 		switch {
 		case want[n.addr] && n.state&unix.NUD_PERMANENT != 0 && n.mac == c.MAC:
 			delete(want, n.addr)
 		case !want[n.addr] && n.proto == ownProtocol && n.state&unix.NUD_PERMANENT != 0:
-			writes++
-			errs = append(errs, l.wire.delNeighbour(index, n.addr))
+			changes = append(changes, l.wire.delNeighbour(index, n.addr))
 		}
 	}
 	for _, a := range slices.SortedFunc(maps.Keys(want), netip.Addr.Compare) {
-		writes++
-		errs = append(errs, l.wire.setNeighbour(index, a, c.MAC))
+		changes = append(changes, l.wire.setNeighbour(index, a, c.MAC))
 	}
-	return writes, errors.Join(errs...)
+	return changes
 }

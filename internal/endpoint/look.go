@@ -41,8 +41,11 @@ func (k *link) up() bool {
 }
 
 // setting returns the value of a setting as its file would show it, and false
-// if only the file can tell.
+// if only the file can tell. Of a nil link nothing is known.
 func (k *link) setting(s *setting) (value string, ok bool) {
+	if k == nil {
+		return "", false
+	}
 	list := k.conf4
 	if s.v6() {
 		list = k.conf6
@@ -92,7 +95,7 @@ func withoutStatistics() *nl.RtAttr {
 
 // link reads one interface; an error that is gone if there is none.
 func (w *wire) link(name string) (link, error) {
-	r := w.request(unix.RTM_GETLINK, unix.NLM_F_ACK)
+	r := w.request(unix.RTM_GETLINK, 0)
 	r.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	r.AddData(withoutStatistics())
 	r.AddData(nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)))

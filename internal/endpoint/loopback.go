@@ -46,7 +46,7 @@ func SyncLoopback(stay, add []netip.Addr) (writes int, left []netip.Addr, err er
 		ip := a.prefix.Addr()
 		if a.proto == ownProtocol && !slices.Contains(stay, ip) {
 			writes++
-			if err := w.delAddr(index, a.prefix); err != nil {
+			if err := w.write(w.delAddr(index, a.prefix)); err != nil {
 				left, errs = append(left, ip), append(errs, err)
 			}
 			continue
@@ -58,9 +58,7 @@ func SyncLoopback(stay, add []netip.Addr) (writes int, left []netip.Addr, err er
 			continue
 		}
 		writes++
-		if err := w.addLoopback(index, ip); err != nil && !errors.Is(err, unix.EEXIST) {
-			errs = append(errs, err)
-		}
+		errs = append(errs, w.write(w.addLoopback(index, ip)))
 	}
 	if len(add) > 0 && lo.Attrs().RawFlags&unix.IFF_UP == 0 {
 		writes++
@@ -69,10 +67,10 @@ func SyncLoopback(stay, add []netip.Addr) (writes int, left []netip.Addr, err er
 	return writes, left, errors.Join(errs...)
 }
 
-// addLoopback adds an address of ours to lo.
-func (w *wire) addLoopback(index int, ip netip.Addr) error {
+// addLoopback adds an address of ours to lo, unless it is there.
+func (w *wire) addLoopback(index int, ip netip.Addr) change {
 	p := netip.PrefixFrom(ip, ip.BitLen())
-	r := w.request(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
+	r := w.request(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	m := newAddrMsg(index, p)
 	m.Scope = unix.RT_SCOPE_HOST
 	r.AddData(m)
@@ -84,8 +82,5 @@ func (w *wire) addLoopback(index int, ip netip.Addr) error {
 		binary.NativeEndian.PutUint32(lifetime[4:], ^uint32(0))
 		r.AddData(nl.NewRtAttr(unix.IFA_CACHEINFO, lifetime))
 	}
-	if _, err := r.Execute(unix.NETLINK_ROUTE, 0); err != nil {
-		return fmt.Errorf("add address %s to %s: %w", p, loopback, err)
-	}
-	return nil
+	return change{r, fmt.Sprintf("add address %s to %s", p, loopback), unix.EEXIST}
 }

@@ -640,3 +640,90 @@ func BenchmarkSync(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/100, "µs/link")
 }
+
+// TestOneRefusedAmongMany: changes go to the kernel many at a time, and what it refuses
+// is named and keeps none of the others from being made.
+func TestOneRefusedAmongMany(t *testing.T) {
+	s := newServer(t, labtest.New(t))
+	if err := lab.Veth(lab.End{NS: s.Namespace, Name: "cali1"}, lab.End{NS: s.Namespace, Name: "peer1"}); err != nil {
+		t.Fatal(err)
+	}
+	s.do(func() error {
+		k, err := s.links.wire.link("cali1")
+		if err != nil {
+			return err
+		}
+		const n = atOnce + 10
+		addr := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 65, byte(i >> 8), byte(i)}) }
+		var changes []change
+		for i := range n {
+			index := k.index
+			if i == 5 {
+				index = 1 << 20 // there is no such interface
+			}
+			changes = append(changes, s.links.wire.setNeighbour(index, addr(i), [6]byte{2}))
+		}
+		changes = append(changes, s.links.wire.delNeighbour(k.index, addr(n))) // is not there
+		if err := s.links.wire.write(changes...); !gone(err) || err.Error() != "set neighbour 10.65.0.5: no such device" {
+			t.Errorf("the error is %v", err)
+		}
+		list, err := s.links.wire.neighbours(k.index)
+		if len(list) != n-1 {
+			t.Errorf("%d neighbours are there, want %d", len(list), n-1)
+		}
+		return err
+	})
+}
+
+// BenchmarkSyncNew is the first look at an interface that has just come, among others.
+func BenchmarkSyncNew(b *testing.B) {
+	labtest.Require(b)
+	ns := labtest.Namespace(b, labtest.New(b), "host")
+	err := ns.Do(func() error {
+		links, err := Open(Options{Log: slog.New(slog.DiscardHandler), Prefixes: []string{"cali"}})
+		if err != nil {
+			return err
+		}
+		defer links.Close()
+		h, err := ns.Handle()
+		if err != nil {
+			return err
+		}
+		add := func(name string) (*netlink.Veth, error) {
+			veth := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs(), PeerName: "x" + name}
+			veth.Name = name
+			links.Set(name, Config{Addrs: addrA, MAC: [6]byte{2, 0, 0, 0, 0, 1}, HasMAC: true})
+			if err := h.LinkAdd(veth); err != nil {
+				return nil, err
+			}
+			return veth, errors.Join(h.LinkSetUp(veth), h.LinkSetUp(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Name: veth.PeerName}}))
+		}
+		for i := range 200 {
+			if _, err := add(fmt.Sprint("cali", i)); err != nil {
+				return err
+			}
+		}
+		links.Resync()
+		for b.Loop() {
+			b.StopTimer()
+			veth, err := add("cali-new")
+			if err != nil {
+				return err
+			}
+			b.StartTimer()
+			st := links.Sync("cali-new")
+			b.StopTimer()
+			if st.Err != nil || st.Writes == 0 {
+				return fmt.Errorf("%+v", st)
+			}
+			if err := h.LinkDel(veth); err != nil {
+				return err
+			}
+			b.StartTimer()
+		}
+		return nil
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+}

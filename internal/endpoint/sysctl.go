@@ -75,12 +75,15 @@ func apply(list []setting, name string, have *link) (writes int, err error) {
 		if s.v6() && !v6 {
 			continue
 		}
-		if have != nil {
-			if value, ok := have.setting(s); ok && value == s.value {
-				continue
-			}
+		value, known := have.setting(s)
+		if known && value == s.value {
+			continue
 		}
-		wrote, err := writeSysctl(strings.Replace(s.path, "/IF/", "/"+name+"/", 1), s.value)
+		write := writeSysctl
+		if known {
+			write = setSysctl // no need to read it again
+		}
+		wrote, err := write(strings.Replace(s.path, "/IF/", "/"+name+"/", 1), s.value)
 		if wrote {
 			writes++
 		}
@@ -103,7 +106,17 @@ func writeSysctl(path, value string) (wrote bool, err error) {
 	if err != nil || have == value {
 		return false, err
 	}
-	err = os.WriteFile(filepath.Join(sysctlRoot, path), []byte(value), 0o644)
+	return setSysctl(path, value)
+}
+
+// setSysctl is as short as it can be: package os would have the runtime wait for
+// events of the file, which wakes a thread.
+func setSysctl(path, value string) (wrote bool, err error) {
+	fd, err := unix.Open(sysctlRoot+"/"+path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		_, err = unix.Write(fd, []byte(value))
+		unix.Close(fd)
+	}
 	if err != nil {
 		return false, fmt.Errorf("sysctl net/%s = %s: %w", path, value, err)
 	}

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -96,18 +98,16 @@ type address struct {
 
 // addrs lists the addresses of one interface, or of all if index is 0.
 func (w *wire) addrs(index int) ([]address, error) {
+	m := nl.NewIfAddrmsg(unix.AF_UNSPEC)
+	m.Index = uint32(index)
+	msgs, err := w.dump(unix.RTM_GETADDR, unix.RTM_NEWADDR, m)
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
 	var out []address
-	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		m := nl.NewIfAddrmsg(family)
-		m.Index = uint32(index)
-		msgs, err := w.dump(unix.RTM_GETADDR, unix.RTM_NEWADDR, m)
-		if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
-			return nil, fmt.Errorf("list addresses: %w", err)
-		}
-		for _, b := range msgs {
-			if a, ok := parseAddr(b); ok {
-				out = append(out, a)
-			}
+	for _, b := range msgs {
+		if a, ok := parseAddr(b); ok {
+			out = append(out, a)
 		}
 	}
 	return out, nil
@@ -158,10 +158,10 @@ func attributes(b []byte) func(yield func(typ uint16, value []byte) bool) {
 	}
 }
 
-// addAddr adds an address of ours with link scope; an IPv6 one without
-// duplicate address detection.
-func (w *wire) addAddr(index int, p netip.Prefix) error {
-	r := w.request(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
+// addAddr adds an address of ours with link scope, unless it is there; an IPv6
+// one without duplicate address detection.
+func (w *wire) addAddr(index int, p netip.Prefix) change {
+	r := w.request(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	m := newAddrMsg(index, p)
 	m.Scope = unix.RT_SCOPE_LINK
 	if p.Addr().Is6() {
@@ -170,21 +170,15 @@ func (w *wire) addAddr(index int, p netip.Prefix) error {
 	r.AddData(m)
 	addAddrData(r, p)
 	r.AddData(nl.NewRtAttr(ifaProto, []byte{ownProtocol}))
-	if _, err := r.Execute(unix.NETLINK_ROUTE, 0); err != nil {
-		return fmt.Errorf("add address %s: %w", p, err)
-	}
-	return nil
+	return change{r, fmt.Sprintf("add address %s", p), unix.EEXIST}
 }
 
-// delAddr removes an address; one that is gone already is no error.
-func (w *wire) delAddr(index int, p netip.Prefix) error {
-	r := w.request(unix.RTM_DELADDR, unix.NLM_F_ACK)
+// delAddr removes an address, unless it is gone already.
+func (w *wire) delAddr(index int, p netip.Prefix) change {
+	r := w.request(unix.RTM_DELADDR, 0)
 	r.AddData(newAddrMsg(index, p))
 	addAddrData(r, p)
-	if _, err := r.Execute(unix.NETLINK_ROUTE, 0); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-		return fmt.Errorf("remove address %s: %w", p, err)
-	}
-	return nil
+	return change{r, fmt.Sprintf("remove address %s", p), unix.EADDRNOTAVAIL}
 }
 
 func newAddrMsg(index int, p netip.Prefix) *nl.IfAddrmsg {
@@ -258,27 +252,78 @@ func parseNeighbour(b []byte) (n neighbour, ok bool) {
 }
 
 // setNeighbour adds or replaces a permanent entry of ours.
-func (w *wire) setNeighbour(index int, a netip.Addr, mac [6]byte) error {
-	r := w.request(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE|unix.NLM_F_ACK)
+func (w *wire) setNeighbour(index int, a netip.Addr, mac [6]byte) change {
+	r := w.request(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
 	r.AddData(&netlink.Ndmsg{Family: uint8(familyOf(a)), Index: uint32(index), State: unix.NUD_PERMANENT})
 	r.AddData(nl.NewRtAttr(unix.NDA_DST, a.AsSlice()))
 	r.AddData(nl.NewRtAttr(unix.NDA_LLADDR, mac[:]))
 	r.AddData(nl.NewRtAttr(ndaProtocol, []byte{ownProtocol}))
-	if _, err := r.Execute(unix.NETLINK_ROUTE, 0); err != nil {
-		return fmt.Errorf("set neighbour %s: %w", a, err)
-	}
-	return nil
+	return change{r, fmt.Sprintf("set neighbour %s", a), 0}
 }
 
-// delNeighbour removes an entry; one that is gone already is no error.
-func (w *wire) delNeighbour(index int, a netip.Addr) error {
-	r := w.request(unix.RTM_DELNEIGH, unix.NLM_F_ACK)
+// delNeighbour removes an entry, unless it is gone already.
+func (w *wire) delNeighbour(index int, a netip.Addr) change {
+	r := w.request(unix.RTM_DELNEIGH, 0)
 	r.AddData(&netlink.Ndmsg{Family: uint8(familyOf(a)), Index: uint32(index)})
 	r.AddData(nl.NewRtAttr(unix.NDA_DST, a.AsSlice()))
-	if _, err := r.Execute(unix.NETLINK_ROUTE, 0); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("remove neighbour %s: %w", a, err)
+	return change{r, fmt.Sprintf("remove neighbour %s", a), unix.ENOENT}
+}
+
+// change is one message that writes.
+type change struct {
+	*nl.NetlinkRequest
+	what string     // it does, for errors
+	fine unix.Errno // what is refused with this is so already
+}
+
+// atOnce is how many changes go into one system call. What the kernel says of each
+// fits into a socket's buffer.
+const atOnce = 128
+
+// write makes changes, one after the other. It goes on after one that is refused, and
+// joins what was.
+func (w *wire) write(changes ...change) error {
+	var errs []error
+	for part := range slices.Chunk(changes, atOnce) {
+		errs = append(errs, w.writeAtOnce(part))
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// writeAtOnce has the kernel answer the last message, and those that it refuses.
+func (w *wire) writeAtOnce(changes []change) error {
+	w.sock.Socket.Lock()
+	defer w.sock.Socket.Unlock()
+	var batch []byte
+	last := len(changes) - 1
+	changes[last].Flags |= unix.NLM_F_ACK
+	for _, c := range changes {
+		c.Seq = atomic.AddUint32(&w.sock.Seq, 1)
+		batch = append(batch, c.Serialize()...)
+	}
+	if err := unix.Sendto(w.sock.Socket.GetFd(), batch, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("netlink: %w", err)
+	}
+	var errs []error
+	for {
+		msgs, from, err := w.sock.Socket.Receive()
+		if err != nil {
+			return errors.Join(append(errs, fmt.Errorf("netlink: %w", err))...)
+		}
+		for _, m := range msgs {
+			i := int(int32(m.Header.Seq - changes[0].Seq))
+			if from.Pid != nl.PidKernel || m.Header.Type != unix.NLMSG_ERROR || len(m.Data) < 4 || i < 0 || i > last {
+				continue // what somebody gave up to wait for
+			}
+			errno := unix.Errno(-int32(binary.NativeEndian.Uint32(m.Data)))
+			if errno != 0 && errno != changes[i].fine {
+				errs = append(errs, fmt.Errorf("%s: %w", changes[i].what, errno))
+			}
+			if i == last {
+				return errors.Join(errs...)
+			}
+		}
+	}
 }
 
 // gone tells whether an error means that the interface is not there any more.
