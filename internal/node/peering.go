@@ -28,8 +28,8 @@ const (
 type peeringInput struct {
 	self    string
 	nodes   map[string]*v3.Node
-	global  *v3.BGPConfiguration // nil when absent
-	perNode *v3.BGPConfiguration
+	configs map[string]*v3.BGPConfiguration // by name; none need be there
+	global  *v3.BGPConfiguration            // of these, default
 	peers   map[string]*v3.BGPPeer
 	filters map[string]*v3.BGPFilter
 	pools   map[string]*v3.IPPool
@@ -77,7 +77,7 @@ func peering(in peeringInput) (cfg bgp.Config, watch []watched, problems []probl
 	if self.v6.IsValid() {
 		cfg.NextHop6 = self.v6.Addr()
 	}
-	port := in.listenPort(in.perNode)
+	port := in.listenPort(in.self)
 	cfg.Listen = in.listen(cfg.NextHop4, cfg.NextHop6, port)
 	cfg.RestartTime = in.restartTime()
 	cfg.ClusterID = self.cluster
@@ -164,7 +164,7 @@ func peering(in peeringInput) (cfg bgp.Config, watch []watched, problems []probl
 			if n.cluster.IsValid() {
 				continue // route reflectors are peered with explicitly
 			}
-			if p, ok := session(self, n, cfg.RestartTime); ok {
+			if p, ok := session(self, n); ok {
 				p.Name, p.Password = name, password
 				p.Passive = passive(p.LocalAddr, p.Addr.Addr())
 				add(p, nil)
@@ -308,8 +308,8 @@ func (in *peeringInput) password(p *v3.Password) (secret.Text, error) {
 
 // session is the one session between two nodes: over IPv4 if both have it,
 // else over IPv6; it carries both families.
-func session(self, n nodeAddr, restart time.Duration) (bgp.PeerConfig, bool) {
-	p := bgp.PeerConfig{ASN: n.asn, RestartTime: restart}
+func session(self, n nodeAddr) (bgp.PeerConfig, bool) {
+	p := bgp.PeerConfig{ASN: n.asn}
 	switch {
 	case self.v4.IsValid() && n.v4.IsValid():
 		p.LocalAddr, p.Addr = self.v4.Addr(), netip.AddrPortFrom(n.v4.Addr(), n.port)
@@ -413,7 +413,7 @@ func (in *peeringInput) bySelector(name string, p *v3.BGPPeer, self nodeAddr, lo
 		if !want {
 			continue
 		}
-		if c, ok := session(self, n, in.restartTime()); ok {
+		if c, ok := session(self, n); ok {
 			c.Name = other
 			options(p, &c)
 			add(c, p)
@@ -433,7 +433,7 @@ func (in *peeringInput) reverse(p *v3.BGPPeer, self nodeAddr, ip netip.Addr, add
 		if ok, err := in.selects(p.Spec.Node, p.Spec.NodeSelector, other, n.labels); err != nil || !ok {
 			continue
 		}
-		c := bgp.PeerConfig{Name: other, Addr: netip.AddrPortFrom(n.own(ip), n.port), LocalAddr: ip, ASN: n.asn, RestartTime: in.restartTime()}
+		c := bgp.PeerConfig{Name: other, Addr: netip.AddrPortFrom(n.own(ip), n.port), LocalAddr: ip, ASN: n.asn}
 		options(p, &c)
 		add(c, p)
 	}
@@ -471,10 +471,7 @@ func (in *peeringInput) node(name string) (nodeAddr, *problem) {
 	if id, err := netip.ParseAddr(n.Spec.BGP.RouteReflectorClusterID); err == nil && id.Is4() && !id.IsUnspecified() {
 		a.cluster = id
 	}
-	a.port = in.listenPort(nil)
-	if name == in.self {
-		a.port = in.listenPort(in.perNode)
-	}
+	a.port = in.listenPort(name)
 	for _, f := range []struct {
 		text, name string
 		into       *netip.Prefix
@@ -505,12 +502,15 @@ func (in *peeringInput) meshEnabled() bool {
 	return in.global == nil || in.global.Spec.NodeToNodeMeshEnabled == nil || *in.global.Spec.NodeToNodeMeshEnabled
 }
 
-func (in *peeringInput) listenPort(perNode *v3.BGPConfiguration) uint16 {
-	switch {
-	case perNode != nil && perNode.Spec.ListenPort != 0:
-		return perNode.Spec.ListenPort
-	case in.global != nil && in.global.Spec.ListenPort != 0:
-		return in.global.Spec.ListenPort
+// perNode is the configuration of a node, nil if it has none of its own.
+func (in *peeringInput) perNode(name string) *v3.BGPConfiguration { return in.configs["node."+name] }
+
+// listenPort is where a node is connected to.
+func (in *peeringInput) listenPort(name string) uint16 {
+	for _, c := range []*v3.BGPConfiguration{in.perNode(name), in.global} {
+		if c != nil && c.Spec.ListenPort != 0 {
+			return c.Spec.ListenPort
+		}
 	}
 	return defaultPort
 }

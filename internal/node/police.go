@@ -29,7 +29,7 @@ func (in *peeringInput) police(self nodeAddr) (func(*bgp.PeerConfig, *v3.BGPPeer
 	for _, name := range slices.Sorted(maps.Keys(in.pools)) {
 		pools = append(pools, in.pools[name])
 	}
-	input := filter.Input{Pools: pools, Global: in.global, Node: in.perNode}
+	input := filter.Input{Pools: pools, Global: in.global, Node: in.perNode(in.self)}
 	input.Priority4, input.Priority6 = in.priorities()
 	if in.guard != nil {
 		input.Bindings = in.guard
@@ -38,7 +38,7 @@ func (in *peeringInput) police(self nodeAddr) (func(*bgp.PeerConfig, *v3.BGPPeer
 	for _, err := range errs {
 		problems = append(problems, problem{object: "BGP", text: err.Error()})
 	}
-	cluster, errs := v3.SettingsOn(in.global, in.perNode)
+	cluster, errs := v3.SettingsOn(in.global, in.perNode(in.self))
 	problems = append(problems, annotationProblems(errs)...)
 	own, errs := in.nodes[in.self].Settings()
 	problems = append(problems, annotationProblems(errs)...)

@@ -92,6 +92,7 @@ metadata: {name: tor}
 spec: {peerIP: 10.0.0.254, asNumber: 64999, filters: [f]}
 `
 	const plain = "---\nkind: BGPPeer\nmetadata: {name: tor}\nspec: {peerIP: 10.0.0.254, asNumber: 64999}\n"
+	const keeping = "---\nkind: BGPPeer\nmetadata: {name: tor2, annotations: {muslin/origin-guard: Enabled}}\nspec: {peerIP: 10.0.0.253, asNumber: 64999}\n"
 	strict := "---\nkind: BGPConfiguration\nmetadata: {name: default, annotations: {muslin/ebgp-requires-policy: Enabled}}\n"
 	trusting := "---\nkind: BGPConfiguration\nmetadata: {name: default, annotations: {muslin/origin-guard: Disabled}}\n"
 	ownNode := func(annotation string) string {
@@ -115,6 +116,8 @@ spec: {peerIP: 10.0.0.254, asNumber: 64999, filters: [f]}
 		{"our own block, guard off", plain + trusting, "b", "10.65.0.0/26", bgp.RefusedLocal},
 		{"our own block, from a router", plain, "tor", "10.65.0.0/26", bgp.RefusedLocal},
 		{"guard off for all, on for this node", plain + trusting + ownNode("muslin/origin-guard: Enabled"), "b", "10.65.2.0/26", bgp.RefusedUnbound},
+		{"guard off for all, on for this neighbour", keeping + trusting, "tor2", "10.0.0.10/32", bgp.RefusedServer},
+		{"guard off for all, on for another neighbour", keeping + plain + trusting, "tor", "10.0.0.10/32", bgp.Accepted},
 		{"guard off for this node", plain + ownNode("muslin/origin-guard: Disabled"), "b", "10.65.2.0/26", bgp.Accepted},
 		{"strict, and not for this node", plain + strict + ownNode("muslin/ebgp-requires-policy: Disabled"), "tor", "203.0.113.0/24", bgp.Accepted},
 		{"strict, and a mistake for this node", plain + strict + ownNode("muslin/ebgp-requires-policy: Never"), "tor", "203.0.113.0/24", bgp.RefusedNoPolicy},
@@ -181,8 +184,26 @@ func TestStations(t *testing.T) {
 		{fmt.Sprintf(own, "muslin/bmp: '10.0.0.8:2'")[4:], "[10.0.0.8:2]"},
 	} {
 		in := input(t, "a", c.docs)
-		if got := fmt.Sprint(stations(in.global, in.perNode)); got != c.want {
+		if got := fmt.Sprint(stations(in.global, in.perNode(in.self))); got != c.want {
 			t.Errorf("%s\nstations %s, want %s", c.docs, got, c.want)
+		}
+	}
+}
+
+// ORIGINATOR_ID says who announces a route where a reflector of the cluster put itself in the way as the
+// next hop, and nowhere else: anybody can write it.
+func TestPoliceReflected(t *testing.T) {
+	for cluster, want := range map[string]bgp.Refusal{"": bgp.RefusedUnbound, ", routeReflectorClusterID: 1.1.1.1": bgp.Accepted} {
+		in := input(t, "a", strings.Replace(threeNodes, `"fd00::10/64"`, `"fd00::10/64"`+cluster, 1)+"---\nkind: BGPPeer\nmetadata: {name: up}\nspec: {node: a, peerIP: 10.0.0.10, asNumber: 64512}\n")
+		in.guard = guard.New("a")
+		in.guard.SetNodes(in.guarded())
+		block := netip.MustParsePrefix("10.65.2.0/26")
+		in.guard.Bind(block, guard.Binding{Nodes: []string{"c"}})
+		cfg, _, _ := peering(in)
+		of := routerID(nodeAddr{}, "c")
+		v := peerNamed(t, cfg, "up").Import(&bgp.Route{Prefix: block, NextHop: netip.MustParseAddr("10.0.0.10"), Originator: of})
+		if v.Refused != want {
+			t.Errorf("cluster %q: %v %s, want %v", cluster, v.Refused, v.Detail, want)
 		}
 	}
 }

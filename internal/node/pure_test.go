@@ -37,7 +37,7 @@ func input(t *testing.T, self, docs string) peeringInput {
 			return secret.Text{}, errors.New("is not there")
 		}
 		return secret.New(ref.Key), nil
-	}, self: self, nodes: map[string]*v3.Node{}, peers: map[string]*v3.BGPPeer{}, filters: map[string]*v3.BGPFilter{}, pools: map[string]*v3.IPPool{}}
+	}, self: self, nodes: map[string]*v3.Node{}, peers: map[string]*v3.BGPPeer{}, filters: map[string]*v3.BGPFilter{}, pools: map[string]*v3.IPPool{}, configs: map[string]*v3.BGPConfiguration{}}
 	for _, r := range decode(t, strings.ReplaceAll(docs, "kind:", "apiVersion: projectcalico.org/v3\nkind:")) {
 		switch r := r.(type) {
 		case *v3.Node:
@@ -49,11 +49,8 @@ func input(t *testing.T, self, docs string) peeringInput {
 		case *v3.IPPool:
 			in.pools[r.Metadata.Name] = r
 		case *v3.BGPConfiguration:
-			if r.Metadata.Name == "default" {
-				in.global = r
-			} else {
-				in.perNode = r
-			}
+			in.configs[r.Metadata.Name] = r
+			in.global = in.configs["default"]
 		}
 	}
 	return in
@@ -84,6 +81,17 @@ metadata: {name: c}
 spec: {bgp: {ipv6Address: "fd00::c/64"}}
 `
 
+// ownPorts is threeNodes with a port for all and another one for b.
+const ownPorts = threeNodes + `---
+kind: BGPConfiguration
+metadata: {name: default}
+spec: {listenPort: 1790}
+---
+kind: BGPConfiguration
+metadata: {name: node.b}
+spec: {listenPort: 1791}
+`
+
 func TestPeering(t *testing.T) {
 	for _, c := range []struct {
 		name, self, docs string
@@ -106,6 +114,26 @@ func TestPeering(t *testing.T) {
 			name: "AS number and port of the cluster", self: "a",
 			docs: threeNodes + "---\nkind: BGPConfiguration\nmetadata: {name: default}\nspec: {asNumber: 65001, listenPort: 1790}\n",
 			want: []string{"b 10.0.0.10:1790 from 10.0.0.9 as 65001", "c [fd00::c]:1790 from fd00::9 as 65001 passive"},
+		},
+		{
+			name: "ports of single nodes, seen by another", self: "a", docs: ownPorts,
+			want: []string{"b 10.0.0.10:1791 from 10.0.0.9 as 64512", "c [fd00::c]:1790 from fd00::9 as 64512 passive"},
+		},
+		{
+			name: "and by the one that listens there", self: "b", docs: ownPorts,
+			want: []string{"a 10.0.0.9:1790 from 10.0.0.10 as 64512 passive", "c [fd00::c]:1790 from fd00::10 as 64512 passive"},
+		},
+		{
+			name: "a node by its address has its port, another speaker there has not", self: "a", docs: ownPorts + `---
+kind: BGPPeer
+metadata: {name: itself}
+spec: {node: a, peerIP: 10.0.0.10, asNumber: 64512}
+---
+kind: BGPPeer
+metadata: {name: another}
+spec: {node: a, peerIP: "fd00::10", asNumber: 65000}
+`,
+			want: []string{"itself 10.0.0.10:1791 from 10.0.0.9 as 64512", "c [fd00::c]:1790 from fd00::9 as 64512 passive", "another [fd00::10]:179 from fd00::9 as 65000"},
 		},
 		{
 			name: "global peer and peer of another node", self: "a",
@@ -145,6 +173,15 @@ metadata: {name: to-rr}
 spec: {node: b, peerSelector: has(rr)}
 `,
 			want: []string{"rr 10.0.0.1:179 from 10.0.0.10 as 64512", "a 10.0.0.9:179 from 10.0.0.10 as 64512 passive", "c [fd00::c]:179 from fd00::10 as 64512 passive"},
+		},
+		{
+			name: "reflector: who has no BGPPeer has no session with it", self: "a",
+			docs: threeNodes + `---
+kind: Node
+metadata: {name: rr}
+spec: {bgp: {ipv4Address: 10.0.0.1/24, routeReflectorClusterID: 1.0.0.1}}
+`,
+			want: []string{"b 10.0.0.10:179 from 10.0.0.9 as 64512", "c [fd00::c]:179 from fd00::9 as 64512 passive"},
 		},
 		{
 			name: "the reflector's side of it", self: "rr",
@@ -216,8 +253,8 @@ spec: {nodeMeshMaxRestartTime: 20s}
 	if p.LocalASN != 65010 || p.Keepalive != 10*time.Second || p.HoldTime != 30*time.Second || p.RestartTime != 30*time.Second || p.NextHopMode != bgp.NextHopSelf || p.TTLSecurity != 2 {
 		t.Errorf("options are not as written: %+v", p)
 	}
-	if b := slices.IndexFunc(cfg.Peers, func(p bgp.PeerConfig) bool { return p.Name == "b" }); cfg.RestartTime != 20*time.Second || b < 0 || cfg.Peers[b].RestartTime != 20*time.Second {
-		t.Errorf("restart time of the mesh: %v, %+v", cfg.RestartTime, cfg.Peers)
+	if b := peerNamed(t, cfg, "b"); cfg.RestartTime != 20*time.Second || b.RestartTime != 0 {
+		t.Errorf("restart time of the mesh: %v, %v", cfg.RestartTime, b.RestartTime)
 	}
 	if d := longestRestart(cfg); d != 30*time.Second {
 		t.Errorf("neighbours keep our routes for %v at most, want 30 s", d)
@@ -270,8 +307,12 @@ func TestPeeringBindMode(t *testing.T) {
 			t.Errorf("bindMode %q: listens on %s, want %s; %v", mode, got, want, problems)
 		}
 	}
+	cfg, _, _ := peering(input(t, "b", ownPorts))
+	if got := fmt.Sprint(cfg.Listen); got != "[10.0.0.10:1791 [fd00::10]:1791]" {
+		t.Errorf("with a port of its own it listens on %s", got)
+	}
 	// Who has one family listens on one.
-	cfg, _, _ := peering(input(t, "c", threeNodes+"---\nkind: BGPConfiguration\nmetadata: {name: default}\nspec: {bindMode: None}\n"))
+	cfg, _, _ = peering(input(t, "c", threeNodes+"---\nkind: BGPConfiguration\nmetadata: {name: default}\nspec: {bindMode: None}\n"))
 	if got := fmt.Sprint(cfg.Listen); got != "[[::]:179]" {
 		t.Errorf("with IPv6 alone it listens on %s", got)
 	}
@@ -426,14 +467,22 @@ spec: {nodeSelector: has(reflector), peerIP: 10.0.0.254, asNumber: 64999}
 kind: BGPPeer
 metadata: {name: inside, annotations: {muslin/add-path: "0"}}
 spec: {nodeSelector: has(reflector), peerIP: 10.0.0.99, asNumber: 64512}
+---
+kind: BGPPeer
+metadata: {name: inside-of-another-as}
+spec: {nodeSelector: has(reflector), peerIP: 10.0.1.1, asNumber: 65001, localASNumber: 65001}
+---
+kind: BGPPeer
+metadata: {name: outside-of-another-as}
+spec: {nodeSelector: has(reflector), peerIP: 10.0.1.2, asNumber: 64512, localASNumber: 65001}
 `
 	for self, want := range map[string]struct {
 		cluster  string
 		clients  string
 		problems int
 	}{
-		"rr1": {"1.1.1.1", "rr3+8 a+8 bad+8 inside+0", 0},
-		"rr3": {"3.3.3.3", "rr1+8 rr2+8 a+8 bad+8 inside+0", 0},
+		"rr1": {"1.1.1.1", "rr3+8 a+8 bad+8 inside+0 inside-of-another-as+8", 0},
+		"rr3": {"3.3.3.3", "rr1+8 rr2+8 a+8 bad+8 inside+0 inside-of-another-as+8", 0},
 		"a":   {"invalid IP", "", 0},
 		"bad": {"invalid IP", "", 1},
 	} {
@@ -456,12 +505,13 @@ spec: {nodeSelector: has(reflector), peerIP: 10.0.0.99, asNumber: 64512}
 	}
 }
 
-// A BGPPeer whose peerIP is a node makes a session at both ends, unless
+// A BGPPeer whose peerIP is a node, with its AS number, makes a session at both ends, unless
 // reversePeering is Manual.
 func TestPeeringReverseOfAddress(t *testing.T) {
 	for manual, want := range map[string]string{
-		"Auto":   "[a [fd00::9]:179 from fd00::10 as 64512]",
-		"Manual": "[]",
+		"64512, reversePeering: Auto":   "[a [fd00::9]:179 from fd00::10 as 64512]",
+		"64512, reversePeering: Manual": "[]",
+		"65000, reversePeering: Auto":   "[]",
 	} {
 		cfg, _, problems := peering(input(t, "b", threeNodes+`---
 kind: BGPConfiguration
@@ -470,7 +520,7 @@ spec: {nodeToNodeMeshEnabled: false}
 ---
 kind: BGPPeer
 metadata: {name: to-b}
-spec: {nodeSelector: has(rack), peerIP: "fd00::10", asNumber: 64512, reversePeering: `+manual+`}
+spec: {nodeSelector: has(rack), peerIP: "fd00::10", asNumber: `+manual+`}
 `))
 		if got := fmt.Sprint(sessions(cfg)); got != want || len(problems) > 0 {
 			t.Errorf("%s: %s, want %s; problems %v", manual, got, want, problems)

@@ -540,7 +540,7 @@ func (l *loop) origin() origin {
 func (l *loop) peeringInput() *peeringInput {
 	return &peeringInput{
 		self: l.d.cfg.Node, nodes: l.model.nodes, peers: l.model.peers, filters: l.model.filters, pools: l.model.pools,
-		global: l.model.bgp["default"], perNode: l.model.bgp["node."+l.d.cfg.Node],
+		configs: l.model.bgp, global: l.model.bgp["default"],
 		metric4: l.settings.metric4, metric6: l.settings.metric6, guard: l.guard,
 		prefixes: l.settings.prefixes, found: l.neighbours(),
 		onLink: endpoint.OnLink, secret: l.d.secrets.read, workloads: l.workloads,

@@ -187,7 +187,7 @@ func (in *peeringInput) speaking() (out speakers) {
 			out.host = append(out.host, a)
 		}
 	}
-	out.port = in.listenPort(in.perNode)
+	out.port = in.listenPort(in.self)
 	return out
 }
 
