@@ -95,8 +95,8 @@ func (t *Table) Teardown() error {
 }
 
 // SetOptions changes the options, except Log and NetNS. The next Apply or
-// Resync puts them in force: in one transaction of the size of the change what
-// follows from the model, and by comparing the whole table what the operator sets.
+// Resync puts them in force: most in one transaction of the size of the change, and by
+// comparing the whole table those that are in every policy (see light).
 func (t *Table) SetOptions(opts Options) error {
 	opts.Log, opts.NetNS, opts.AnySource = t.opts.Log, t.opts.NetNS, opts.AnySource && !t.noZones
 	if err := opts.check(); err != nil {

@@ -24,7 +24,7 @@ import (
 // met ingress of after meets it, too.
 //
 // A comparison that finds rules of both to write, as it does when a change was refused
-// or the operator's options have changed, has the chain, too.
+// or options have changed that are in every policy, has the chain, too.
 //
 // It is not there at other times: the kernel would validate all of egress for that
 // hook as well, at each change of a rule. For the same reason a transaction that

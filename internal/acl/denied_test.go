@@ -129,6 +129,18 @@ func TestDenied(t *testing.T) {
 	}
 	quiet(t, r.tab, r.v)
 
+	// Another rate.
+	r.retune(func(o *Options) { o.Denied = Rate{1, time.Hour, 1} })
+	mu.Lock()
+	seen = nil
+	mu.Unlock()
+	for range 20 {
+		r.expect(false, lab.UDP, "a", "b", 80, 4)
+	}
+	if n := count(w); n != 1 {
+		t.Errorf("%d packets are logged, want one an hour", n)
+	}
+
 	o := r.tab.opts
 	o.Denied = Rate{}
 	must(t, r.tab.SetOptions(o))
@@ -191,6 +203,11 @@ func TestLogLimit(t *testing.T) {
 	for range 10 {
 		r.expect(true, lab.UDP, "a", "b", 80)
 	}
+	r.retune(func(o *Options) { o.LogPrefix, o.LogLimit = "other", Rate{} })
+	if text := r.tab.Text(r.v); !strings.Contains(text, `counter log prefix "other: " level notice`) {
+		t.Errorf("another prefix, and no bound:\n%s", text)
+	}
+	r.expect(true, lab.UDP, "a", "b", 80)
 }
 
 // FuzzParsePacket: whatever a workload sends, it is read within its bounds, and

@@ -82,19 +82,15 @@ func TestFloatingIP(t *testing.T) {
 	float(true)
 
 	// OpenStack's endpoints have theirs whatever the others have.
-	o := r.tab.opts
 	for _, x := range []struct {
 		floating  Floating
 		openStack bool
 		want      bool
 	}{{OpenStackFloating, false, false}, {OpenStackFloating, true, true}, {NoFloating, true, false}} {
-		o.Floating = x.floating
-		must(t, r.tab.SetOptions(o))
 		ep := *r.v.endpoints[id]
 		ep.OpenStack = x.openStack
 		r.v.endpoint(&ep)
-		must(t, r.tab.Resync(r.v))
-		quiet(t, r.tab, r.v)
+		r.retune(func(o *Options) { o.Floating = x.floating })
 		try(x.want, "c", 80)
 	}
 	if strings.Contains(r.tab.Text(r.v), "floating") {

@@ -226,10 +226,7 @@ func TestS16_HostServices(t *testing.T) {
 		try(true, "a", addrOf(v, "n"))
 		try(false, "b", addrOf(v, "n"))
 	}
-	o := r.tab.opts
-	o.HostAction = HostAccept
-	must(t, r.tab.SetOptions(o))
-	r.apply()
+	r.retune(func(o *Options) { o.HostAction = HostAccept })
 	for _, dst := range all { // it was the host's rule that held them off
 		try(true, "a", dst)
 		try(false, "b", dst)

@@ -284,7 +284,7 @@ func (g *stager) takeHosts(ch *policy.Changes) {
 			}
 		}
 	}
-	if len(ch.Hosts) == 0 && (len(g.hosts) == 0 || len(ch.Effectives) == 0) {
+	if len(ch.Hosts) == 0 && (len(g.hosts) == 0 || len(ch.Effectives) == 0 && !g.retuned()) {
 		return
 	}
 	var list []*policy.HostEndpoint

@@ -115,6 +115,18 @@ func TestHostEndpoint(t *testing.T) {
 	r.expect(true, lab.TCP, "n", "host", 179)
 	quiet(t, r.tab, r.v)
 
+	// Other failsafes.
+	safe := r.tab.opts.Failsafes
+	r.retune(func(o *Options) {
+		o.Failsafes = [2][]policy.Failsafe{policy.Ingress: {{Proto: udp, Port: 53}}, policy.Egress: {{Proto: tcp, Port: 53}}}
+	})
+	r.expect(false, lab.TCP, "n", "host", 179)
+	r.expect(true, lab.UDP, "n", "host", 53)
+	r.expect(false, lab.UDP, "host", "n", 53)
+	r.expect(true, lab.TCP, "host", "n", 53)
+	r.retune(func(o *Options) { o.Failsafes = safe })
+	r.expect(true, lab.TCP, "n", "host", 179)
+
 	// By profile.
 	open := r.v.policy(profile("open", allowAll, []policy.Rule{allow(toPort(tcp))}))
 	r.hostEndpoint(only("eth"), &policy.Effective{Stage: policy.StageHost, Profiles: []*policy.Policy{open}})

@@ -30,10 +30,9 @@ func TestNATOutgoing(t *testing.T) {
 		r.expect(true, proto, "a", "b", 80)
 	}
 	quiet(t, r.tab, r.v)
-	o := r.tab.opts
-	o.NAT = NAT{}
-	must(t, r.tab.SetOptions(o))
-	must(t, r.tab.Resync(r.v))
+	nat := r.tab.opts.NAT
+	r.retune(func(o *Options) { o.NAT = NAT{} })
 	r.expect(false, lab.UDP, "a", "n", 81)
-	quiet(t, r.tab, r.v)
+	r.retune(func(o *Options) { o.NAT = nat })
+	r.expect(true, lab.UDP, "a", "n", 80)
 }

@@ -93,11 +93,7 @@ func TestS16_OpenStack(t *testing.T) {
 	}
 	set := func(o OpenStack) {
 		t.Helper()
-		opts := r.tab.opts
-		opts.OpenStack = o
-		must(t, r.tab.SetOptions(opts))
-		r.apply()
-		quiet(t, r.tab, r.v)
+		r.retune(func(in *Options) { in.OpenStack = o })
 	}
 	only(false)
 	set(OpenStack{true, netip.MustParseAddrPort("127.0.0.1:8775")})

@@ -275,13 +275,9 @@ func TestHost(t *testing.T) {
 	r.expect(false, lab.TCP, "n", "c", 80)
 	r.expect(false, lab.TCP, "host", "c", 80) // its answers do not pass
 
-	o := r.tab.opts
-	o.HostAction = HostAccept
-	must(t, r.tab.SetOptions(o))
-	r.apply()
+	r.retune(func(o *Options) { o.HostAction = HostAccept })
 	r.expect(true, lab.TCP, "a", "host", 80)
 	r.expect(false, lab.TCP, "b", "host", 80) // its egress policy is asked
-	quiet(t, r.tab, r.v)
 }
 
 // TestSpeakers lets a workload speak BGP with its host: at that port and no
@@ -293,23 +289,20 @@ func TestSpeakers(t *testing.T) {
 	closed := r.v.policy(gnp("closed", nil, nil))
 	r.endpoint("b", r.v.effective(&policy.Effective{ID: "closedclosedclos", Tiers: both(tier("default", false, closed))}))
 	r.apply()
-	o := r.tab.opts
-	speak := func(names ...string) {
+	speak := func(port uint16, names ...string) {
 		t.Helper()
-		o.Speakers, o.SpeakerPort = names, 80
-		must(t, r.tab.SetOptions(o))
-		r.apply()
-		quiet(t, r.tab, r.v)
+		r.retune(func(o *Options) { o.Speakers, o.SpeakerPort = names, port })
 	}
 	r.expect(false, lab.TCP, "a", "host", 80)
-	speak("calia", "calib")
+	speak(80, "calia", "calib")
 	r.expect(true, lab.TCP, "a", "host", 80)
 	r.expect(false, lab.UDP, "a", "host", 80)
 	r.expect(false, lab.TCP, "b", "host", 80) // its egress policy is asked
-	o.SpeakerPort = 81
-	speak("calib")
+	speak(81, "calia", "calib")
 	r.expect(false, lab.TCP, "a", "host", 80)
-	speak()
+	speak(80, "calib")
+	r.expect(false, lab.TCP, "a", "host", 80)
+	speak(80)
 	r.expect(false, lab.TCP, "a", "host", 80)
 }
 

@@ -185,14 +185,19 @@ func TestHostProcess_Bad(t *testing.T) {
 	r.between(false, lab.TCP, "n", "p", 80)
 	r.between(false, lab.TCP, "p", "n", 80)
 
-	o := r.tab.opts
-	o.Processes = false
-	must(t, r.tab.SetOptions(o))
-	must(t, r.tab.Resync(r.v))
-	quiet(t, r.tab, r.v)
+	r.retune(func(o *Options) { o.Processes = false })
 	if strings.Contains(r.tab.Text(r.v), "process") {
 		t.Error("there are rules for processes without any")
 	}
+
+	// The first of another policy, under a host endpoint that has no say in it.
+	r.process("p", r.v.policy(gnp("p", []policy.Rule{allow(toPort(tcp, port(81)))}, nil)))
+	r.hostEndpoint(everywhere)
+	r.apply()
+	r.retune(func(o *Options) { o.Processes = true })
+	r.between(true, lab.TCP, "n", "p", 81)
+	r.between(false, lab.TCP, "n", "p", 80)
+	r.between(false, lab.TCP, "p", "n", 80)
 }
 
 // TestHostProcess_NameTaken: a workload takes the interface name of a process. The
@@ -232,16 +237,9 @@ func TestHostProcess_Leaving(t *testing.T) {
 	}
 	check(true)
 	r.v.removeEndpoint(policy.EndpointID{Namespace: "ns", Name: "p"})
-	o := r.tab.opts
-	o.Leaving = []netip.Addr{placed(4, "p"), placed(6, "p")}
-	must(t, r.tab.SetOptions(o))
-	r.apply()
-	quiet(t, r.tab, r.v)
+	r.retune(func(o *Options) { o.Leaving = []netip.Addr{placed(4, "p"), placed(6, "p")} })
 	check(false)
 	r.between(true, lab.TCP, "n", "q", 80) // an address as any of the host
-	o.Leaving = nil
-	must(t, r.tab.SetOptions(o))
-	r.apply()
-	quiet(t, r.tab, r.v)
+	r.retune(func(o *Options) { o.Leaving = nil })
 	check(true)
 }

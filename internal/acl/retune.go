@@ -9,29 +9,65 @@ import (
 	"reflect"
 	"slices"
 
+	"github.com/muslin-net/muslin/internal/policy"
 	"golang.org/x/sys/unix"
 )
 
-// Some options follow from the model, and change as often: what is translated, who
-// speaks BGP, whose interface is enslaved, and whether anybody has a floating IP. No policy is rendered with them,
-// so that a change of theirs concerns a few chains and sets of the table's own.
+// Most options concern a few chains and sets: those of the table's own, of host
+// endpoints, or of policies that log. A change of theirs is as large as these, however
+// many policies there are. Others are in each policy, or say which endpoints there may be.
 
-// light tells whether p differs from o in nothing but that.
+// light tells whether p differs from o in nothing but the former. The others are what
+// workloads' interfaces are called, whether flows of an interface are apart, which each
+// effective policy asks, and whether denied packets are logged at all, which each denial
+// does.
 func (o Options) light(p Options) bool {
-	p.NAT, p.Speakers, p.SpeakerPort, p.Floating, p.Enslaved = o.NAT, o.Speakers, o.SpeakerPort, o.Floating, o.Enslaved
-	return o.same(p)
+	logs := func(o Options) bool { return o.Denied.Packets > 0 }
+	return slices.Equal(o.Prefixes, p.Prefixes) && o.AnySource == p.AnySource && logs(o) == logs(p) &&
+		o.withoutRPF == p.withoutRPF && o.withoutSources == p.withoutSources
 }
 
 func (o Options) same(p Options) bool { return reflect.DeepEqual(o, p) }
 
+// retuned tells whether the options are others than those in force, as which they count
+// from takeOptions on.
+func (g *stager) retuned() bool { return !g.opts.same(g.r.opts) }
+
+// relog has the policies rendered anew that log, if that is to be done otherwise.
+func (g *stager) relog() {
+	if g.opts.LogPrefix == g.r.opts.LogPrefix && g.opts.LogLimit == g.r.opts.LogLimit {
+		return
+	}
+	for _, p := range g.policies {
+		for _, d := range directions {
+			if slices.ContainsFunc(rulesOf(p, d), func(ru policy.Rule) bool { return ru.Action == policy.Log }) {
+				g.renderAnew(p, d)
+			}
+		}
+	}
+}
+
+// renderAnew has a direction of a policy rendered in all places where it is.
+func (g *stager) renderAnew(p *policy.Policy, d policy.Direction) {
+	for _, host := range []bool{false, true} {
+		if pd := (polDir{p.Key, d, host}); g.users[pd] > 0 {
+			g.pol[pd] = true
+		}
+	}
+	if !shared(p, d) {
+		for id := range g.listedBy[p.Key] {
+			g.eff[id] = true
+		}
+	}
+}
+
 // takeOptions turns changed options into changed chains and elements. Where the
 // kernel holds members by interval, whole networks come and go.
 func (g *stager) takeOptions() {
-	if g.opts.same(g.r.opts) {
+	if !g.retuned() {
 		return
 	}
 	was := &renderer{opts: g.opts, noFrames: g.r.noFrames, bad: g.r.bad, epoch: g.r.epoch}
-	floats := g.opts.Floating != g.r.opts.Floating
 	enslaved := slices.Concat(g.opts.Enslaved, g.r.opts.Enslaved)
 	g.opts = g.r.opts
 	for _, iface := range enslaved {
@@ -76,11 +112,12 @@ func (g *stager) takeOptions() {
 	}
 	g.out.goneSets = append(g.out.goneSets, slices.Sorted(maps.Keys(oldSets))...)
 
-	if !floats {
+	floats, processes := was.opts.Floating != g.opts.Floating, was.opts.Processes != g.opts.Processes
+	if !floats && !processes {
 		return
 	}
 	for _, e := range g.endpoints {
-		if len(e.Floating) > 0 {
+		if floats && len(e.Floating) > 0 || processes && e.Process {
 			g.settleInterface(e.Interface)
 		}
 	}

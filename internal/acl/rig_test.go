@@ -142,6 +142,20 @@ func (r *rig) apply() {
 	}
 }
 
+// retune changes options that concern a few chains: the whole is not compared, and the
+// table is then what it would be if it were.
+func (r *rig) retune(change func(*Options)) {
+	r.Helper()
+	o := r.tab.opts
+	change(&o)
+	must(r, r.tab.SetOptions(o))
+	if r.tab.state == nil {
+		r.Errorf("%+v: the whole table is compared", o)
+	}
+	r.apply()
+	quiet(r, r.tab, r.v)
+}
+
 func (r *rig) probe(v int, proto lab.Proto, from, to string, port uint16, timeout time.Duration) lab.Outcome {
 	return r.ns(from).Probe(context.Background(), lab.Probe{Proto: proto, Dst: addrOf(v, to), Port: port, Timeout: timeout})
 }

@@ -161,6 +161,7 @@ func (s *state) stage(r *renderer, view policy.View, ch *policy.Changes) *change
 	r.form = func(id policy.SetID, f *family) form { return s.form(view, id, f) }
 	g.reform(view, ch)
 	g.takePolicies(ch)
+	g.relog()
 	r.atOnce = g.changed > 1
 	g.takeEffectives(ch)
 	for _, id := range slices.Sorted(maps.Keys(g.eff)) {
