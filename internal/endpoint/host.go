@@ -90,7 +90,7 @@ func isZeroMask(m net.IPMask) bool {
 	return ones == 0
 }
 
-// HostSubnets returns the subnets that this host is in.
+// HostSubnets returns this host's addresses, each with the length of its subnet.
 func HostSubnets() (list []netip.Prefix) {
 	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
@@ -100,7 +100,7 @@ func HostSubnets() (list []netip.Prefix) {
 		ip, ok := netip.AddrFromSlice(a.IP)
 		bits, _ := a.Mask.Size()
 		if ok && !ip.IsLoopback() && !ip.IsLinkLocalUnicast() {
-			list = append(list, netip.PrefixFrom(ip.Unmap(), bits).Masked())
+			list = append(list, netip.PrefixFrom(ip.Unmap(), bits))
 		}
 	}
 	return list

@@ -674,3 +674,43 @@ func BenchmarkAutoAssignRelease(b *testing.B) {
 		}
 	}
 }
+
+// TestAvoidedBlocks: neither own blocks nor new ones nor those of others are taken from where the caller says so.
+func TestAvoidedBlocks(t *testing.T) {
+	ctx := context.Background()
+	for _, tt := range bothFamilies {
+		t.Run(tt.name, func(t *testing.T) {
+			a, clk := newAllocator(newKV())
+			p := pool("p", tt.cidr, tt.block)
+			whole, _ := ParsePool(p)
+			blocks := slices.Collect(whole.Blocks("n1"))
+			avoid := func(b netip.Prefix) string {
+				if b == blocks[len(blocks)-1] {
+					return ""
+				}
+				return b.Addr().String() + ", a server"
+			}
+			for i, owner := range []string{"n1", "n2"} {
+				if err := a.ClaimAffinity(ctx, HostOwner(owner), blocks[i]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			clk.t = clk.t.Add(2 * reclaimAge)
+			r := Request{Handle: "h", Node: "n1", Pools: []*v3.IPPool{p}, Use: UseWorkload, Avoid: avoid, Num4: 1}
+			if tt.family == IPv6 {
+				r.Num4, r.Num6 = 0, 1
+			}
+			got, err := a.AutoAssign(ctx, r)
+			if list := append(got.IPv4, got.IPv6...); err != nil || len(list) != 1 || list[0].Masked() != blocks[len(blocks)-1] {
+				t.Errorf("AutoAssign: %v, %v; want one of %s", list, err, blocks[len(blocks)-1])
+			}
+			r.Avoid = func(b netip.Prefix) string { return b.Addr().String() + ", a server" }
+			if _, err := a.AutoAssign(ctx, r); !errors.Is(err, ErrPoolExhausted) || !strings.Contains(err.Error(), "a server, in it") {
+				t.Errorf("AutoAssign where every block is avoided: %v", err)
+			}
+			if _, err := a.AssignIP(ctx, AssignRequest{Addr: blocks[0].Addr(), Handle: "h", Node: "n1", Pools: r.Pools, Avoid: avoid}); err == nil || !strings.Contains(err.Error(), "a server, in it") {
+				t.Errorf("AssignIP of %s: %v", blocks[0].Addr(), err)
+			}
+		})
+	}
+}

@@ -38,6 +38,8 @@ type Request struct {
 	// family, in order of preference.
 	From []string
 	Use  Use
+	// Avoid says why a block is none to take addresses from; empty if it is. nil avoids none.
+	Avoid func(block netip.Prefix) string
 	// MaxBlocks lowers the number of blocks the node may have; 0 does not.
 	MaxBlocks int
 }
@@ -152,6 +154,7 @@ type search struct {
 	owned  map[netip.Prefix]bool // blocks the owner had an affinity to at first
 	// skipped tells why a block was of no use, for the error at the end.
 	skipped []error
+	avoided bool // one of those is in skipped
 }
 
 // run fills got, in the order that keeps blocks together: own blocks, then
@@ -184,6 +187,9 @@ func (s *search) run(ctx context.Context) error {
 				}
 				continue
 			}
+			if s.avoids(af.CIDR) {
+				continue
+			}
 			if err := s.fromOwn(ctx, af.CIDR); err != nil {
 				return err
 			}
@@ -196,6 +202,19 @@ func (s *search) run(ctx context.Context) error {
 }
 
 func (s *search) missing() int { return s.want - len(s.got) }
+
+// avoids tells whether the request wants nothing of a block. The first such is named in the error at the end.
+func (s *search) avoids(cidr netip.Prefix) bool {
+	if s.r.Avoid == nil {
+		return false
+	}
+	why := s.r.Avoid(cidr)
+	if why != "" && !s.avoided {
+		s.avoided = true
+		s.skipped = append(s.skipped, fmt.Errorf("block %s has %s, in it", cidr, why))
+	}
+	return why != ""
+}
 
 // fromOwn takes from a block the owner should have. That the block turns out
 // to be another's, or cannot be read, only means to look elsewhere.
@@ -244,6 +263,9 @@ func (s *search) fromNew(ctx context.Context, count int) error {
 		return err
 	}
 	try := func(cidr netip.Prefix) (done bool, err error) {
+		if s.avoids(cidr) {
+			return false, nil
+		}
 		switch err := s.ClaimAffinity(ctx, s.owner, cidr); {
 		case errors.Is(err, ErrClaimConflict):
 			return false, nil // another node was faster: the next one
@@ -288,7 +310,7 @@ func (s *search) fromNew(ctx context.Context, count int) error {
 	for _, p := range s.pools {
 		for _, cidr := range order {
 			b := taken[cidr]
-			if !p.has(cidr) || !s.reclaimable(b) {
+			if !p.has(cidr) || !s.reclaimable(b) || s.avoids(cidr) {
 				continue
 			}
 			if err := s.release(ctx, b.Affinity, cidr, true); err != nil {
@@ -424,8 +446,9 @@ type AssignRequest struct {
 	Handle string
 	Attrs  map[string]string // as in Request
 	Node   string
-	Pools  []*v3.IPPool // all there are
-	Use    Use          // empty: the pool's allowedUses are not looked at
+	Pools  []*v3.IPPool                    // all there are
+	Use    Use                             // empty: the pool's allowedUses are not looked at
+	Avoid  func(block netip.Prefix) string // as in Request
 }
 
 // AssignIP allocates the given address. It must be in a pool that is not
@@ -458,6 +481,11 @@ func (a *Allocator) AssignIP(ctx context.Context, r AssignRequest) (netip.Prefix
 		return netip.Prefix{}, err
 	}
 	cidr := pool.Block(addr)
+	if r.Avoid != nil {
+		if why := r.Avoid(cidr); why != "" {
+			return netip.Prefix{}, fmt.Errorf("assign %s: its block %s has %s, in it: choose an address of another block", addr, cidr, why)
+		}
+	}
 	attrs := withNode(r.Attrs, r.Node)
 	err = retry(ctx, fmt.Sprintf("assign %s", addr), func() error {
 		err := a.edit(ctx, cidr, r.Handle, func(b *Block) (int, error) {

@@ -259,10 +259,14 @@ func (d *Daemon) allocate(ctx context.Context, handle string, w *v3.WorkloadEndp
 	if err != nil {
 		return nil, err
 	}
+	var cutsOff func(block netip.Prefix) string
+	if !d.loop.call(ctx, func() { cutsOff = d.loop.infrastructure.in }) {
+		return nil, ctx.Err()
+	}
 	attrs := map[string]string{"node": d.cfg.Node, "namespace": w.Metadata.Namespace, "workload": w.Spec.Workload}
 	if len(ips) > 0 {
 		for i, ip := range ips {
-			_, err := d.ipam.AssignIP(ctx, ipam.AssignRequest{Addr: ip, Handle: handle, Attrs: attrs, Node: d.cfg.Node, Pools: pools})
+			_, err := d.ipam.AssignIP(ctx, ipam.AssignRequest{Addr: ip, Handle: handle, Attrs: attrs, Node: d.cfg.Node, Pools: pools, Avoid: cutsOff})
 			if errors.Is(err, ipam.ErrNoQualifiedPool) && !inPool(pools, ip) {
 				err = d.unclaimed(ctx, ip, anycast) // an address of no pool is nobody's to allocate
 			}
@@ -276,7 +280,7 @@ func (d *Daemon) allocate(ctx context.Context, handle string, w *v3.WorkloadEndp
 		}
 		return ips, nil
 	}
-	req := ipam.Request{Handle: handle, Attrs: attrs, Node: d.cfg.Node, NodeLabels: labels, Pools: pools, Use: ipam.UseWorkload}
+	req := ipam.Request{Handle: handle, Attrs: attrs, Node: d.cfg.Node, NodeLabels: labels, Pools: pools, Use: ipam.UseWorkload, Avoid: cutsOff}
 	for _, p := range pools {
 		if !offers(p, labels) {
 			continue
@@ -473,7 +477,7 @@ func checkAddress(ip netip.Addr, subnets []netip.Prefix) error {
 	}
 	for _, n := range subnets {
 		if n.Contains(ip) {
-			return fmt.Errorf("is in %s, which is this host's: choose one of an IPPool", n)
+			return fmt.Errorf("is in %s, which is this host's: choose one of an IPPool", n.Masked())
 		}
 	}
 	return nil

@@ -94,7 +94,9 @@ func (l *loop) bind() {
 	bindings := map[netip.Prefix]guard.Binding{}
 	for p := range prefixes {
 		b := l.grants.prefixes[p]
-		b.Nodes = slices.Clone(m.affinities[p])
+		if l.infrastructure.in(p) == "" {
+			b.Nodes = slices.Clone(m.affinities[p])
+		}
 		bindings[p] = b
 		// Whether an endpoint needs a binding of its own depends on the block.
 		m.index.ClaimedIn(p, func(a netip.Addr) { addrs = append(addrs, a) })

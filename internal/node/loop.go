@@ -162,6 +162,7 @@ type loop struct {
 	originsDone      bool
 	established      established
 	reserved         map[netip.Addr]string // addresses of servers, and whose
+	infrastructure   *infrastructure
 	repairs          map[string]int
 	processes        processes
 	denials          denials
@@ -176,9 +177,9 @@ func newLoop(d *Daemon) *loop {
 		best:        make(chan []bgp.Best),
 		nextHops:    make(chan hopUse),
 		converged:   d.speaker.Converged(),
-		guard:       guard.New(d.cfg.Node),
-		model:       newModel(d.cfg.Node, policy.NewIndex(d.cfg.Node)),
-		held:        map[string]change{}, problems: map[string][]problem{}, failures: map[string]error{},
+		guard:       guard.New(d.cfg.Node), infrastructure: newInfrastructure(nil),
+		model: newModel(d.cfg.Node, policy.NewIndex(d.cfg.Node)),
+		held:  map[string]change{}, problems: map[string][]problem{}, failures: map[string]error{},
 		resyncACL: true, resyncRoutes: true, resyncLinks: true,
 		byEndpoint: map[policy.EndpointID][]route.Route{}, repairs: map[string]int{},
 		processes:   processes{addrs: map[policy.EndpointID][]netip.Addr{}, syncLo: endpoint.SyncLoopback},
@@ -368,8 +369,10 @@ func (l *loop) converge() {
 		l.finish()
 		return
 	}
-	if l.model.touchedPeering {
+	if l.model.touchedPeering || l.resyncRoutes { // a default route may be another one
 		l.reserve()
+	}
+	if l.model.touchedPeering {
 		l.attempt("nat", l.applyNAT)
 		l.linksDue = true
 	}

@@ -195,6 +195,16 @@ func (m *model) claim(block netip.Prefix, node string, has bool) {
 	m.affinities[block] = list
 }
 
+// touchAround has the blocks looked at again that have a prefix in them.
+func (m *model) touchAround(p netip.Prefix) {
+	for bits := p.Bits(); bits >= 0; bits-- {
+		b := netip.PrefixFrom(p.Addr(), bits).Masked()
+		if _, is := m.affinities[b]; is {
+			m.touchedBlocks[b] = struct{}{}
+		}
+	}
+}
+
 // keep stores or forgets an object by its key's name.
 func keep[T v3.Resource](into map[string]T, c change) {
 	r, ok := c.Object.(T)

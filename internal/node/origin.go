@@ -4,6 +4,7 @@ package node
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -11,6 +12,7 @@ import (
 	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/bgp"
 	"github.com/muslin-net/muslin/internal/filter"
+	"github.com/muslin-net/muslin/internal/store"
 )
 
 // originInput is all that decides what this node announces.
@@ -24,6 +26,8 @@ type originInput struct {
 	left        map[netip.Prefix]bool // blocks of which an address is an endpoint's of another node
 	metric4     int
 	metric6     int
+
+	infrastructure *infrastructure
 }
 
 // localAddr is an address and the interface it is behind.
@@ -38,13 +42,15 @@ type origin struct {
 	announce   []bgp.Origination
 	blackholes []netip.Prefix
 	left       map[netip.Prefix]bool // as it was given
+	problems   []problem             // blocks that are neither announced nor dropped
 }
 
 // originate computes what the node originates: its confirmed blocks, and every
 // endpoint address outside them, whether or not a pool contains it; with
 // workloadIPs every address on its own; and what the Node names of its own addresses. Nobody sends here what is in
 // a block that is not announced: if an endpoint left it with its address, the default route may be the way there,
-// and the block is not dropped. Pools with disableBGPExport keep
+// and the block is not dropped. A block with infrastructure in it counts for nothing: its endpoints are announced
+// each on its own. Pools with disableBGPExport keep
 // theirs at home, and so do ignored interfaces what is outside the blocks. Pure;
 // the result is sorted.
 func originate(in originInput) origin {
@@ -69,6 +75,10 @@ func originate(in originInput) origin {
 		if b.IsSingleIP() {
 			continue // an endpoint's address announces itself
 		}
+		if what := in.infrastructure.in(b); what != "" {
+			out.problems = append(out.problems, in.around(b, what))
+			continue
+		}
 		if !in.workloadIPs || !in.left[b] {
 			out.blackholes = append(out.blackholes, b)
 		}
@@ -91,7 +101,20 @@ func originate(in originInput) origin {
 	})
 	out.announce = slices.CompactFunc(out.announce, func(a, b bgp.Origination) bool { return a.Prefix == b.Prefix })
 	slices.SortFunc(out.blackholes, comparePrefix)
+	slices.SortFunc(out.problems, func(a, b problem) int { return cmp.Compare(a.text, b.text) })
 	return out
+}
+
+// around is the problem that a block has infrastructure in it.
+func (in *originInput) around(b netip.Prefix, what string) problem {
+	p := problem{object: store.KindBlockAffinity + " " + b.String()}
+	for name, pool := range in.pools {
+		if n, err := netip.ParsePrefix(pool.Spec.CIDR); err == nil && n.Contains(b.Addr()) {
+			p.object, p.field = "IPPool "+name, "spec.cidr"
+		}
+	}
+	p.text = fmt.Sprintf("block %s of this server has %s, in it: to drop or announce it would cut that off, so its endpoints are announced one by one; use a pool of another range, and give this one disabled: true", b, what)
+	return p
 }
 
 func comparePrefix(a, b netip.Prefix) int {

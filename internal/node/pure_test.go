@@ -566,7 +566,7 @@ func TestOriginate(t *testing.T) {
 		{true, "10.65.0.5/32 172.30.0.1/32 172.31.0.8/32 fd31::8/128 fd65::5/128 fd99::1/128"},
 	} {
 		own := []netip.Addr{netip.MustParseAddr("172.31.0.8"), netip.MustParseAddr("fd31::8"), netip.MustParseAddr("10.99.0.9")} // muslin/announce
-		got := originate(originInput{blocks: blocks, addrs: addrs, own: own, ignored: []string{"eth0", "tap*"}, pools: pools, workloadIPs: c.workloadIPs, metric4: 1024, metric6: 512})
+		got := originate(originInput{infrastructure: newInfrastructure(nil), blocks: blocks, addrs: addrs, own: own, ignored: []string{"eth0", "tap*"}, pools: pools, workloadIPs: c.workloadIPs, metric4: 1024, metric6: 512})
 		var text []string
 		for _, o := range got.announce {
 			text = append(text, o.Prefix.String())
@@ -588,7 +588,7 @@ func TestOriginate(t *testing.T) {
 			t.Errorf("blackholes (-want +got):\n%s", diff)
 		}
 		// A block that is announced keeps off what is sent here, and one that is not lets packets follow who left it.
-		left := originate(originInput{blocks: blocks, left: map[netip.Prefix]bool{blocks[1]: true}, workloadIPs: c.workloadIPs})
+		left := originate(originInput{infrastructure: newInfrastructure(nil), blocks: blocks, left: map[netip.Prefix]bool{blocks[1]: true}, workloadIPs: c.workloadIPs})
 		if has := slices.Contains(left.blackholes, blocks[1]); has == c.workloadIPs || len(left.blackholes) < 2 {
 			t.Errorf("workloadIPs %v: blackholes of what somebody left: %v", c.workloadIPs, left.blackholes)
 		}

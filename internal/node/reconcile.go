@@ -451,7 +451,7 @@ func (l *loop) allLocalRoutes() (list []route.Route) {
 		list = append(list, l.byEndpoint[e.ID]...)
 	}
 	now := l.origin()
-	l.left = now.left
+	l.left, l.problems["blocks"] = now.left, now.problems
 	for _, b := range now.blackholes {
 		list = append(list, route.Route{Prefix: b, Kind: route.Blackhole, Metric: l.metric(b.Addr())})
 	}
@@ -512,7 +512,7 @@ func (l *loop) leaving() (yes bool) {
 // its packets.
 func (l *loop) origin() origin {
 	in := originInput{
-		pools: l.model.pools, workloadIPs: l.settings.workloadIPs,
+		pools: l.model.pools, workloadIPs: l.settings.workloadIPs, infrastructure: l.infrastructure,
 		blocks: slices.Collect(maps.Keys(l.model.blocks)),
 	}
 	if in.workloadIPs {
@@ -654,24 +654,6 @@ func (l *loop) learned(best []bgp.Best) {
 		return nil
 	})
 	l.finish()
-}
-
-// reserve tells policy which addresses belong to servers.
-func (l *loop) reserve() {
-	now := map[netip.Addr]string{}
-	for _, name := range slices.Sorted(maps.Keys(l.model.nodes)) {
-		v4, v6 := l.model.nodes[name].Addrs()
-		for _, a := range []netip.Prefix{v4, v6} {
-			if _, taken := now[a.Addr()]; a.IsValid() && !taken {
-				now[a.Addr()] = "Node " + name
-			}
-		}
-	}
-	if maps.Equal(now, l.reserved) {
-		return
-	}
-	l.reserved = now
-	l.model.index.Reserve(now)
 }
 
 // learnedMetric turns LOCAL_PREF back into a metric, in Calico's scheme. A

@@ -128,6 +128,8 @@ func TestObjectsRefused(t *testing.T) {
 	o := c.Objects()
 	must[v3.Resource](t)(o.Create(ctx, parse(t, doc("IPPool", "a", "{cidr: 10.65.0.0/16, disabled: true}"))))
 	must[int64](t)(c.Put(ctx, "/calico/ipam/v2/assignment/ipv4/block/10.70.0.0-28", []byte("{}")))
+	must[v3.Resource](t)(o.Create(ctx, parse(t, doc("Node", "n1", "{bgp: {ipv4Address: 10.0.0.1/24, ipv6Address: 'fd00::1/64'}}"))))
+	must[v3.Resource](t)(o.Create(ctx, parse(t, doc("IPPool", "no-nat", "{cidr: 10.0.0.0/16, disabled: true}"))))
 	for _, tc := range []struct{ doc, want string }{
 		{doc("NetworkPolicy", "nosuch.web", "{tier: nosuch}"), `spec.tier: there is no tier "nosuch"`},
 		{doc("NetworkPolicy", "knp.default.web", "{}"), "read-only"},
@@ -135,6 +137,7 @@ func TestObjectsRefused(t *testing.T) {
 		{doc("Profile", "projectcalico-default-allow", "{}"), "read-only"},
 		{doc("IPPool", "b", "{cidr: 10.65.128.0/24}"), "overlaps 10.65.0.0/16 of pool a"},
 		{doc("IPPool", "b", "{cidr: 10.70.0.0/16}"), "block 10.70.0.0/28"},
+		{doc("IPPool", "b", "{cidr: 'fd00::/112'}"), "spec.cidr: fd00::/112 has fd00::1 in it, the address of Node n1"},
 		{doc("BGPPeer", "p", "{peerIP: 10.0.0.9, asNumber: 65000, filters: [nosuch]}"), `spec.filters[0]: there is no bgpfilter "nosuch"`},
 		{doc("GlobalNetworkSet", "x", "{nets: [not-a-net]}"), "spec.nets[0]"},
 		{doc("GlobalNetworkSet", "UPPER", "{}"), "metadata.name"},
@@ -148,6 +151,7 @@ func TestObjectsRefused(t *testing.T) {
 	for _, tc := range []struct{ doc, want string }{
 		{doc("IPPool", "a", "{cidr: 10.66.0.0/16}"), "spec.cidr: cannot be changed"},
 		{doc("IPPool", "a", "{cidr: 10.65.0.0/16, blockSize: 28}"), "spec.blockSize: cannot be changed"},
+		{doc("IPPool", "no-nat", "{cidr: 10.0.0.0/16}"), "spec.cidr: 10.0.0.0/16 has 10.0.0.1 in it, the address of Node n1"},
 	} {
 		if _, err := o.Apply(ctx, parse(t, tc.doc)); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("want %q, got %v", tc.want, err)

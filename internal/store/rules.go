@@ -86,8 +86,8 @@ func tierOf(r v3.Resource) (string, bool) {
 	return tier, true
 }
 
-// checkPool: a pool keeps its range and block size, overlaps no other, and
-// does not cover blocks of another size.
+// checkPool: a pool keeps its range and block size, overlaps no other, covers no
+// server, and does not cover blocks of another size.
 func (o *Objects) checkPool(ctx context.Context, p, old *v3.IPPool) error {
 	cidr, err := netip.ParsePrefix(p.Spec.CIDR)
 	if err != nil {
@@ -100,6 +100,13 @@ func (o *Objects) checkPool(ctx context.Context, p, old *v3.IPPool) error {
 		if old.Spec.BlockSize != 0 && old.Spec.BlockSize != p.Spec.BlockSize {
 			return fmt.Errorf("spec.blockSize: cannot be changed from %d; make a new pool", old.Spec.BlockSize)
 		}
+	}
+	if !p.Spec.Disabled && (old == nil || old.Spec.Disabled) {
+		if err := o.noServerIn(ctx, cidr); err != nil {
+			return err
+		}
+	}
+	if old != nil {
 		return nil
 	}
 	others, _, err := o.ReadAll(ctx, "IPPool", "")
@@ -130,6 +137,29 @@ func (o *Objects) checkPool(ctx context.Context, p, old *v3.IPPool) error {
 		}
 		if b, err := netip.ParsePrefix(r.name); err == nil && b.Overlaps(cidr) && b.Bits() != p.Spec.BlockSize {
 			return fmt.Errorf("spec.blockSize: is %d, but block %s is in use; make it %d", p.Spec.BlockSize, b, b.Bits())
+		}
+	}
+	return nil
+}
+
+// noServerIn refuses a range that the address of a server is in: nobody may get it, and a block around it, routed to
+// one server, would cut others off. A pool that gives out nothing may have it, such as one that keeps natOutgoing off
+// the servers.
+func (o *Objects) noServerIn(ctx context.Context, cidr netip.Prefix) error {
+	nodes, _, err := o.ReadAll(ctx, "Node", "")
+	if err != nil && !errors.Is(err, ErrUnreadable) {
+		return err
+	}
+	for _, r := range nodes {
+		n, ok := r.(*v3.Node)
+		if !ok {
+			continue
+		}
+		v4, v6 := n.Addrs()
+		for _, a := range []netip.Prefix{v4, v6} {
+			if cidr.Contains(a.Addr()) {
+				return fmt.Errorf("spec.cidr: %s has %s in it, the address of Node %s: give a range without servers, or spec.disabled: true", cidr, a.Addr(), n.Metadata.Name)
+			}
 		}
 	}
 	return nil

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/muslin-net/muslin/internal/lab"
+	"github.com/muslin-net/muslin/internal/lab/cluster"
+)
+
+// TestPoolInOwnSubnet: a pool that other tools wrote covers the subnet of the servers, and a server has the blocks
+// that their addresses and the default gateway's are in. Nobody is cut off, and its endpoints are reached.
+func TestPoolInOwnSubnet(t *testing.T) {
+	t.Parallel()
+	d := newDatastore(t)
+	c := newClusterOn(t, d.url, servers(2))
+	gateway, err := c.Lab.Host(c.Fabric, "gateway", netip.MustParsePrefix("10.0.0.100/24"), netip.MustParsePrefix("fd00::64/64"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n1, n2 := c.Nodes[0], c.Nodes[1]
+	for _, way := range [][2]string{{"0.0.0.0/0", "10.0.0.100"}, {"::/0", "fd00::64"}} {
+		for _, n := range c.Nodes {
+			if err := n.AddRoute(netip.MustParsePrefix(way[0]), netip.MustParseAddr(way[1]), ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	servers := []*machine{hostOf(n1), hostOf(n2), {Namespace: gateway.Namespace, addr: map[bool]netip.Addr{false: netip.MustParseAddr("10.0.0.100"), true: netip.MustParseAddr("fd00::64")}}}
+	for _, m := range servers {
+		serve(t, m, 7777)
+	}
+	d.object("IPPool", "", "lan", "", `"cidr":"10.0.0.0/24","blockSize":26`)
+	d.object("IPPool", "", "lan6", "", `"cidr":"fd00::/120","blockSize":122`)
+	blocks := []string{"10.0.0.0/26", "10.0.0.64/26", "fd00::/122", "fd00::40/122"}
+	for _, b := range blocks {
+		p := netip.MustParsePrefix(b)
+		d.put(fmt.Sprintf("/calico/ipam/v2/host/n1/ipv%d/block/%s-%d", map[bool]int{false: 4, true: 6}[p.Addr().Is6()], p.Addr(), p.Bits()), `{"state":"confirmed"}`)
+	}
+	if err := c.StartAll(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, c, allowAll)
+	a, b := machineOf(attach(t, n1, "a")), machineOf(attach(t, n2, "b"))
+	serve(t, a, 80)
+	routed(t, n2, a.addr[false], a.addr[true])
+	live(t, c)
+	var all [][]question
+	for _, from := range servers {
+		for _, to := range servers {
+			if from != to {
+				all = append(all, from.asks("between servers", to, lab.TCP, 7777, true))
+			}
+		}
+	}
+	judge(t, append(all, b.asks("between workloads", a, lab.TCP, 80, true))...)
+	for _, block := range blocks {
+		wantBlackhole(t, n1.Namespace, block, false)
+		wantVia(t, n2.Namespace, block, "")
+		for _, addr := range a.addr {
+			if netip.MustParsePrefix(block).Contains(addr) {
+				t.Errorf("attach took %s of block %s, which servers are in", addr, block)
+			}
+		}
+	}
+	problem(t, n1, "IPPool lan", "spec.cidr", "10.0.0.0/26", "Node n")
+	problem(t, n1, "IPPool lan", "spec.cidr", "10.0.0.64/26", "10.0.0.100", "gateway")
+	problem(t, n1, "IPPool lan6", "spec.cidr", "fd00::/122", "Node n")
+	problem(t, n1, "IPPool lan6", "spec.cidr", "fd00::40/122", "fd00::64", "gateway")
+}
+
+// hostOf is a server itself, as one who asks and answers.
+func hostOf(n *cluster.Node) *machine {
+	return &machine{Namespace: n.Namespace, node: n, addr: map[bool]netip.Addr{false: n.V4.Addr(), true: n.V6.Addr()}}
+}
