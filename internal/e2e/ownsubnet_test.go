@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/muslin-net/muslin/internal/lab"
@@ -76,4 +77,58 @@ func TestPoolInOwnSubnet(t *testing.T) {
 // hostOf is a server itself, as one who asks and answers.
 func hostOf(n *cluster.Node) *machine {
 	return &machine{Namespace: n.Namespace, node: n, addr: map[bool]netip.Addr{false: n.V4.Addr(), true: n.V6.Addr()}}
+}
+
+// TestAffinityToEverything: affinities that are no blocks, and one that is not written as blocks are, are named and
+// count for nothing; the way out of the servers stays.
+func TestAffinityToEverything(t *testing.T) {
+	t.Parallel()
+	d := newDatastore(t)
+	c := newClusterOn(t, d.url, servers(2))
+	n1, n2 := c.Nodes[0], c.Nodes[1]
+	gateway, err := c.Lab.Host(c.Fabric, "gateway", netip.MustParsePrefix("10.0.0.100/24"), netip.MustParsePrefix("fd00::64/64"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	outside := &machine{Namespace: gateway.Namespace, addr: map[bool]netip.Addr{false: netip.MustParseAddr("198.51.100.1"), true: netip.MustParseAddr("2001:db8::1")}}
+	for six, a := range outside.addr {
+		if err := gateway.AddAddr("lo", netip.PrefixFrom(a, a.BitLen())); err != nil {
+			t.Fatal(err)
+		}
+		via := map[bool]string{false: "10.0.0.100", true: "fd00::64"}[six]
+		for _, n := range c.Nodes {
+			if err := n.AddRoute(netip.PrefixFrom(a, 0).Masked(), netip.MustParseAddr(via), ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	serve(t, outside, 7777)
+	wrong := []string{"ipv4/block/0.0.0.0-0", "ipv4/block/192.0.0.0-2", "ipv4/block/198.51.96.0-19", "ipv4/block/198.51.100.9-26", "ipv6/block/::-0", "ipv6/block/2000::-3", "ipv6/block/2001:db8::-115", "ipv6/block/2001:db8:0::-122"}
+	for _, w := range wrong {
+		d.put("/calico/ipam/v2/host/n1/"+w, `{"state":"confirmed"}`)
+	}
+	good := []string{"10.65.0.0/20", "fd65::/116"}
+	d.put("/calico/ipam/v2/host/n1/ipv4/block/10.65.0.0-20", `{"state":"confirmed"}`)
+	d.put("/calico/ipam/v2/host/n1/ipv6/block/fd65::-116", `{"state":"confirmed"}`)
+	if err := c.StartAll(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	for i, block := range good {
+		wantBlackhole(t, n1.Namespace, block, true)
+		wantVia(t, n2.Namespace, block, [...]string{"10.0.0.1", "fd00::1"}[i])
+	}
+	judge(t, hostOf(n1).asks("out of n1", outside, lab.TCP, 7777, true), hostOf(n2).asks("out of n2", outside, lab.TCP, 7777, true))
+	for _, w := range wrong {
+		problem(t, n1, "IPAMAffinity", strings.Replace(w[len("ipv4/block/"):], "-", "/", 1))
+	}
+	for _, block := range []string{"192.0.0.0/2", "198.51.96.0/19", "2000::/3", "2001:db8::/115"} {
+		wantBlackhole(t, n1.Namespace, block, false)
+		wantVia(t, n2.Namespace, block, "")
+	}
+	for _, w := range wrong { // it is gone when it is
+		if err := d.Delete(t.Context(), "/calico/ipam/v2/host/n1/"+w, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	noProblems(t, n1)
 }

@@ -60,10 +60,10 @@ func (a Affinity) Encode() ([]byte, error) {
 
 // ConfirmedBlock tells, from a key and its value, whether it makes a block
 // the owner's: the block may then be routed to, and announced by, that owner.
-// An affinity that is pending or about to go is not owned.
+// An affinity that is pending or about to go is not owned, and neither is what can be no block.
 func ConfirmedBlock(o Owner, key string, value []byte) (cidr netip.Prefix, ok bool) {
 	by, cidr, ok := ParseAffinityKey(key)
-	if !ok || by != o {
+	if !ok || by != o || CheckBlock(cidr) != nil {
 		return netip.Prefix{}, false
 	}
 	a, err := DecodeAffinity(value)

@@ -13,6 +13,17 @@ import (
 // pool may ask for, so that a stored value cannot make us allocate at will.
 const maxBlockBits = 16
 
+// blockBits are the lengths that the prefix of a block may have; Calico's are the same.
+func blockBits(a netip.Addr) (least, most int) { return a.BitLen() - 12, a.BitLen() }
+
+// CheckBlock says why a prefix can be no block; nil if it can.
+func CheckBlock(p netip.Prefix) error {
+	if least, most := blockBits(p.Addr()); p.Bits() < least || p.Bits() > most {
+		return fmt.Errorf("%s can be no block: want a prefix of /%d–/%d", p, least, most)
+	}
+	return nil
+}
+
 // Block is the value of a block key: the state of all addresses of one prefix.
 // Addresses are known by ordinal: their distance from the first. Every
 // address may be handed out, the first and last included, because an endpoint

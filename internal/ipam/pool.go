@@ -43,10 +43,8 @@ func ParsePool(p *v3.IPPool) (Pool, error) {
 		return Pool{}, fmt.Errorf("IPPool %s: spec.cidr %q: want a CIDR", p.Metadata.Name, p.Spec.CIDR)
 	}
 	cidr = cidr.Masked()
-	bits, least, most := p.Spec.BlockSize, 20, 32
-	if cidr.Addr().Is6() {
-		least, most = 116, 128
-	}
+	bits := p.Spec.BlockSize
+	least, most := blockBits(cidr.Addr())
 	if bits == 0 {
 		bits = most - 6
 	}

@@ -3,6 +3,7 @@
 package node
 
 import (
+	"fmt"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -141,26 +142,23 @@ func (m *model) apply(c change) {
 			m.touchedSettings = true
 		}
 	case store.KindBlockAffinity:
-		m.affinity(c)
+		if c.Name != "" { // else it is the mark that a node uses IPAM
+			m.affinity(c)
+		}
 	}
 }
 
 // affinity takes in a node's claim to a block. What other nodes have wrong is
-// their problem; their last good version stays, too.
+// their problem; their last good version stays, too. What can be no block is nobody's.
 func (m *model) affinity(c change) {
-	owner, block, ok := ipam.ParseAffinityKey(c.Key)
-	node, host := owner.Node()
-	if !ok || !host {
+	node, block, err := affinityOf(c)
+	if err != nil {
+		if node == m.self && !c.Deleted {
+			m.bad[c.Key] = problemOf(objectName(c), "", err)
+		}
 		return
 	}
-	if !c.Deleted {
-		if _, err := ipam.DecodeAffinity(c.Raw); err != nil {
-			if node == m.self {
-				m.bad[c.Key] = problemOf(objectName(c), "", err)
-			}
-			return
-		}
-	}
+	owner := ipam.HostOwner(node)
 	_, confirmed := ipam.ConfirmedBlock(owner, c.Key, c.Raw)
 	confirmed = confirmed && !c.Deleted
 	m.claim(block, node, confirmed)
@@ -173,6 +171,19 @@ func (m *model) affinity(c change) {
 	} else {
 		delete(m.blocks, block)
 	}
+}
+
+// affinityOf reads whose affinity a change is, and to which block.
+func affinityOf(c change) (node string, block netip.Prefix, err error) {
+	_, block, ok := ipam.ParseAffinityKey(c.Key)
+	if !ok {
+		return c.Namespace, block, fmt.Errorf("%s: want a prefix without host bits, as it is usually written", c.Name)
+	}
+	if err := ipam.CheckBlock(block); err != nil || c.Deleted {
+		return c.Namespace, block, err
+	}
+	_, err = ipam.DecodeAffinity(c.Raw)
+	return c.Namespace, block, err
 }
 
 // claim notes whether a block is a node's.

@@ -73,3 +73,39 @@ func TestReadInParts(t *testing.T) {
 		t.Errorf("problems: %d one by one, %d in parts", len(a), len(b))
 	}
 }
+
+// TestAffinityThatIsNoBlock: what can be no block, or is not written as one, is nobody's, whoever claims it; this
+// node's own is a problem until it goes.
+func TestAffinityThatIsNoBlock(t *testing.T) {
+	for _, c := range []struct {
+		block string
+		good  bool
+	}{
+		{"ipv4/block/0.0.0.0-0", false}, {"ipv4/block/10.0.0.0-8", false}, {"ipv4/block/10.64.0.0-19", false}, {"ipv4/block/10.64.0.1-26", false}, {"ipv4/block/10.64.0.0-026", false},
+		{"ipv4/block/10.64.0.0-33", false}, {"ipv4/block/::-122", false}, {"ipv6/block/::-0", false}, {"ipv6/block/fd00::-115", false}, {"ipv6/block/fd00:0::-122", false}, {"ipv6/block/::ffff:10.0.0.0-122", false},
+		{"ipv4/block/10.64.0.0-20", true}, {"ipv4/block/10.64.0.0-32", true}, {"ipv6/block/fd00::-116", true}, {"ipv6/block/fd00::-128", true},
+	} {
+		for _, node := range []string{"n1", "n2"} {
+			m := newModel("n1", policy.NewIndex("n1"))
+			kv := store.KV{Key: "/calico/ipam/v2/host/" + node + "/" + c.block, Value: []byte(`{"state":"confirmed"}`)}
+			written, ok := store.ChangeOf(kv)
+			if !ok {
+				t.Fatalf("%s is not listed", kv.Key)
+			}
+			m.apply(change{Change: written})
+			if len(m.affinities) == 1 != c.good || len(m.blocks) == 1 != (c.good && node == "n1") || len(m.bad) == 1 != (!c.good && node == "n1") {
+				t.Errorf("%s: affinities %v, blocks %v, problems %v", kv.Key, m.affinities, m.blocks, m.bad)
+			}
+			written.Raw, written.Deleted = nil, true
+			if m.apply(change{Change: written}); len(m.affinities)+len(m.blocks)+len(m.bad) > 0 {
+				t.Errorf("%s is gone: affinities %v, blocks %v, problems %v", kv.Key, m.affinities, m.blocks, m.bad)
+			}
+		}
+	}
+	m := newModel("n1", policy.NewIndex("n1"))
+	if mark, ok := store.ChangeOf(store.KV{Key: "/calico/ipam/v2/host/n1"}); !ok || mark.Name != "" {
+		t.Fatalf("the mark of a host: %v, %v", mark, ok)
+	} else if m.apply(change{Change: mark}); len(m.bad) > 0 {
+		t.Errorf("the mark of a host is a problem: %v", m.bad)
+	}
+}
