@@ -303,6 +303,7 @@ func (s *Speaker) stopPeer(p *peer, sub uint8, why string) {
 		s.fire(p.conns[0], evStop, &notification{code: codeCease, sub: sub, reason: why}, nil)
 	}
 	p.retry.stop()
+	p.resting.stop()
 	p.settled.stop()
 	s.sweepAll(p)
 	p.silent = false // it was we who ended it
@@ -322,7 +323,7 @@ func (s *Speaker) changePeer(p *peer, pc PeerConfig, reset, rejudge bool) {
 	s.setClient(p)
 	shut := old.Shutdown != pc.Shutdown || old.ShutdownText != pc.ShutdownText
 	if shut || old.MaxPrefixes != pc.MaxPrefixes || old.OverLimit != pc.OverLimit || reset {
-		p.idle = "" // it may try again
+		p.tryAgain()
 	}
 	if s.applyShutdown(p); pc.Shutdown && !reset {
 		return
@@ -345,6 +346,9 @@ func (s *Speaker) changePeer(p *peer, pc PeerConfig, reset, rejudge bool) {
 	}
 	if policyChanged(old.Import, old.ImportID, pc.Import, pc.ImportID) || old.AllowLocalAS != pc.AllowLocalAS || rejudge {
 		s.rejudge(p)
+	}
+	if old.MaxPrefixes != pc.MaxPrefixes && p.est != nil {
+		s.refill(p.est)
 	}
 	if old.PassUnknown != pc.PassUnknown {
 		for _, c := range p.conns {

@@ -101,7 +101,7 @@ func (p *peer) detail() PeerDetail {
 		Errors: p.errors,
 		EBGP:   p.ebgp, Role: p.role().String(), Passive: p.cfg.Passive, Dynamic: p.dynamic, Sent: p.history.sent, Got: p.history.got,
 		Family:    map[string]FamilyStatus{},
-		RetryLeft: p.retry.left(),
+		RetryLeft: p.retry.left() + p.resting.left(), // one at most is set
 	}
 	if p.history.failure != "" {
 		d.Failure = &Failure{p.history.failed, p.history.failure}

@@ -12,6 +12,9 @@ func (s *Speaker) ingest(c *conn, u *update) {
 	for _, ref := range u.withdrawn {
 		s.touch(ref.prefix, s.rib.remove(ref, p.slot))
 	}
+	if len(u.withdrawn) > 0 {
+		s.thinned(p)
+	}
 	s.announce(c, u.reach, u.attrs)
 	s.announce(c, u.mpReach, u.mpAttrs)
 	if c.dead {
@@ -43,7 +46,7 @@ func (s *Speaker) announce(c *conn, routes []pathRef, a *attrs) {
 	in := c.lastInterned
 	r, set := s.received(p, in), s.judgeSet(p, in)
 	for _, ref := range routes {
-		if s.overLimit(c, ref) {
+		if s.overLimit(c, ref) || s.crowded(p, ref) {
 			if c.dead {
 				return
 			}

@@ -187,3 +187,26 @@ func TestRun_EndsAll(t *testing.T) {
 		t.Errorf("peers after the end: %v", p)
 	}
 }
+
+// B11: with a hold time of 0 a session is never given up for silence, but a
+// connection that does not become one is: it would keep others out for good.
+func TestB11_HoldTimeZeroAndNoKeepalive(t *testing.T) {
+	t.Parallel()
+	n, r := rawTarget(t, 64512, Options{OpenTimeout: 500 * time.Millisecond})
+	open, err := openParams{asn: 64512, id: r.addr, families: familySet{true, true}}.marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.connect(n)
+	r.write(open)
+	if code, sub := r.readNote(); code != codeHold || sub != 0 {
+		t.Errorf("NOTIFICATION %d/%d, want %d/0; %s", code, sub, codeHold, n.peer(r.addr).State)
+	}
+	r.connect(n)
+	r.write(cat(open, keepaliveMessage()))
+	n.waitUp(r.addr)
+	time.Sleep(time.Second) // twice the time that it had
+	if p := n.peer(r.addr); p.State != "Established" || p.HoldTime != 0 {
+		t.Errorf("%+v", p)
+	}
+}

@@ -26,6 +26,11 @@ const (
 	LimitShutdown
 )
 
+// maxPaths is how many paths to one prefix are taken from a peer with ADD-PATH
+// (RFC 7911). Each that comes is compared with all that are there: some thousands
+// would keep the loop from everything else. Who uses ADD-PATH sends a handful.
+const maxPaths = 64
+
 // refillEvery is how often a peer is asked to repeat itself at most.
 const refillEvery = 10 * time.Second
 
@@ -51,22 +56,71 @@ func (s *Speaker) overLimit(c *conn, ref pathRef) bool {
 	case LimitDiscard:
 		p.discarded++
 		return true
-	case LimitShutdown:
-		p.idle = why
-	case LimitRestart:
-		p.flaps = max(p.flaps, 3) // from 16 s on
 	}
+	p.idle = why
 	n := &notification{code: codeCease, sub: ceaseMaxPrefixes, reason: why,
 		data: binary.BigEndian.AppendUint32([]byte{0, byte(f) + 1, 1}, uint32(limit))}
 	s.fire(c, evStop, n, nil)
+	if p.cfg.OverLimit == LimitRestart {
+		p.flaps = max(p.flaps, 4) // from 16 s on
+		p.resting.set(s, time.Second<<p.flaps, func() {
+			p.idle = ""
+			p.connect()
+			p.show(nil)
+			s.forgetLater(p)
+		})
+	}
 	return true
+}
+
+// crowded decides whether one more path to a prefix is turned away.
+func (s *Speaker) crowded(p *peer, ref pathRef) bool {
+	if ref.id == 0 {
+		return false // there is one at most
+	}
+	n := 0
+	for q := s.rib.table.read(ref.prefix, &s.room); q != nil; q = q.next {
+		if q.peer != p.slot {
+			continue
+		}
+		if n++; q.id == ref.id {
+			return false // replaces one
+		}
+	}
+	if n < maxPaths {
+		return false
+	}
+	p.discarded++
+	p.crowds[familyOf(ref.prefix.Addr())] = true
+	p.complainOf("BGP peer sends more paths to a prefix than are taken", "prefix", ref.prefix, "limit", maxPaths)
+	return true
+}
+
+// thinned asks a peer to repeat what crowded turned away, some time after paths have
+// gone.
+func (s *Speaker) thinned(p *peer) {
+	if p.crowds == (familySet{}) || p.thinning.armed() {
+		return
+	}
+	p.thinning.set(s, refillEvery, func() {
+		p.crowds = familySet{}
+		p.askAgain()
+	})
+}
+
+// tryAgain ends what keeps a peer idle.
+func (p *peer) tryAgain() {
+	p.resting.stop()
+	p.idle = ""
+	p.s.forgetLater(p)
 }
 
 // refill asks a peer to repeat what was turned away, once there is room.
 func (s *Speaker) refill(c *conn) {
 	p := c.p
 	for f := range numFamilies {
-		if !p.over[f] || s.rib.sources[p.slot].received[f] >= p.cfg.MaxPrefixes[f] {
+		limit := p.cfg.MaxPrefixes[f]
+		if !p.over[f] || limit > 0 && s.rib.sources[p.slot].received[f] >= limit {
 			continue
 		}
 		if p.cfg.OverLimit == LimitDiscard && c.open.refresh {

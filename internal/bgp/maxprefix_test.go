@@ -4,9 +4,11 @@ package bgp
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // B08: more prefixes than are allowed, with each action and in each family;
@@ -103,4 +105,122 @@ func TestRFC9003_Shutdown(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "up again", func() bool { return b.peer(addrA).Established > n && a.peer(addrB).State == "Established" })
+}
+
+// A limit that is raised, or lifted, has a peer that says nothing by itself asked
+// for what was turned away.
+func TestB08_LimitIsRaised(t *testing.T) {
+	for _, limit := range []int{7, 0} {
+		t.Run(fmt.Sprint(limit), func(t *testing.T) {
+			t.Parallel()
+			a, b := pair(t, 64512, 65001, func(_, cb *Config) { cb.Peers[0].MaxPrefixes[v4] = 5 })
+			for i := range 7 {
+				a.originate(fmt.Sprintf("10.%d.0.0/16", i))
+			}
+			eventually(t, "five, and the limit", func() bool { return b.fibSize() == 5 && b.peer(a.cfg.RouterID).Discarded == 2 })
+			cfg := b.cfg
+			cfg.Peers = slices.Clone(cfg.Peers)
+			cfg.Peers[0].MaxPrefixes[v4] = limit
+			if err := b.SetConfig(cfg); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "all seven", func() bool { return b.fibSize() == 7 })
+			if p := b.peer(a.cfg.RouterID); p.Established != 1 || p.OverLimit != nil {
+				t.Errorf("%+v", p)
+			}
+		})
+	}
+}
+
+// LimitRestart keeps the session down for a while, also when it is the peer that
+// connects, and LimitShutdown for good, also with one from a listen range: there is
+// no other memory of it than the peer.
+func TestB08_WhoConnectsWaits(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		action  LimitAction
+		dynamic bool
+	}{{"restart", LimitRestart, false}, {"restart, from a range", LimitRestart, true}, {"shutdown, from a range", LimitShutdown, true}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			us, them := freeAddr(t), freeAddr(t)
+			p := peerTo(them, 65001)
+			p.MaxPrefixes, p.OverLimit = [2]int{5, 5}, c.action
+			cfg := nodeConfig(64512, us, p)
+			if c.dynamic {
+				cfg.Peers = nil
+				cfg.Ranges = []RangeConfig{{Prefixes: []netip.Prefix{hostPrefix(them)}, ASNs: [][2]uint32{{65001, 65001}}, Peer: p}}
+			}
+			n := startNode(t, cfg, Options{})
+			far := startNode(t, nodeConfig(65001, them, peerTo(us, 64512)), Options{})
+			for i := range 7 {
+				far.originate(fmt.Sprintf("10.%d.0.0/16", i))
+			}
+			eventually(t, "the limit", func() bool { return strings.Contains(n.peer(them).LastError, "more than 5 prefixes") })
+			tries := far.peer(us).Messages.Sent["open"]
+			within(t, 30*time.Second, "it has tried again", func() bool { return far.peer(us).Messages.Sent["open"] > tries })
+			if p := n.peer(them); p.Established != 1 || p.State != "Idle" || (p.RetryLeft > 5) != (c.action == LimitRestart) {
+				t.Errorf("%+v", p)
+			}
+			cfg.Peers, cfg.Ranges = slices.Clone(cfg.Peers), slices.Clone(cfg.Ranges)
+			if c.dynamic {
+				cfg.Ranges[0].Peer.MaxPrefixes = [2]int{7, 7}
+			} else {
+				cfg.Peers[0].MaxPrefixes = [2]int{7, 7}
+			}
+			if err := n.SetConfig(cfg); err != nil {
+				t.Fatal(err)
+			}
+			within(t, 30*time.Second, "all seven with a higher limit", func() bool { return n.fibSize() == 7 })
+		})
+	}
+}
+
+// Many paths of one prefix, as a peer with ADD-PATH may send them, cost no more than
+// so many prefixes: beyond maxPaths they are turned away, and asked for when others
+// have gone.
+func TestB08_PathsOfOnePrefix(t *testing.T) {
+	t.Parallel()
+	us, crowd, other := freeAddr(t), freeAddr(t), freeAddr(t)
+	cfg := nodeConfig(64512, us, peerTo(crowd, 65001), peerTo(other, 65001))
+	for i := range cfg.Peers {
+		cfg.Peers[i].Passive, cfg.Peers[i].AddPathReceive = true, true
+	}
+	n := startNode(t, cfg, Options{})
+	n.OriginationsComplete()
+	open, err := openParams{asn: 65001, id: crowd, families: familySet{true, true}, addPathSend: true}.marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, fine := &rawPeer{t: t, addr: crowd}, &rawPeer{t: t, addr: other}
+	r.connect(n)
+	r.write(cat(open, keepaliveMessage()))
+	n.waitUp(crowd)
+	fine.establish(n, 65001)
+	const paths, each = 20000, 200
+	attrs := cat(goodAttrs(true)...)
+	numbered := func(id int) []byte { return append(be32(uint32(id)), nlri("10.1.0.0/16")...) }
+	for i := 1; i < paths; i += each {
+		var list []byte
+		for id := i; id < i+each; id++ {
+			list = append(list, numbered(id)...)
+		}
+		r.write(upd(nil, attrs, list))
+	}
+	start := time.Now()
+	fine.write(announce("10.2.0.0/16", goodAttrs(true)))
+	n.waitHops("10.2.0.0/16", "10.0.0.9")
+	if d := time.Since(start); d > 2*time.Second {
+		t.Errorf("somebody else's route took %v", d)
+	}
+	eventually(t, "all are taken in or turned away", func() bool { return n.peer(crowd).Discarded == paths-maxPaths })
+	r.write(upd(nil, attrs, numbered(maxPaths))) // there already
+	r.write(upd(numbered(1), nil, nil))
+	eventually(t, "one has gone", func() bool { return n.peer(crowd).Received == maxPaths-1 })
+	within(t, 2*refillEvery, "it is asked to repeat itself", func() bool { return n.peer(crowd).Messages.Sent["route-refresh"] > 0 })
+	r.write(upd(nil, attrs, append(numbered(2), numbered(paths)...)))
+	eventually(t, "the place is taken", func() bool { return n.peer(crowd).Received == maxPaths })
+	if p := n.peer(crowd); p.State != "Established" || p.Established != 1 || p.Discarded != paths-maxPaths {
+		t.Errorf("%+v", p)
+	}
 }

@@ -41,7 +41,10 @@ type peer struct {
 
 	over      familySet // more prefixes than PeerConfig.MaxPrefixes
 	discarded uint64
-	refilling timer // the peer was asked to repeat itself
+	refilling timer     // the peer was asked to repeat itself
+	resting   timer     // until LimitRestart begins anew
+	crowds    familySet // more paths to a prefix than maxPaths
+	thinning  timer     // until the peer is asked for them, after some have gone
 
 	transitions uint64
 	in, out     messageCounts // of connections that are gone
@@ -313,6 +316,9 @@ func (s *Speaker) up(c *conn) {
 	if !c.dialled {
 		s.accepted--
 	}
+	if c.hold == 0 {
+		c.timer.stop()
+	}
 	c.since = time.Now()
 	c.session = c.sessionOf()
 	p.est = c
@@ -352,7 +358,8 @@ func (s *Speaker) down(c *conn, keep bool) {
 	p.backlog, p.dirty, p.refresh, p.oweEOR = nil, owed{}, familySet{}, familySet{}
 	p.settled.stop()
 	p.refilling.stop()
-	p.over, p.refreshing = familySet{}, familySet{}
+	p.thinning.stop()
+	p.over, p.crowds, p.refreshing = familySet{}, familySet{}, familySet{}
 	for f := range numFamilies {
 		p.refreshBound[f].stop()
 	}

@@ -139,14 +139,15 @@ func (p *peer) saidASN() uint32 {
 	return p.cfg.ASN
 }
 
-// forgetLater removes a dynamic peer when it has no connection and no routes. It may be
+// forgetLater removes a dynamic peer when it has no connection and no routes, and is not
+// kept idle, which only it remembers. It may be
 // called at any moment: it looks when the loop has done what it is at.
 func (s *Speaker) forgetLater(p *peer) {
 	if !p.dynamic {
 		return
 	}
 	s.post(func() {
-		if s.peers[p.cfg.Addr] == p && len(p.conns) == 0 && p.retained == (familySet{}) && !p.expected {
+		if s.peers[p.cfg.Addr] == p && len(p.conns) == 0 && p.retained == (familySet{}) && p.idle == "" && !p.expected {
 			s.removePeer(p)
 		}
 	})

@@ -23,6 +23,7 @@ func (s *Speaker) applyShutdown(p *peer) {
 	if !p.cfg.Shutdown {
 		return
 	}
+	p.resting.stop()
 	p.idle = "administratively shut down"
 	if p.cfg.ShutdownText != "" {
 		p.idle += ": " + p.cfg.ShutdownText

@@ -70,8 +70,10 @@ func (s *Speaker) negotiate(c *conn) {
 // watchHold arms the hold timer. Readers note the time of each message; on
 // expiry the rest of the hold time after the last one is waited for.
 func (s *Speaker) watchHold(c *conn, d time.Duration) {
-	if c.hold == 0 {
-		c.timer.stop()
+	if c.hold == 0 { // the session will have none, but until it is one somebody has to come
+		c.timer.set(s, s.opt.OpenTimeout, func() {
+			s.fire(c, evHoldTimer, &notification{code: codeHold, reason: "no KEEPALIVE from the peer"}, nil)
+		})
 		return
 	}
 	c.timer.set(s, d, func() {

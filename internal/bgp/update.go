@@ -33,7 +33,7 @@ type decoder struct {
 	addPath     familySet  // families whose NLRI carries path identifiers
 	neighbour   netip.Addr // PeerConfig.neighbour
 
-	last      []byte // attribute bytes, MP attributes left out, and next hop
+	last      []byte // next hop of MP_REACH_NLRI and attribute bytes, MP attributes left out
 	lastAttrs *attrs
 	scratch   []byte
 	found     []rawAttr
@@ -101,9 +101,8 @@ func (d *decoder) decode(body []byte, u *update) *notification {
 		}
 	}
 	var mpNextHop netip.Addr
-	mpKnown := false
 	if mp.reach != nil {
-		if mpNextHop, mpKnown, ok = d.reachable(mp.reach, u); !ok {
+		if mpNextHop, ok = d.reachable(mp.reach, u); !ok {
 			return fatal(subOptionalAttr, "MP_REACH_NLRI is malformed")
 		}
 	}
@@ -113,7 +112,7 @@ func (d *decoder) decode(body []byte, u *update) *notification {
 		return fatal(subAttrList, "path attributes are cut off and no NLRI can be found")
 	}
 	if len(u.reach) > 0 || len(u.mpReach) > 0 {
-		d.attributes(u, mpNextHop, mpKnown, bad)
+		d.attributes(u, mpNextHop, bad)
 	}
 	if u.treated {
 		u.withdrawn = append(u.withdrawn, u.reach...)
@@ -208,37 +207,38 @@ func (d *decoder) unreachable(v []byte, u *update) (f family, known, ok bool) {
 
 // reachable adds the routes of MP_REACH_NLRI to u.mpReach and returns the next
 // hop.
-func (d *decoder) reachable(v []byte, u *update) (nh netip.Addr, known, ok bool) {
+func (d *decoder) reachable(v []byte, u *update) (nh netip.Addr, ok bool) {
 	f, known := familyFrom(binary.BigEndian.Uint16(v), v[2])
 	if !known {
-		return nh, false, true
+		return nh, true
 	}
 	l := int(v[3])
 	if l != 4 && l != 16 && l != 32 || len(v) < 4+l+1 {
-		return nh, true, false // RFC 7606 section 7.11: NLRI cannot be located
+		return nh, false // RFC 7606 section 7.11: NLRI cannot be located
 	}
 	// One of the other family leaves no doubt about where NLRI is: GoBGP announces
 	// IPv4 like that over IPv6, unasked. It is for judge to refuse it.
 	nh = nextHopFrom(v[4:4+l], d.neighbour)
 	u.mpReach, ok = d.appendNLRI(u.mpReach, v[4+l+1:], f) // one reserved octet between
-	return nh, true, ok
+	return nh, ok
 }
 
 // attributes parses d.found by the table and sets u.attrs and u.mpAttrs.
-func (d *decoder) attributes(u *update, mpNextHop netip.Addr, mpKnown bool, bad func(string, ...any)) {
+func (d *decoder) attributes(u *update, mpNextHop netip.Addr, bad func(string, ...any)) {
 	if u.treated {
 		return
 	}
-	d.scratch = d.scratch[:0]
+	both := len(u.reach) > 0 && len(u.mpReach) > 0
+	var hop []byte // nothing for the NLRI field: the next hop of an empty MP_REACH_NLRI is not that of its routes
+	if len(u.mpReach) > 0 {
+		hop = mpNextHop.AsSlice()
+	}
+	d.scratch = append(append(d.scratch[:0], byte(len(hop))), hop...)
 	for _, r := range d.found {
 		d.scratch = append(d.scratch, r.typ, byte(len(r.val)>>8), byte(len(r.val)))
 		d.scratch = append(d.scratch, r.val...)
 	}
-	both := len(u.reach) > 0 && len(u.mpReach) > 0
-	if mpKnown {
-		d.scratch = append(d.scratch, mpNextHop.AsSlice()...)
-	}
-	if !both && d.lastAttrs != nil && bytes.Equal(d.scratch, d.last) && d.lastFits(u, mpNextHop) {
+	if !both && d.lastAttrs != nil && bytes.Equal(d.scratch, d.last) {
 		if len(u.reach) > 0 {
 			u.attrs = d.lastAttrs
 		} else {
@@ -291,16 +291,6 @@ func (d *decoder) attributes(u *update, mpNextHop netip.Addr, mpKnown bool, bad 
 	} else {
 		d.lastAttrs = nil
 	}
-}
-
-// lastFits reports whether the remembered set has the next hop of u's routes.
-// Equal bytes almost always mean so; NEXT_HOP beside MP_REACH_NLRI is the
-// exception.
-func (d *decoder) lastFits(u *update, mpNextHop netip.Addr) bool {
-	if len(u.reach) > 0 {
-		return d.lastAttrs.nextHop.Is4()
-	}
-	return d.lastAttrs.nextHop == mpNextHop
 }
 
 // appendNLRI reads an NLRI field: prefixes, each behind its path identifier

@@ -279,3 +279,41 @@ func TestWithdrawalsGoLast(t *testing.T) {
 		}
 	}
 }
+
+// What is remembered of one message serves the next one only if that has the
+// same next hop in the same place: the one in an MP_REACH_NLRI without routes is
+// not that of the NLRI field, which has to have its own (RFC 7606 section 3 d).
+func TestB01_NextHopOfTheOtherField(t *testing.T) {
+	d := sender{as4: true}.decoder()
+	mp := func(routes ...string) []byte {
+		return at(flagOptional, attrMPReach, append([]byte{0, 1, 1, 4, 10, 9, 9, 9, 0}, nlri(routes...)...)...)
+	}
+	base := cat(at(0x40, attrOrigin, 0), at(0x40, attrASPath), at(0x40, attrLocalPref, 0, 0, 0, 100))
+	own := at(0x40, attrNextHop, 10, 0, 0, 9)
+	for _, c := range []struct {
+		name string
+		msg  []byte
+		want string // next hop; empty: treated as withdrawal
+	}{
+		{"in MP_REACH_NLRI", upd(nil, cat(mp("10.1.0.0/16"), base), nil), "10.9.9.9"},
+		{"none for the NLRI field", upd(nil, cat(mp(), base), nlri("10.2.0.0/16")), ""},
+		{"both, in MP_REACH_NLRI", upd(nil, cat(mp("10.1.0.0/16"), base, own), nil), "10.9.9.9"},
+		{"both, in the NLRI field", upd(nil, cat(mp(), base, own), nlri("10.2.0.0/16")), "10.0.0.9"},
+		{"both, in MP_REACH_NLRI again", upd(nil, cat(mp("10.1.0.0/16"), base, own), nil), "10.9.9.9"},
+	} {
+		var u update
+		if n := d.decode(c.msg[headerLen:], &u); n != nil {
+			t.Fatalf("%s: %v", c.name, n)
+		}
+		got := ""
+		switch {
+		case u.attrs != nil:
+			got = u.attrs.nextHop.String()
+		case u.mpAttrs != nil:
+			got = u.mpAttrs.nextHop.String()
+		}
+		if got != c.want || u.treated != (c.want == "") {
+			t.Errorf("%s: next hop %q, want %q; %+v", c.name, got, c.want, u)
+		}
+	}
+}
