@@ -64,7 +64,7 @@ stays in place when it ends, and is taken over, not rebuilt, when it starts agai
 
 The datastore is the one of --etcd, else of the ETCD_* variables as calicoctl reads them
 (ETCD_ENDPOINTS, ETCD_USERNAME, ETCD_CA_CERT_FILE and so on), else of the file; with none
-of them an etcd runs inside this process, with its data in the state directory.
+of them it runs an etcd of its own, with its data in the state directory.
 
 --config names a YAML file whose members are the flags in camel case (node, etcd,
 embeddedEtcd, etcdListen, stateDir, runDir, secretsDir, interfacePrefix, ip, ip6, log,
@@ -83,7 +83,7 @@ logLevel). A flag wins over the environment, and the environment over the file.`
 			if err != nil {
 				return err
 			}
-			cfg.BFDCommand = bfdCommand(cfg.RunDir, log)
+			cfg.BFDCommand, cfg.EtcdCommand = bfdCommand(cfg.RunDir, log), etcdCommand(log)
 			return node.Run(cmd.Context(), cfg, logger)
 		},
 	}
@@ -91,7 +91,7 @@ logLevel). A flag wins over the environment, and the environment over the file.`
 	fl.StringVar(&a.etcd, "etcd", "", "datastore `URL`s, comma separated (default: ETCD_ENDPOINTS, then the file, then an embedded etcd)")
 	fl.StringVar(&f.config, "config", "", "YAML `file` with settings for flags that are not given")
 	fl.StringVar(&f.Node, "node", "", "`name` of this node (default: the host's name)")
-	fl.BoolVar(&f.embedded, "embedded-etcd", false, "run an etcd inside this process (the default when no endpoint is configured)")
+	fl.BoolVar(&f.embedded, "embedded-etcd", false, "run an etcd of its own (the default when no endpoint is configured)")
 	fl.StringSliceVar((*[]string)(&f.EtcdListen), "etcd-listen", nil, "`URLs` on which the embedded etcd answers (default: http://127.0.0.1:2379)")
 	fl.StringVar(&f.StateDir, "state-dir", "/var/lib/muslin", "`directory` of what outlives a restart")
 	fl.StringVar(&f.SecretsDir, "secrets-dir", "/etc/muslin/secrets", "`directory` of the secrets that objects refer to")

@@ -52,6 +52,8 @@ type Config struct {
 	// BFDCommand is the command line of the process that runs BFD for the
 	// run directory.
 	BFDCommand []string
+	// EtcdCommand is the command line of the process of the embedded etcd.
+	EtcdCommand []string
 }
 
 // dnsName is what names of nodes and workloads are: parts of a resource's name.
@@ -106,6 +108,7 @@ type Daemon struct {
 	log     *slog.Logger
 	started time.Time
 
+	etcd    *store.Process // the embedded one, or nil
 	store   *store.Client
 	ipam    *ipam.Allocator
 	acl     dataplane.Filtering
@@ -158,16 +161,15 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		Missing:   []string{"first contact with the datastore"},
 		Datastore: api.Datastore{Endpoints: cfg.Store.Endpoints, Embedded: cfg.Embedded},
 	})
-	var embedded *store.Embedded
 	if cfg.Embedded {
-		embedded, err = store.StartEmbedded(ctx, store.EmbeddedConfig{
-			Dir: filepath.Join(cfg.StateDir, "etcd"), ListenClient: cfg.EtcdListen, Log: log.With("part", "etcd"),
+		d.etcd, err = store.StartProcess(ctx, store.ProcessConfig{
+			Command: cfg.EtcdCommand, Dir: filepath.Join(cfg.StateDir, "etcd"), ListenClient: cfg.EtcdListen, Log: log.With("part", "etcd"),
 		})
 		if err != nil {
 			return err
 		}
-		defer embedded.Close()
-		d.cfg.Store = store.Config{Endpoints: embedded.URLs()[:1]}
+		defer d.etcd.Close()
+		d.cfg.Store = store.Config{Endpoints: d.etcd.URLs()[:1]}
 	}
 	if d.store, err = store.Open(ctx, d.cfg.Store, log.With("part", "store")); err != nil {
 		return err
@@ -215,16 +217,6 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	g.Go(func() error { return d.economise(ctx) })
 	g.Go(func() error { return d.keepSnapshot(ctx) })
 	g.Go(func() error { d.secrets.watch(ctx, d.loop.secretsChanged.notify); return nil })
-	if embedded != nil {
-		g.Go(func() error {
-			select {
-			case err := <-embedded.Err():
-				return fmt.Errorf("embedded etcd: %w", err)
-			case <-ctx.Done():
-				return nil
-			}
-		})
-	}
 	log.Info("started", "node", cfg.Node, "version", cfg.Version, "pid", os.Getpid())
 	err = g.Wait()
 	if errors.Is(err, context.Canceled) {

@@ -125,6 +125,11 @@ func (l *loop) allProblems() (list []api.Problem) {
 			list = append(list, api.Problem{Object: p.object, Field: p.field, Text: p.text})
 		}
 	}
+	if p := l.d.etcd; p != nil {
+		if err := p.Err(); err != nil {
+			list = append(list, api.Problem{Object: "the datastore", Text: err.Error() + "; it is started again, and what is enforced stays"})
+		}
+	}
 	for _, p := range l.d.bfd.problems() {
 		list = append(list, api.Problem{Object: p.object, Text: p.text})
 	}

@@ -14,5 +14,6 @@
 // in one transaction, and typed operations with the semantics of calicoctl
 // (names, stored defaults, merging with what other tools stored).
 //
-// StartEmbedded runs a one-member etcd inside the process.
+// StartProcess runs a one-member etcd in a process of its own, which calls Serve;
+// StartEmbedded runs one inside the process that calls it.
 package store

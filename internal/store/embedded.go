@@ -38,6 +38,9 @@ type EmbeddedConfig struct {
 	Log *slog.Logger
 	// UnsafeNoFsync loses data on power failure. For tests only.
 	UnsafeNoFsync bool
+
+	dying    func(text string) // is told why the server ends the process
+	patience time.Duration     // for who has the directory
 }
 
 // Embedded is a running one-member etcd.
@@ -71,11 +74,11 @@ func StartEmbedded(ctx context.Context, cfg EmbeddedConfig) (*Embedded, error) {
 	if err != nil {
 		return nil, err
 	}
-	lock, err := lockDir(cfg.Dir)
+	lock, err := lockDir(ctx, cfg.Dir, cfg.patience)
 	if err != nil {
 		return nil, err
 	}
-	e := &Embedded{lock: lock}
+	e := &Embedded{lock: lock, phase: phase{dying: cfg.dying}}
 	if err := e.start(ctx, cfg, urls); err != nil {
 		e.unlock()
 		return nil, fmt.Errorf("embedded etcd in %s: %w", cfg.Dir, explained(err))
@@ -110,14 +113,20 @@ func (e *Embedded) start(ctx context.Context, cfg EmbeddedConfig, urls []url.URL
 		return err
 	}
 	e.phase.Store(running)
+	e.urls = shown(urls, cfg.ListenClient)
+	return nil
+}
+
+// shown are the URLs as clients are told them.
+func shown(urls []url.URL, given []string) (out []string) {
 	for i, u := range urls {
 		if u.Scheme == "unix" {
-			e.urls = append(e.urls, cfg.ListenClient[i])
+			out = append(out, given[i])
 		} else {
-			e.urls = append(e.urls, u.String())
+			out = append(out, u.String())
 		}
 	}
-	return nil
+	return out
 }
 
 func serverConfig(cfg EmbeddedConfig, urls []url.URL) *embed.Config {
@@ -261,13 +270,17 @@ func explained(err error) error {
 
 // lockDir takes the directory for this process. etcd's own lock would wait,
 // and would not say for whom.
-func lockDir(dir string) (*os.File, error) {
+func lockDir(ctx context.Context, dir string, patience time.Duration) (*os.File, error) {
 	path := filepath.Join(dir, "etcd.lock")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("embedded etcd: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	flock := func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) }
+	err = flock()
+	for began := time.Now(); err != nil && time.Since(began) < patience && sleep(ctx, 10*time.Millisecond); err = flock() {
+	}
+	if err != nil {
 		holder := "another process"
 		if b, rerr := os.ReadFile(path); rerr == nil && len(b) > 0 {
 			holder = "process " + strings.TrimSpace(string(b))

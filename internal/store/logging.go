@@ -27,6 +27,9 @@ type slogCore struct {
 func (c *slogCore) Enabled(l zapcore.Level) bool {
 	switch c.phase.Load() {
 	case starting:
+		if c.phase.dying != nil {
+			return l >= zapcore.DPanicLevel // it is started every few seconds until it can be, and says why it cannot
+		}
 		return l >= zapcore.ErrorLevel
 	case closing:
 		return l >= zapcore.DPanicLevel
@@ -56,8 +59,13 @@ func (c *slogCore) Write(e zapcore.Entry, f []zapcore.Field) error {
 			x.AddTo(enc)
 		}
 	}
-	if text := fmt.Sprint(enc.Fields["error"]); strings.Contains(text, newborn) {
+	why := fmt.Sprint(enc.Fields["error"])
+	if strings.Contains(why, newborn) {
 		return nil
+	}
+	if c.phase.dying != nil && e.Level > zapcore.DPanicLevel && c.phase.Load() != closing {
+		c.phase.dying(e.Message + ": " + why)
+		return nil // who is told puts it into the log
 	}
 	attrs := make([]slog.Attr, 0, len(enc.Fields))
 	for k, v := range enc.Fields {
@@ -75,7 +83,10 @@ func (c *slogCore) Sync() error { return nil }
 
 // phase is where the embedded server is in its life: starting, running or
 // closing. As zap's hook it decides what a fatal message does.
-type phase struct{ atomic.Int32 }
+type phase struct {
+	atomic.Int32
+	dying func(string) // in a process of its own: is told what ends that
+}
 
 const (
 	starting int32 = iota
@@ -84,10 +95,10 @@ const (
 )
 
 // OnWrite makes a fatal message an error of StartEmbedded while the server
-// starts; afterwards the process ends, as a datastore that met the impossible
-// must not answer on.
+// starts, unless it has a process of its own; afterwards the process ends, as a
+// datastore that met the impossible must not answer on.
 func (p *phase) OnWrite(e *zapcore.CheckedEntry, _ []zapcore.Field) {
-	if p.Load() == starting {
+	if p.Load() == starting && p.dying == nil {
 		panic(e.Message)
 	}
 	os.Exit(1)
