@@ -48,7 +48,7 @@ func TestI4_Histories(t *testing.T) {
 		base := model{}
 		for range rapid.IntRange(10, 25).Draw(t, "objects") {
 			k := drawHistoryKey(t)
-			base[k] = policytest.DrawObject(t, policytest.Key(k), false)
+			base[k] = policytest.Workload(policytest.DrawObject(t, policytest.Key(k), false))
 		}
 		p.to(base)
 		start := p.dump()
@@ -174,7 +174,7 @@ func drawHistoryStep(t *rapid.T, m model) historyStep {
 		e.Metadata.Labels = policytest.DrawObject(t, policytest.Key(k), false).Meta().Labels
 		return historyStep{k, &e}
 	}
-	return historyStep{k, policytest.DrawObject(t, policytest.Key(k), false)}
+	return historyStep{k, policytest.Workload(policytest.DrawObject(t, policytest.Key(k), false))}
 }
 
 // interleave deals steps to two hands and merges these in an order by chance, up to

@@ -151,9 +151,7 @@ func (m *Memory) Judge(p policy.Packet, in, out string) Verdict {
 	case out == "":
 		to = m.processAt(p.Dst)
 	}
-	process := from != (policy.EndpointID{}) && in == "" || to != (policy.EndpointID{}) && out == ""
-	v := Verdict{Trace: policy.Evaluate(&m.inForce, policy.Flow{Packet: p, From: from, To: to,
-		Via: policy.Passage{Node: m.node, In: in, Out: out, FromWorkload: m.workload(in), ToWorkload: m.workload(out), Process: process}})}
+	v := Verdict{Trace: policy.Evaluate(&m.inForce, policy.Flow{Packet: p, From: from, To: to, Via: m.passage(p, in, out)})}
 	switch {
 	case !begins(p) && tracked(v.Trace):
 		v.Why = "invalid: begins no flow"
@@ -165,6 +163,18 @@ func (m *Memory) Judge(p policy.Packet, in, out string) Verdict {
 		v.Passes, v.Why = true, "allowed: "+reasons(v.Trace)
 	}
 	return v
+}
+
+// passage is the way of a packet through this host. What the host sends to itself
+// leaves by lo, and comes in by it.
+func (m *Memory) passage(p policy.Packet, in, out string) policy.Passage {
+	process := func(a netip.Addr) bool { return m.processAt(a) != policy.EndpointID{} }
+	via := policy.Passage{Node: m.node, In: in, Out: out, FromWorkload: m.workload(in), ToWorkload: m.workload(out),
+		Process: in == "" && process(p.Src) || out == "" && process(p.Dst)}
+	if in == "" && out == "" {
+		via.Out = policy.Loopback
+	}
+	return via
 }
 
 // Speaks tells whether a frame that comes in by an interface may have a source
@@ -218,7 +228,7 @@ func (m *Memory) endpointAt(name string) (policy.EndpointID, bool) {
 		if name == "" || e.Spec.Node != m.node || e.Spec.InterfaceName != name || m.inForce.IsProcess(id) {
 			continue
 		}
-		if d := policy.Evaluate(&m.inForce, policy.Flow{To: id}).Ingress; d.Reason != policy.Closed {
+		if !m.closed(id) {
 			return id, true
 		}
 	}
@@ -226,13 +236,18 @@ func (m *Memory) endpointAt(name string) (policy.EndpointID, bool) {
 }
 
 // processAt returns the process of this host that has an address, the zero EndpointID if
-// none does.
+// none does. One that is closed has not: its address is not on lo.
 func (m *Memory) processAt(a netip.Addr) policy.EndpointID {
 	id, owned := m.inForce.Owner(a)
-	if e := m.inForce.Endpoints[id]; !owned || !m.opts.Processes || e.Spec.Node != m.node || !m.inForce.IsProcess(id) {
+	if e := m.inForce.Endpoints[id]; !owned || !m.opts.Processes || e.Spec.Node != m.node || !m.inForce.IsProcess(id) || m.closed(id) {
 		return policy.EndpointID{}
 	}
 	return id
+}
+
+// closed tells whether nothing passes to or from an endpoint, whatever policy says.
+func (m *Memory) closed(id policy.EndpointID) bool {
+	return policy.Evaluate(&m.inForce, policy.Flow{To: id}).Ingress.Reason == policy.Closed
 }
 
 // begins tells whether connection tracking takes a packet for the first of a

@@ -127,6 +127,44 @@ func (v planted) Policies() iter.Seq[*policy.Policy] {
 	}
 }
 
+// TestMemory_Loopback: what the host sends to a process of its own comes in by lo, where a
+// host endpoint for all interfaces has a say before the destination is translated. A
+// process that is closed has no address that others could not send from.
+func TestMemory_Loopback(t *testing.T) {
+	node, world := policytest.Nodes[0], &policy.World{}
+	process := func(name, iface string, a netip.Addr) {
+		e := &v3.WorkloadEndpoint{}
+		e.Metadata.Annotations = map[string]string{v3.AnnotationPrefix + "host-process": "Enabled"}
+		e.Spec.Node, e.Spec.InterfaceName, e.Spec.IPNetworks = node, iface, []string{a.String()}
+		world.Put(policy.Key{Kind: "WorkloadEndpoint", Namespace: "red", Name: name}, e, nil)
+	}
+	own, a, closed, far := policytest.Addr(true, 7), policytest.Addr(true, 0), policytest.Addr(true, 1), policytest.Addr(true, 6)
+	process("a", "cali0", a)
+	process("b", "cali0", closed) // whose name a has
+	m, err := NewMemory(node, Options{Prefixes: []string{"cali"}, Processes: true}, world)
+	must(t, err)
+	apply := func() { must(t, m.Apply(nil, policy.Changes{})) }
+	apply()
+	if v := m.Judge(policy.Packet{Src: own, Dst: a, Proto: tcp, DstPort: 80}, "", ""); !v.Passes {
+		t.Errorf("the host to its process: %s", v.Why)
+	}
+	for src, want := range map[netip.Addr]bool{a: false, closed: true} {
+		if v := m.Judge(policy.Packet{Src: src, Dst: far, Proto: tcp, DstPort: 80}, "up0", "up0"); v.Passes != want {
+			t.Errorf("from %s by the uplink: %s", src, v.Why)
+		}
+	}
+	h := &v3.HostEndpoint{}
+	h.Spec.Node, h.Spec.InterfaceName = node, "*"
+	world.Put(policy.Key{Kind: "HostEndpoint", Name: "h"}, h, nil)
+	p := &v3.GlobalNetworkPolicy{}
+	p.Spec.ApplyOnForward, p.Spec.PreDNAT, p.Spec.Ingress = true, true, []v3.Rule{{Action: "Deny"}}
+	world.Put(policy.Key{Kind: "GlobalNetworkPolicy", Name: "deny"}, p, nil)
+	apply()
+	if v := m.Judge(policy.Packet{Src: own, Dst: a, Proto: tcp, DstPort: 80}, "", ""); v.Passes {
+		t.Errorf("the host to its process, whatever is denied on lo: %s", v.Why)
+	}
+}
+
 // TestQ02_FindsCompilerBug: what TestQ02_KernelAgreesWithEvaluator compares differs,
 // and just where it should, if the compiler is wrong.
 func TestQ02_FindsCompilerBug(t *testing.T) {

@@ -124,8 +124,6 @@ func newWires(t testing.TB, workloads ...string) *wires {
 
 func htons(v uint16) uint16 { return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, v)) }
 
-// route sends the addresses of local endpoints to their interfaces, and all
-// others out.
 // table opens the table of the host.
 func (w *wires) table(t testing.TB, change ...func(*Options)) *Table {
 	t.Helper()
@@ -135,6 +133,8 @@ func (w *wires) table(t testing.TB, change ...func(*Options)) *Table {
 	return openTable(t, append(change, func(o *Options) { o.NetNS = int(ns.Fd()) })...)
 }
 
+// route sends the addresses of local endpoints to their interfaces, and all
+// others out.
 func (w *wires) route(t fataler, home func(netip.Addr) string) {
 	for _, v4 := range []bool{true, false} {
 		for i := range policytest.Addrs {
@@ -292,6 +292,9 @@ func TestQ02_KernelAgreesWithEvaluator(t *testing.T) {
 		if policytest.Chance(t, "host", 2) { // a host endpoint and what concerns it
 			policytest.DrawHostWorld(t, func(k policytest.Key, r v3.Resource) { objects[policy.Key(k)] = r })
 		}
+		if policytest.Chance(t, "processes", 2) {
+			policytest.DrawProcesses(t, func(k policytest.Key, r v3.Resource) { objects[policy.Key(k)] = r })
+		}
 		for k, r := range objects { // in any order, each once: a bad one leaves the last good one in force
 			world.Put(k, r, nil)
 			x.Set(k, r, nil)
@@ -300,7 +303,15 @@ func TestQ02_KernelAgreesWithEvaluator(t *testing.T) {
 				check(t, tab.Apply(x, x.Flush()))
 			}
 		}
-		check(t, tab.Apply(x, x.Flush()))
+		ch := x.Flush()
+		o := tab.opts
+		o.Processes = false
+		for e := range x.Endpoints() {
+			o.Processes = o.Processes || e.Process
+		}
+		o.HostAction = policytest.Pick(t, "host action", []HostAction{HostAccept, HostAccept, HostDrop})
+		check(t, tab.SetOptions(o))
+		check(t, tab.Apply(x, ch))
 		for _, p := range tab.Problems() {
 			t.Fatalf("problem: %s: %v", p.Object, p.Err)
 		}
@@ -310,6 +321,7 @@ func TestQ02_KernelAgreesWithEvaluator(t *testing.T) {
 		check(t, err)
 		check(t, memory.Apply(x, policy.Changes{}))
 		c := &crossing{world: world, memory: memory, w: w, owners: map[netip.Addr]policy.EndpointID{}, rnd: rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "packets"), 1))}
+		w.local.place(t, c.process)
 		w.route(t, c.home)
 		shots := c.shots(perWorld)
 		w.fire(t, shots)
@@ -320,11 +332,11 @@ func TestQ02_KernelAgreesWithEvaluator(t *testing.T) {
 				want = []int{s.out}
 			}
 			if !slices.Equal(s.came, want) {
-				t.Errorf("%+v, in on %s, fragments %v: came out on %v, want %v: %s", s.Packet, w.links[s.in].host, s.split, w.names(s.came), w.names(want), s.expected)
+				t.Errorf("%+v, in on %v, fragments %v: came out on %v, want %v: %s", s.Packet, w.names([]int{s.in}), s.split, w.names(s.came), w.names(want), s.expected)
 				failed = true
 			}
 			tally[strings.SplitN(s.expected, ":", 2)[0]]++
-			s.count(tally)
+			s.count(tally, c)
 		}
 		if failed {
 			b, _ := json.MarshalIndent(slices.Collect(maps.Values(objects)), "", " ")
@@ -334,7 +346,7 @@ func TestQ02_KernelAgreesWithEvaluator(t *testing.T) {
 	})
 	t.Logf("%d packets: %v", sent, tally)
 	for _, k := range []string{"allowed", "denied", "invalid", "spoofed", "to the host", "from the host",
-		"host stage 1", "host stage 2", "host stage 3", "host stage 4"} {
+		"to a process", "from a process", "between processes", "host stage 1", "host stage 2", "host stage 3", "host stage 4"} {
 		if tally[k] == 0 {
 			t.Errorf("no packet was %s: the worlds are too poor", k)
 		}
@@ -379,11 +391,17 @@ func (c *crossing) local(a netip.Addr) policy.EndpointID {
 }
 
 func (c *crossing) home(a netip.Addr) string {
-	if id := c.local(a); id != (policy.EndpointID{}) {
+	if id := c.local(a); id != (policy.EndpointID{}) && !c.world.IsProcess(id) {
 		return c.world.Endpoints[id].Spec.InterfaceName
 	}
 	return ""
 }
+
+// process tells whether an address is one of a process of the host, and so on lo.
+func (c *crossing) process(a netip.Addr) bool { return c.world.IsProcess(c.local(a)) }
+
+// here tells whether the host itself has an address.
+func (c *crossing) here(a netip.Addr) bool { return isOwn(a) || c.process(a) }
 
 func (c *crossing) shots(n int) []*shot {
 	var out []*shot
@@ -396,10 +414,11 @@ func (c *crossing) shots(n int) []*shot {
 		} else {
 			flows[k] = true
 		}
-		if isOwn(s.Src) && isOwn(s.Dst) || c.home(s.Src)+c.home(s.Dst) == "" && c.rnd.IntN(50) > 0 && len(c.world.HostEndpoints) == 0 {
+		concerns := func(a netip.Addr) bool { return c.local(a) != policy.EndpointID{} }
+		if !concerns(s.Src) && !concerns(s.Dst) && (isOwn(s.Src) && isOwn(s.Dst) || c.rnd.IntN(50) > 0 && len(c.world.HostEndpoints) == 0) {
 			continue // no endpoint has a say
 		}
-		s.split = s.Proto == udp && c.rnd.IntN(8) == 0 && !isOwn(s.Src)
+		s.split = s.Proto == udp && c.rnd.IntN(8) == 0 && !c.here(s.Src)
 		c.judge(s)
 		out = append(out, s)
 	}
@@ -408,7 +427,7 @@ func (c *crossing) shots(n int) []*shot {
 
 // judge says where a packet goes in and must come out.
 func (c *crossing) judge(s *shot) {
-	if isOwn(s.Src) || isOwn(s.Dst) {
+	if c.here(s.Src) || c.here(s.Dst) {
 		c.judgeLocal(s)
 		return
 	}

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -41,12 +42,17 @@ type hostSockets struct {
 	up  int          // a packet socket on the uplink, for sentinels
 	at  int          // the number of the uplink
 	buf []byte
+
+	ns   *lab.Namespace
+	onLo map[netip.Addr]bool
 }
 
 func newHostSockets(t testing.TB, ns *lab.Namespace) (h hostSockets) {
 	for _, a := range hostAddrs {
 		must(t, ns.AddAddr(uplink, host(a)))
 	}
+	must(t, ns.LinkUp(policy.Loopback))
+	h.ns, h.onLo = ns, map[netip.Addr]bool{}
 	h.buf, h.out = make([]byte, 4096), map[bool]int{}
 	open := func(family, proto int) (fd int) {
 		must(t, ns.Do(func() (err error) {
@@ -135,12 +141,13 @@ func (s *shot) arrived(at int) {
 }
 
 // count notes which stages of host endpoints decided.
-func (s *shot) count(tally map[string]int) {
-	if isOwn(s.Dst) {
-		tally["to the host"]++
-	}
-	if s.in == atHost {
-		tally["from the host"]++
+func (s *shot) count(tally map[string]int, c *crossing) {
+	from, to := s.in == atHost && c.process(s.Src), c.process(s.Dst)
+	for word, is := range map[string]bool{"to the host": isOwn(s.Dst), "from the host": s.in == atHost && isOwn(s.Src),
+		"to a process": to, "from a process": from, "between processes": from && to} {
+		if is {
+			tally[word]++
+		}
 	}
 	for _, d := range slices.Concat(s.trace.In, s.trace.Out) {
 		if d.Reason == policy.ByPolicy || d.Reason == policy.EndOfTier {
@@ -152,15 +159,48 @@ func (s *shot) count(tally map[string]int) {
 	}
 }
 
-// judgeLocal says what becomes of a packet from or to the host itself.
+// judgeLocal says what becomes of a packet from or to the host itself, or a process of it.
+// Some that have the source of a process come from elsewhere.
 func (c *crossing) judgeLocal(s *shot) {
-	if isOwn(s.Src) {
-		s.in = atHost
-		out := cmp.Or(c.home(s.Dst), uplink)
-		c.conclude(s, c.w.place[out], "", out)
-		return
+	in, out, at := "", "", atHost
+	if s.in = atHost; !c.here(s.Src) || !isOwn(s.Src) && c.rnd.IntN(10) == 0 {
+		in = cmp.Or(c.home(s.Src), c.w.links[c.rnd.IntN(len(c.w.links))].host)
+		if !c.here(s.Src) {
+			in = cmp.Or(c.home(s.Src), uplink)
+		}
+		s.in = c.w.place[in]
 	}
-	in := cmp.Or(c.home(s.Src), uplink)
-	s.in = c.w.place[in]
-	c.conclude(s, atHost, in, "")
+	if !c.here(s.Dst) {
+		out = cmp.Or(c.home(s.Dst), uplink)
+		at = c.w.place[out]
+	}
+	c.conclude(s, at, in, out)
+}
+
+// place brings the addresses of processes to lo, and takes others off. The kernel answers
+// before it delivers what comes to an address of IPv6.
+func (h *hostSockets) place(t fataler, process func(netip.Addr) bool) {
+	handle, err := h.ns.Handle()
+	check(t, err)
+	for _, v4 := range []bool{true, false} {
+		for i := range policytest.Addrs {
+			a, is := policytest.Addr(v4, i), false
+			want := process(a)
+			switch {
+			case want && !h.onLo[a]:
+				check(t, h.ns.AddAddr(policy.Loopback, host(a)))
+			case !want && h.onLo[a]:
+				check(t, h.ns.DelAddr(policy.Loopback, host(a)))
+			}
+			for tries := 0; want && !is; tries++ {
+				ways, err := handle.RouteGet(a.AsSlice())
+				if is = err == nil && ways[0].Type == unix.RTN_LOCAL; !is && tries > 2000 {
+					t.Fatal(a, " is not the host's: ", ways, err)
+				} else if !is {
+					time.Sleep(time.Millisecond)
+				}
+			}
+			h.onLo[a] = want
+		}
+	}
 }

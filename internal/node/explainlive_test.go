@@ -105,7 +105,7 @@ func TestLiveAgreesWithModel(t *testing.T) {
 		for range rapid.IntRange(10, 40).Draw(rt, "objects") {
 			k := policytest.DrawKey(rt)
 			if !stored[policy.Key(k)] { // a bad one leaves the last good one in force
-				put(policy.Key(k), policytest.DrawObject(rt, k, true))
+				put(policy.Key(k), policytest.Workload(policytest.DrawObject(rt, k, true)))
 			}
 		}
 		if worlds++; worlds%2 == 1 {

@@ -63,6 +63,12 @@ func TestQ01_IndexAgreesWithEvaluator(t *testing.T) {
 			for _, d := range slices.Concat(trace.In, trace.Out) {
 				verdicts[string(d.Reason)+stageWords[d.Stage]]++
 			}
+			if f.From == f.To && w.IsProcess(f.From) { // what a process sends to itself is its own matter
+				if trace.Egress != nil || trace.Ingress != nil {
+					t.Fatalf("%+v: a process is asked about what it sends to itself: %+v", f, trace)
+				}
+				continue
+			}
 			if f.From != (EndpointID{}) {
 				compare(t, w, views, f, *trace.Egress)
 				verdicts[string(trace.Egress.Reason)]++

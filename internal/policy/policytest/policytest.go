@@ -197,6 +197,9 @@ func DrawObject(t *rapid.T, k Key, bad bool) v3.Resource {
 		if bad {
 			s.MAC = "nonsense"
 		}
+		if Chance(t, "process", 4) {
+			w.Metadata.Annotations = map[string]string{hostProcess: "Enabled"}
+		}
 		return w
 	case "HostEndpoint":
 		return drawHost(t, obj, bad)
@@ -245,6 +248,17 @@ func DrawObject(t *rapid.T, k Key, bad bool) v3.Resource {
 		return &v3.NetworkSet{Object: obj, Spec: v3.NetworkSetSpec{Nets: drawNets(t, "nets", 2)}}
 	}
 	return &v3.GlobalNetworkSet{Object: obj, Spec: v3.NetworkSetSpec{Nets: drawNets(t, "nets", 2)}}
+}
+
+const hostProcess = v3.AnnotationPrefix + "host-process"
+
+// Workload makes what is drawn a workload's, if it is an endpoint: for tests in which the
+// server itself sends and receives nothing.
+func Workload(r v3.Resource) v3.Resource {
+	if w, ok := r.(*v3.WorkloadEndpoint); ok {
+		delete(w.Metadata.Annotations, hostProcess)
+	}
+	return r
 }
 
 // drawKubernetes draws a staged policy of Kubernetes, of which some cannot be read.
@@ -302,6 +316,19 @@ func DrawHostWorld(t *rapid.T, put func(Key, v3.Resource)) {
 		p := DrawObject(t, k, false).(*v3.GlobalNetworkPolicy)
 		p.Spec.Selector, p.Spec.NamespaceSelector, p.Spec.ServiceAccountSelector = "", "", ""
 		put(k, p)
+	}
+}
+
+// DrawProcesses draws endpoints of processes of the first node, each under an interface's
+// name and with addresses that the others do not have.
+func DrawProcesses(t *rapid.T, put func(Key, v3.Resource)) {
+	for i := range rapid.IntRange(1, 3).Draw(t, "processes") {
+		k := Key{Kind: "WorkloadEndpoint", Namespace: Pick(t, "ns", namespaces), Name: fmt.Sprintf("a%d", i)}
+		w := DrawObject(t, k, false).(*v3.WorkloadEndpoint)
+		w.Metadata.Annotations = map[string]string{hostProcess: "Enabled"}
+		w.Spec.Node, w.Spec.InterfaceName, w.Spec.AllowSpoofedSourcePrefixes = Nodes[0], Interfaces[i], nil
+		w.Spec.IPNetworks = []string{Addr(true, i).String(), Addr(false, i).String()}
+		put(k, w)
 	}
 }
 
