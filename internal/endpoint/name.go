@@ -18,9 +18,14 @@ const maxName = 15 // IFNAMSIZ without the final zero
 
 // HostName returns the name for the host side of an endpoint's interface pair:
 // the prefix, filled up to 15 characters with hex digits of the SHA-1 of
-// "namespace.name". It is the same on every call and every node.
-func HostName(prefix, namespace, name string) string {
-	sum := sha1.Sum([]byte(namespace + "." + name))
+// "namespace.workload.interface", with "/" between them if one has a "." itself: no two
+// endpoints have one name. It is the same on every call and every node.
+func HostName(prefix, namespace, workload, inner string) string {
+	between := "."
+	if strings.Contains(namespace+workload+inner, ".") {
+		between = "/"
+	}
+	sum := sha1.Sum([]byte(namespace + between + workload + between + inner))
 	prefix = prefix[:min(len(prefix), maxName)]
 	return prefix + hex.EncodeToString(sum[:])[:maxName-len(prefix)]
 }

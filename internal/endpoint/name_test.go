@@ -11,14 +11,22 @@ import (
 )
 
 func TestHostName(t *testing.T) {
-	a := HostName("cali", "default", "web")
-	if len(a) != 15 || a != HostName("cali", "default", "web") || a == HostName("cali", "default", "web2") {
-		t.Error(a)
+	a := HostName("cali", "default", "web", "eth0")
+	if len(a) != 15 || a != HostName("cali", "default", "web", "eth0") || a != "calide4e752220c" {
+		t.Error(a, "is another name than before: interfaces that are there would not be found again")
+	}
+	seen := map[string][3]string{}
+	for _, e := range [][3]string{{"default", "web", "eth0"}, {"default", "web2", "eth0"}, {"default", "web", "eth0.1"}, {"default", "web.eth0", "1"}, {"default.web", "eth0", "1"}, {"default", "web.eth0.1", "e"}} {
+		n := HostName("cali", e[0], e[1], e[2])
+		if other, is := seen[n]; is {
+			t.Errorf("%v and %v have one name, %s", e, other, n)
+		}
+		seen[n] = e
 	}
 	if err := Check(a, []string{"cali"}, nil); err != nil {
 		t.Error(err)
 	}
-	if n := HostName("averyveryverylongprefix", "a", "b"); len(n) != 15 {
+	if n := HostName("averyveryverylongprefix", "a", "b", "c"); len(n) != 15 {
 		t.Error(n)
 	}
 }

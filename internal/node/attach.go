@@ -132,7 +132,7 @@ func (d *Daemon) wanted(ctx context.Context, a *api.Attach) (*v3.WorkloadEndpoin
 	}
 	w.Spec = v3.WorkloadEndpointSpec{
 		Orchestrator: orchestrator, Workload: a.Name, Node: d.cfg.Node, Endpoint: a.Interface,
-		Profiles: a.Profiles, InterfaceName: endpoint.HostName(d.prefix(ctx), a.Namespace, a.Name+"."+a.Interface),
+		Profiles: a.Profiles, InterfaceName: endpoint.HostName(d.prefix(ctx), a.Namespace, a.Name, a.Interface),
 	}
 	name, err := v3.WorkloadEndpointName(w.Spec)
 	if err != nil {
