@@ -16,6 +16,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/ipam"
 	"github.com/muslin-net/muslin/internal/lab"
 	"github.com/muslin-net/muslin/internal/lab/cluster"
 	"github.com/muslin-net/muslin/internal/node/api"
@@ -474,5 +476,52 @@ func exchange(from, to net.PacketConn, dst netip.AddrPort) error {
 			err = fmt.Errorf("answer %q", buf[:n])
 		}
 		return err
+	}
+}
+
+// TestAttachAfterDeath: an agent that died in an attach, when it had addresses and before the object was written, leaves
+// them; the next attach has its own, and no others are taken.
+func TestAttachAfterDeath(t *testing.T) {
+	t.Parallel()
+	d := newDatastore(t)
+	d.object("IPPool", "", "p4", "", `"cidr":"10.65.0.0/24"`)
+	d.object("IPPool", "", "p6", "", `"cidr":"fd65::/118"`)
+	c := newClusterOn(t, d.url, servers(1))
+	if err := c.StartAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var pools []*v3.IPPool
+	for _, name := range []string{"p4", "p6"} {
+		r, err := d.Objects().Read(t.Context(), "IPPool", "", name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pools = append(pools, r.(*v3.IPPool))
+	}
+	handle := "muslin.default.n1-muslin-web-eth0"
+	for _, ips := range [][]string{nil, {"--ip", "10.65.0.9", "--ip", "fd65::9"}} {
+		r := ipam.Request{Num4: 1, Num6: 1, Handle: handle, Node: "n1", Pools: pools, Use: ipam.UseWorkload}
+		if _, err := d.Allocator().AutoAssign(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range ips[min(len(ips), 3):] { // and died when it had the last one
+			if _, err := d.Allocator().AssignIP(t.Context(), ipam.AssignRequest{Addr: netip.MustParseAddr(a), Handle: handle, Node: "n1", Pools: pools}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w := attach(t, c.Nodes[0], "web", ips...)
+		held, err := d.Allocator().IPsByHandle(t.Context(), handle)
+		if slices.SortFunc(w.Addrs, netip.Addr.Compare); err != nil || !slices.Equal(held, w.Addrs) {
+			t.Errorf("%v are taken (%v), and the endpoint has %v", held, err, w.Addrs)
+		}
+		if _, err := c.Nodes[0].Muslin(t.Context(), "endpoint", "detach", "web"); err != nil {
+			t.Fatal(err)
+		}
+		if held, err := d.Allocator().IPsByHandle(t.Context(), handle); err != nil || len(held) > 0 {
+			t.Errorf("%v are taken (%v) after the detach", held, err)
+		}
+		if err := w.Delete(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

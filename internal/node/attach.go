@@ -181,24 +181,23 @@ func (d *Daemon) attachEndpoint(ctx context.Context, a *api.Attach) (_ *api.Atta
 	if err != nil {
 		return nil, unread(a.Namespace, a.Name, err)
 	}
-	handle := handleOf(w)
-	var undo []func()
+	if old == nil {
+		if err := d.clearLeft(ctx, w); err != nil {
+			return nil, err
+		}
+	}
+	had := a.HostProcess || endpoint.Exists(w.Spec.InterfaceName)
+	var written *v3.WorkloadEndpoint
 	defer func() {
 		if err != nil {
-			for _, f := range slices.Backward(undo) {
-				f()
-			}
+			d.undo(w, old, written, had)
 		}
 	}()
-	had := a.HostProcess || endpoint.Exists(w.Spec.InterfaceName)
 	attach := func(addrs []netip.Addr) error {
 		if a.HostProcess {
 			return nil
 		}
 		_, err := endpoint.Attach(ctx, endpoint.Attachment{NetNS: a.NetNS, Host: w.Spec.InterfaceName, Alias: a.Namespace + "/" + a.Name, Inner: a.Interface, Addrs: addrs, MTU: a.MTU})
-		if err == nil && !had {
-			undo = append(undo, func() { _ = endpoint.Detach(w.Spec.InterfaceName, addrs) })
-		}
 		return err
 	}
 	if old != nil {
@@ -223,13 +222,10 @@ func (d *Daemon) attachEndpoint(ctx context.Context, a *api.Attach) (_ *api.Atta
 		if len(ips) > 0 { // they are known before they are allocated: the kernel needs as long as the datastore
 			early.Go(func() error { return attach(ips) })
 		}
-		addrs, err := d.allocate(ctx, handle, w, ips, a.Anycast)
+		addrs, err := d.allocate(ctx, handleOf(w), w, ips, a.Anycast)
 		err = errors.Join(err, early.Wait())
 		if err == nil && len(ips) == 0 {
 			err = attach(addrs)
-		}
-		if addrs != nil {
-			undo = append([]func(){func() { d.release(handle) }}, undo...) // last, when the interface is gone
 		}
 		if err != nil {
 			return nil, fmt.Errorf("endpoint %s/%s: %w", a.Namespace, a.Name, err)
@@ -238,18 +234,48 @@ func (d *Daemon) attachEndpoint(ctx context.Context, a *api.Attach) (_ *api.Atta
 			w.Spec.IPNetworks = append(w.Spec.IPNetworks, netip.PrefixFrom(ip, ip.BitLen()).String())
 		}
 	}
+	if old == nil {
+		written = w // also if nobody answers whether it was
+	}
 	rev, err := d.writeEndpoint(ctx, w, old)
 	if err != nil {
 		return nil, err
-	}
-	if old == nil {
-		undo = append(undo, func() { d.forget(w) })
 	}
 	got, err := d.waitEndpoint(ctx, w, rev)
 	if err != nil {
 		return nil, err
 	}
 	return &api.Attached{Endpoint: *got, Revision: rev}, nil
+}
+
+// clearLeft gives back what an attach that died has left of an endpoint that is not in
+// the datastore: attached again it would get other addresses besides.
+func (d *Daemon) clearLeft(ctx context.Context, w *v3.WorkloadEndpoint) error {
+	held, err := d.ipam.IPsByHandle(ctx, handleOf(w))
+	if err != nil || len(held) == 0 {
+		return err
+	}
+	_, err = d.detachEndpoint(ctx, w, nil)
+	return err
+}
+
+// undo takes back what an attach that failed has made, in the order of a detach: old is what the datastore
+// had before, had that there was an interface, and written what may be in the datastore now. The caller of the attach may have
+// gone already, so it brings its own time. What it cannot take back stays held, for the
+// next attach or detach.
+func (d *Daemon) undo(w, old, written *v3.WorkloadEndpoint, had bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	var err error
+	switch {
+	case old == nil: // the interface is that of no other endpoint
+		_, err = d.detachEndpoint(ctx, w, written)
+	case !had:
+		err = endpoint.Detach(w.Spec.InterfaceName, nil)
+	}
+	if err != nil {
+		d.log.Error("not all of an attach that failed is undone", "endpoint", w.Metadata.Namespace+"/"+w.Spec.Workload, "err", err)
+	}
 }
 
 // allocate returns the addresses asked for, or one of each family that has a
@@ -265,17 +291,13 @@ func (d *Daemon) allocate(ctx context.Context, handle string, w *v3.WorkloadEndp
 	}
 	attrs := map[string]string{"node": d.cfg.Node, "namespace": w.Metadata.Namespace, "workload": w.Spec.Workload}
 	if len(ips) > 0 {
-		for i, ip := range ips {
+		for _, ip := range ips {
 			_, err := d.ipam.AssignIP(ctx, ipam.AssignRequest{Addr: ip, Handle: handle, Attrs: attrs, Node: d.cfg.Node, Pools: pools, Avoid: cutsOff})
 			if errors.Is(err, ipam.ErrNoQualifiedPool) && !inPool(pools, ip) {
 				err = d.unclaimed(ctx, ip, anycast) // an address of no pool is nobody's to allocate
 			}
-			err = holder(err)
 			if err != nil {
-				if i > 0 {
-					d.release(handle)
-				}
-				return nil, err
+				return nil, holder(err)
 			}
 		}
 		return ips, nil
@@ -320,16 +342,6 @@ func inPool(pools []*v3.IPPool, ip netip.Addr) bool {
 		n, err := netip.ParsePrefix(p.Spec.CIDR)
 		return err == nil && n.Contains(ip)
 	})
-}
-
-// release gives back everything an endpoint has. It is used when the caller
-// may have gone already, so it brings its own time.
-func (d *Daemon) release(handle string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if _, err := d.ipam.ReleaseByHandle(ctx, handle); err != nil && !errors.Is(err, ipam.ErrNotFound) {
-		d.log.Error("addresses were not released", "handle", handle, "err", err)
-	}
 }
 
 func handleOf(w *v3.WorkloadEndpoint) string {
@@ -453,10 +465,9 @@ func (d *Daemon) detachEndpoint(ctx context.Context, w, old *v3.WorkloadEndpoint
 	if err := g.Wait(); err != nil {
 		return true, err
 	}
-	if len(held) > 0 {
-		if _, err := d.ipam.ReleaseByHandle(ctx, handle); err != nil {
-			return true, err
-		}
+	// Also without any: an allocation whose outcome is not known fails then.
+	if _, err := d.ipam.ReleaseByHandle(ctx, handle); err != nil && !errors.Is(err, ipam.ErrNotFound) {
+		return true, err
 	}
 	return old != nil || had || len(held) > 0, nil
 }

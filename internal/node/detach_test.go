@@ -98,3 +98,61 @@ func TestDetachGoesOn(t *testing.T) {
 		})
 	}
 }
+
+// TestAttachThatFailsKeepsAddresses: what an attach that failed has allocated is free when its object, its routes and
+// its interface are gone, and not before; the next attach begins with that.
+func TestAttachThatFailsKeepsAddresses(t *testing.T) {
+	t.Parallel()
+	client := newDatastore(t)
+	n := &v3.Node{}
+	n.Kind, n.APIVersion, n.Metadata.Name = "Node", v3.APIVersion, "n1"
+	objects := []v3.Resource{n}
+	for name, cidr := range map[string]string{"p4": "10.65.0.0/24", "p6": "fd00:65::/118"} {
+		p := &v3.IPPool{}
+		p.Kind, p.APIVersion, p.Metadata.Name, p.Spec.CIDR = "IPPool", v3.APIVersion, name, cidr
+		objects = append(objects, p)
+	}
+	for _, r := range objects {
+		if _, err := client.Objects().Create(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := &loop{calls: make(chan func()), infrastructure: newInfrastructure(nil), model: newModel("n1", policy.NewIndex("n1"))}
+	go func() {
+		for f := range l.calls {
+			f()
+		}
+	}()
+	defer close(l.calls)
+	d := &Daemon{cfg: Config{Node: "n1", InterfacePrefix: "cali"}, log: slog.New(slog.DiscardHandler), store: client, ipam: client.Allocator(), board: newBoard(api.Status{}), loop: l}
+	lab := labtest.New(t)
+	host, inside := labtest.Namespace(t, lab, "host"), labtest.Namespace(t, lab, "inside")
+	a := &api.Attach{Name: "x", Namespace: "ns", Interface: "eth0", NetNS: inside.Path()}
+	w, err := d.wanted(t.Context(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	attach := func() {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := host.Do(func() error { _, err := d.attachEndpoint(ctx, a); return err }); err == nil {
+			t.Error("the node is not live, and the endpoint is attached")
+		}
+		if old, err := d.getEndpoint(t.Context(), "ns", w.Metadata.Name); err != nil || old != nil {
+			t.Errorf("the object is still there: %v, %v", old, err)
+		}
+	}
+	held := func(want int) {
+		t.Helper()
+		if list, err := d.ipam.IPsByHandle(t.Context(), handleOf(w)); len(list) != want || err != nil {
+			t.Errorf("%v are held (%v), want %d", list, err, want)
+		}
+	}
+	d.board.publish(api.Status{Live: true})
+	attach()
+	held(2)
+	d.board.publish(api.Status{Live: true, LiveRevision: 1 << 40})
+	attach()
+	held(0)
+}

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/endpoint"
@@ -181,15 +180,6 @@ func (d *Daemon) removeEndpoint(ctx context.Context, w *v3.WorkloadEndpoint) (in
 		return 0, nil // somebody was faster; what is live by now will do
 	}
 	return rev, err
-}
-
-// forget deletes an endpoint whose attach failed.
-func (d *Daemon) forget(w *v3.WorkloadEndpoint) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if _, err := d.removeEndpoint(ctx, w); err != nil {
-		d.log.Error("endpoint was not removed", "endpoint", w.Metadata.Name, "err", err)
-	}
 }
 
 func (d *Daemon) poolsAndLabels(ctx context.Context) ([]*v3.IPPool, map[string]string, error) {
