@@ -27,14 +27,3 @@ func (t *Table) Exists() (bool, error) {
 	}
 	return len(a.tables) > 0, nil
 }
-
-// Bare tells whether the policy of no endpoint is in force: there is no table, or
-// the guard's. Changes nothing.
-func (t *Table) Bare() (bool, error) {
-	a, err := t.read()
-	if err != nil {
-		return false, err
-	}
-	policies := a.sets[setPolicy]
-	return a.tables[inetTable] == nil || policies == nil || len(policies.elems) == 0, nil
-}

@@ -110,6 +110,7 @@ type Daemon struct {
 
 	etcd    *store.Process // the embedded one, or nil
 	store   *store.Client
+	journal *store.Journal // of what is in force, for a start without the datastore
 	ipam    *ipam.Allocator
 	acl     dataplane.Filtering
 	speaker *bgp.Speaker
@@ -155,7 +156,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	}
 	defer held.Release()
 
-	d := &Daemon{cfg: cfg, log: log, started: time.Now(), secrets: secrets{dir: cfg.SecretsDir}, updateToKernel: newUpdateToKernel()}
+	d := &Daemon{cfg: cfg, log: log, started: time.Now(), journal: journalOf(cfg.StateDir), secrets: secrets{dir: cfg.SecretsDir}, updateToKernel: newUpdateToKernel()}
 	d.board = newBoard(api.Status{
 		Node: cfg.Node, PID: os.Getpid(), Version: cfg.Version, Started: d.started,
 		Missing:   []string{"first contact with the datastore"},
@@ -246,10 +247,10 @@ func (d *Daemon) awaitDatastore(ctx context.Context) (*store.Snapshot, bool) {
 		case ctx.Err() != nil:
 			return nil, false
 		case err == nil && said.IsZero():
-			return nil, true
+			return d.onHold(ctx), true
 		case err == nil:
 			d.log.Info("the datastore answers", "after", time.Since(began).Round(time.Millisecond))
-			return nil, d.loop.call(ctx, func() { d.loop.datastoreErr = "" })
+			return d.onHold(ctx), d.loop.call(ctx, func() { d.loop.datastoreErr = "" })
 		case said.IsZero() || time.Since(said) > nextWord:
 			d.log.Warn("the datastore cannot be used yet; what is enforced stays", "err", err)
 			if s := d.lastKnown(ctx); s != nil {
@@ -272,9 +273,14 @@ func (d *Daemon) followDatastore(ctx context.Context) error {
 		return nil
 	}
 	good := openLastGood(d.cfg.StateDir, d.log, d.store.Before)
+	taken := newTaken(d.journal, d.log, known)
 	return d.store.WatchFrom(ctx, known, func(u store.Update) {
+		next := good.join(ctx, read(u))
+		if !d.cfg.Embedded {
+			taken.take(next)
+		}
 		select {
-		case d.loop.updates <- good.join(ctx, read(u)):
+		case d.loop.updates <- next:
 			if !u.InSync {
 				return // nothing is in force before the first listing is whole: the next part is decoded meanwhile
 			}

@@ -28,14 +28,6 @@ func readAhead(f dataplane.Filtering) {
 	}
 }
 
-// nothingInForce tells whether no policy of any workload is in force.
-func nothingInForce(f dataplane.Filtering) (bool, error) {
-	if t, ok := f.(*acl.Table); ok {
-		return t.Bare()
-	}
-	return false, nil
-}
-
 // filters tells whether anything of the packet filter is in the kernel.
 func filters(f dataplane.Filtering) (bool, error) {
 	if t, ok := f.(*acl.Table); ok {

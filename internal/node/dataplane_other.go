@@ -23,8 +23,6 @@ func openFiltering(acl.Options) (dataplane.Filtering, error) { return nil, hasDa
 
 func readAhead(dataplane.Filtering) {}
 
-func nothingInForce(dataplane.Filtering) (bool, error) { return false, hasDataPlane() }
-
 func filters(dataplane.Filtering) (bool, error) { return false, hasDataPlane() }
 
 func openForwarding(route.Options) (dataplane.Forwarding, error) { return nil, hasDataPlane() }

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -117,7 +116,7 @@ func TestExplainWithoutDatastore(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "unix:///nowhere") || !strings.Contains(err.Error(), "muslin acl show") || strings.Contains(err.Error(), "/calico/") {
 		t.Errorf("without anything saved: %v", err)
 	}
-	rev := saveObjects(t, filepath.Join(d.cfg.StateDir, snapshotFile), map[string]string{v3.Key("GlobalNetworkPolicy", "", "p"): storedPolicy})
+	rev := saveObjects(t, d.cfg.StateDir, map[string]string{v3.Key("GlobalNetworkPolicy", "", "p"): storedPolicy})
 	for _, live := range []int64{rev, rev + 1} {
 		d.board.publish(api.Status{LiveRevision: live})
 		w, r, err := d.world(t.Context())
@@ -131,7 +130,7 @@ func TestExplainWithoutDatastore(t *testing.T) {
 }
 
 // saveObjects saves a datastore with these values as a daemon does.
-func saveObjects(t *testing.T, path string, values map[string]string) int64 {
+func saveObjects(t *testing.T, dir string, values map[string]string) int64 {
 	t.Helper()
 	e, err := store.StartEmbedded(t.Context(), store.EmbeddedConfig{Dir: t.TempDir(), ListenClient: []string{"http://127.0.0.1:0"}, UnsafeNoFsync: true})
 	if err != nil {
@@ -148,7 +147,7 @@ func saveObjects(t *testing.T, path string, values map[string]string) int64 {
 			t.Fatal(err)
 		}
 	}
-	rev, err := c.Save(t.Context(), path, "n1")
+	rev, err := journalOf(dir).Save(t.Context(), c, "n1")
 	if err != nil {
 		t.Fatal(err)
 	}

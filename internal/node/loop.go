@@ -104,6 +104,7 @@ type loop struct {
 	turns         atomic.Uint64 // how often run has come round, for others to see whether it rests
 	seen, live    int64
 	inSync        bool
+	begun         bool // something of the model is in force, or tried to be
 	connected     bool
 	heldText      string
 	datastoreErr  string
@@ -356,10 +357,11 @@ func (l *loop) take(u update) {
 // interfaces, policy, routes, and what is announced last. A part that fails is tried
 // again, and does not keep the others from being brought up to date.
 func (l *loop) converge() {
-	if !l.inSync || l.seen == 0 || !l.model.ready() && l.live == 0 {
+	if !l.inSync || l.seen == 0 || !l.model.ready() && !l.begun {
 		l.publish()
 		return
 	}
+	l.begun = true
 	l.attempt("settings", l.applySettings)
 	l.hostDue = l.hostDue || l.resyncLinks // forwarding may have been switched off
 	l.attempt("kernel settings", l.configureHost)

@@ -8,23 +8,27 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"time"
 
+	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/store"
 )
 
-// A server that boots while the datastore cannot be reached has nothing in force, and
-// nobody to say what it should be. It goes on with what the datastore held when this
-// node was last equal to it: its workloads keep their policy, and its neighbours their
-// routes. What a daemon finds in force is left alone, for it may be newer than what
-// was saved. What another node saved, or this one of another cluster than the one that
-// it was in last, is nothing to go on with.
+// A daemon that starts while the datastore cannot be reached, or says that nothing new is to
+// be programmed, goes on with what an earlier one had in force last, as if the datastore
+// had gone away just now: its workloads keep their policy, which is repaired, and its
+// neighbours their routes. That is what was saved of the datastore, and a
+// journal of what was taken since. What is not whole, what another node saved, or this one of
+// another cluster than the one that it was in last, is nothing to go on with.
 
 const (
-	// snapshotFile, in the state directory, is what the datastore held.
+	// snapshotFile, in the state directory, is what the datastore held, and journalFile
+	// what has changed since.
 	snapshotFile = "datastore.snapshot"
+	journalFile  = "datastore.journal"
 	// clusterFile, beside it, is the cluster that this node was in last. It is written as
 	// soon as that is in force, the snapshot some time later.
 	clusterFile = "cluster.json"
@@ -68,47 +72,55 @@ const (
 	// snapshotEvery is how often it is saved, if anything has changed: a listing is
 	// some work for the datastore, which all servers share.
 	snapshotEvery = 10 * time.Minute
-	// snapshotAtEnd bounds by how much it may delay the end of the daemon, when it is
-	// saved, too: most reboots are announced.
+	// snapshotSoon is how often a daemon looks whether it has to be sooner, as after a
+	// start, and snapshotAgain after how long it tries again.
+	snapshotSoon  = time.Second
+	snapshotAgain = time.Minute
+	// snapshotAtEnd bounds by how much it may delay the end of the daemon, if there is
+	// nothing to go on with yet.
 	snapshotAtEnd = time.Second
 )
 
-// keepSnapshot saves what the datastore holds, now and then, and at the end. With an
+// keepSnapshot saves what the datastore holds, soon after a start and now and then. With an
 // etcd of this daemon's own there is no need.
 func (d *Daemon) keepSnapshot(ctx context.Context) error {
 	if d.cfg.Embedded {
 		return nil
 	}
 	var saved int64
-	for pause(ctx, snapshotEvery) {
+	var tried time.Time
+	for pause(ctx, snapshotSoon/2+rand.N(snapshotSoon)) {
+		since := time.Since(tried)
+		due := since > snapshotAgain && d.journal.Due()
+		if s, _ := d.board.read(); !s.Live || !s.Datastore.Connected || !due && (since < snapshotEvery || s.LiveRevision == saved) {
+			continue
+		}
+		tried = time.Now()
 		saved = d.saveSnapshot(ctx, saved)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), snapshotAtEnd)
-	defer cancel()
-	d.saveSnapshot(ctx, saved)
+	if s, _ := d.board.read(); s.Live && s.Datastore.Connected && d.journal.Due() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), snapshotAtEnd)
+		defer cancel()
+		d.saveSnapshot(ctx, saved)
+	}
 	return nil
 }
 
-// saveSnapshot returns the revision that is saved. What is not in force here, or cannot
-// be read, is not worth more than what was.
+// saveSnapshot returns the revision that is saved.
 func (d *Daemon) saveSnapshot(ctx context.Context, saved int64) int64 {
-	s, _ := d.board.read()
-	if !s.Live || !s.Datastore.Connected || s.LiveRevision == saved {
-		return saved
-	}
-	rev, err := d.store.Save(ctx, filepath.Join(d.cfg.StateDir, snapshotFile), d.cfg.Node)
+	rev, err := d.journal.Save(ctx, d.store, d.cfg.Node)
 	if err != nil {
-		d.log.Warn("a boot without the datastore would begin with what was saved before", "err", err)
+		d.log.Warn("a start without the datastore would not know what is in force", "err", err)
 		return saved
 	}
 	d.log.Debug("saved what the datastore holds", "revision", rev)
 	return rev
 }
 
-// lastKnown is what to go on with while the datastore does not answer; nil to wait for it.
+// lastKnown is what to go on with while the datastore does not answer, or says that nothing
+// new is to be programmed; nil to wait for it.
 func (d *Daemon) lastKnown(ctx context.Context) *store.Snapshot {
-	bare, err := false, error(nil)
-	if d.cfg.Embedded || !d.loop.call(ctx, func() { bare, err = nothingInForce(d.acl) }) || !bare || err != nil {
+	if d.cfg.Embedded {
 		return nil
 	}
 	s, err := loadKnown(d.cfg.StateDir, d.cfg.Node)
@@ -116,7 +128,7 @@ func (d *Daemon) lastKnown(ctx context.Context) *store.Snapshot {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		d.log.Error("what the datastore held cannot be used; workloads stay closed until it answers", "err", err)
+		d.log.Error("what the datastore held cannot be used; what is enforced stays, and is not repaired until it answers", "err", err)
 		return nil
 	}
 	d.log.Warn("going on with what the datastore held", "at", s.Taken, "revision", s.Revision)
@@ -124,10 +136,36 @@ func (d *Daemon) lastKnown(ctx context.Context) *store.Snapshot {
 	return s
 }
 
-// loadKnown reads what the datastore held, if that is this node's and of its cluster.
+// onHold is what to go on with if the datastore says that nothing new is to be programmed.
+func (d *Daemon) onHold(ctx context.Context) *store.Snapshot {
+	if _, err := os.Stat(filepath.Join(d.cfg.StateDir, snapshotFile)); d.cfg.Embedded || err != nil {
+		return nil
+	}
+	kv, err := d.store.Get(ctx, v3.Key("ClusterInformation", "", "default"))
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if c, ok := store.ChangeOf(kv); err == nil && ok && saysReady(c) {
+		return nil
+	}
+	return d.lastKnown(ctx)
+}
+
+// saysReady tells whether a ClusterInformation lets nodes program what is new.
+func saysReady(c store.Change) bool {
+	info, ok := c.Object.(*v3.ClusterInformation)
+	return ok && (&model{cluster: info}).ready()
+}
+
+// journalOf is the journal of a state directory.
+func journalOf(stateDir string) *store.Journal {
+	return store.NewJournal(filepath.Join(stateDir, snapshotFile), filepath.Join(stateDir, journalFile))
+}
+
+// loadKnown reads what was in force last, if that is this node's and of its cluster.
 func loadKnown(stateDir, node string) (*store.Snapshot, error) {
 	path := filepath.Join(stateDir, snapshotFile)
-	s, err := store.LoadSnapshot(path)
+	s, err := journalOf(stateDir).Load()
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +25,7 @@ func TestLoadKnown(t *testing.T) {
 	if _, err := client.Put(t.Context(), v3.Key("ClusterInformation", "", "default"), []byte(`{"kind":"ClusterInformation","apiVersion":"projectcalico.org/v3","metadata":{"name":"default"},"spec":{"clusterGUID":"one"}}`)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.Save(t.Context(), filepath.Join(dir, snapshotFile), "n1"); err != nil {
+	if _, err := journalOf(dir).Save(t.Context(), client, "n1"); err != nil {
 		t.Fatal(err)
 	}
 	expect := func(node, word string) {

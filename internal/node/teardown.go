@@ -123,7 +123,7 @@ func Teardown(cfg Config, log *slog.Logger) (removed, left []string, err error) 
 	if there {
 		removed = append(removed, "nftables tables inet, arp and netdev "+acl.TableName)
 	}
-	for _, file := range []string{snapshotFile, clusterFile} { // a boot is not to begin with it
+	for _, file := range []string{snapshotFile, journalFile, clusterFile} { // a boot is not to begin with it
 		if err := os.Remove(filepath.Join(cfg.StateDir, file)); err == nil {
 			removed = append(removed, filepath.Join(cfg.StateDir, file))
 		} else if !errors.Is(err, fs.ErrNotExist) {

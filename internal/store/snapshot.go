@@ -23,7 +23,7 @@ import (
 )
 
 // Snapshot is what the datastore held at one revision. A node that starts while etcd
-// cannot be reached, and has nothing in force, goes on with it (WatchFrom).
+// cannot be reached goes on with it (WatchFrom), and what has changed since (Journal).
 type Snapshot struct {
 	Taken       time.Time
 	Revision    int64
@@ -31,6 +31,8 @@ type Snapshot struct {
 	ClusterGUID string // of its ClusterInformation; empty if that is not known
 	clusterID   uint64
 	items       []item
+	sum         [sha256.Size]byte // of the file
+	end         ending            // of its journal
 }
 
 // A snapshot's file is this line, the objects, an empty key with what the listing
@@ -152,39 +154,48 @@ func parseSnapshot(b []byte) (*Snapshot, error) {
 		return nil, errSnapshot
 	}
 	at := len(b) - sha256.Size
-	if sum := sha256.Sum256(b[:at]); !bytes.Equal(sum[:], b[at:]) {
+	sum := sha256.Sum256(b[:at])
+	if !bytes.Equal(sum[:], b[at:]) {
 		return nil, errSnapshot
 	}
-	body = body[:len(body)-sha256.Size]
-	number := func() (n uint64) {
-		n, size := binary.Uvarint(body)
-		if size <= 0 {
-			ok = false
-			return 0
-		}
-		body = body[size:]
-		return n
+	d := decoder{body: body[:len(body)-sha256.Size], ok: true}
+	s := &Snapshot{sum: sum}
+	for key := d.text(); d.ok && len(key) > 0; key = d.text() {
+		s.items = append(s.items, item{key: string(key), rev: int64(d.number()), raw: d.text(), fresh: true})
 	}
-	text := func() (t []byte) {
-		n := number()
-		if n > uint64(len(body)) {
-			ok = false
-			return nil
-		}
-		t, body = body[:n:n], body[n:]
-		return t
-	}
-	s := &Snapshot{}
-	for key := text(); ok && len(key) > 0; key = text() {
-		s.items = append(s.items, item{key: string(key), rev: int64(number()), raw: text(), fresh: true})
-	}
-	s.clusterID, s.Revision, s.Taken = number(), int64(number()), time.Unix(int64(number()), 0)
-	s.Node = string(text())
-	if !ok || len(body) > 0 || s.Revision <= 0 {
+	s.clusterID, s.Revision, s.Taken = d.number(), int64(d.number()), time.Unix(int64(d.number()), 0)
+	s.Node = string(d.text())
+	if !d.ok || len(d.body) > 0 || s.Revision <= 0 {
 		return nil, errSnapshot
 	}
 	s.ClusterGUID = guidIn(s.items)
 	return s, nil
+}
+
+// decoder reads numbers, and texts with their lengths before them, until ok is false.
+type decoder struct {
+	body []byte
+	ok   bool
+}
+
+func (d *decoder) number() uint64 {
+	n, size := binary.Uvarint(d.body)
+	if size <= 0 {
+		d.ok = false
+		return 0
+	}
+	d.body = d.body[size:]
+	return n
+}
+
+func (d *decoder) text() (t []byte) {
+	n := d.number()
+	if n > uint64(len(d.body)) {
+		d.ok = false
+		return nil
+	}
+	t, d.body = d.body[:n:n], d.body[n:]
+	return t
 }
 
 var clusterKey = v3.Key("ClusterInformation", "", "default")
