@@ -179,7 +179,7 @@ func (s *Speaker) start(p *peer, nc net.Conn, dialled bool) {
 	p.conns = append(p.conns, c)
 	s.wg.Add(2)
 	go func() { defer s.wg.Done(); c.read() }()
-	go func() { defer s.wg.Done(); c.write() }()
+	go func() { defer s.wg.Done(); c.write(); c.gone() }()
 	for _, other := range slices.Clone(p.conns) {
 		if other.state == OpenConfirm && !s.outlives(c, other, id32(other.open.id)) {
 			return

@@ -210,3 +210,32 @@ func TestB11_HoldTimeZeroAndNoKeepalive(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+// B11: whoever may connect, and does so as fast as he can, costs no more than a few
+// connections at a time, whether he says nothing or nonsense.
+func TestB11_Flood(t *testing.T) {
+	for _, says := range []string{"", "nonsense"} {
+		n, r := rawTarget(t, 64512, Options{})
+		r.connect(n)
+		before, most := runtime.NumGoroutine(), 0
+		var conns []net.Conn
+		for range 1000 {
+			nc, err := defaultDial(context.Background(), r.addr, addrPort(n.cfg.RouterID))
+			if err != nil {
+				t.Fatal(err)
+			}
+			conns = append(conns, nc)
+			_, _ = nc.Write([]byte(strings.Repeat(says, 10)))
+			most = max(most, runtime.NumGoroutine())
+		}
+		// Two goroutines each: those that wait, those that end, and some that have not noticed.
+		if more := most - before; more > 128 {
+			t.Errorf("%q: %d goroutines more than before", says, more)
+		}
+		for _, nc := range conns {
+			_ = nc.Close()
+		}
+		r2 := &rawPeer{t: t, addr: r.addr}
+		r2.establish(n, 64512)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -46,6 +47,7 @@ type peer struct {
 	crowds    familySet // more paths to a prefix than maxPaths
 	thinning  timer     // until the peer is asked for them, after some have gone
 
+	lingering   atomic.Int32 // connections that have ended, and wait with a NOTIFICATION
 	transitions uint64
 	in, out     messageCounts // of connections that are gone
 	history     history
@@ -249,7 +251,11 @@ func (s *Speaker) fire(c *conn, ev event, n *notification, cause error) action {
 		if act&actNotify == 0 {
 			n = nil
 		}
-		c.end(n)
+		last := n
+		if act&actDown == 0 && p.lingering.Load() >= maxLingering {
+			last = nil
+		}
+		c.end(last)
 		p.conns = slices.DeleteFunc(p.conns, func(o *conn) bool { return o == c })
 		p.in.add(&c.in)
 		p.out.add(&c.out)

@@ -311,8 +311,22 @@ func (c *conn) await() {
 	_ = c.nc.Close()
 }
 
-// lingerTime is how long a closed connection stays to get its NOTIFICATION out.
-const lingerTime = time.Second
+// lingerTime is how long a closed connection stays to get its NOTIFICATION out, and
+// maxLingering how many of a peer do that were no sessions: with its buffers each is 20 KB,
+// and whoever may connect can open thousands in a second. What ends beyond says nothing.
+const (
+	lingerTime   = time.Second
+	maxLingering = 16
+)
+
+// gone is called when the writer has ended.
+func (c *conn) gone() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.final != nil {
+		c.p.lingering.Add(-1)
+	}
+}
 
 // finish sends the last message, if any, and closes.
 func (c *conn) finish(final []byte) {
@@ -377,6 +391,7 @@ func (c *conn) end(final *notification) {
 	c.queue = nil
 	if final != nil {
 		c.final = final.marshal()
+		c.p.lingering.Add(1)
 	}
 	c.mu.Unlock()
 	if final == nil {
