@@ -118,11 +118,7 @@ func (r *rib) elect(head *path, lost lost) {
 			continue
 		}
 		if p.peer == 0 {
-			// Clear the rest, too: they come later in the list.
-			for q := p.next; q != nil; q = q.next {
-				q.flags &^= pathBest | pathMulti
-			}
-			p.flags |= pathBest | pathMulti
+			p.flags |= pathBest | pathMulti // what comes later in the list was never selected beside it
 			if lost != nil {
 				for q := head; q != nil; q = q.next {
 					if q != p && q.out != nil {
