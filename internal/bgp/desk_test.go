@@ -112,7 +112,7 @@ func (d *desk) up(p *deskPeer) {
 	open := p.open
 	p.c = &conn{
 		p: q, dialled: true, state: Established, nc: noConn{}, s: d.s, ebgp: q.ebgp, open: &open,
-		wake: make(chan struct{}, 1), readDone: make(chan struct{}), takePaths: p.cfg.AddPathReceive,
+		wake: make(chan struct{}, 1), readDone: make(chan struct{}), takePaths: p.cfg.AddPathReceive, restartTime: q.restartTime(),
 	}
 	p.c.keepAll.Store(p.cfg.PassUnknown)
 	q.conns = append(q.conns, p.c)
