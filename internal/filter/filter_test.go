@@ -278,6 +278,7 @@ func TestDefaultExport(t *testing.T) {
 		{bgp.Route{Prefix: pfx("fd99::/122")}, "refused: IP pool closed6 has disableBGPExport"},
 		{bgp.Route{Local: true, Prefix: pfx("10.99.1.0/26")}, "refused: IP pool closed4 has disableBGPExport"},
 		{bgp.Route{Prefix: pfx("10.65.8.5/32")}, "refused: it lies in a block of this node, which is announced as one"},
+		{bgp.Route{Prefix: pfx("10.65.8.5/32"), HasLocalPref: true, LocalPref: MaxPriority - 1024}, "refused: it lies in a block of this node, which is announced as one"},
 		{bgp.Route{Prefix: pfx("10.65.8.5/32"), HasLocalPref: true, LocalPref: elevated}, "accepted +64512:1 +64512:2 +1:2:3"},
 		{bgp.Route{Prefix: pfx("fd65::5/128")}, "refused: it lies in a block of this node, which is announced as one"},
 		{bgp.Route{Prefix: pfx("10.96.0.10/32")}, "accepted"},

@@ -5,6 +5,8 @@ package route
 import (
 	"fmt"
 	"net/netip"
+	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -136,6 +138,102 @@ func TestRecursion(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Of several routes to a next hop, as two daemons have them or two uplinks in one subnet,
+// the one of the lowest metric counts, as it does in the kernel, in whatever order they come.
+func TestLowestMetricLeadsToNextHops(t *testing.T) {
+	h := newHost(t)
+	h.watch()
+	ways := []struct {
+		metric       int
+		hop4, hop6   string
+		want4, want6 string
+	}{
+		{20, "10.0.0.2%eth0", "fd00::2%eth0", "via 10.0.0.2 dev eth0", "via fd00::2 dev eth0"},
+		{10, "10.0.1.2%eth1", "fd00:1::2%eth1", "via 10.0.1.2 dev eth1", "via fd00:1::2 dev eth1"},
+		{30, "10.0.0.3%eth0", "fd00::3%eth0", "via 10.0.0.3 dev eth0", "via fd00::3 dev eth0"},
+	}
+	way := func(prefix, hop string, metric int) netlink.Route {
+		gw, dev, _ := strings.Cut(hop, "%")
+		return netlink.Route{Dst: ipnet(pfx(prefix)), Protocol: 188, Priority: metric, LinkIndex: h.link(dev), Gw: ip(gw)}
+	}
+	leads := func(i int) {
+		t.Helper()
+		h.becomes("10.66.0.0/26 "+ways[i].want4+" metric 1024", "fd66::/122 "+ways[i].want6+" metric 1024")
+		h.reached("10.255.0.9", fmt.Sprintf("true %d", ways[i].metric))
+		h.reached("fd00:ff::9", fmt.Sprintf("true %d", ways[i].metric))
+	}
+	wish := []Route{via("10.66.0.0/26", "10.255.0.9"), via("fd66::/122", "fd00:ff::9")}
+	h.tab.Track([]netip.Addr{netip.MustParseAddr("10.255.0.9"), netip.MustParseAddr("fd00:ff::9")}, nil)
+	h.replace("bgp", wish...)
+	h.complete()
+	h.apply()
+	for i, best := range []int{0, 1, 1} {
+		for _, r := range []netlink.Route{way("10.255.0.0/16", ways[i].hop4, ways[i].metric), way("fd00:ff::/32", ways[i].hop6, ways[i].metric)} {
+			h.must(h.nl.RouteAdd(&r))
+		}
+		leads(best)
+	}
+	h.reopen(false)
+	h.replace("bgp", wish...)
+	h.complete()
+	if r := h.apply(); r != (Result{}) {
+		t.Errorf("a restart, which reads them all, wrote %+v", r)
+	}
+}
+
+// An object of ours that somebody else's route uses is not removed: the kernel would
+// remove that route with it.
+func TestObjectInUseByOthersStays(t *testing.T) {
+	h := newHost(t)
+	h.watch()
+	h.replace("bgp", via("10.66.0.0/26", "10.0.0.2", "10.0.1.2"), via("fd66::/122", "fd00::2", "fd00:1::2"))
+	h.complete()
+	h.apply()
+	foreign := map[string]string{"10.66.0.0/26": "10.77.0.0/26", "fd66::/122": "fd77::/122"}
+	ip := func(args ...string) string {
+		t.Helper()
+		var out []byte
+		h.must(h.ns.Do(func() (err error) {
+			if out, err = exec.Command("ip", args...).CombinedOutput(); err != nil {
+				err = fmt.Errorf("ip %v: %w: %s", args, err, out)
+			}
+			return err
+		}))
+		return string(out)
+	}
+	show := func(prefix string) string {
+		if strings.Contains(prefix, ":") {
+			return ip("-6", "route", "show", prefix)
+		}
+		return ip("route", "show", prefix)
+	}
+	for ours, theirs := range foreign {
+		id := regexp.MustCompile(`nhid (\d+)`).FindStringSubmatch(show(ours))
+		if id == nil {
+			t.Fatalf("%s has no object", ours)
+		}
+		ip("route", "add", theirs, "nhid", id[1], "proto", "188")
+	}
+	h.resync()
+	h.replace("bgp")
+	h.apply()
+	h.becomes()
+	h.resync()
+	for _, theirs := range foreign {
+		if got := show(theirs); !strings.Contains(got, theirs) {
+			t.Errorf("%s is gone with our object", theirs)
+		}
+		ip("route", "del", theirs)
+	}
+	labtest.Poll(t, 3*time.Second, func() error {
+		h.resync()
+		if ours, _ := h.objectsNow(); len(ours) > 0 {
+			return fmt.Errorf("objects %v are left", ours)
+		}
+		return nil
+	})
 }
 
 // A next hop that is lost and comes back within lossDelay was never away.
