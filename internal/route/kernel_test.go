@@ -184,6 +184,15 @@ func (h *host) kernel(ours bool) []string {
 	return out
 }
 
+// gatewayIsOnLink tells what the flag of that name is for a gateway where nothing else says.
+func gatewayIsOnLink(m *netlink.NexthopInfo) bool {
+	gw := m.Gw
+	if v, ok := m.Via.(*netlink.Via); ok {
+		gw = v.Addr
+	}
+	return gw != nil && gw.To4() == nil && !gw.IsLinkLocalUnicast()
+}
+
 func (h *host) line(r netlink.Route) string {
 	var b strings.Builder
 	dst := "?"
@@ -209,8 +218,8 @@ func (h *host) line(r netlink.Route) string {
 		if m.Hops != 0 {
 			s += fmt.Sprintf(" weight %d", m.Hops+1)
 		}
-		if m.Flags&unix.RTNH_F_ONLINK != 0 {
-			s += " onlink"
+		if onLink := m.Flags&unix.RTNH_F_ONLINK != 0; onLink != gatewayIsOnLink(m) {
+			s += fmt.Sprintf(" onlink %v", onLink)
 		}
 		hops = append(hops, s)
 	}
@@ -621,7 +630,11 @@ func TestOrderOfNextHops(t *testing.T) {
 		for p, ways := range left {
 			r := &netlink.Route{Dst: ipnet(pfx(p)), Priority: DefaultMetric, Protocol: Protocol}
 			for _, w := range ways {
-				r.MultiPath = append(r.MultiPath, &netlink.NexthopInfo{LinkIndex: h.link(w.dev), Gw: ip(w.gw)})
+				n := &netlink.NexthopInfo{LinkIndex: h.link(w.dev), Gw: ip(w.gw)}
+				if gatewayIsOnLink(n) {
+					n.Flags = unix.RTNH_F_ONLINK
+				}
+				r.MultiPath = append(r.MultiPath, n)
 			}
 			h.must(h.nl.RouteReplace(r))
 			slices.Reverse(ways)

@@ -154,7 +154,7 @@ func (a *alike) agree() error {
 	}
 	k, m := a.kernel(true), a.lines()
 	for i := range k { // in memory no router is refused for being off the link
-		k[i] = strings.ReplaceAll(k[i], " onlink", "")
+		k[i] = strings.ReplaceAll(k[i], " onlink true", "")
 	}
 	if !slices.Equal(k, m) {
 		return differ("routes", k, m)

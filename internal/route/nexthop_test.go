@@ -236,6 +236,47 @@ func TestObjectInUseByOthersStays(t *testing.T) {
 	})
 }
 
+// A route that covers next hops, as that to the address of a router which announces it,
+// keeps no other route through them out of the kernel, whichever comes first.
+func TestRouteThatCoversNextHops(t *testing.T) {
+	for _, inline := range []bool{false, true} {
+		for _, cover := range [][2]string{{"10.0.0.0/25", "fd00::/65"}, {"10.0.0.2/32", "fd00::2/128"}} {
+			t.Run(fmt.Sprintf("inline %v, %s", inline, cover), func(t *testing.T) {
+				h := newHost(t)
+				h.reopen(inline)
+				covers := []Route{via(cover[0], "10.0.0.2"), via(cover[1], "fd00::2")}
+				others := []Route{
+					via("10.66.0.0/26", "10.0.0.2"), via("10.66.1.0/26", "10.0.0.2", "10.0.1.2"),
+					via("fd66::/122", "fd00::2"), via("fd66:1::/122", "fd00::2", "fd00:1::2"), via("10.66.2.0/26", "fd00::2"),
+				}
+				lines := []string{
+					cover[0] + " via 10.0.0.2 dev eth0 metric 1024", cover[1] + " via fd00::2 dev eth0 metric 1024",
+					"10.66.0.0/26 via 10.0.0.2 dev eth0 metric 1024", "10.66.1.0/26 via 10.0.0.2 dev eth0, via 10.0.1.2 dev eth1 metric 1024",
+					"fd66::/122 via fd00::2 dev eth0 metric 1024", "fd66:1::/122 via fd00:1::2 dev eth1, via fd00::2 dev eth0 metric 1024",
+					"10.66.2.0/26 via fd00::2 dev eth0 metric 1024",
+				}
+				h.replace("bgp", covers...)
+				h.complete()
+				h.apply()
+				h.must(h.tab.Update("bgp", others, nil))
+				h.apply()
+				h.want(lines...)
+				if p := h.tab.Problems(); len(p) > 0 {
+					t.Errorf("%+v", p)
+				}
+				h.replace("bgp", others...)
+				h.apply()
+				h.must(h.tab.Update("bgp", covers, nil))
+				h.apply()
+				h.want(lines...)
+				if r := h.resync(); r != (Result{}) {
+					t.Errorf("Resync: %+v", r)
+				}
+			})
+		}
+	}
+}
+
 // A next hop that is lost and comes back within lossDelay was never away.
 func TestLossIsSaidLate(t *testing.T) {
 	h := newHost(t)

@@ -228,7 +228,11 @@ func mutations(h *host) []mutation {
 		add("blackhole to unreachable", with(base(f.block), func(r *netlink.Route) { r.Type = unix.RTN_UNREACHABLE }), replace)
 		add("blackhole to device", with(base(f.block), func(r *netlink.Route) { r.LinkIndex, r.Scope = w2, unix.RT_SCOPE_LINK }), replace)
 		add("host route to gateway", with(base(f.host), func(r *netlink.Route) { r.Gw, r.LinkIndex = ip(f.g0), eth0 }), replace)
-		add("onlink", with(gw(f.g0, eth0), func(r *netlink.Route) { r.Flags = unix.RTNH_F_ONLINK }), replace)
+		add("onlink", with(gw(f.g0, eth0), func(r *netlink.Route) {
+			if r.Gw.To4() != nil { // of IPv6 it is there
+				r.Flags = unix.RTNH_F_ONLINK
+			}
+		}), replace)
 		add("preferred source", with(gw(f.g0, eth0), func(r *netlink.Route) { r.Src = ip(f.own) }), replace)
 		add("mtu", with(link(w1), func(r *netlink.Route) { r.MTU = 1300 }), replace)
 		add("initial window", with(gw(f.g0, eth0), func(r *netlink.Route) { r.InitCwnd = 3 }), replace)

@@ -188,7 +188,14 @@ func (t *topology) lookup(a netip.Addr) (out []hop, onLink bool, cost uint32, wh
 			default:
 				cost = max(r.metric, 1)
 			}
-			out = append(out, hop{oif: o.oif, gw: o.gw, flags: o.flags & unix.RTNH_F_ONLINK})
+			o.flags &= unix.RTNH_F_ONLINK
+			if o.gw.Is6() && !o.gw.IsLinkLocalUnicast() {
+				// Of IPv6 the kernel takes no gateway that a route with a gateway covers, and
+				// BGP may bring one, as a router's own address does. That it is on the link is
+				// known from the routes that count here.
+				o.flags = unix.RTNH_F_ONLINK
+			}
+			out = append(out, hop{oif: o.oif, gw: o.gw, flags: o.flags})
 		}
 		sortHops(out)
 		return slices.Compact(out), onLink, cost, ""
