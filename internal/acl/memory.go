@@ -137,16 +137,17 @@ func (m *Memory) Judge(p policy.Packet, in, out string) Verdict {
 		}
 	}
 	to, known := m.endpointAt(out)
+	process := m.processAt(p.Src)
+	if in == "" {
+		from = process
+	}
+	none := policy.EndpointID{}
 	switch {
-	case m.workload(out) && !known && in != "":
+	case in == "" && process == none:
+		to = none // what this host sends is not asked about at its workloads
+	case m.workload(out) && !known:
 		return Verdict{Why: "unknown: interface " + out}
-	case in == "":
-		if from = m.processAt(p.Src); from == (policy.EndpointID{}) {
-			to = policy.EndpointID{} // what this host sends is not asked about at its workloads
-		} else if out == "" {
-			to = m.processAt(p.Dst)
-		}
-	case m.processAt(p.Src) != (policy.EndpointID{}):
+	case in != "" && process != none:
 		return Verdict{Why: "spoofed: the source is a process of this host"}
 	case out == "":
 		to = m.processAt(p.Dst)

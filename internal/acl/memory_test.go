@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
@@ -147,6 +148,9 @@ func TestMemory_Loopback(t *testing.T) {
 	apply()
 	if v := m.Judge(policy.Packet{Src: own, Dst: a, Proto: tcp, DstPort: 80}, "", ""); !v.Passes {
 		t.Errorf("the host to its process: %s", v.Why)
+	}
+	if v := m.Judge(policy.Packet{Src: a, Dst: far, Proto: tcp, DstPort: 80}, "", "cali5"); !strings.HasPrefix(v.Why, "unknown") {
+		t.Errorf("a process to an interface of nobody: %s", v.Why)
 	}
 	for src, want := range map[netip.Addr]bool{a: false, closed: true} {
 		if v := m.Judge(policy.Packet{Src: src, Dst: far, Proto: tcp, DstPort: 80}, "up0", "up0"); v.Passes != want {

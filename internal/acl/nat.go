@@ -10,7 +10,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"github.com/muslin-net/muslin/internal/policy"
 )
 
 // chainNATOutgoing stands where sources are translated, after all policy. The networks
@@ -58,9 +61,15 @@ func (r *renderer) natSets() (sets []*set) {
 const prioritySrcNAT = 100
 
 // natOutgoing renders the chain, nil if there is nothing to translate. The ports
-// are random, so that many hosts behind one address do not guess each other's.
+// are random, so that many hosts behind one address do not guess each other's. What a
+// process of this host sends to others of it stays the process's: by its source it is known
+// when it comes in by lo.
 func (r *renderer) natOutgoing() *chain {
 	c := &chain{name: chainNATOutgoing, hook: &hook{num: unix.NF_INET_POST_ROUTING, priority: prioritySrcNAT, nat: true}}
+	var stays []*rule
+	if r.opts.Processes {
+		stays = append(stays, r.rule().on(expr.MetaKeyOIFNAME, policy.Loopback).accept().done("does not leave this host"))
+	}
 	for _, f := range []*family{ipv4, ipv6} {
 		from, to := r.opts.NAT.nets(f)
 		if len(from) == 0 {
@@ -80,6 +89,7 @@ func (r *renderer) natOutgoing() *chain {
 	if len(c.rules) == 0 {
 		return nil
 	}
+	c.rules = slices.Concat(stays, c.rules)
 	return c
 }
 

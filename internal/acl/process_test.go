@@ -129,6 +129,26 @@ func TestHostProcess(t *testing.T) {
 	}
 }
 
+// TestHostProcess_NAT: what a process sends to the host itself does not leave the pools. With
+// another source it would not be taken for the process's any more, and reach what no
+// endpoint may reach.
+func TestHostProcess_NAT(t *testing.T) {
+	r := processRig(t, func(o *Options) {
+		o.HostAction, o.NAT = HostDrop, NAT{Outgoing: nets("10.65.0.0/16", "fd65::/48"), Spared: nets("10.65.0.0/16", "fd65::/48")}
+	})
+	r.process("p", r.v.policy(gnp("p", allowAll, allowAll)))
+	r.apply()
+	quiet(t, r.tab, r.v)
+	for _, p := range []string{"0.0.0.0/0", "::/0"} {
+		must(t, r.n.DelRoute(netip.MustParsePrefix(p), "eth0")) // so that only the host's own address is answered
+	}
+	r.between(false, lab.TCP, "p", "host", 80)
+	r.between(false, lab.UDP, "p", "host", 80)
+	for _, to := range []string{"n", "a"} {
+		r.between(true, lab.TCP, "p", to, 80)
+	}
+}
+
 // TestHostProcess_Spoofed: nobody on the fabric, and no workload, sends from the
 // address of a process.
 func TestHostProcess_Spoofed(t *testing.T) {

@@ -344,6 +344,44 @@ spec: {selector: role == 'a', types: [Ingress, Egress], egress: [{action: Allow}
 			s.passes("a", "host", tcp, 80)
 			s.drops("b", "host", tcp, 80) // its egress policy is asked
 		}},
+		{"a process of the host", func(s *scene) {
+			s.attach("a")
+			s.attachProcess()
+			s.put(open, sendAll, `
+kind: GlobalNetworkPolicy
+metadata: {name: p}
+spec:
+  order: 1
+  selector: role == 'p'
+  types: [Ingress, Egress]
+  ingress: [{action: Allow, protocol: TCP, destination: {ports: [80]}}]
+  egress: [{action: Deny, protocol: UDP, destination: {ports: [53]}}, {action: Allow}]
+`)
+			s.apply()
+			for _, other := range []string{"a", "far"} {
+				s.passes(other, "p", tcp, 80)
+				s.drops(other, "p", tcp, 81)
+				s.passes("p", other, tcp, 81)
+				s.drops("p", other, udp, 53)
+			}
+			s.passes("host", "p", udp, 9)
+			s.drops("p", "host", tcp, 80) // as a workload
+			for _, f := range families {
+				spoofed := s.packet("far", "up1", f, udp, 9)
+				spoofed.Src = addr("p", f)
+				s.expect(spoofed, false, "")
+			}
+			s.opts.HostAction = acl.HostAccept
+			s.apply()
+			s.passes("p", "host", tcp, 80)
+			s.drops("p", "host", udp, 53)
+			s.opts.Processes, s.placed = false, nil
+			s.remove("WorkloadEndpoint", "default", Node+"-test-p-lo")
+			s.apply()
+			for _, f := range families { // nobody is there
+				s.expect(s.packet("a", "p", f, tcp, 81), true, "up0")
+			}
+		}},
 		{"host endpoint", func(s *scene) {
 			s.attach("a")
 			s.opts.Failsafes = [2][]policy.Failsafe{policy.Ingress: {{Proto: tcp, Port: 22}}, policy.Egress: {{Proto: udp, Port: 53}}}

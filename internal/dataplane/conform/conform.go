@@ -34,6 +34,9 @@ type Machine interface {
 	Open(filter acl.Options, routes route.Options, world *policy.World) (dataplane.Filtering, dataplane.Forwarding, error)
 	// Send has frames come in one after the other, and tells what became of each.
 	Send(frames []dataplane.Frame) ([]dataplane.Outcome, error)
+	// Place has the machine have these addresses on its loopback, and none else: those of
+	// its own processes.
+	Place(addrs []netip.Addr) error
 	// Reset forgets flows.
 	Reset() error
 }
@@ -64,6 +67,9 @@ var Behind = map[string][2]netip.Addr{
 	"up0":   {netip.MustParseAddr("172.16.0.2"), netip.MustParseAddr("fd16::2")},
 	"up1":   {netip.MustParseAddr("172.17.0.2"), netip.MustParseAddr("fd17::2")},
 }
+
+// process is the addresses of a process of the machine itself.
+var process = [2]netip.Addr{netip.MustParseAddr("10.65.0.21"), netip.MustParseAddr("fd65::21")}
 
 func mac(last byte) [6]byte { return [6]byte{2, 0, 0, 0, 0, last} }
 

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -39,6 +40,7 @@ type linux struct {
 	out       map[bool]int                // what the host sends, by whether it is IPv4
 	mirror    int                         // on the host, sends sentinels back
 	upNumber  int                         // of the first uplink, on the host
+	placed    []netip.Addr                // on its loopback
 	sent      uint32
 	buf       []byte
 }
@@ -70,6 +72,7 @@ func newLinux(t testing.TB) *linux {
 		"net/ipv4/conf/all/send_redirects", "net/ipv4/conf/default/send_redirects"} {
 		must(t, d.host.SetSysctl(k, "0"))
 	}
+	must(t, d.host.LinkUp(policy.Loopback))
 	must(t, d.far.SetSysctl("net/ipv6/conf/default/disable_ipv6", "1"))
 	for i, link := range Links {
 		far := fmt.Sprintf("w%d", i)
@@ -104,7 +107,7 @@ func newLinux(t testing.TB) *linux {
 	d.upNumber, err = d.host.LinkIndex(Uplinks[0].Name)
 	must(t, err)
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
-		for _, proto := range []int{icmp, tcp, udp, icmp6} {
+		for _, proto := range received {
 			d.raw = append(d.raw, rawSocket(t, d.host, family, proto))
 		}
 		d.out[family == unix.AF_INET] = rawSocket(t, d.host, family, unix.IPPROTO_RAW)
@@ -167,6 +170,38 @@ func (f keepsNetNS) SetOptions(o acl.Options) error {
 	return f.Filtering.SetOptions(o)
 }
 
+func (d *linux) Place(addrs []netip.Addr) error {
+	var errs []error
+	for _, a := range d.placed {
+		if !slices.Contains(addrs, a) {
+			errs = append(errs, d.host.DelAddr(policy.Loopback, netip.PrefixFrom(a, a.BitLen())))
+		}
+	}
+	for _, a := range addrs {
+		if !slices.Contains(d.placed, a) {
+			errs = append(errs, d.host.AddAddr(policy.Loopback, netip.PrefixFrom(a, a.BitLen())), d.awaitLocal(a))
+		}
+	}
+	d.placed = slices.Clone(addrs)
+	return errors.Join(errs...)
+}
+
+// awaitLocal waits until what goes to an address is delivered: of IPv6 the kernel answers
+// before that.
+func (d *linux) awaitLocal(a netip.Addr) error {
+	h, err := d.host.Handle()
+	if err != nil {
+		return err
+	}
+	for range 5000 {
+		if ways, err := h.RouteGet(a.AsSlice()); err == nil && ways[0].Type == unix.RTN_LOCAL {
+			return nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return fmt.Errorf("%s does not become the host's", a)
+}
+
 func (d *linux) Reset() error { return d.conntrack.ConntrackTableFlush(netlink.ConntrackTable) }
 
 func (d *linux) Send(frames []dataplane.Frame) ([]dataplane.Outcome, error) {
@@ -190,8 +225,12 @@ func (d *linux) Send(frames []dataplane.Frame) ([]dataplane.Outcome, error) {
 		}
 	}
 	return out, d.collect(func(id uint32, o dataplane.Outcome) {
-		if i := int(id - first); i < len(out) {
-			out[i] = o
+		i := int(id - first)
+		if i >= len(out) {
+			return
+		}
+		if out[i] = o; o.Out == "" && slices.Contains(d.placed, frames[i].Dst) {
+			out[i].Dst = frames[i].Dst
 		}
 	})
 }
@@ -253,16 +292,20 @@ func (d *linux) collect(take func(id uint32, o dataplane.Outcome)) error {
 	}
 }
 
-// received tells what the host has received itself.
+// received are the protocols that the host's sockets of each family are for.
+var received = []int{icmp, tcp, udp, icmp6}
+
+// received tells what the host has received itself, but for its own answers, and what it
+// says of packets that it quotes.
 func (d *linux) received(take func(id uint32, o dataplane.Outcome)) error {
-	for _, fd := range d.raw {
+	for i, fd := range d.raw {
 		for {
 			n, from, err := unix.Recvfrom(fd, d.buf, 0)
 			if err != nil {
 				break
 			}
 			id, ok := marked(d.buf[:n])
-			if !ok {
+			if !ok || answers(d.buf[:n], received[i%len(received)], i < len(received)) {
 				continue
 			}
 			o := dataplane.Outcome{Passes: true}
@@ -276,6 +319,15 @@ func (d *linux) received(take func(id uint32, o dataplane.Outcome)) error {
 		}
 	}
 	return nil
+}
+
+// answers tells whether what a raw socket has received is ICMP that asks nothing. Of IPv4
+// the header is there, too.
+func answers(b []byte, proto int, v4 bool) bool {
+	if v4 {
+		return proto == icmp && b[20] != 8
+	}
+	return proto == icmp6 && b[0] != 128
 }
 
 func marked(b []byte) (id uint32, ok bool) {

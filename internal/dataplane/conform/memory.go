@@ -48,6 +48,15 @@ func (d *memory) Send(frames []dataplane.Frame) (all []dataplane.Outcome, err er
 	return all, nil
 }
 
+func (d *memory) Place(addrs []netip.Addr) error {
+	lo := route.Interface{Up: true}
+	for _, a := range addrs {
+		lo.Addrs = append(lo.Addrs, netip.PrefixFrom(a, a.BitLen()))
+	}
+	d.m.Host.SetInterface(policy.Loopback, lo)
+	return nil
+}
+
 func (d *memory) Reset() error {
 	d.m.Reset()
 	return nil

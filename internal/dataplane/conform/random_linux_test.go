@@ -69,6 +69,7 @@ func drawModel(t *rapid.T) func(s *scene) {
 	if rapid.IntRange(0, 2).Draw(t, "host endpoint") == 0 {
 		texts = append(texts, "kind: HostEndpoint\nmetadata: {name: uplink, labels: {role: uplink}}\nspec: {node: "+Node+", interfaceName: up0}")
 	}
+	processes := rapid.Bool().Draw(t, "process")
 	attached := rapid.SliceOfDistinct(rapid.SampledFrom([]string{"a", "b", "c"}), rapid.ID).Draw(t, "attached")
 	profiles := rapid.SampledFrom([][]string{nil, {"p"}, {"p"}, {"missing"}}).Draw(t, "profiles")
 	withMAC, withFloating := rapid.Bool().Draw(t, "MAC"), rapid.Bool().Draw(t, "floating IP")
@@ -90,6 +91,9 @@ func drawModel(t *rapid.T) func(s *scene) {
 					}
 				}
 			})
+		}
+		if processes {
+			s.attachProcess(profiles...)
 		}
 		s.lead("d")
 		s.opts.HostAction = hostAction
@@ -114,6 +118,9 @@ func drawModel(t *rapid.T) func(s *scene) {
 // the sender's.
 func drawFrame(t *rapid.T, s *scene) dataplane.Frame {
 	who := []string{"a", "b", "c", "d", "far", "host", "up1"}
+	if len(s.placed) > 0 {
+		who = append(who, "p", "p")
+	}
 	from, family := rapid.SampledFrom(who).Draw(t, "from"), rapid.IntRange(0, 1).Draw(t, "family")
 	f := s.packet(from, rapid.SampledFrom(who).Draw(t, "to"), family, rapid.SampledFrom([]uint8{tcp, udp, icmp}).Draw(t, "protocol"), rapid.SampledFrom(somePorts).Draw(t, "port"))
 	switch rapid.IntRange(0, 9).Draw(t, "odd") {
@@ -180,6 +187,11 @@ func TestLinuxIsLikeMemory(t *testing.T) {
 			got, why := real[i], want.Why
 			word, _, _ := strings.Cut(why, ":")
 			tally[word]++
+			for _, a := range process {
+				if got.Passes && (a == frames[i].Src || a == frames[i].Dst) {
+					tally["from or to a process"]++
+				}
+			}
 			if got.Passes && (got.Src != frames[i].Src || got.Dst != frames[i].Dst) {
 				tally["translated"]++
 			}
@@ -189,7 +201,7 @@ func TestLinuxIsLikeMemory(t *testing.T) {
 		}
 	})
 	t.Logf("%v", tally)
-	for _, k := range []string{"allowed", "denied", "spoofed", "translated", "blackhole"} {
+	for _, k := range []string{"allowed", "denied", "spoofed", "translated", "blackhole", "from or to a process"} {
 		if tally[k] == 0 {
 			t.Errorf("no packet was %s: the models are too poor", k)
 		}

@@ -37,7 +37,8 @@ type scene struct {
 	routes dataplane.Forwarding
 	local  map[netip.Prefix]route.Route // what the source "local" wants
 	bgp    []route.Route
-	port   uint16 // of the last packet: each is the first of a flow
+	placed []netip.Addr // of processes
+	port   uint16       // of the last packet: each is the first of a flow
 	errs   []error
 }
 
@@ -86,7 +87,7 @@ func (s *scene) clear() {
 	}
 	s.local, s.bgp = map[netip.Prefix]route.Route{}, nil
 	s.steer()
-	s.fail(errors.Join(s.filter.Teardown(), s.m.Reset()))
+	s.fail(errors.Join(s.m.Place(nil), s.filter.Teardown(), s.m.Reset()))
 }
 
 // put stores objects, as text; apply brings them into force.
@@ -152,6 +153,20 @@ func (s *scene) attach(name string, changes ...func(*endpoint)) {
 	s.lead(name)
 }
 
+// attachProcess makes an endpoint of a process of the machine, with the name p.
+func (s *scene) attachProcess(profiles ...string) {
+	w := &v3.WorkloadEndpoint{}
+	w.Metadata.Namespace, w.Metadata.Name, w.Metadata.Labels = "default", Node+"-test-p-lo", labels("p")
+	w.Metadata.Annotations = map[string]string{v3.AnnotationPrefix + "host-process": "Enabled"}
+	w.Spec.Orchestrator, w.Spec.Workload, w.Spec.Endpoint, w.Spec.Node = "test", "p", policy.Loopback, Node
+	w.Spec.InterfaceName, w.Spec.Profiles = "calip", profiles
+	for _, a := range process {
+		w.Spec.IPNetworks = append(w.Spec.IPNetworks, netip.PrefixFrom(a, a.BitLen()).String())
+	}
+	s.set(w, nil)
+	s.opts.Processes, s.placed = true, process[:]
+}
+
 func labels(role string) map[string]string {
 	return map[string]string{"role": role, "projectcalico.org/namespace": "default"}
 }
@@ -164,11 +179,12 @@ func (s *scene) lead(name string) {
 	}
 }
 
-// apply brings objects and routes into force, in the agent's order.
+// apply brings objects, addresses of processes and routes into force, in the agent's order.
 func (s *scene) apply() {
 	s.fail(s.filter.SetOptions(s.opts))
 	s.world.FloatingIPs = s.opts.Floating == acl.AllFloating
 	s.fail(s.filter.Apply(s.index, s.index.Flush()))
+	s.fail(s.m.Place(s.placed))
 	s.steer()
 }
 
@@ -193,13 +209,15 @@ func (s *scene) steer() {
 var families = []int{0, 1}
 
 // addr is the address of a workload by its name, of a neighbour by the uplink's, of the
-// machine, or of one that is far.
+// machine, of its process p, or of one that is far.
 func addr(name string, family int) netip.Addr {
 	switch name {
 	case "far":
 		return far[family]
 	case "host":
 		return Uplinks[0].Addrs[family].Addr()
+	case "p":
+		return process[family]
 	case "up0", "up1":
 		return Behind[name][family]
 	}
@@ -211,7 +229,7 @@ func in(name string) string {
 	switch name {
 	case "far":
 		return "up0"
-	case "host":
+	case "host", "p":
 		return ""
 	case "up0", "up1":
 		return name
