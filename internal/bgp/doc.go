@@ -7,7 +7,7 @@
 //
 // # The walk of a route
 //
-// A reader goroutine takes one message off a connection, checks its frame
+// A reader goroutine (reader.go) takes one message off a connection, checks its frame
 // (RFC 4271 section 6.1) and decodes it under the error table of RFC 7606
 // (update.go, attrtable.go). The loop, the one owner of all state, interns the
 // attributes (attrs.go), judges and filters the route (policy.go) and puts one
@@ -16,7 +16,7 @@
 // NextBest, which hands next hops to the daemon, and for every export group
 // (export.go), which decides what its peers are told (outgoing.go), encodes one
 // UPDATE for all of them (encode.go) and shares the bytes among their queues. A
-// writer goroutine per connection (session.go) sends them and the KEEPALIVEs.
+// writer goroutine per connection (writer.go) sends them and the KEEPALIVEs.
 //
 // What the node itself originates is a path of the pseudo-peer number 0 in the
 // same table, and always wins.

@@ -88,3 +88,43 @@ func (s *Speaker) watchHold(c *conn, d time.Duration) {
 		}
 	})
 }
+
+// timer runs a function in the loop after a time. Setting or stopping it
+// outdates an expiry that is already on its way.
+type timer struct {
+	t   *time.Timer
+	at  time.Time
+	gen uint64
+}
+
+func (t *timer) set(s *Speaker, d time.Duration, fn func()) {
+	t.stop()
+	gen := t.gen
+	t.at = time.Now().Add(d)
+	t.t = time.AfterFunc(d, func() {
+		s.post(func() {
+			if t.gen == gen {
+				t.t = nil
+				fn()
+			}
+		})
+	})
+}
+
+func (t *timer) stop() {
+	t.gen++
+	if t.t != nil {
+		t.t.Stop()
+		t.t = nil
+	}
+}
+
+func (t *timer) armed() bool { return t.t != nil }
+
+// left is the time until it expires, in seconds; 0 if it is not set.
+func (t *timer) left() float64 {
+	if t.t == nil {
+		return 0
+	}
+	return max(0, time.Until(t.at).Seconds())
+}
