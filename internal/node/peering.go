@@ -84,97 +84,120 @@ func peering(in peeringInput) (cfg bgp.Config, watch []watched, problems []probl
 	cfg.ControlPlaneOnly = controlPlaneOnly(in.nodes[in.self])
 
 	in.nodeAt = in.byAddress()
-	var mesh v3.ConfigurationSettings
-	var meshErrs []error
-	if in.global != nil {
-		mesh, meshErrs = in.global.Settings()
-	}
-	byAddr, shut := map[netip.AddrPort]bgp.PeerConfig{}, map[netip.AddrPort]bool{}
 	police, more := in.police(self)
-	problems = append(problems, more...)
-	add := func(p bgp.PeerConfig, by *v3.BGPPeer) {
-		if a := p.Addr.Addr(); a == cfg.NextHop4 || a == cfg.NextHop6 {
+	set := sessionSet{in: &in, self: self, police: police, byAddr: map[netip.AddrPort]bgp.PeerConfig{}, shut: map[netip.AddrPort]bool{}, problems: append(problems, more...)}
+	if in.global != nil {
+		set.mesh, set.meshErrs = in.global.Settings()
+	}
+	set.bad(in.explicit(self, port, set.add)...)
+	cfg.PeersUnknown, more = in.unnumbered(self, set.add)
+	set.bad(more...)
+	cfg.Ranges, more = in.ranges(self, police)
+	set.bad(more...)
+	cfg.Listen = append(cfg.Listen, in.listenForWorkloads(set.byAddr, cfg.Listen, port)...)
+	cfg.Listen = append(cfg.Listen, listenOnLinks(set.byAddr, cfg.Listen, port)...)
+	set.bad(in.meshed(self, set.add)...)
+	for _, k := range slices.SortedFunc(maps.Keys(set.byAddr), netip.AddrPort.Compare) {
+		cfg.Peers = append(cfg.Peers, set.byAddr[k])
+	}
+	return cfg, set.watch, set.problems
+}
+
+// sessionSet is what peering collects: sessions, the first definition of each, whose
+// paths BFD watches, and problems.
+type sessionSet struct {
+	in       *peeringInput
+	self     nodeAddr
+	mesh     v3.ConfigurationSettings
+	meshErrs []error
+	police   func(*bgp.PeerConfig, *v3.BGPPeer, v3.PeerSettings) []problem
+	byAddr   map[netip.AddrPort]bgp.PeerConfig
+	shut     map[netip.AddrPort]bool // that are to have a password which cannot be read
+	watch    []watched
+	problems []problem
+}
+
+func (set *sessionSet) bad(more ...problem) { set.problems = append(set.problems, more...) }
+
+// badOnce is for what one BGPPeer may have many times.
+func (set *sessionSet) badOnce(p problem) {
+	if !slices.Contains(set.problems, p) {
+		set.bad(p)
+	}
+}
+
+// add takes a session that by, a BGPPeer, asks for, or nil the mesh, and completes it.
+func (set *sessionSet) add(p bgp.PeerConfig, by *v3.BGPPeer) {
+	if a := p.Addr.Addr(); a == set.self.v4.Addr() || a == set.self.v6.Addr() {
+		return
+	}
+	if _, taken := set.byAddr[p.Addr]; taken || set.shut[p.Addr] {
+		return // the first definition wins
+	}
+	var s v3.PeerSettings
+	bfd, errs, object := set.mesh.BFD, set.meshErrs, "BGPConfiguration default"
+	if by != nil {
+		object = "BGPPeer " + by.Metadata.Name
+		var err error
+		if p.Password, err = set.in.password(by.Spec.Password); err != nil {
+			// Nor does a later definition open it: it would be without.
+			set.shut[p.Addr] = true
+			set.badOnce(problem{object: object, field: "spec.password", text: err.Error() + "; until then there is no session"})
 			return
 		}
-		if _, taken := byAddr[p.Addr]; taken || shut[p.Addr] {
-			return // the first definition wins
-		}
-		if by != nil {
-			password, err := in.password(by.Spec.Password)
-			if err != nil {
-				// Nor does a later definition open it: it would be without.
-				shut[p.Addr] = true
-				bad := problem{object: "BGPPeer " + by.Metadata.Name, field: "spec.password", text: err.Error() + "; until then there is no session"}
-				if !slices.Contains(problems, bad) {
-					problems = append(problems, bad)
-				}
-				return
-			}
-			p.Password = password
-		}
-		var set v3.PeerSettings
-		bfd, errs, object := mesh.BFD, meshErrs, "BGPConfiguration default"
-		if by != nil {
-			set, errs = by.Settings()
-			bfd, object = set.BFD, "BGPPeer "+by.Metadata.Name
-		}
-		reflection(self, in.nodeAt[p.Addr.Addr()], set, &p)
-		p.ExtendedNextHop = extendedNextHop(self, in.nodeAt[p.Addr.Addr()], p, set.ExtendedNextHop)
-		restraint(set, &p)
-		timers(mesh.Timers, set.Timers, by, &p)
-		for _, bad := range in.role(self, set, by, &p) {
-			if !slices.Contains(problems, bad) { // one BGPPeer may have many sessions
-				problems = append(problems, bad)
-			}
-		}
-		problems = append(problems, police(&p, by, set)...)
-		if by != nil {
-			problems = append(problems, annotationProblems(errs)...)
-		}
-		byAddr[p.Addr] = p
-		w, more := in.watch(self, p, object, bfd, errs)
-		watch, problems = append(watch, w...), append(problems, more...)
+		s, errs = by.Settings()
+		bfd = s.BFD
 	}
-	problems = append(problems, in.explicit(self, port, add)...)
-	cfg.PeersUnknown, more = in.unnumbered(self, add)
-	problems = append(problems, more...)
-	cfg.Ranges, more = in.ranges(self, police)
-	problems = append(problems, more...)
-	cfg.Listen = append(cfg.Listen, in.listenForWorkloads(byAddr, cfg.Listen, port)...)
-	cfg.Listen = append(cfg.Listen, listenOnLinks(byAddr, cfg.Listen, port)...)
-	meshed := in.meshEnabled() && !self.cluster.IsValid()
+	other := set.in.nodeAt[p.Addr.Addr()]
+	reflection(set.self, other, s, &p)
+	p.ExtendedNextHop = extendedNextHop(set.self, other, p, s.ExtendedNextHop)
+	restraint(s, &p)
+	timers(set.mesh.Timers, s.Timers, by, &p)
+	for _, bad := range set.in.role(set.self, s, by, &p) {
+		set.badOnce(bad)
+	}
+	set.bad(set.police(&p, by, s)...)
+	if by != nil {
+		set.bad(annotationProblems(errs)...)
+	}
+	set.byAddr[p.Addr] = p
+	w, more := set.in.watch(set.self, p, object, bfd, errs)
+	set.watch = append(set.watch, w...)
+	set.bad(more...)
+}
+
+// meshed adds the sessions of the mesh: with every other node that is no route reflector, unless
+// this one is.
+func (in *peeringInput) meshed(self nodeAddr, add func(bgp.PeerConfig, *v3.BGPPeer)) (problems []problem) {
+	if !in.meshEnabled() || self.cluster.IsValid() {
+		return nil
+	}
 	var password secret.Text
-	if meshed && in.global != nil && in.global.Spec.NodeMeshPassword != nil {
+	if in.global != nil {
 		var err error
 		if password, err = in.password(in.global.Spec.NodeMeshPassword); err != nil {
-			meshed = false
-			problems = append(problems, problem{object: "BGPConfiguration default", field: "spec.nodeMeshPassword", text: err.Error() + "; until then there are no sessions between nodes"})
+			return []problem{{object: "BGPConfiguration default", field: "spec.nodeMeshPassword", text: err.Error() + "; until then there are no sessions between nodes"}}
 		}
 	}
-	if meshed {
-		for _, name := range slices.Sorted(maps.Keys(in.nodes)) {
-			if name == in.self {
-				continue
-			}
-			n, err := in.node(name)
-			if err != nil {
-				problems = append(problems, *err)
-				continue
-			}
-			if n.cluster.IsValid() {
-				continue // route reflectors are peered with explicitly
-			}
-			if p, ok := session(self, n); ok {
-				p.Name, p.Password = name, password
-				p.Passive = passive(p.LocalAddr, p.Addr.Addr())
-				add(p, nil)
-			}
+	for _, name := range slices.Sorted(maps.Keys(in.nodes)) {
+		if name == in.self {
+			continue
+		}
+		n, err := in.node(name)
+		if err != nil {
+			problems = append(problems, *err)
+			continue
+		}
+		if n.cluster.IsValid() {
+			continue // route reflectors are peered with explicitly
+		}
+		if p, ok := session(self, n); ok {
+			p.Name, p.Password = name, password
+			p.Passive = passive(p.LocalAddr, p.Addr.Addr())
+			add(p, nil)
 		}
 	}
-	for _, k := range slices.SortedFunc(maps.Keys(byAddr), netip.AddrPort.Compare) {
-		cfg.Peers = append(cfg.Peers, byAddr[k])
-	}
-	return cfg, watch, problems
+	return problems
 }
 
 // reflectedPaths is how many paths per prefix a reflector sends to its clients:

@@ -218,6 +218,35 @@ spec: {peerIP: "fd00::fc", asNumber: 64999, ttlSecurity: 1}
 			// A filter that is not there lets nothing pass, but the session comes up.
 			want: []string{"far [fd00::fc]:179 from fd00::c as 64999", "filtered [fd00::fd]:179 from fd00::c as 64999"}, problems: 3,
 		},
+		{
+			name: "who is to peer with it does not peer with itself", self: "a",
+			docs: threeNodes + `---
+kind: BGPConfiguration
+metadata: {name: default}
+spec: {nodeToNodeMeshEnabled: false}
+---
+kind: BGPPeer
+metadata: {name: to-a}
+spec: {peerIP: 10.0.0.9, asNumber: 64999}
+`,
+		},
+		{
+			name: "an address of the neighbour's family is needed, unless the kernel chooses", self: "c",
+			docs: threeNodes + `---
+kind: BGPConfiguration
+metadata: {name: default}
+spec: {nodeToNodeMeshEnabled: false}
+---
+kind: BGPPeer
+metadata: {name: far}
+spec: {peerIP: 192.0.2.1, asNumber: 64999, sourceAddress: None}
+---
+kind: BGPPeer
+metadata: {name: far-too}
+spec: {peerIP: 192.0.2.2, asNumber: 64999}
+`,
+			want: []string{"far 192.0.2.1:179 from invalid IP as 64999"}, problems: 1,
+		},
 		{name: "no node of ours", self: "x", docs: threeNodes, problems: 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -315,6 +344,23 @@ func TestPeeringBindMode(t *testing.T) {
 	cfg, _, _ = peering(input(t, "c", threeNodes+"---\nkind: BGPConfiguration\nmetadata: {name: default}\nspec: {bindMode: None}\n"))
 	if got := fmt.Sprint(cfg.Listen); got != "[[::]:179]" {
 		t.Errorf("with IPv6 alone it listens on %s", got)
+	}
+}
+
+// RFC 6286: the router ID is the IPv4 address; where there is none, nodes have different ones all the same, and not 0.
+func TestRouterID(t *testing.T) {
+	six := nodeAddr{v6: netip.MustParsePrefix("fd00::1/64")}
+	if id := routerID(nodeAddr{v4: netip.MustParsePrefix("10.0.0.9/24")}, "a"); id != netip.MustParseAddr("10.0.0.9") {
+		t.Errorf("with an IPv4 address it is %s", id)
+	}
+	seen := map[netip.Addr]string{}
+	for i := range 1000 {
+		name := fmt.Sprintf("server-%d", i)
+		id := routerID(six, name)
+		if other := seen[id]; other != "" || !id.Is4() || id.IsUnspecified() || id != routerID(six, name) {
+			t.Errorf("%s has %s, as %q", name, id, other)
+		}
+		seen[id] = name
 	}
 }
 
