@@ -44,8 +44,8 @@ func ParseAuthType(s string) (AuthType, error) {
 	return 0, fmt.Errorf("%q: want none, simple, md5, meticulous-md5, sha1 or meticulous-sha1", s)
 }
 
-// KeyLen is the greatest length of a key or password: 16 octets, 20 for SHA1.
-func (t AuthType) KeyLen() int {
+// keyLen is the greatest length of a key or password: 16 octets, 20 for SHA1.
+func (t AuthType) keyLen() int {
 	if t == AuthSHA1 || t == AuthMeticulousSHA1 {
 		return sha1.Size
 	}
@@ -80,8 +80,8 @@ func (a Auth) validate() error {
 		return nil
 	case a.Type > AuthMeticulousSHA1:
 		return fmt.Errorf("Auth: unknown type %d", a.Type)
-	case len(a.Key) == 0 || len(a.Key) > a.Type.KeyLen():
-		return fmt.Errorf("Auth: %s wants a key of 1 to %d octets, not %d", a.Type, a.Type.KeyLen(), len(a.Key))
+	case len(a.Key) == 0 || len(a.Key) > a.Type.keyLen():
+		return fmt.Errorf("Auth: %s wants a key of 1 to %d octets, not %d", a.Type, a.Type.keyLen(), len(a.Key))
 	}
 	return nil
 }

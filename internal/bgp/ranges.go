@@ -21,14 +21,14 @@ type RangeConfig struct {
 	Prefixes []netip.Prefix
 	// ASNs are the AS numbers that a peer may have, as first and last of a row.
 	ASNs  [][2]uint32
-	Limit int // how many peers there may be at a time; 0 means DefaultRangeLimit
+	Limit int // how many peers there may be at a time; 0 means 100
 	// Peer is what all of them have in common. Addr, ASN, ASNs, LocalAddr and
 	// Passive are set for each.
 	Peer PeerConfig
 }
 
-// DefaultRangeLimit is RangeConfig.Limit where nobody says.
-const DefaultRangeLimit = 100
+// defaultRangeLimit is RangeConfig.Limit where that is 0.
+const defaultRangeLimit = 100
 
 // Validate checks a range; each error names it and the field.
 func (r RangeConfig) Validate() error {
@@ -86,7 +86,7 @@ func (s *Speaker) dynamic(from netip.Addr) (*peer, error) {
 	}
 	limit, n := r.Limit, 0
 	if limit == 0 {
-		limit = DefaultRangeLimit
+		limit = defaultRangeLimit
 	}
 	for _, p := range s.peers {
 		if p.cfg.Addr.Addr() == from {

@@ -116,7 +116,7 @@ func TestN09_ForeignRouteGoesWithItsSource(t *testing.T) {
 	h := newHost(t)
 	h.must(h.ns.AddAddr("w2", pfx("192.0.2.1/32")))
 	h.must(h.nl.RouteAdd(&netlink.Route{Dst: ipnet(pfx("10.65.0.3/32")), LinkIndex: h.link("eth1"),
-		Scope: netlink.SCOPE_LINK, Priority: DefaultMetric, Protocol: 4, Src: ip("192.0.2.1")}))
+		Scope: netlink.SCOPE_LINK, Priority: defaultMetric, Protocol: 4, Src: ip("192.0.2.1")}))
 	h.replace("local", linkRoute("10.65.0.3/32", "w1"))
 	h.complete()
 	h.apply()

@@ -126,7 +126,7 @@ func (f *fib[K]) claim(source uint8, r Route) K {
 	k := f.make(r.Prefix)
 	metric := r.Metric
 	if metric == 0 {
-		metric = DefaultMetric
+		metric = defaultMetric
 	}
 	n := f.actionFor(actionKey{source, r.Kind, metric, r.Device, r.Hops})
 	e := f.entry(k)

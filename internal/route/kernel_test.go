@@ -628,7 +628,7 @@ func TestOrderOfNextHops(t *testing.T) {
 	}
 	for range 2 {
 		for p, ways := range left {
-			r := &netlink.Route{Dst: ipnet(pfx(p)), Priority: DefaultMetric, Protocol: Protocol}
+			r := &netlink.Route{Dst: ipnet(pfx(p)), Priority: defaultMetric, Protocol: Protocol}
 			for _, w := range ways {
 				n := &netlink.NexthopInfo{LinkIndex: h.link(w.dev), Gw: ip(w.gw)}
 				if gatewayIsOnLink(n) {

@@ -108,7 +108,7 @@ func (m *Memory) add(source string, routes []Route) error {
 			errs = append(errs, err)
 			continue
 		}
-		r.Metric = cmp.Or(r.Metric, DefaultMetric)
+		r.Metric = cmp.Or(r.Metric, defaultMetric)
 		wanted[r.Prefix] = r
 		delete(m.gone, r.Prefix)
 	}

@@ -65,14 +65,6 @@ func (h *Host) Interface(name string) Interface {
 	return h.links[name]
 }
 
-// RemoveInterface takes one away.
-func (h *Host) RemoveInterface(name string) {
-	h.change(func() {
-		delete(h.links, name)
-		h.dropDead()
-	})
-}
-
 // dropDead takes out the routes to which no interface is left.
 func (h *Host) dropDead() {
 	for p, rs := range h.routes {

@@ -34,7 +34,7 @@ func (w twin) lines(h *host, up map[string]bool) []string {
 	for p, r := range best {
 		metric := r.Metric
 		if metric == 0 {
-			metric = DefaultMetric
+			metric = defaultMetric
 		}
 		var l string
 		switch r.Kind {

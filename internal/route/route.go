@@ -14,8 +14,8 @@ import (
 // Muslin puts into the kernel, unless Options say otherwise.
 const Protocol = 177
 
-// DefaultMetric is the metric of a Route that names none.
-const DefaultMetric = 1024
+// defaultMetric is the metric of a Route that names none.
+const defaultMetric = 1024
 
 // Kind says what a route does with a packet.
 type Kind uint8
@@ -38,7 +38,7 @@ type Route struct {
 	Kind   Kind
 	Device string // of a Link
 	Hops   Hops   // of a Via
-	Metric uint32 // lower wins in the kernel; 0 is DefaultMetric
+	Metric uint32 // lower wins in the kernel; 0 is 1024
 }
 
 // String renders the route like the kernel's own tools do.
