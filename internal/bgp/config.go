@@ -153,9 +153,51 @@ func (s *Speaker) apply(c Config) {
 		s.renamed()
 	}
 
-	own := map[netip.Addr]bool{}
 	known := map[netip.Addr]bool{}
 	want := map[netip.AddrPort]PeerConfig{}
+	for _, p := range c.Peers {
+		known[p.Addr.Addr()] = true
+		want[p.Addr] = p
+	}
+	if old.ControlPlaneOnly != c.ControlPlaneOnly {
+		s.pending = prefixQueue{}
+		s.repeat()
+	}
+	own := c.ownAddrs()
+	rejudge := s.rejudgedFor(own) || old.ASN != c.ASN || old.ClusterID != c.ClusterID
+	s.own = own
+	var ranges []netip.Prefix
+	for _, r := range c.Ranges {
+		ranges = append(ranges, r.Prefixes...)
+	}
+	s.known.set(known, ranges)
+
+	s.listenOn(c.Listen)
+	for addr, p := range s.peers {
+		if _, ok := want[addr]; !ok && !p.dynamic {
+			s.removePeer(p)
+		}
+	}
+	for _, pc := range c.Peers {
+		p := s.peers[pc.Addr]
+		if p == nil {
+			s.addPeer(pc)
+			continue
+		}
+		s.changePeer(p, pc, resetAll, rejudge)
+	}
+	s.applyRanges(resetAll, rejudge)
+	if first {
+		s.expect()
+	}
+	s.applying = false
+	s.releaseEOR()
+	s.checkConverged()
+}
+
+// ownAddrs are the addresses that cannot be a next hop of others.
+func (c Config) ownAddrs() map[netip.Addr]bool {
+	own := map[netip.Addr]bool{}
 	for _, a := range append([]netip.Addr{c.NextHop4, c.NextHop6}, c.Own...) {
 		if a.IsValid() {
 			own[a] = true
@@ -170,28 +212,19 @@ func (s *Speaker) apply(c Config) {
 		if p.LocalAddr.IsValid() && !p.linkLocal() {
 			own[p.LocalAddr] = true
 		}
-		known[p.Addr.Addr()] = true
-		want[p.Addr] = p
 	}
-	if old.ControlPlaneOnly != c.ControlPlaneOnly {
-		s.pending = prefixQueue{}
-		s.repeat()
-	}
-	ownChanged := s.rejudgedFor(own)
-	s.own = own
-	var ranges []netip.Prefix
-	for _, r := range c.Ranges {
-		ranges = append(ranges, r.Prefixes...)
-	}
-	s.known.set(known, ranges)
+	return own
+}
 
+// listenOn has just these addresses listened on, with the passwords of the configuration.
+func (s *Speaker) listenOn(addrs []netip.AddrPort) {
 	for addr, l := range s.listeners {
-		if !slices.Contains(c.Listen, addr) {
+		if !slices.Contains(addrs, addr) {
 			l.close()
 			delete(s.listeners, addr)
 		}
 	}
-	for _, addr := range c.Listen {
+	for _, addr := range addrs {
 		if s.listeners[addr] == nil {
 			s.listeners[addr] = s.listen(addr)
 		}
@@ -199,26 +232,6 @@ func (s *Speaker) apply(c Config) {
 	for addr, l := range s.listeners {
 		l.ask(s.passwordsFor(addr))
 	}
-	for addr, p := range s.peers {
-		if _, ok := want[addr]; !ok && !p.dynamic {
-			s.removePeer(p)
-		}
-	}
-	for _, pc := range c.Peers {
-		p := s.peers[pc.Addr]
-		if p == nil {
-			s.addPeer(pc)
-			continue
-		}
-		s.changePeer(p, pc, resetAll, ownChanged || old.ASN != c.ASN || old.ClusterID != c.ClusterID)
-	}
-	s.applyRanges(resetAll, ownChanged || old.ASN != c.ASN || old.ClusterID != c.ClusterID)
-	if first {
-		s.expect()
-	}
-	s.applying = false
-	s.releaseEOR()
-	s.checkConverged()
 }
 
 // rejudgedFor tells whether what was received is judged otherwise when these are our
