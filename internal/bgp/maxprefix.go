@@ -39,7 +39,7 @@ const refillEvery = 10 * time.Second
 func (s *Speaker) overLimit(c *conn, ref pathRef) bool {
 	p, f := c.p, familyOf(ref.prefix.Addr())
 	limit := p.cfg.MaxPrefixes[f]
-	if limit == 0 || s.rib.sources[p.slot].received[f] < limit {
+	if limit == 0 || p.taken(f) < limit {
 		return false
 	}
 	if head, _ := s.rib.table.Get(ref.prefix); find(head, p.slot, ref.id) != nil {
@@ -71,6 +71,13 @@ func (s *Speaker) overLimit(c *conn, ref pathRef) bool {
 		})
 	}
 	return true
+}
+
+// taken is how many paths there are of a peer. Those that are kept over its restart are
+// not what it sends now.
+func (p *peer) taken(f family) int {
+	src := p.s.rib.sources[p.slot]
+	return src.received[f] - src.stale[f]
 }
 
 // crowded decides whether one more path to a prefix is turned away.
@@ -120,7 +127,7 @@ func (s *Speaker) refill(c *conn) {
 	p := c.p
 	for f := range numFamilies {
 		limit := p.cfg.MaxPrefixes[f]
-		if !p.over[f] || limit > 0 && s.rib.sources[p.slot].received[f] >= limit {
+		if !p.over[f] || limit > 0 && p.taken(f) >= limit {
 			continue
 		}
 		if p.cfg.OverLimit == LimitDiscard && c.open.refresh {

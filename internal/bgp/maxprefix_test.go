@@ -224,3 +224,30 @@ func TestB08_PathsOfOnePrefix(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+// What is kept over a restart of a peer is not what it sends: with as many other prefixes as
+// before it is within its limit.
+func TestB08_StaleRoutesDoNotCount(t *testing.T) {
+	for _, action := range []LimitAction{LimitDiscard, LimitShutdown} {
+		t.Run(fmt.Sprint(action), func(t *testing.T) {
+			t.Parallel()
+			a, b := pair(t, 64512, 64512, func(_, cb *Config) { cb.Peers[0].MaxPrefixes, cb.Peers[0].OverLimit = [2]int{5, 5}, action })
+			for i := range 5 {
+				a.originate(fmt.Sprintf("10.%d.0.0/16", i))
+			}
+			eventually(t, "five", func() bool { return b.fibSize() == 5 && len(b.peer(a.cfg.RouterID).EndOfRIB) == 2 })
+			a.stop()
+			eventually(t, "they are kept", func() bool { return b.peer(a.cfg.RouterID).Stale == 5 })
+			a = startNode(t, a.cfg, Options{Restarting: true})
+			for i := range 5 {
+				a.originate(fmt.Sprintf("10.%d.0.0/16", 10+i))
+			}
+			a.OriginationsComplete()
+			b.waitUp(a.cfg.RouterID)
+			eventually(t, "five others", func() bool { return b.fibSize() == 5 && b.hops("10.14.0.0/16") != "" && b.hops("10.4.0.0/16") == "" })
+			if p := b.peer(a.cfg.RouterID); p.Established != 2 || p.Discarded != 0 || p.OverLimit != nil {
+				t.Errorf("%+v", p)
+			}
+		})
+	}
+}
