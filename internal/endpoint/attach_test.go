@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -171,6 +172,16 @@ func TestAttachIsIdempotentAndDetachTolerant(t *testing.T) {
 	if err != nil || inner.Attrs().MTU != 1400 {
 		t.Fatalf("%+v, %v", inner, err)
 	}
+	addrs, err := nl.AddrList(inner, netlink.FAMILY_V6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range addrA {
+		i := slices.IndexFunc(addrs, func(a netlink.Addr) bool { return a.IP.Equal(x.AsSlice()) })
+		if x.Is6() && (i < 0 || addrs[i].Flags&unix.IFA_F_NODAD == 0) {
+			t.Errorf("%s may not be used at once: %v", x, addrs)
+		}
+	}
 	// Another namespace cannot take the name; a second interface cannot take
 	// the name inside, nor the default route.
 	for name, bad := range map[string]Attachment{
@@ -205,8 +216,17 @@ func TestAttachIsIdempotentAndDetachTolerant(t *testing.T) {
 		if err := Detach("lo", nil); err == nil {
 			t.Error("detach of lo accepted")
 		}
+		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "calid"}}); err != nil {
+			return err
+		}
+		if err := Detach("calid", nil); err == nil || !strings.Contains(err.Error(), "it is a bridge") {
+			t.Errorf("detach of what is no pair: %v", err)
+		}
 		return nil
 	})
+	if links, _ := h.Links(); !slices.Contains(links, "calid") {
+		t.Errorf("what is no pair is gone: %v", links)
+	}
 }
 
 func TestC05_NamespacesThatAreRefused(t *testing.T) {

@@ -487,6 +487,11 @@ func TestPruneClearsOnlyOurs(t *testing.T) {
 	if err := h.AddAddr("cali9", foreign); err != nil {
 		t.Fatal(err)
 	}
+	process := netip.MustParseAddr("10.65.9.9") // of this server: on lo, and ours
+	h.do(func() error {
+		_, _, err := SyncLoopback(nil, []netip.Addr{process})
+		return err
+	})
 	h.do(func() error {
 		fresh, err := Open(h.links.opts)
 		if err != nil {
@@ -495,6 +500,9 @@ func TestPruneClearsOnlyOurs(t *testing.T) {
 		defer fresh.Close()
 		return fresh.Prune()
 	})
+	if list, _ := h.Addrs("lo"); !slices.Contains(list, netip.PrefixFrom(process, 32)) {
+		t.Errorf("the address of a process is gone from lo: %v", list)
+	}
 	if list, _ := h.Addrs("calia"); slices.Contains(list, gateway4) {
 		t.Errorf("what an earlier process left is still there: %v", list)
 	}

@@ -165,3 +165,96 @@ func TestI02_ContentionIsBounded(t *testing.T) {
 		t.Errorf("%d writes", kv.writes)
 	}
 }
+
+// TestReleaseAffinityOfAnothersBlock: an affinity that the block contradicts goes, and the block stays whose it is.
+func TestReleaseAffinityOfAnothersBlock(t *testing.T) {
+	ctx := context.Background()
+	for _, used := range []bool{false, true} {
+		kv := newKV()
+		a, _ := newAllocator(kv)
+		cidr := netip.MustParsePrefix("10.65.0.0/26")
+		if err := a.ClaimAffinity(ctx, HostOwner("n1"), cidr); err != nil {
+			t.Fatal(err)
+		}
+		if used {
+			r := AssignRequest{Addr: cidr.Addr(), Handle: "h", Node: "n1", Pools: []*v3.IPPool{pool("p", "10.65.0.0/24", 26)}}
+			if _, err := a.AssignIP(ctx, r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		key, _ := AffinityKey(HostOwner("n2"), cidr)
+		kv.put(key, `{"state":"confirmed"}`)
+		if err := a.ReleaseAffinity(ctx, HostOwner("n2"), cidr, false); err != nil {
+			t.Error(err)
+		}
+		if _, err := kv.Get(ctx, key); !errors.Is(err, ErrNotFound) {
+			t.Errorf("the affinity is still there: %v", err)
+		}
+		if b, _, err := a.block(ctx, cidr); err != nil || b.Affinity != HostOwner("n1") {
+			t.Errorf("used %v: the block is %+v, %v; want n1's", used, b, err)
+		}
+	}
+}
+
+// TestReleaseOfBlockThatComesIntoUse: what a release has marked to go, and cannot take away any more, is the owner's
+// again; what somebody else has marked stays as it is.
+func TestReleaseOfBlockThatComesIntoUse(t *testing.T) {
+	ctx := context.Background()
+	cidr := netip.MustParsePrefix("10.65.0.0/26")
+	owner := HostOwner("n1")
+	key, _ := AffinityKey(owner, cidr)
+	for _, others := range []bool{false, true} {
+		kv := newKV()
+		a, _ := newAllocator(kv)
+		if err := a.ClaimAffinity(ctx, owner, cidr); err != nil {
+			t.Fatal(err)
+		}
+		use := func() {
+			r := AssignRequest{Addr: cidr.Addr(), Handle: "h", Node: "n1", Pools: []*v3.IPPool{pool("p", "10.65.0.0/24", 26)}}
+			if _, err := a.AssignIP(ctx, r); err != nil {
+				t.Error(err)
+			}
+		}
+		want := Confirmed
+		if others {
+			use()
+			kv.put(key, `{"state":"pendingDeletion"}`)
+			want = PendingDeletion
+		} else {
+			kv.hook = func(_ int, op, at string) outcome {
+				if op == "delete" && at == BlockKey(cidr) {
+					kv.hook = nil
+					use()
+				}
+				return proceed
+			}
+		}
+		if err := a.ReleaseAffinity(ctx, owner, cidr, true); !errors.Is(err, ErrBlockNotEmpty) {
+			t.Errorf("others' mark %v: %v, want that the block is in use", others, err)
+		}
+		e, err := kv.Get(ctx, key)
+		if af, _ := DecodeAffinity(e.Value); err != nil || af.State != want {
+			t.Errorf("others' mark %v: the affinity is %q (%v), want %q", others, af.State, err, want)
+		}
+	}
+}
+
+// TestReleaseByHandleOfBlockThatGoes: nothing is said to be released of a block that somebody else took away meanwhile.
+func TestReleaseByHandleOfBlockThatGoes(t *testing.T) {
+	ctx := context.Background()
+	kv := newKV()
+	a, _ := newAllocator(kv)
+	if _, err := a.AutoAssign(ctx, Request{Num4: 1, Handle: "h", Node: "n1", Pools: []*v3.IPPool{pool("p", "10.65.0.0/26", 26)}, Use: UseWorkload}); err != nil {
+		t.Fatal(err)
+	}
+	kv.hook = func(_ int, _, key string) outcome {
+		if key == BlockKey(netip.MustParsePrefix("10.65.0.0/26")) {
+			kv.hook = nil
+			delete(kv.data, key)
+		}
+		return proceed
+	}
+	if got, err := a.ReleaseByHandle(ctx, "h"); err != nil || len(got) > 0 {
+		t.Errorf("released %v, %v", got, err)
+	}
+}

@@ -835,6 +835,22 @@ func TestUnreachableFamily(t *testing.T) {
 	}
 }
 
+func TestSameAddrs(t *testing.T) {
+	a, b, c := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1"), netip.MustParseAddr("10.0.0.2")
+	for _, tc := range []struct {
+		one, other []netip.Addr
+		same       bool
+	}{
+		{[]netip.Addr{a, b}, []netip.Addr{b, a}, true}, {[]netip.Addr{a, b, a}, []netip.Addr{b, a}, true}, {[]netip.Addr{b, a}, []netip.Addr{a, b, b, a}, true},
+		{[]netip.Addr{a, b}, []netip.Addr{a}, false}, {[]netip.Addr{a, b}, []netip.Addr{b, c}, false}, {nil, []netip.Addr{a}, false},
+	} {
+		kept := slices.Clone(tc.one)
+		if sameAddrs(tc.one, tc.other) != tc.same || !slices.Equal(kept, tc.one) {
+			t.Errorf("%v and %v: want the same: %v", kept, tc.other, tc.same)
+		}
+	}
+}
+
 func TestOffers(t *testing.T) {
 	for _, c := range []struct {
 		spec v3.IPPoolSpec
