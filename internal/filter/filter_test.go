@@ -69,7 +69,7 @@ spec:
   - {cidr: 10.65.8.0/24, communities: [inner]}
   - {cidr: "fd65::/64", communities: [inner]}
 `),
-		Priority4: 1024, Priority6: 1024,
+		Priority4: 1024, Priority6: 512,
 		Bindings: bindings{
 			bound: []netip.Prefix{pfx("172.30.0.9/32"), pfx("fd30::9/128")},
 			owned: []netip.Prefix{pfx("10.65.8.0/26"), pfx("fd65::/122")},
@@ -281,6 +281,8 @@ func TestDefaultExport(t *testing.T) {
 		{bgp.Route{Prefix: pfx("10.65.8.5/32"), HasLocalPref: true, LocalPref: MaxPriority - 1024}, "refused: it lies in a block of this node, which is announced as one"},
 		{bgp.Route{Prefix: pfx("10.65.8.5/32"), HasLocalPref: true, LocalPref: elevated}, "accepted +64512:1 +64512:2 +1:2:3"},
 		{bgp.Route{Prefix: pfx("fd65::5/128")}, "refused: it lies in a block of this node, which is announced as one"},
+		{bgp.Route{Prefix: pfx("fd65::5/128"), HasLocalPref: true, LocalPref: elevated}, "refused: it lies in a block of this node, which is announced as one"}, // of IPv6 it is the ordinary one
+		{bgp.Route{Prefix: pfx("fd65::5/128"), HasLocalPref: true, LocalPref: elevated + 1}, "accepted +64512:2"},
 		{bgp.Route{Prefix: pfx("10.96.0.10/32")}, "accepted"},
 		{bgp.Route{Prefix: pfx("fd96::a/128")}, "accepted"},
 		{bgp.Route{Prefix: pfx("198.51.100.7/32")}, "accepted"},
@@ -383,9 +385,28 @@ func TestIdentity(t *testing.T) {
 	}
 	tag, _ := v3.ParseAnyCommunity("1:2")
 	seen := map[string]string{id(base): "base"}
-	other, _ := NewFabric(Input{Priority4: 512})
+	pool := func(spec string) []*v3.IPPool {
+		return []*v3.IPPool{object[*v3.IPPool](t, "kind: IPPool\nmetadata: {name: p}\nspec: "+spec+"\n")}
+	}
+	global := func(spec string) *v3.BGPConfiguration {
+		return object[*v3.BGPConfiguration](t, "kind: BGPConfiguration\nmetadata: {name: default}\nspec: "+spec+"\n")
+	}
+	for name, in := range map[string]Input{
+		"another priority of IPv4": {Priority4: 512}, "another priority of IPv6": {Priority6: 512},
+		"a pool": {Pools: pool("{cidr: 10.65.0.0/16}")}, "a closed pool": {Pools: pool("{cidr: 10.65.0.0/16, disableBGPExport: true}")},
+		"services":                   {Global: global("{serviceClusterIPs: [{cidr: 10.65.0.0/16}]}")},
+		"an advertisement":           {Global: global("{prefixAdvertisements: [{cidr: 10.65.0.0/16, communities: ['1:1']}]}")},
+		"another community":          {Global: global("{prefixAdvertisements: [{cidr: 10.65.0.0/16, communities: ['1:2']}]}")},
+		"an advertisement of a node": {Node: global("{prefixAdvertisements: [{cidr: 10.66.0.0/16, communities: ['1:1']}]}")},
+	} {
+		f, errs := NewFabric(in)
+		if was := seen[id(Session{Fabric: f})]; was != "" || len(errs) > 0 {
+			t.Errorf("%s has the identity of %s; %v", name, was, errs)
+		}
+		seen[id(Session{Fabric: f})] = name
+	}
 	for name, s := range map[string]Session{
-		"other fabric": {Fabric: other, Filters: base.Filters}, "other filter": {Fabric: base.Fabric, Filters: []*v3.BGPFilter{g}},
+		"dynamic": {Fabric: base.Fabric, Filters: base.Filters, Dynamic: true}, "other filter": {Fabric: base.Fabric, Filters: []*v3.BGPFilter{g}},
 		"no filter": {Fabric: base.Fabric}, "missing": {Fabric: base.Fabric, Filters: []*v3.BGPFilter{nil}},
 		"eBGP": {Fabric: base.Fabric, Filters: base.Filters, EBGP: true}, "strict": {Fabric: base.Fabric, Filters: base.Filters, Strict: true},
 		"tags": {Fabric: base.Fabric, Filters: base.Filters, Tags: []v3.AnyCommunity{tag}},
