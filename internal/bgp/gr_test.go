@@ -287,6 +287,10 @@ func TestB12_RFC4271_8_HoldTimerExpires(t *testing.T) {
 	if h := ny.peer(x).HoldTime; h != 3 {
 		t.Fatalf("hold time %v, want the smaller of both, 3 s", h)
 	}
+	// The time is that after the last message, and not that after the beginning.
+	eventually(t, "a KEEPALIVE beside the first", func() bool {
+		return ny.peer(x).Messages.Received["keepalive"] > 1 && nx.peer(y).Messages.Received["keepalive"] > 1
+	})
 	px.silence(true)
 	start := time.Now()
 	eventually(t, "withdrawn on both ends", func() bool { return ny.fibSize() == 0 && nx.fibSize() == 0 })
