@@ -242,6 +242,48 @@ func TestB15_BothRestart(t *testing.T) {
 	}
 }
 
+// Three in three ASes restart at once, each a neighbour of the others. Each would hold its
+// End-of-RIB back until it has another's (section 4.1), and all of them until their restart
+// time is over, if those that restart were waited for.
+func TestB15_ThreeRestart(t *testing.T) {
+	t.Parallel()
+	addrs := []netip.Addr{freeAddr(t), freeAddr(t), freeAddr(t)}
+	var nodes []*node
+	for i, x := range addrs {
+		var peers []PeerConfig
+		for j, y := range addrs {
+			if j != i {
+				peers = append(peers, peerTo(y, 65001+uint32(j)))
+			}
+		}
+		nodes = append(nodes, startNode(t, nodeConfig(65001+uint32(i), x, peers...), Options{}))
+	}
+	ended := func() bool {
+		for i, n := range nodes {
+			for j, y := range addrs {
+				if i != j && len(n.peer(y).EndOfRIB) != 2 {
+					return false
+				}
+			}
+		}
+		return true
+	}
+	for _, n := range nodes {
+		n.OriginationsComplete()
+	}
+	eventually(t, "everybody has heard all", ended)
+	for _, n := range nodes {
+		n.stop()
+	}
+	for i, n := range nodes {
+		nodes[i] = restartOf(t, n, true)
+	}
+	for _, n := range nodes {
+		n.OriginationsComplete()
+	}
+	eventually(t, "everybody has heard all again", ended)
+}
+
 // RFC 4724 section 5: a peer whose end of the connection vanished silently opens a new one: routes
 // stay, the old connection goes without NOTIFICATION.
 func TestB15_RFC4724_5_NewConnection(t *testing.T) {
