@@ -50,3 +50,38 @@ func TestAgainInComparison(t *testing.T) {
 		quiet(t, tab, v)
 	}
 }
+
+// TestAgainWhereOnePasses: the rules of a policy that passes stand in the chains of the
+// effective policies that list it. A change of both directions there asks packets on
+// their way again, as one in a chain of the policy's own; one of egress alone does not.
+func TestAgainWhereOnePasses(t *testing.T) {
+	inNetns(t)
+	tab, v := openTable(t), newView()
+	open, shut := []policy.Rule{allow(), with(policy.Pass)}, []policy.Rule{allow(toPort(tcp, port(80))), with(policy.Pass)}
+	first, last := v.policy(gnp("p", open, shut)), v.policy(gnp("last", nil, nil))
+	e := v.effective(&policy.Effective{ID: "everyoneeveryone", Tiers: both(tier("first", false, first), tier("default", false, last))})
+	v.endpoint(&policy.Endpoint{ID: policy.EndpointID{Namespace: "ns", Name: "a"}, Interface: "calia", Addrs: addrs("10.65.0.1", "fd65::1"), Effective: e})
+	must(t, tab.Resync(v))
+	v.flush()
+	for _, x := range []struct {
+		what            string
+		ingress, egress []policy.Rule
+		want            int // it comes, and goes
+	}{{"both", shut, open, 2}, {"egress alone", shut, shut, 0}} {
+		seen := 0
+		tab.refuse = func(m *msgs) error {
+			if bytes.Contains(m.data, []byte("\x00"+chainAgain+"\x00")) {
+				seen++
+			}
+			return nil
+		}
+		v.policy(gnp("p", x.ingress, x.egress))
+		state := tab.state
+		must(t, tab.Apply(v, v.flush()))
+		tab.refuse = nil
+		if seen != x.want || tab.state != state {
+			t.Errorf("%s: %d transactions are about the chain %s, want %d", x.what, seen, chainAgain, x.want)
+		}
+		quiet(t, tab, v)
+	}
+}
