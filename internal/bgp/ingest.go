@@ -14,6 +14,11 @@ func (s *Speaker) ingest(c *conn, u *update) {
 	}
 	if len(u.withdrawn) > 0 {
 		s.thinned(p)
+		if !s.hasConv { // nobody waits for a next hop that has no path any more
+			s.rib.attrs.release(c.lastInterned)
+			c.lastDecoded, c.lastInterned = nil, nil
+			s.checkConverged()
+		}
 	}
 	s.announce(c, u.reach, u.attrs)
 	s.announce(c, u.mpReach, u.mpAttrs)

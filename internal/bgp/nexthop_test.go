@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // oracle stands in for a routing table: it answers the speaker from a map.
@@ -153,6 +154,31 @@ func TestConvergedWaitsForNextHops(t *testing.T) {
 			return false
 		}
 	})
+}
+
+// A next hop of which nothing was said is not waited for any more when its last path is
+// withdrawn.
+func TestConvergedWithoutWithdrawnNextHop(t *testing.T) {
+	a, b := freeAddr(t), freeAddr(t)
+	na := startNode(t, nodeConfig(64512, a, peerTo(b, 64512)), Options{})
+	na.originate("10.8.0.0/24", "fd08::/64")
+	na.OriginationsComplete()
+	nb := startNode(t, nodeConfig(64512, b, peerTo(a, 64512)), Options{TrackNextHops: true, Restarting: true})
+	nb.OriginationsComplete()
+	startOracle(t, nb).say(NextHop{Addr: na.cfg.NextHop4, Usable: true})
+	nb.waitHops("10.8.0.0/24", na.cfg.NextHop4.String())
+	eventually(t, "End-of-RIB has come", func() bool { return len(nb.peer(a).EndOfRIB) == 2 })
+	select {
+	case <-nb.Converged():
+		t.Fatal("converged although one next hop is not known")
+	default:
+	}
+	na.withdraw("fd08::/64")
+	select {
+	case <-nb.Converged():
+	case <-time.After(5 * time.Second):
+		t.Error("does not converge")
+	}
 }
 
 // What a policy for sending is told of the interface that a learned route leads
