@@ -241,6 +241,10 @@ func (a *app) consequence(ctx context.Context, o objects, t ref) string {
 		if n := a.withProfile(ctx, o, t.name); n > 0 {
 			return fmt.Sprintf("%s was named by endpoints, %d of them. A profile that is missing denies: nothing passes to and from them that no policy allows", t, n)
 		}
+	case "BGPFilter":
+		if n := withFilter(ctx, o, t.name); n > 0 {
+			return fmt.Sprintf("%s was named by BGPPeers, %d of them. A filter that is missing rejects: they exchange no routes until it is there again or its name is taken away", t, n)
+		}
 	case "Node":
 		all, _, _ := o.ReadAll(ctx, "WorkloadEndpoint", "")
 		n := 0
@@ -271,6 +275,17 @@ func (a *app) withProfile(ctx context.Context, o objects, name string) (n int) {
 			if slices.Contains(profiles, name) {
 				n++
 			}
+		}
+	}
+	return n
+}
+
+// withFilter counts the BGPPeers that name a filter.
+func withFilter(ctx context.Context, o objects, name string) (n int) {
+	all, _, _ := o.ReadAll(ctx, "BGPPeer", "")
+	for _, r := range all {
+		if p, ok := r.(*v3.BGPPeer); ok && slices.Contains(p.Spec.Filters, name) {
+			n++
 		}
 	}
 	return n
