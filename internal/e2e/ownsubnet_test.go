@@ -14,12 +14,16 @@ import (
 )
 
 // TestPoolInOwnSubnet: a pool that other tools wrote covers the subnet of the servers, and a server has the blocks
-// that their addresses and the default gateway's are in. Nobody is cut off, and its endpoints are reached.
+// that their addresses, the default gateway's and a BGP peer's are in. Nobody is cut off, and its endpoints are reached.
 func TestPoolInOwnSubnet(t *testing.T) {
 	t.Parallel()
 	d := newDatastore(t)
 	c := newClusterOn(t, d.url, servers(2))
 	gateway, err := c.Lab.Host(c.Fabric, "gateway", netip.MustParsePrefix("10.0.0.100/24"), netip.MustParsePrefix("fd00::64/64"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tor, err := c.Lab.Host(c.Fabric, "tor", netip.MustParsePrefix("10.0.0.150/24"), netip.MustParsePrefix("fd00::96/64"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,13 +35,16 @@ func TestPoolInOwnSubnet(t *testing.T) {
 			}
 		}
 	}
-	servers := []*machine{hostOf(n1), hostOf(n2), {Namespace: gateway.Namespace, addr: map[bool]netip.Addr{false: netip.MustParseAddr("10.0.0.100"), true: netip.MustParseAddr("fd00::64")}}}
+	servers := []*machine{hostOf(n1), hostOf(n2), {Namespace: gateway.Namespace, addr: map[bool]netip.Addr{false: netip.MustParseAddr("10.0.0.100"), true: netip.MustParseAddr("fd00::64")}},
+		{Namespace: tor.Namespace, addr: map[bool]netip.Addr{false: netip.MustParseAddr("10.0.0.150"), true: netip.MustParseAddr("fd00::96")}}}
 	for _, m := range servers {
 		serve(t, m, 7777)
 	}
-	d.object("IPPool", "", "lan", "", `"cidr":"10.0.0.0/24","blockSize":26`)
-	d.object("IPPool", "", "lan6", "", `"cidr":"fd00::/120","blockSize":122`)
-	blocks := []string{"10.0.0.0/26", "10.0.0.64/26", "fd00::/122", "fd00::40/122"}
+	d.object("IPPool", "", "lan", "", `"cidr":"10.0.0.0/24","blockSize":27`)
+	d.object("IPPool", "", "lan6", "", `"cidr":"fd00::/120","blockSize":123`)
+	d.object("BGPPeer", "", "tor", "", `"peerIP":"10.0.0.150","asNumber":65000`)
+	d.object("BGPPeer", "", "tor6", "", `"peerIP":"fd00::96","asNumber":65000`)
+	blocks := []string{"10.0.0.0/27", "10.0.0.96/27", "10.0.0.128/27", "fd00::/123", "fd00::60/123", "fd00::80/123"}
 	for _, b := range blocks {
 		p := netip.MustParsePrefix(b)
 		d.put(fmt.Sprintf("/calico/ipam/v2/host/n1/ipv%d/block/%s-%d", map[bool]int{false: 4, true: 6}[p.Addr().Is6()], p.Addr(), p.Bits()), `{"state":"confirmed"}`)
@@ -68,10 +75,12 @@ func TestPoolInOwnSubnet(t *testing.T) {
 			}
 		}
 	}
-	problem(t, n1, "IPPool lan", "spec.cidr", "10.0.0.0/26", "Node n")
-	problem(t, n1, "IPPool lan", "spec.cidr", "10.0.0.64/26", "10.0.0.100", "gateway")
-	problem(t, n1, "IPPool lan6", "spec.cidr", "fd00::/122", "Node n")
-	problem(t, n1, "IPPool lan6", "spec.cidr", "fd00::40/122", "fd00::64", "gateway")
+	problem(t, n1, "IPPool lan", "spec.cidr", "10.0.0.0/27", "Node n")
+	problem(t, n1, "IPPool lan", "spec.cidr", "10.0.0.96/27", "10.0.0.100", "gateway")
+	problem(t, n1, "IPPool lan6", "spec.cidr", "fd00::/123", "Node n")
+	problem(t, n1, "IPPool lan6", "spec.cidr", "fd00::60/123", "fd00::64", "gateway")
+	problem(t, n1, "IPPool lan", "spec.cidr", "10.0.0.128/27", "10.0.0.150", "BGPPeer tor")
+	problem(t, n1, "IPPool lan6", "spec.cidr", "fd00::80/123", "fd00::96", "BGPPeer tor6")
 }
 
 // hostOf is a server itself, as one who asks and answers.

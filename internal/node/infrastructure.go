@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/gaissmai/bart"
+	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/endpoint"
 	"github.com/muslin-net/muslin/internal/route"
 )
@@ -67,6 +68,23 @@ func ofThisHost(subnets []netip.Prefix, gateways []netip.Addr, etcd []string) ma
 	return what
 }
 
+// addPeers adds the routers of BGPPeers that are in a subnet of this server: a block is nearer than that. A peer
+// elsewhere may be a workload, whose address is a block's.
+func addPeers(what map[netip.Prefix]string, peers map[string]*v3.BGPPeer, subnets []netip.Prefix) {
+	for name, p := range peers {
+		a, _, err := v3.ParsePeerIP(p.Spec.PeerIP)
+		if err != nil {
+			continue
+		}
+		a = a.WithZone("")
+		single := netip.PrefixFrom(a, a.BitLen())
+		near := slices.ContainsFunc(subnets, func(n netip.Prefix) bool { return !n.IsSingleIP() && n.Contains(a) })
+		if text := "the address of BGPPeer " + name; near && (what[single] == "" || text < what[single]) {
+			what[single] = text
+		}
+	}
+}
+
 // somewhere are addresses that are nobody's (RFC 5737, RFC 3849): the way there is the default route.
 var somewhere = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
 
@@ -83,7 +101,10 @@ func defaultGateways(ours uint8) (list []netip.Addr) {
 // reserve tells policy which addresses belong to servers, and looks at what else no block may take the place of.
 func (l *loop) reserve() {
 	servers := map[netip.Addr]string{}
-	what := ofThisHost(endpoint.HostSubnets(), defaultGateways(l.protocol), l.d.store.Endpoints())
+	subnets := endpoint.HostSubnets()
+	what := map[netip.Prefix]string{}
+	addPeers(what, l.model.peers, subnets)
+	maps.Copy(what, ofThisHost(subnets, defaultGateways(l.protocol), l.d.store.Endpoints()))
 	for _, name := range slices.Sorted(maps.Keys(l.model.nodes)) {
 		v4, v6 := l.model.nodes[name].Addrs()
 		for _, a := range []netip.Prefix{v4, v6} {

@@ -20,14 +20,17 @@ func TestInfrastructureInBlocks(t *testing.T) {
 	etcd := []string{"https://10.0.3.9:2379", "https://[fd00:3::9]:2379", "https://etcd.example:2379", "unix:///run/etcd", "10.0.9.8:2379"}
 	what := ofThisHost(subnets, gateways, etcd)
 	what[netip.MustParsePrefix("10.0.4.9/32")], what[netip.MustParsePrefix("fd00:4::9/128")] = "the address of Node n2", "the address of Node n2"
+	peer := func(ip string) *v3.BGPPeer { return &v3.BGPPeer{Spec: v3.BGPPeerSpec{PeerIP: ip}} }
+	addPeers(what, map[string]*v3.BGPPeer{"tor": peer("10.0.8.77:1790"), "tor6": peer("fd00:8::4d"), "workload": peer("10.0.9.65"), "unnumbered": peer("")},
+		append(prefixes("10.0.8.5/24", "10.0.9.65/32", "fd00:8::5/64"), subnets...))
 	x := newInfrastructure(what)
 	pools := map[string]*v3.IPPool{"p4": {Spec: v3.IPPoolSpec{CIDR: "10.0.0.0/16"}}, "p6": {Spec: v3.IPPoolSpec{CIDR: "fd00::/16"}}}
 	for _, c := range []struct{ block, says string }{
 		{"10.0.1.0/26", "10.0.1.0/28, a subnet of this server"}, {"10.0.1.4/31", "10.0.1.5, an address of this server"}, {"10.0.1.8/29", ""},
 		{"10.0.2.0/26", "10.0.2.9, the default gateway"}, {"10.0.3.0/26", "10.0.3.9, an endpoint of etcd"}, {"10.0.4.0/26", "10.0.4.9, the address of Node n2"},
-		{"10.0.4.64/26", ""}, {"10.0.9.0/26", ""},
+		{"10.0.4.64/26", ""}, {"10.0.9.0/26", ""}, {"10.0.8.64/26", "10.0.8.77, the address of BGPPeer tor"}, {"10.0.8.128/26", ""}, {"10.0.9.64/26", ""},
 		{"fd00:1::/122", "fd00:1::/124, a subnet of this server"}, {"fd00:2::/122", "fd00:2::9, the default gateway"}, {"fd00:3::/122", "fd00:3::9, an endpoint of etcd"},
-		{"fd00:4::/122", "fd00:4::9, the address of Node n2"}, {"fd00:4::40/122", ""},
+		{"fd00:8::40/122", "fd00:8::4d, the address of BGPPeer tor6"}, {"fd00:4::/122", "fd00:4::9, the address of Node n2"}, {"fd00:4::40/122", ""},
 	} {
 		b := netip.MustParsePrefix(c.block)
 		got := originate(originInput{infrastructure: x, blocks: []netip.Prefix{b}, pools: pools, addrs: []localAddr{{b.Addr(), "cali1"}}})
