@@ -96,7 +96,8 @@ func TestJournal(t *testing.T) {
 		t.Errorf("revision %d, %s ago", s.Revision, time.Since(s.Taken))
 	}
 	f := must[*os.File](t)(os.OpenFile(j.path, os.O_WRONLY|os.O_APPEND, 0))
-	must[int](t)(f.Write([]byte{0, 0, 0})) // what was being written
+	torn, _ := appendRecord(nil, make([]byte, 1<<16), j.end.sum)
+	must[int](t)(f.Write(torn[:len(torn)-1])) // what was being written, and is longer than what comes next
 	f.Close()
 	check("torn")
 	next := NewJournal(j.snapshot, j.path)

@@ -97,6 +97,20 @@ func TestProcessEndsInOrder(t *testing.T) {
 	startServer(t, dir, p.URLs()[0])
 }
 
+// TestProcessWaitsForTheOneBefore: the process of an agent that was killed may hold the
+// directory for a moment longer than that agent does.
+func TestProcessWaitsForTheOneBefore(t *testing.T) {
+	dir := t.TempDir()
+	before := startServer(t, dir, "http://127.0.0.1:0")
+	time.AfterFunc(time.Second, func() { before.Close() })
+	began := time.Now()
+	p := must[*Process](t)(startProcess(t, dir, "http://127.0.0.1:0"))
+	if time.Since(began) < 500*time.Millisecond {
+		t.Error("it did not wait")
+	}
+	answers(t, openClient(t, p.URLs()...))
+}
+
 // TestProcessRefusal: what is wrong with the first start is said as if etcd ran inside.
 func TestProcessRefusal(t *testing.T) {
 	e := startServer(t, t.TempDir(), "http://127.0.0.1:0")
