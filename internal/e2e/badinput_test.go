@@ -431,7 +431,7 @@ func TestBadInput_DatastoreUnreachableLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	n1, n2 := c.Nodes[0], c.Nodes[1]
-	apply(t, c, "kind: IPPool\nmetadata: {name: p4}\nspec: {cidr: 10.65.0.0/16}\n---\nkind: IPPool\nmetadata: {name: p6}\nspec: {cidr: fd65::/48}\n---"+allowAll)
+	apply(t, c, pools+allowAll)
 	a, b := machineOf(attach(t, n1, "a")), machineOf(attach(t, n2, "b", "--label", "shut=yes"))
 	serve(t, b, 80)
 	routed(t, n1, b.addr[false], b.addr[true])

@@ -28,15 +28,7 @@ func newBooting(t *testing.T) *booting {
 	if err := c.StartAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	apply(t, c, guarded+`---
-kind: IPPool
-metadata: {name: four}
-spec: {cidr: 10.65.0.0/16}
----
-kind: IPPool
-metadata: {name: six}
-spec: {cidr: "fd65::/48"}
-`)
+	apply(t, c, pools+guarded)
 	h := &booting{Node: c.Nodes[0], ds: ds}
 	h.a, h.b = attach(t, h.Node, "a", "--label", "member=yes"), attach(t, h.Node, "b", "--label", "member=yes")
 	h.stranger = attach(t, h.Node, "stranger")

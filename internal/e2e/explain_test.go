@@ -17,7 +17,7 @@ func TestExplainNotes(t *testing.T) {
 	if err := c.StartAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	apply(t, c, "kind: IPPool\nmetadata: {name: p4}\nspec: {cidr: 10.65.0.0/16}\n---\nkind: IPPool\nmetadata: {name: p6}\nspec: {cidr: fd65::/48}\n---"+allowAll)
+	apply(t, c, pools+allowAll)
 	n := c.Nodes[0]
 	a, far := attach(t, n, "a"), attach(t, c.Nodes[1], "far")
 	for i, e := range []struct{ node, name, iface string }{{"n1", "late", "calilate"}, {"n1", "wrong", "uplink"}, {"n9", "lost", "calilost"}} {

@@ -21,7 +21,7 @@ import (
 
 const (
 	guestInterface = "calivm0"
-	guestWorld     = "kind: IPPool\nmetadata: {name: p4}\nspec: {cidr: 10.65.0.0/16}\n---\nkind: IPPool\nmetadata: {name: p6}\nspec: {cidr: fd65::/48}\n---" + allowAll
+	guestWorld     = pools + allowAll
 	guestEndpoint  = `"node":"n1","orchestrator":"vm","workload":"guest","endpoint":"eth0","interfaceName":"` + guestInterface + `","mac":"fa:16:3e:00:00:09",` +
 		`"ipNetworks":["10.65.200.9/32","fd65::200:9/128"],"ipv4Gateway":"10.65.255.254"`
 )

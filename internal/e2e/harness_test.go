@@ -108,6 +108,17 @@ func apply(t *testing.T, c *cluster.Cluster, docs string) {
 	}
 }
 
+// pools are one of each family, before another document.
+const pools = `
+kind: IPPool
+metadata: {name: p4}
+spec: {cidr: 10.65.0.0/16}
+---
+kind: IPPool
+metadata: {name: p6}
+spec: {cidr: "fd65::/48"}
+---`
+
 // allowAll lets every endpoint talk to every other.
 const allowAll = `
 kind: GlobalNetworkPolicy

@@ -174,7 +174,7 @@ func TestNode_StatusWait(t *testing.T) {
 	if err := c.StartAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	apply(t, c, "kind: IPPool\nmetadata: {name: p4}\nspec: {cidr: 10.65.0.0/16}\n---\nkind: IPPool\nmetadata: {name: p6}\nspec: {cidr: fd65::/48}\n---"+allowAll)
+	apply(t, c, pools+allowAll)
 	a, b := machineOf(attach(t, n, "a")), machineOf(attach(t, n, "b"))
 	serve(t, b, 80)
 

@@ -24,18 +24,10 @@ type outage struct {
 	a, b, stranger, c *cluster.Workload // c is on the other server
 }
 
-const outagePools = `---
+const outageRestart = `---
 kind: BGPConfiguration
 metadata: {name: default}
 spec: {nodeMeshMaxRestartTime: 6s}
----
-kind: IPPool
-metadata: {name: four}
-spec: {cidr: 10.65.0.0/16}
----
-kind: IPPool
-metadata: {name: six}
-spec: {cidr: "fd65::/48"}
 `
 
 func newOutage(t *testing.T) *outage {
@@ -45,7 +37,7 @@ func newOutage(t *testing.T) *outage {
 	if err := o.StartAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	apply(t, o.Cluster, guarded+outagePools)
+	apply(t, o.Cluster, pools+guarded+outageRestart)
 	n, other := o.Nodes[0], o.Nodes[1]
 	o.a, o.b = attach(t, n, "a", "--label", "member=yes"), attach(t, n, "b", "--label", "member=yes", "--label", "target=yes")
 	o.stranger, o.c = attach(t, n, "stranger"), attach(t, other, "c", "--label", "member=yes")

@@ -28,7 +28,7 @@ func TestE09_RestoredToTheSameRevision(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := c.Nodes[0]
-	apply(t, c, "kind: IPPool\nmetadata: {name: p4}\nspec: {cidr: 10.65.0.0/16}\n---\nkind: IPPool\nmetadata: {name: p6}\nspec: {cidr: fd65::/48}\n")
+	apply(t, c, pools)
 	port := func(p int) string {
 		return fmt.Sprintf(`"selector":"all()","order":1,"types":["Ingress","Egress"],"egress":[{"action":"Allow"}],`+
 			`"ingress":[{"action":"Allow","protocol":"UDP","destination":{"ports":[%d]}}]`, p)

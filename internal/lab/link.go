@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -173,6 +174,25 @@ func (n *Namespace) AddAddr(link string, p netip.Prefix) error {
 		}
 		return h.AddrAdd(l, a)
 	})
+}
+
+// AddLocal adds an address to lo, and returns when what is sent to it is delivered: of
+// IPv6 the kernel answers before that.
+func (n *Namespace) AddLocal(a netip.Addr) error {
+	if err := n.AddAddr("lo", netip.PrefixFrom(a, a.BitLen())); err != nil {
+		return err
+	}
+	h, err := n.Handle()
+	if err != nil {
+		return err
+	}
+	for range 5000 {
+		if ways, err := h.RouteGet(a.AsSlice()); err == nil && ways[0].Type == unix.RTN_LOCAL {
+			return nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return fmt.Errorf("%s does not become an address of namespace %s", a, n.Name())
 }
 
 // DelAddr removes an address.

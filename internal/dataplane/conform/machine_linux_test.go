@@ -13,7 +13,6 @@ import (
 	"runtime"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -179,27 +178,11 @@ func (d *linux) Place(addrs []netip.Addr) error {
 	}
 	for _, a := range addrs {
 		if !slices.Contains(d.placed, a) {
-			errs = append(errs, d.host.AddAddr(policy.Loopback, netip.PrefixFrom(a, a.BitLen())), d.awaitLocal(a))
+			errs = append(errs, d.host.AddLocal(a))
 		}
 	}
 	d.placed = slices.Clone(addrs)
 	return errors.Join(errs...)
-}
-
-// awaitLocal waits until what goes to an address is delivered: of IPv6 the kernel answers
-// before that.
-func (d *linux) awaitLocal(a netip.Addr) error {
-	h, err := d.host.Handle()
-	if err != nil {
-		return err
-	}
-	for range 5000 {
-		if ways, err := h.RouteGet(a.AsSlice()); err == nil && ways[0].Type == unix.RTN_LOCAL {
-			return nil
-		}
-		time.Sleep(time.Millisecond)
-	}
-	return fmt.Errorf("%s does not become the host's", a)
 }
 
 func (d *linux) Reset() error { return d.conntrack.ConntrackTableFlush(netlink.ConntrackTable) }
