@@ -5,6 +5,7 @@ package node
 import (
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 
@@ -89,6 +90,15 @@ func TestTaken(t *testing.T) {
 	take(policy("f"))
 	if s := load(); s.Revision != rev {
 		t.Errorf("of revision %d, want %d", s.Revision, rev)
+	}
+
+	other := t.TempDir()
+	if err := os.CopyFS(other, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	newTaken(journalOf(other), slog.New(slog.DiscardHandler), load()).take(update{Update: store.Update{InSync: true, Revision: rev + 1}})
+	if _, err := loadKnown(other, "n1"); err == nil {
+		t.Error("gone on with although something else was delivered first")
 	}
 
 	w = newTaken(journalOf(dir), slog.New(slog.DiscardHandler), nil)
