@@ -27,6 +27,8 @@ func (e *Emitter) frr(d *fabric.Device) (string, error) {
 	// Zebra of 8.4 does not put a next hop back into a group of the kernel that
 	// lost it with its link: ECMP would not come back after a repair.
 	t.line("no zebra nexthop kernel enable")
+	// It holds what it is told for 10 ms before it looks at it, which every repair waits for.
+	t.line("zebra work-queue 0")
 	t.line("!")
 	for _, i := range d.Interfaces {
 		t.line("interface %s", i.Name)

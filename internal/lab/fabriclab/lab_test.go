@@ -97,8 +97,16 @@ func boot(t *testing.T, g *fabric.Design) *Lab {
 	labtest.Require(t)
 	labtest.Programs(t, "frr", frrDir+"/bgpd", "/usr/bin/vtysh")
 	labtest.Programs(t, "bird2", birdProgram, birdClient)
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary, err := filepath.Rel(here, muslin) // as make bench-fabric-lab says it
+	if err != nil {
+		t.Fatal(err)
+	}
 	start := time.Now()
-	l, err := Up(t.Context(), g, Options{Binary: muslin, Say: t.Logf})
+	l, err := Up(t.Context(), g, Options{Binary: binary, Say: t.Logf})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,7 +20,7 @@ import (
 
 // Options says how a lab is booted.
 type Options struct {
-	Binary string // the muslin that the servers run
+	Binary string // the muslin that the servers run, from where this program runs
 	// Say is told what is being done.
 	Say func(format string, v ...any)
 }
@@ -34,6 +35,10 @@ func Up(ctx context.Context, g *fabric.Design, o Options) (l *Lab, err error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("a lab makes network namespaces: run it as root")
 	}
+	binary, err := filepath.Abs(o.Binary) // daemons run in /
+	if err != nil {
+		return nil, err
+	}
 	lock, err := claim(name)
 	if err != nil {
 		return nil, err
@@ -46,7 +51,7 @@ func Up(ctx context.Context, g *fabric.Design, o Options) (l *Lab, err error) {
 		lock.Close()
 		return nil, err
 	}
-	l = &Lab{Name: name, Binary: o.Binary, Design: g, Started: time.Now(), lock: lock}
+	l = &Lab{Name: name, Binary: binary, Design: g, Started: time.Now(), lock: lock}
 	l.prepare()
 	if err := l.boot(ctx, o); err != nil {
 		lock.Close()
