@@ -181,15 +181,30 @@ func (e *Emitter) birdTables(t *text, d *fabric.Device, family fabric.Family, pr
 	}
 	t.line("\tpersist; merge paths on limit %d;", max(1, d.Multipath))
 	t.line("\t%s {", channel)
-	if d.Role == fabric.RoleServer {
+	switch {
+	case d.Role != fabric.RoleServer:
+		t.line("\t\timport none;")
+	case d.VRouter != nil && !d.VRouter.PreferLocal:
+		t.line("\t\timport filter { if ifname ~ \"cali*\" then accept; reject; };")
+	default:
 		// What is here goes before what was learned: FAB-VR-002.
 		t.line("\t\timport filter { if ifname ~ \"cali*\" then { preference = 300; accept; } reject; };")
-	} else {
-		t.line("\t\timport none;")
 	}
-	t.line("\t\texport filter { if source = RTS_BGP || proto = \"discard%s\" || proto = \"blocks%s\" then accept; reject; };", w.number, w.number)
+	pass := fmt.Sprintf("source = RTS_BGP || proto = \"discard%s\"", w.number)
+	if discardsBlocks(d) {
+		pass += fmt.Sprintf(" || proto = \"blocks%s\"", w.number)
+	}
+	t.line("\t\texport filter { if %s then accept; reject; };", pass)
 	t.line("\t};")
 	t.line("}")
+}
+
+// discardsBlocks tells whether packets to what no endpoint of a block has are dropped: without that they loop,
+// FAB-VR-003.
+func discardsBlocks(d *fabric.Device) bool {
+	return !slices.ContainsFunc(d.Originate, func(o fabric.Origin) bool {
+		return o.Kind == fabric.OriginBlock && !slices.Contains(d.Discard, o.Prefix)
+	})
 }
 
 // birdFilter writes a filter as a function for each family.

@@ -131,7 +131,7 @@ func (l *Lab) birdPeers(d *fabric.Device) func(protocol string) string {
 // announces tells whether BIRD has a route to tell others of that no peer sent: of a port or the loopback, if
 // the design says so, or one that the file makes. Its default routes are not its own: it uses none of them.
 func announces(d *fabric.Device, protocol string, p netip.Prefix) bool {
-	if strings.HasPrefix(protocol, "blocks") {
+	if strings.HasPrefix(protocol, "blocks") || strings.HasPrefix(protocol, "kernel") { // of the kernel it learns endpoints
 		return true
 	}
 	return strings.HasPrefix(protocol, "direct") && slices.ContainsFunc(d.Originate, func(o fabric.Origin) bool {

@@ -86,8 +86,8 @@ func checkEndpoints(g *fabric.Design) error {
 				return fmt.Errorf("%s announces %s, %s: in the lab endpoints move when it is up", d.Name, o.Prefix, o.Kind)
 			}
 		}
-		if d.Role == fabric.RoleServer && d.Software != fabric.Muslin {
-			return fmt.Errorf("%s is a server that runs %s: the lab's servers run muslin", d.Name, d.Software)
+		if d.Role == fabric.RoleServer && d.Software != fabric.Muslin && d.Software != fabric.BIRD {
+			return fmt.Errorf("%s is a server that runs %s: the lab's servers run muslin, or bird", d.Name, d.Software)
 		}
 	}
 	return nil
@@ -96,8 +96,12 @@ func checkEndpoints(g *fabric.Design) error {
 // attach makes the endpoints of a server and gives them to its daemon.
 func (l *Lab) attach(ctx context.Context, d *fabric.Device) error {
 	var errs []error
-	for _, e := range endpointsOf(d) {
-		errs = append(errs, l.attachOne(ctx, e, d.Name))
+	for n, e := range endpointsOf(d) {
+		if d.Software == fabric.Muslin {
+			errs = append(errs, l.attachOne(ctx, e, d.Name))
+		} else {
+			errs = append(errs, l.attachByHand(d, n, e))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -127,6 +131,11 @@ func (l *Lab) Move(ctx context.Context, name, server string) error {
 	e := l.all()[i]
 	if server != "" && (l.x.Device(server) == nil || l.x.Device(server).Role != fabric.RoleServer) {
 		return fmt.Errorf("%q is no server", server)
+	}
+	for _, at := range []string{e.Server, server} {
+		if at != "" && l.x.Device(at).Software != fabric.Muslin {
+			return fmt.Errorf("%s runs %s: endpoints move between servers with muslin", at, l.x.Device(at).Software)
+		}
 	}
 	if e.Server == server {
 		return fmt.Errorf("%s is there already", name)

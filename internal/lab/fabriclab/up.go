@@ -101,7 +101,10 @@ func (l *Lab) boot(ctx context.Context, o Options) error {
 	isServer := func(d *fabric.Device) bool { return d.Role == fabric.RoleServer }
 	start := func(ctx context.Context, d *fabric.Device) error {
 		if d.Software != fabric.Muslin {
-			return l.startRouter(ctx, e, d)
+			if err := l.startRouter(ctx, e, d); err != nil || !isServer(d) {
+				return err
+			}
+			return l.attach(ctx, d)
 		}
 		if err := l.startServer(d.Name); err != nil {
 			return err
