@@ -51,12 +51,16 @@ type contestant struct {
 	install func(s *stage, proto string, rules []rule) error
 }
 
+// Each is compared with the same stage while it filters nothing and tracks nothing.
 var contestants = []contestant{
-	{"no filter", false, func(*stage, string, []rule) error { return nil }},
 	{"connection tracking alone", false, tracking},
+	{"by hand, rules alone", true, byHand(false)},
+	{"by hand, no spoofing", true, byHand(true)},
 	{"muslin", true, ours},
 	{"like Felix", true, likeFelix},
 }
+
+const noFilter = "no filter"
 
 func script(s *stage, text string) error {
 	return s.host.Do(func() error {
@@ -70,12 +74,48 @@ func script(s *stage, text string) error {
 }
 
 func tracking(s *stage, _ string, _ []rule) error {
-	return script(s, `table inet tracking
-delete table inet tracking
-table inet tracking {
+	return script(s, `table inet tracking {
 	chain forward { type filter hook forward priority 0; policy accept; ct state established accept; }
 }
 `)
+}
+
+// byHand is the least that filters the same, for these two workloads and one family:
+// all rules in one set, and a mark for what they have accepted. It knows no policy of the
+// sender, no change and no more workloads. With antispoof it has both layers against
+// spoofing, and refuses the ethertypes that we do.
+func byHand(antispoof bool) func(s *stage, proto string, list []rule) error {
+	return func(s *stage, proto string, list []rule) error {
+		f := map[int]string{4: "ip", 6: "ip6"}[s.family]
+		var b strings.Builder
+		say := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+		say("table inet hand {\nset allowed { type ipv%d_addr . inet_proto . inet_service; flags interval; elements = {", s.family)
+		for _, r := range list {
+			say("%s . %s . %d,", r.net, proto, r.port)
+		}
+		say(`} }
+	chain forward { type filter hook forward priority filter; policy drop;
+		ct mark 1 accept
+		%s saddr . meta l4proto . th dport @allowed counter ct mark set 1 accept
+	}`, f)
+		if !antispoof {
+			say("}")
+			return script(s, b.String())
+		}
+		say("set own { type ifname . ether_addr . ipv%d_addr; elements = { %s . %s . %s, %s . %s . %s } }", s.family,
+			ifaceFrom, macFrom, addrFrom[s.family], ifaceTo, macTo, addrTo[s.family])
+		say(`chain antispoof { type filter hook prerouting priority raw;
+		iifname . ether saddr . %s saddr @own fib saddr . iif oif exists accept
+		drop
+	}
+}
+table netdev hand {`, f)
+		for _, iface := range []string{ifaceFrom, ifaceTo} {
+			say("chain %s { type filter hook ingress device %s priority -500; ether type { %s, arp } accept; drop; }", iface, iface, f)
+		}
+		say("}")
+		return script(s, b.String())
+	}
 }
 
 // ours goes the way of the agent, from objects to the kernel.
@@ -132,7 +172,7 @@ func likeFelix(s *stage, proto string, list []rule) error {
 	var b strings.Builder
 	say := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	table := family + " calico"
-	say("table %s\ndelete table %s\ntable %s {", table, table, table)
+	say("table %s {", table)
 	for i := 0; i*perPolicy < len(list); i++ {
 		say("chain cali-pi-%d {", i)
 		for _, r := range list[i*perPolicy : min((i+1)*perPolicy, len(list))] {

@@ -3,16 +3,17 @@
 //go:build linux
 
 // Command policy measures what policy costs: packets through our complete
-// table, as shipped, through rule chains as Felix renders them, written by hand
-// for nft(8), through connection tracking alone, and through nothing; and how
+// table, as shipped, through rule chains as Felix renders them and through the least
+// that does the same, both written by hand for nft(8), through connection tracking alone, and through nothing; and how
 // long a change takes at scale. It needs root, makes network namespaces of its
 // own, and removes them.
 //
 // The walk: a stage (stage.go) is two workloads and the host that forwards
-// between them. Each contestant (contestant.go) has a stage for each number of
+// between them. Each contestant (contestant.go) filters there, with each number of
 // rules, of which the last one allows what is sent. Senders (send.go) measure
-// one stage after the other, round by round, by the processor time that they take, so
-// that what else this machine does falls on none, or on all of them. Changes (change.go) go through the index and the
+// one after the other, round by round, and before and after each the stage without a filter,
+// by the processor time that they take: what else this machine does, and where its memory
+// is, falls on both. Changes (change.go) go through the index and the
 // table, as in the agent, into a kernel that has everything in force.
 package main
 

@@ -21,7 +21,7 @@ import (
 type report struct {
 	Hardware string        `json:"hardware"`
 	Family   int           `json:"ipVersion"`
-	Rates    []*rate       `json:"rates,omitempty"` // the first of each kind is that without a filter
+	Rates    []*rate       `json:"rates,omitempty"`
 	Load     load          `json:"load"`
 	Whole    time.Duration `json:"whole,omitempty"` // the load, from the index to the kernel
 	Changes  []change      `json:"changes,omitempty"`
@@ -34,10 +34,11 @@ type rate struct {
 	Who    string    `json:"who"`
 	Rules  int       `json:"rules,omitempty"`
 	Values []float64 `json:"perSecond"`
+	Shares []float64 `json:"ofNoFilter,omitempty"` // of what the same stage let through without a filter, just before and just after
 }
 
-func (r *rate) median() float64 {
-	v := slices.Sorted(slices.Values(r.Values))
+func median(list []float64) float64 {
+	v := slices.Sorted(slices.Values(list))
 	return v[(len(v)-1)/2]
 }
 
@@ -69,67 +70,71 @@ var kinds = []kind{
 	}},
 }
 
-// rates sends through every contestant, in turn.
+// rates sends through every contestant, in turn, and through none between them. All take
+// the same stage: two of the same kind differ by up to a tenth.
 func rates(ctx context.Context, o options, rep *report, say func(string, ...any)) (err error) {
 	l := lab.New("bp")
 	defer func() { err = errors.Join(err, l.Close()) }()
-	type entry struct {
-		contestant
-		rules int
-		*stage
+	s, err := newStage(l, o.family)
+	if err != nil {
+		return err
 	}
-	var entries []entry
-	defer func() {
-		for _, e := range entries {
-			e.close()
-		}
-	}()
-	for _, c := range contestants {
-		counts := []int{0}
-		if c.filters {
-			counts = o.counts
-		}
-		for _, n := range counts {
-			s, err := newStage(l, fmt.Sprint(len(entries)), o.family)
-			if err != nil {
-				return err
-			}
-			entries = append(entries, entry{c, n, s})
-		}
-	}
-	var last string
+	defer s.close()
 	for _, k := range kinds {
 		if !o.measures(k.row) {
 			continue
 		}
-		if k.protocol != last {
-			last = k.protocol
-			say("putting %s rules into force", k.protocol)
-			for _, e := range entries {
-				if err := e.install(e.stage, k.protocol, rules(max(e.rules, 1), o.family)); err != nil {
-					return fmt.Errorf("%s, %d rules: %w", e.name, e.rules, err)
-				}
-			}
-		}
 		say("%s", k.name)
-		list := make([]*rate, len(entries))
-		for i, e := range entries {
-			list[i] = &rate{Kind: k.name, Who: e.name, Rules: e.rules}
-		}
-		for range o.rounds {
-			for i, e := range entries {
-				if ctx.Err() != nil {
-					return ctx.Err()
+		free := &rate{Kind: k.name, Who: noFilter}
+		list := []*rate{free}
+		for round := range o.rounds {
+			v, err := s.measure(k, o.span)
+			if err != nil {
+				return fmt.Errorf("%s, %s: %w", k.name, noFilter, err)
+			}
+			free.Values = append(free.Values, v)
+			at := 0
+			for _, c := range contestants {
+				for _, n := range c.sizes(o.counts) {
+					at++
+					if round == 0 {
+						list = append(list, &rate{Kind: k.name, Who: c.name, Rules: n})
+					}
+					if err := errors.Join(ctx.Err(), s.compare(k, c, o.span, free, list[at])); err != nil {
+						return fmt.Errorf("%s, %s, %d rules: %w", k.name, c.name, n, err)
+					}
 				}
-				v, err := e.measure(k, o.span)
-				if err != nil {
-					return fmt.Errorf("%s, %s, %d rules: %w", k.name, e.name, e.rules, err)
-				}
-				list[i].Values = append(list[i].Values, v)
 			}
 		}
 		rep.Rates = append(rep.Rates, list...)
 	}
+	return nil
+}
+
+// sizes is how many rules a contestant is measured with.
+func (c *contestant) sizes(counts []int) []int {
+	if c.filters {
+		return counts
+	}
+	return []int{0}
+}
+
+// compare measures a contestant, and no filter once more.
+func (s *stage) compare(k kind, c contestant, span time.Duration, free, r *rate) error {
+	if err := c.install(s, k.protocol, rules(max(r.Rules, 1), s.family)); err != nil {
+		return err
+	}
+	v, err := s.measure(k, span)
+	if err := errors.Join(err, s.clear()); err != nil {
+		return err
+	}
+	before := free.Values[len(free.Values)-1]
+	after, err := s.measure(k, span)
+	if err != nil {
+		return err
+	}
+	free.Values = append(free.Values, after)
+	r.Values, r.Shares = append(r.Values, v), append(r.Shares, 2*v/(before+after))
 	return nil
 }
 
@@ -143,7 +148,8 @@ func (s *stage) measure(k kind, span time.Duration) (v float64, err error) {
 		defer end()
 	}
 	v, err = k.do(s, span)
-	return v, errors.Join(err, s.forget())
+	_, err2 := s.forget()
+	return v, errors.Join(err, err2)
 }
 
 // json writes the report; times are nanoseconds.
@@ -161,24 +167,10 @@ func (r *report) table(out io.Writer) error {
 	}
 	for _, k := range kinds {
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-		var free float64
 		for _, x := range r.Rates {
-			if x.Kind != k.name {
-				continue
+			if x.Kind == k.name {
+				x.row(w, k)
 			}
-			m := x.median()
-			if free == 0 {
-				free = m
-				fmt.Fprintf(w, "\n%s\trules\t%s\tspread\tof no filter\tbudget\n", k.name, k.unit)
-			}
-			rules, budget := "", ""
-			if x.Rules > 0 {
-				rules = fmt.Sprint(x.Rules)
-			}
-			if b := k.budget(x.Rules); b > 0 && x.Who == "muslin" {
-				budget = fmt.Sprintf("≥ %.0f %%: %s", 100*b, verdict(m >= b*free))
-			}
-			fmt.Fprintf(w, "  %s\t%s\t%.1f\t%.1f–%.1f\t%.0f %%\t%s\n", x.Who, rules, m/1000, slices.Min(x.Values)/1000, slices.Max(x.Values)/1000, 100*m/free, budget)
 		}
 		if err := w.Flush(); err != nil {
 			return err
@@ -195,6 +187,24 @@ func (r *report) table(out io.Writer) error {
 		fmt.Fprintf(w, "  %s\t%.2f ms\t%.2f ms\t%.2f\t%.1f\tp99 ≤ 50 ms: %s\n", c.Name, ms(c.Median), ms(c.P99), c.Commits, c.Messages, verdict(c.P99 <= 50*time.Millisecond))
 	}
 	return w.Flush()
+}
+
+func (r *rate) row(w io.Writer, k kind) {
+	if r.Who == noFilter {
+		fmt.Fprintf(w, "\n%s\trules\t%s\tof no filter\tspread\tbudget\n  %s\t\t%.1f\t\t%.1f–%.1f\t\n", k.name, k.unit,
+			r.Who, median(r.Values)/1000, slices.Min(r.Values)/1000, slices.Max(r.Values)/1000)
+		return
+	}
+	rules, budget := "", ""
+	if r.Rules > 0 {
+		rules = fmt.Sprint(r.Rules)
+	}
+	share := median(r.Shares)
+	if b := k.budget(r.Rules); b > 0 && r.Who == "muslin" {
+		budget = fmt.Sprintf("≥ %.0f %%: %s", 100*b, verdict(share >= b))
+	}
+	fmt.Fprintf(w, "  %s\t%s\t%.1f\t%.0f %%\t%.0f–%.0f %%\t%s\n", r.Who, rules, median(r.Values)/1000, 100*share,
+		100*slices.Min(r.Shares), 100*slices.Max(r.Shares), budget)
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

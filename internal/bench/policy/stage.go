@@ -11,6 +11,9 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/muslin-net/muslin/internal/acl"
 	"github.com/muslin-net/muslin/internal/lab"
@@ -47,13 +50,13 @@ var (
 	macHost = net.HardwareAddr{0xee, 0xee, 0xee, 0xee, 0xee, 0xee}
 )
 
-func newStage(l *lab.Lab, name string, family int) (*stage, error) {
+func newStage(l *lab.Lab, family int) (*stage, error) {
 	s := &stage{family: family}
 	for _, x := range []struct {
 		to   **lab.Namespace
 		name string
 	}{{&s.host, "h"}, {&s.from, "a"}, {&s.to, "b"}} {
-		ns, err := l.Namespace(name + x.name)
+		ns, err := l.Namespace(x.name)
 		if err != nil {
 			return nil, err
 		}
@@ -74,7 +77,7 @@ func newStage(l *lab.Lab, name string, family int) (*stage, error) {
 		s.flows, err = acl.OpenFlows(int(s.fd.Fd()))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("stage %s: %w", name, err)
+		return nil, fmt.Errorf("stage: %w", err)
 	}
 	return s, nil
 }
@@ -119,15 +122,41 @@ func (s *stage) delivered() (n uint64, err error) {
 	return n, err
 }
 
-// forget removes all connections that the host tracks.
-func (s *stage) forget() error {
-	_, err := s.flows.Review(func(flows []acl.Flow) error {
+// forget removes all connections that the host tracks, and returns how many.
+func (s *stage) forget() (n int, err error) {
+	_, err = s.flows.Review(func(flows []acl.Flow) error {
 		for i := range flows {
 			flows[i].Fate = acl.End
 		}
+		n = len(flows)
 		return nil
 	}, false)
-	return err
+	return n, err
+}
+
+// clear takes all filters away, and connection tracking with them: the kernel does the
+// latter a while after the former.
+func (s *stage) clear() error {
+	if err := script(s, "flush ruleset"); err != nil {
+		return err
+	}
+	for range 1000 {
+		fd, err := socket(s.from, s.domain(), unix.SOCK_DGRAM, 0)
+		if err != nil {
+			return err
+		}
+		err = unix.Sendto(fd, payload, 0, s.sockaddr(s.target()))
+		unix.Close(fd)
+		n, err2 := s.forget()
+		if err := errors.Join(err, err2); err != nil {
+			return err
+		}
+		if n == 0 {
+			return nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return errors.New("connections are tracked without a rule that asks for it")
 }
 
 func (s *stage) close() {
