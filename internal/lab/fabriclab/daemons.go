@@ -17,6 +17,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/muslin-net/muslin/internal/fabric"
 	"github.com/muslin-net/muslin/internal/fabric/emit"
 	"github.com/muslin-net/muslin/internal/lab"
@@ -64,7 +66,8 @@ func SetDaemon(g *fabric.Design, s fabric.Software) {
 	}
 }
 
-// detach starts a program on a device, with its output in a file there.
+// detach starts a program on a device, with its output in a file there. One that speaks BFD is scheduled before others, as
+// that of a vRouter is: its peers wait 300 ms for it, and a machine that boots labs has more to do than it can.
 func (l *Lab) detach(device, log, program string, args ...string) error {
 	n, err := l.space(device)
 	if err != nil {
@@ -77,7 +80,12 @@ func (l *Lab) detach(device, log, program string, args ...string) error {
 	defer out.Close()
 	cmd := exec.Command(program, args...)
 	cmd.Stdout, cmd.Stderr, cmd.Dir, cmd.Env = out, out, "/", lab.CleanEnv()
-	_, err = n.Detach(cmd)
+	pid, err := n.Detach(cmd)
+	if base := filepath.Base(program); err == nil && (base == "bfdd" || base == filepath.Base(birdProgram)) {
+		if err = unix.Setpriority(unix.PRIO_PROCESS, pid, -15); errors.Is(err, unix.ESRCH) {
+			return nil // whoever waits for it says that it ended
+		}
+	}
 	return err
 }
 

@@ -115,7 +115,14 @@ func (l *Lab) attachOne(ctx context.Context, e Endpoint, server string) error {
 	for _, a := range e.Addrs {
 		req.IPs = append(req.IPs, a.String())
 	}
-	if err := api.NewClient(l.dir(server)).Post(ctx, "/v1/endpoints", req, nil); err != nil {
+	// An attach that fails leaves nothing. While many servers start at once, the datastore may take longer to answer
+	// than an agent waits.
+	for range 3 {
+		if err = api.NewClient(l.dir(server)).Post(ctx, "/v1/endpoints", req, nil); err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("attach %s to %s: %w", e.Name, server, err)
 	}
 	return nil

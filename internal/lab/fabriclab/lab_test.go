@@ -14,7 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/lab"
 	"github.com/muslin-net/muslin/internal/lab/labtest"
 )
 
@@ -217,11 +220,38 @@ func TestVariants(t *testing.T) {
 	}
 }
 
+// urgent fails the test unless every program that speaks BFD for a switch is scheduled before others.
+func urgent(t *testing.T, l *Lab) {
+	t.Helper()
+	names, err := left(l.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pids, err := lab.Inside(names...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, pid := range pids {
+		if words := commandLine(pid); len(words) == 0 || filepath.Base(words[0]) != "bfdd" {
+			continue
+		}
+		found++
+		if n, err := unix.Getpriority(unix.PRIO_PROCESS, pid); err != nil || n != 20+15 {
+			t.Errorf("bfdd has a nice value of %d, %v", 20-n, err)
+		}
+	}
+	if found == 0 {
+		t.Error("no switch runs bfdd")
+	}
+}
+
 // TestFailures: with a link, a switch or a daemon down, and after the repair, every table is what the
 // simulation says; flows that have a way go on, and an agent that is killed costs none.
 func TestFailures(t *testing.T) {
 	l := boot(t, design(t, "model: as-per-rack"))
 	settled(t, l)
+	urgent(t, l)
 	watch := func(what string, do func() error) *Event {
 		t.Helper()
 		e, err := l.Watch(t.Context(), what, do)
