@@ -165,6 +165,7 @@ type loop struct {
 	reserved         map[netip.Addr]string // addresses of servers, and whose
 	infrastructure   *infrastructure
 	repairs          map[string]int
+	fight            fight
 	processes        processes
 	denials          denials
 }

@@ -326,6 +326,10 @@ func (l *loop) linkConfig(e *policy.Endpoint) endpoint.Config {
 }
 
 func (l *loop) applyACL(ch policy.Changes) error {
+	foreign := l.resyncACL && l.aclSuspect && l.live > 0 && ch.Empty()
+	if foreign && !l.optionsDue && l.fight.rest(time.Now()) && !l.d.acl.Unchanged() {
+		return errFight
+	}
 	if l.resyncACL || l.optionsDue || !ch.Empty() {
 		defer l.policyChanged(ch)
 	}
@@ -339,11 +343,11 @@ func (l *loop) applyACL(ch policy.Changes) error {
 		return nil
 	}
 	if l.resyncACL {
-		suspect := l.aclSuspect
 		l.resyncACL, l.aclSuspect = false, false
-		before := l.d.acl.Stats().Commits
+		before, began := l.d.acl.Stats().Commits, time.Now()
 		err := l.d.acl.Resync(l.model.index)
-		if suspect && l.live > 0 && ch.Empty() && l.d.acl.Stats().Commits > before {
+		if foreign && l.d.acl.Stats().Commits > before {
+			l.fight.spent(time.Since(began), time.Now())
 			l.repaired("policy")
 		}
 		return err
