@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
+	"time"
 )
 
 // Limits of the address plan: see plan.go.
@@ -50,7 +51,9 @@ func (f *Fabric) check(e *faults) {
 	} else {
 		between("spec.spine.count", s.Spine.Count, 1, maxSpines, "spines")
 	}
-	between("spec.plan.serversPerRack", s.Plan.ServersPerRack, max(16, f.mostServers()), 4096, "servers, those of the fullest rack and 16 at least")
+	if least := f.mostServers(); least <= 4096 { // else that is told
+		between("spec.plan.serversPerRack", s.Plan.ServersPerRack, max(16, least), 4096, "servers, those of the fullest rack and 16 at least")
+	}
 	between("spec.plan.endpointsPerServer", s.Plan.EndpointsPerServer, s.Endpoints.PerServer, 1<<20, "endpoints, those of a server now at least")
 	for field, n := range map[string]int{"spec.plan.serversPerRack": s.Plan.ServersPerRack, "spec.plan.endpointsPerServer": s.Plan.EndpointsPerServer} {
 		if n != powerOfTwo(n) {
@@ -65,6 +68,7 @@ func (f *Fabric) check(e *faults) {
 			e.add(c.field, meant(c.name, siliconNames(), reflect.TypeFor[struct{}]())+"; `muslin fabric switches` lists them", "%q is not in the catalogue", clip(c.name))
 		}
 	}
+	f.checkTimes(e)
 	f.checkRacks(e)
 	f.checkModel(e)
 	f.checkBorders(e)
@@ -74,6 +78,50 @@ func (f *Fabric) check(e *faults) {
 		f.checkAnycast(e)
 		f.checkMachines(e)
 	}
+}
+
+// checkTimes refuses what no daemon takes: hold times of RFC 4271 section 4.2, restart times of RFC 4724 section 3, and
+// intervals of BFD as FRR has them.
+func (f *Fabric) checkTimes(e *faults) {
+	b := &f.Spec.BGP
+	for _, c := range []struct {
+		field    string
+		is       Duration
+		from, to time.Duration
+	}{
+		{"timers.hold", b.Timers.Hold, 3 * time.Second, 65535 * time.Second},
+		{"bfd.segment", b.BFD.Segment, 10 * time.Millisecond, time.Minute},
+		{"bfd.planes", b.BFD.Planes, 10 * time.Millisecond, time.Minute},
+		{"bfd.links", b.BFD.Links, 10 * time.Millisecond, time.Minute},
+		{"gracefulRestart.vrouter", b.GracefulRestart.VRouter, time.Second, 4095 * time.Second},
+		{"gracefulRestart.rr", b.GracefulRestart.RR, time.Second, 4095 * time.Second},
+	} {
+		if c.is.On() && (time.Duration(c.is) < c.from || time.Duration(c.is) > c.to) {
+			e.add("spec.bgp."+c.field, fmt.Sprintf("want %s to %s, or off", Duration(c.from), Duration(c.to)), "%s", c.is)
+		}
+	}
+}
+
+var planned = regexp.MustCompile(`^(?:spine\d+|plane\d+(?:-rr\d+)?|rr\d+|(.+)-(?:s|t|rr)\d+)$`)
+
+// checkDeviceName refuses a name that is none, that another has, or that the design gives to a device of its own.
+func (f *Fabric) checkDeviceName(e *faults, at, name string, seen map[string]bool) {
+	m := planned.FindStringSubmatch(name)
+	racks := func() bool {
+		for i := range f.Spec.Racks.Count {
+			if f.rack(i).Name == m[1] {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case !deviceName.MatchString(name) || seen[name]:
+		e.add(at, wantName+", and each once", "%q", clip(name))
+	case m != nil && (m[1] == "" || racks()):
+		e.add(at, "want another name", "%q: so a switch, server or reflector of the fabric itself is called", name)
+	}
+	seen[name] = true
 }
 
 func (f *Fabric) checkRacks(e *faults) {
@@ -186,10 +234,7 @@ func (f *Fabric) checkBorders(e *faults) {
 	seen := map[string]bool{}
 	for i, b := range f.Spec.Borders {
 		at := fmt.Sprintf("spec.border[%d]", i)
-		if !deviceName.MatchString(b.Name) || seen[b.Name] {
-			e.add(at+".name", wantName+", and each once", "%q", clip(b.Name))
-		}
-		seen[b.Name] = true
+		f.checkDeviceName(e, at+".name", b.Name, seen)
 		if b.AS == 0 {
 			e.add(at+".as", "want the AS number of this router", "missing")
 		}
@@ -241,6 +286,8 @@ func (f *Fabric) checkAnycast(e *faults) {
 		at := fmt.Sprintf("spec.anycast[%d]", i)
 		if !a.IP.IsValid() || !f.has(FamilyOf(a.IP)) {
 			e.add(at+".ip", "want an address of a family that is routed", "%s", a.IP)
+		} else if server := f.serverWith(a.IP); server != "" {
+			e.add(at+".ip", "want one that is nobody's", "%s is that of an endpoint of %s", a.IP, server)
 		}
 		if len(a.Servers) == 0 {
 			e.add(at+".servers", "name the servers that have it, such as r0/s3", "none")
@@ -251,6 +298,21 @@ func (f *Fabric) checkAnycast(e *faults) {
 			}
 		}
 	}
+}
+
+// serverWith finds the server that has an endpoint with an address, by plan.
+func (f *Fabric) serverWith(a netip.Addr) string {
+	for rack := range f.Spec.Racks.Count {
+		if !f.rackBlock(FamilyOf(a), rack).Contains(a) {
+			continue
+		}
+		for server := range f.rack(rack).Servers {
+			if block := f.endpointsOf(FamilyOf(a), rack, server); block.Contains(a) && a.Less(addr(block, f.Spec.Endpoints.PerServer)) {
+				return fmt.Sprintf("%s/s%d", f.rack(rack).Name, server)
+			}
+		}
+	}
+	return ""
 }
 
 // serverNamed finds a server by rack and number, written r1/s3.
@@ -277,10 +339,21 @@ func (g *Design) check(e *faults) {
 		}
 		seen[name] = true
 	}
-	known := func(at, name string, seen map[string]bool, what string) {
-		if name != "" && !seen[name] {
+	needed := func(at, name string, seen map[string]bool, what string) {
+		if !seen[name] {
 			e.add(at, "name one of "+what, "%q is not there", clip(name))
 		}
+	}
+	known := func(at, name string, seen map[string]bool, what string) {
+		if name != "" {
+			needed(at, name, seen, what)
+		}
+	}
+	if len(g.Families) == 0 {
+		e.add("families", "want ["+strings.Join(IPv4.words(), ", ")+"], or one of them", "none")
+	}
+	if len(g.Devices) == 0 {
+		e.add("devices", "`muslin fabric design FILE -o json` prints a design to start from", "none")
 	}
 	filters, profiles, segments, devices, platforms := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for i := range g.Platforms {
@@ -304,23 +377,34 @@ func (g *Design) check(e *faults) {
 			e.add(at+".name", wantName+", and each once", "%q", clip(d.Name))
 		}
 		devices[d.Name] = true
+		if d.Role == "" {
+			e.add(at+".role", "want one of "+strings.Join(d.Role.words(), ", "), "missing")
+		}
+		if d.Software == "" {
+			e.add(at+".software", "want one of "+strings.Join(d.Software.words(), ", "), "missing")
+		}
 		known(at+".platform", d.Platform, platforms, "platforms")
 	}
 	for i := range g.Devices {
 		at, d := fmt.Sprintf("devices[%d]", i), &g.Devices[i]
 		known(at+".host", d.Host, devices, "devices")
+		if d.RouterID.IsValid() && !d.RouterID.Is4() {
+			e.add(at+".routerId", "want 32 bits, written as an IPv4 address (RFC 6286)", "%s", d.RouterID)
+		}
 		for j, x := range d.Interfaces {
 			here := fmt.Sprintf("%s.interfaces[%d]", at, j)
-			if x.Name == "" || !segments[x.Segment] && x.Name != "lo" {
-				e.add(here, "want a name, and a segment of segments", "name %q, segment %q", clip(x.Name), clip(x.Segment))
+			if x.Name == "" {
+				e.add(here+".name", "want that of the port, such as eth0", "missing")
+			}
+			if x.Name != "lo" {
+				needed(here+".segment", x.Segment, segments, "segments")
 			}
 		}
 		for j, x := range d.Sessions {
 			here := fmt.Sprintf("%s.sessions[%d]", at, j)
 			known(here+".segment", x.Segment, segments, "segments")
-			if !devices[x.Peer] || !profiles[x.Profile] {
-				e.add(here, "want a peer of devices, and a profile of profiles", "peer %q, profile %q", clip(x.Peer), clip(x.Profile))
-			}
+			needed(here+".peer", x.Peer, devices, "devices")
+			needed(here+".profile", x.Profile, profiles, "profiles")
 		}
 		for j, o := range d.Originate {
 			if room := o.Prefix.Bits(); !o.Prefix.IsValid() || o.Count < 1 || room < 40 && o.Count > 1<<room {

@@ -81,6 +81,14 @@ func TestParseFaults(t *testing.T) {
 		{"racks: {count: 32, tors: 1}", "racks: {count: 32, tors: 3}", `line 9: spec.racks.tors: 3: want 1 to 2 ToRs in a rack`},
 		{"racks: {count: 32, tors: 1}", "racks: 32", `line 9: spec.racks: members (name: value) are wanted, not "32": known members are count, tors`},
 		{"racks: {count: 32, tors: 1}", "racks: [{name: a}, {name: b}, {name: a}]", `line 9: spec.racks[2].name: "a": spec.racks[0] has it; names are unique`},
+		{"perRack: 40", "perRack: 5000", `line 11: spec.servers.perRack: 5000: want 1 to 4096 servers`},
+		{"10.99.0.1", "10.128.0.1", `line 15: spec.anycast[0].ip: 10.128.0.1 is that of an endpoint of r0/s0: want one that is nobody's`},
+		{"name: b1", "name: spine3", `line 26: spec.border[0].name: "spine3": so a switch, server or reflector of the fabric itself is called: want another name`},
+		{"  border:", "  machines: [{name: r3-s1, rack: r0}]\n  border:", `line 25: spec.machines[0].name: "r3-s1": so a switch,`},
+		{"  border:", "  machines: [{name: b1, rack: r0}]\n  border:", `line 25: spec.machines[0].name: "b1": want small letters, digits and - inside, 63 at most, and each once`},
+		{"segment: 100ms", "segment: 1ms", `line 23: spec.bgp.bfd.segment: 1ms: want 10ms to 1m0s, or off`},
+		{"hold: 9s", "hold: 2s", `line 22: spec.bgp.timers.hold: 2s: want 3s to 18h12m15s, or off`},
+		{"roles: auto", "gracefulRestart: {vrouter: 2h}", `line 24: spec.bgp.gracefulRestart.vrouter: 2h0m0s: want 1s to 1h8m15s, or off`},
 		{"perRack: 40", "perRack: 0", `line 11: spec.servers.perRack: 0: want 1 to 4096 servers`},
 		{"hold: 9s", "hold: 9", `line 22: spec.bgp.timers.hold: "9": want a time up to a day such as 100ms or 9s, or off`},
 		{"172.20.0.0/14", "10.130.0.0/16", `line 19: spec.pools.links[0]: 10.130.0.0/16 overlaps 10.128.0.0/10 of spec.pools.endpoints[0].cidr: give each pool`},
@@ -101,6 +109,52 @@ func TestParseFaults(t *testing.T) {
 			t.Fatalf("no %q in the file", c.old)
 		}
 		_, err := Parse([]byte(strings.Replace(podA, c.old, c.new, 1)))
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q for %q:\n got %v\nwant %s", c.new, c.old, err, c.want)
+		}
+	}
+}
+
+// TestDesignFaults: a design that was written by hand and cannot be read says where, and what would be right.
+func TestDesignFaults(t *testing.T) {
+	const good = `apiVersion: fabric/v1
+kind: FabricDesign
+metadata: {name: a}
+families: [ipv4]
+profiles: [{name: p}]
+segments: [{name: net, kind: link}]
+devices:
+- name: t0
+  role: tor
+  software: frr
+  routerId: 10.0.0.1
+  as: 65001
+  interfaces:
+  - {name: eth0, segment: net}
+  sessions:
+  - {peer: t1, peerAS: 65002, profile: p, segment: net}
+- {name: t1, role: tor, software: bird, routerId: 10.0.0.2, as: 65002}
+`
+	if _, err := Parse([]byte(good)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ old, new, want string }{
+		{"families: [ipv4]\n", "", `families: none: want [ipv4, ipv6], or one of them`},
+		{good[strings.Index(good, "devices:"):], "devices: []\n", "line 7: devices: none: `muslin fabric design FILE -o json` prints a design"},
+		{"role: tor\n", "role: torr\n", `line 9: devices[0].role: "torr": did you mean tor?`},
+		{"routerId: 10.0.0.1", "routerId: fe80::1", `line 11: devices[0].routerId: fe80::1: want 32 bits, written as an IPv4 address`},
+		{"  software: frr\n", "", `line 8: devices[0].software: missing: want one of muslin, frr`},
+		{"{name: eth0, segment: net}", "{name: eth0, segment: ent}", `line 14: devices[0].interfaces[0].segment: "ent" is not there: name one of segments`},
+		{"{name: eth0, segment: net}", "{segment: net}", `line 14: devices[0].interfaces[0].name: missing: want that of the port`},
+		{"peer: t1", "peer: t9", `line 16: devices[0].sessions[0].peer: "t9" is not there: name one of devices`},
+		{"profile: p,", "profile: q,", `line 16: devices[0].sessions[0].profile: "q" is not there: name one of profiles`},
+		{"name: t1,", "name: t0,", `line 17: devices[1].name: "t0": want small letters, digits and - inside, 63 at most, and each once`},
+		{"profiles: [{name: p}]", "profiles: [{name: p, export: up}]", `line 5: profiles[0].export: "up" is not there: name one of filters`},
+	} {
+		if !strings.Contains(good, c.old) {
+			t.Fatalf("no %q in the design", c.old)
+		}
+		_, err := Parse([]byte(strings.Replace(good, c.old, c.new, 1)))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q for %q:\n got %v\nwant %s", c.new, c.old, err, c.want)
 		}
@@ -156,7 +210,7 @@ func TestPrivateASNumbers(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(podA))
-	f.Add([]byte("kind: FabricDesign\napiVersion: fabric/v1\nmetadata: {name: a}\ndevices: [{name: a, role: tor, as: 65001, routerId: 10.0.0.1, sessions: [{peer: a, profile: x}]}]"))
+	f.Add([]byte("kind: FabricDesign\napiVersion: fabric/v1\nmetadata: {name: a}\nfamilies: [ipv4]\nprofiles: [{name: x}]\ndevices: [{name: a, role: tor, software: frr, as: 65001, routerId: 10.0.0.1, sessions: [{peer: a, profile: x}]}]"))
 	f.Add([]byte("kind: FabricDesign\napiVersion: fabric/v1\n\"\": [{a: b}]"))
 	f.Add([]byte("kind: Fabric\nspec: {racks: [{name: a, tors: 2}], bgp: {timers: {hold: off}}}"))
 	f.Fuzz(func(t *testing.T, input []byte) {

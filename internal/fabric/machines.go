@@ -54,12 +54,12 @@ func (f *Fabric) checkMachines(e *faults) {
 	for r := range s.Racks.Count {
 		racks[f.rack(r).Name] = r
 	}
+	for i := range s.Borders {
+		names[s.Borders[i].Name] = true
+	}
 	for i := range s.Machines {
 		m, at := &s.Machines[i], fmt.Sprintf("spec.machines[%d]", i)
-		if !deviceName.MatchString(m.Name) || names[m.Name] {
-			e.add(at+".name", wantName+", and each once", "%q", clip(m.Name))
-		}
-		names[m.Name] = true
+		f.checkDeviceName(e, at+".name", m.Name, names)
 		r, ok := racks[m.Rack]
 		if !ok {
 			e.add(at+".rack", "want the name of a rack, such as "+f.rack(0).Name, "%q", clip(m.Rack))
