@@ -93,6 +93,7 @@ are on lo then.`,
 	f.StringArrayVar(&req.Profiles, "profile", nil, "profile `name`, in order; may be repeated")
 	f.StringArrayVar(&req.IPs, "ip", nil, "`address` wanted, v4 or v6; may be repeated (default: one per family with a pool)")
 	f.BoolVar(&req.Anycast, "anycast", false, "endpoints on other servers may have the address, too, if it is in no pool")
+	f.StringVar(&req.From, "from", "", "`server` that has the endpoint now, with these --ip: both have it until it is detached there")
 	f.IntVar(&req.MTU, "mtu", 0, "MTU of the interface in `bytes` (default: the kernel's, 1500)")
 	f.DurationVar(&timeout, "timeout", 10*time.Second, "give up and undo after this `duration`")
 	_ = cmd.RegisterFlagCompletionFunc("profile", a.completeNames("Profile"))
@@ -115,6 +116,9 @@ are on lo then.`,
 		}
 		if req.Labels, err = parseLabels(labels); err != nil {
 			return err
+		}
+		if req.From != "" && len(req.IPs) == 0 {
+			return usagef("--from %s: give the addresses that the endpoint has there with --ip", req.From)
 		}
 		for _, ip := range req.IPs {
 			if _, err := netip.ParseAddr(ip); err != nil {

@@ -87,6 +87,23 @@ func TestModel(t *testing.T) {
 						}
 						add(x, h)
 					},
+					"handOver": func(t *rapid.T) {
+						named := handle.Filter(func(s string) bool { return s != "" })
+						x, from, to := addr.Draw(t, "addr"), named.Draw(t, "from"), named.Draw(t, "to")
+						err := a.HandOver(ctx, x, from, to, map[string]string{"node": node.Draw(t, "node")})
+						owner, ok := twin[x]
+						switch {
+						case ok && owner != from && owner != to:
+							if !errors.Is(err, ErrAssigned) {
+								t.Fatalf("%s of %q from %q: %v", x, owner, from, err)
+							}
+						case errors.Is(err, ErrNotFound) && !ok: // no block has it
+						case err != nil:
+							t.Fatal(err)
+						default:
+							twin[x] = to
+						}
+					},
 					"release": func(t *rapid.T) {
 						x := addr.Draw(t, "addr")
 						none, err := a.ReleaseIPs(ctx, []Release{{Addr: x}})

@@ -509,6 +509,48 @@ func (a *Allocator) AssignIP(ctx context.Context, r AssignRequest) (netip.Prefix
 	return netip.PrefixFrom(addr, cidr.Bits()), nil
 }
 
+// HandOver gives an address that one handle has to another, which names the node that has it now in attrs, as Request
+// does. Nobody can get it in between. Done already, it does nothing; ErrAssigned if somebody else has the address, and
+// ErrNotFound if no block has it. After an error that does not say so, either may have it: ask again.
+func (a *Allocator) HandOver(ctx context.Context, addr netip.Addr, from, to string, attrs map[string]string) error {
+	for _, id := range []string{from, to} {
+		if _, err := HandleKey(id); err != nil {
+			return err
+		}
+	}
+	addr = addr.Unmap().WithZone("")
+	cidr, ok, err := a.find(ctx, addr, nil)
+	if err == nil && !ok {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return fmt.Errorf("hand over %s: %w", addr, err)
+	}
+	had := 0
+	err = a.edit(ctx, cidr, to, func(b *Block) (int, error) {
+		o, held := b.Owned(addr)
+		had = 0
+		if held && o.Handle == from && from != to {
+			had = 1
+		}
+		changed, err := b.HandOver(addr, from, to, attrs)
+		if !changed {
+			return 0, err
+		}
+		return 1, err
+	})
+	if err != nil {
+		return fmt.Errorf("hand over %s: %w", addr, err)
+	}
+	ctx, cancel := cleanup(ctx)
+	defer cancel()
+	if err := a.addToHandle(ctx, from, cidr, -had); err != nil {
+		// The address is handed over; the count is an upper bound.
+		a.log.Warn("handle count is not lowered", "handle", from, "block", cidr, "err", err)
+	}
+	return nil
+}
+
 func poolOf(addr netip.Addr, r AssignRequest) (Pool, error) {
 	none := &NoPoolError{Node: r.Node}
 	if !addr.IsValid() {

@@ -87,6 +87,24 @@ func (b *Block) TakeAddr(a netip.Addr, handle string, attrs map[string]string) e
 	return nil
 }
 
+// HandOver gives an address that one handle has to another, and tells whether it was not that one's already. The
+// error is an *AssignedError if neither has it, and if nobody does it is taken as TakeAddr does.
+func (b *Block) HandOver(a netip.Addr, from, to string, attrs map[string]string) (changed bool, err error) {
+	o, held := b.Owned(a)
+	switch {
+	case !held:
+		return true, b.TakeAddr(a, to, attrs)
+	case o.Cooling || o.Handle != from && o.Handle != to:
+		return false, &AssignedError{Addr: a, Handle: o.Handle, Cooling: o.Cooling}
+	case o.Handle == to:
+		return false, nil
+	}
+	ord, _ := b.Ordinal(a)
+	b.set(ord, b.record(to, attrs))
+	b.prune()
+	return true, nil
+}
+
 func (b *Block) set(ord, rec int) {
 	b.Allocations[ord] = rec
 	if b.AllocatedAt == nil {

@@ -87,6 +87,12 @@ func (d *Daemon) postEndpoint(r *http.Request) (any, error) {
 	case a.Interface == "":
 		a.Interface = "eth0"
 	}
+	if a.From != "" && len(a.IPs) == 0 {
+		return nil, fmt.Errorf("--from %s: give the addresses that the endpoint has there with --ip", a.From)
+	}
+	if a.From == d.cfg.Node {
+		return nil, fmt.Errorf("--from %s: that is this server: give the one that the endpoint leaves", a.From)
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()
 	defer d.attach.lock(a.Namespace + "/" + a.Name)()
@@ -117,7 +123,7 @@ func (d *Daemon) wanted(ctx context.Context, a *api.Attach) (*v3.WorkloadEndpoin
 	}
 	w := &v3.WorkloadEndpoint{}
 	w.Kind, w.APIVersion = "WorkloadEndpoint", v3.APIVersion
-	for name, is := range map[string]bool{"anycast": a.Anycast, "host-process": a.HostProcess} {
+	for name, is := range map[string]bool{"anycast": a.Anycast || a.From != "", "host-process": a.HostProcess} {
 		if is {
 			if w.Metadata.Annotations == nil {
 				w.Metadata.Annotations = map[string]string{}
@@ -188,8 +194,9 @@ func (d *Daemon) attachEndpoint(ctx context.Context, a *api.Attach) (_ *api.Atta
 	}
 	had := a.HostProcess || endpoint.Exists(w.Spec.InterfaceName)
 	var written *v3.WorkloadEndpoint
+	live, from := false, "" // the handle that has its addresses still
 	defer func() {
-		if err != nil {
+		if err != nil && !live {
 			d.undo(w, old, written, had)
 		}
 	}()
@@ -208,7 +215,10 @@ func (d *Daemon) attachEndpoint(ctx context.Context, a *api.Attach) (_ *api.Atta
 		} else if len(ips) > 0 && !sameAddrs(have, ips) {
 			return nil, fmt.Errorf("endpoint %s/%s is attached already with %v: detach it first to give it other addresses", a.Namespace, a.Name, have)
 		}
-		if err := attach(have); err != nil {
+		if a.From != "" { // called off, and back again; or it did not come to its end
+			_, from, err = d.allocate(ctx, a, w, ips)
+		}
+		if err := errors.Join(err, attach(have)); err != nil {
 			return nil, fmt.Errorf("endpoint %s/%s: %w", a.Namespace, a.Name, err)
 		}
 	} else {
@@ -222,7 +232,8 @@ func (d *Daemon) attachEndpoint(ctx context.Context, a *api.Attach) (_ *api.Atta
 		if len(ips) > 0 { // they are known before they are allocated: the kernel needs as long as the datastore
 			early.Go(func() error { return attach(ips) })
 		}
-		addrs, err := d.allocate(ctx, handleOf(w), w, ips, a.Anycast)
+		var addrs []netip.Addr
+		addrs, from, err = d.allocate(ctx, a, w, ips)
 		err = errors.Join(err, early.Wait())
 		if err == nil && len(ips) == 0 {
 			err = attach(addrs)
@@ -232,6 +243,11 @@ func (d *Daemon) attachEndpoint(ctx context.Context, a *api.Attach) (_ *api.Atta
 		}
 		for _, ip := range addrs {
 			w.Spec.IPNetworks = append(w.Spec.IPNetworks, netip.PrefixFrom(ip, ip.BitLen()).String())
+		}
+	}
+	if from != "" {
+		if err := d.share(ctx, from); err != nil {
+			return nil, err
 		}
 	}
 	if old == nil {
@@ -244,6 +260,12 @@ func (d *Daemon) attachEndpoint(ctx context.Context, a *api.Attach) (_ *api.Atta
 	got, err := d.waitEndpoint(ctx, w, rev)
 	if err != nil {
 		return nil, err
+	}
+	live = true
+	if from != "" {
+		if err := d.handOver(ctx, w, from, ips); err != nil {
+			return nil, err
+		}
 	}
 	return &api.Attached{Endpoint: *got, Revision: rev}, nil
 }
@@ -279,28 +301,35 @@ func (d *Daemon) undo(w, old, written *v3.WorkloadEndpoint, had bool) {
 }
 
 // allocate returns the addresses asked for, or one of each family that has a
-// pool for this node.
-func (d *Daemon) allocate(ctx context.Context, handle string, w *v3.WorkloadEndpoint, ips []netip.Addr, anycast bool) ([]netip.Addr, error) {
+// pool for this node; and the handle that has the first of them still, of an endpoint that moves.
+func (d *Daemon) allocate(ctx context.Context, a *api.Attach, w *v3.WorkloadEndpoint, ips []netip.Addr) (_ []netip.Addr, from string, _ error) {
+	handle := handleOf(w)
 	pools, labels, err := d.poolsAndLabels(ctx)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	var cutsOff func(block netip.Prefix) string
 	if !d.loop.call(ctx, func() { cutsOff = d.loop.infrastructure.in }) {
-		return nil, ctx.Err()
+		return nil, "", ctx.Err()
 	}
-	attrs := map[string]string{"node": d.cfg.Node, "namespace": w.Metadata.Namespace, "workload": w.Spec.Workload}
+	attrs := d.attrs(w)
 	if len(ips) > 0 {
 		for _, ip := range ips {
 			_, err := d.ipam.AssignIP(ctx, ipam.AssignRequest{Addr: ip, Handle: handle, Attrs: attrs, Node: d.cfg.Node, Pools: pools, Avoid: cutsOff})
 			if errors.Is(err, ipam.ErrNoQualifiedPool) && !inPool(pools, ip) {
-				err = d.unclaimed(ctx, ip, anycast) // an address of no pool is nobody's to allocate
+				err = d.unclaimed(ctx, ip, a.Anycast || a.From != "") // an address of no pool is nobody's to allocate
+			}
+			if has, moves := d.leaves(a, err); moves && (has == handle || from == "" || from == has) {
+				if has != handle {
+					from = has
+				}
+				continue
 			}
 			if err != nil {
-				return nil, holder(err)
+				return nil, "", holder(err)
 			}
 		}
-		return ips, nil
+		return ips, from, nil
 	}
 	req := ipam.Request{Handle: handle, Attrs: attrs, Node: d.cfg.Node, NodeLabels: labels, Pools: pools, Use: ipam.UseWorkload, Avoid: cutsOff}
 	for _, p := range pools {
@@ -314,17 +343,17 @@ func (d *Daemon) allocate(ctx context.Context, handle string, w *v3.WorkloadEndp
 		}
 	}
 	if req.Num4+req.Num6 == 0 {
-		return nil, errors.New("no IPPool gives addresses here unasked (enabled, Automatic, for workloads, selecting this node): create one, or give addresses with --ip")
+		return nil, "", errors.New("no IPPool gives addresses here unasked (enabled, Automatic, for workloads, selecting this node): create one, or give addresses with --ip")
 	}
 	got, err := d.ipam.AutoAssign(ctx, req)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	var out []netip.Addr
 	for _, p := range append(got.IPv4, got.IPv6...) {
 		out = append(out, p.Addr())
 	}
-	return out, nil
+	return out, "", nil
 }
 
 // offers tells whether a pool gives addresses to a node that did not ask for
@@ -354,19 +383,18 @@ func holder(err error) error {
 	if !errors.As(err, &taken) {
 		return err
 	}
-	namespace, name, ok := strings.Cut(strings.TrimPrefix(taken.Handle, orchestrator+"."), ".")
-	w, perr := v3.ParseWorkloadEndpointName(name)
-	if !ok || perr != nil || w.Orchestrator != orchestrator || !strings.HasPrefix(taken.Handle, orchestrator+".") {
+	w, ok := ofHandle(taken.Handle)
+	if !ok {
 		return err
 	}
-	how := "muslin endpoint detach " + w.Workload
-	if namespace != "default" {
-		how += " -n " + namespace
+	how := "muslin endpoint detach " + w.Spec.Workload
+	if w.Metadata.Namespace != "default" {
+		how += " -n " + w.Metadata.Namespace
 	}
-	if w.Endpoint != "eth0" && w.Endpoint != policy.Loopback {
-		how += " --interface " + w.Endpoint
+	if w.Spec.Endpoint != "eth0" && w.Spec.Endpoint != policy.Loopback {
+		how += " --interface " + w.Spec.Endpoint
 	}
-	return fmt.Errorf("address %s belongs to endpoint %s/%s of node %s: `%s` there gives it back", taken.Addr, namespace, w.Workload, w.Node, how)
+	return fmt.Errorf("address %s belongs to endpoint %s/%s of node %s: `%s` there gives it back", taken.Addr, w.Metadata.Namespace, w.Spec.Workload, w.Spec.Node, how)
 }
 
 // unread names an endpoint by what its user calls it in an error of reading its object.

@@ -33,7 +33,7 @@ func TestInfrastructureInBlocks(t *testing.T) {
 		{"fd00:8::40/122", "fd00:8::4d, the address of BGPPeer tor6"}, {"fd00:4::/122", "fd00:4::9, the address of Node n2"}, {"fd00:4::40/122", ""},
 	} {
 		b := netip.MustParsePrefix(c.block)
-		got := originate(originInput{infrastructure: x, blocks: []netip.Prefix{b}, pools: pools, addrs: []localAddr{{b.Addr(), "cali1"}}})
+		got := originate(originInput{infrastructure: x, blocks: []netip.Prefix{b}, pools: pools, addrs: []localAddr{{addr: b.Addr(), iface: "cali1"}}})
 		single := netip.PrefixFrom(b.Addr(), b.Addr().BitLen())
 		switch {
 		case c.says == "" && (len(got.announce) != 1 || got.announce[0].Prefix != b || !slices.Equal(got.blackholes, []netip.Prefix{b}) || got.problems != nil):

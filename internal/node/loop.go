@@ -142,7 +142,7 @@ type loop struct {
 	interfaces   map[policy.EndpointID]string
 	retired      []string // interfaces that no endpoint has any more, until their routes are gone
 	originDirty  bool
-	left         map[netip.Prefix]bool // blocks that endpoints were found to have left, with workloadIPs
+	left         map[netip.Prefix]bool // blocks of which an address was found to be elsewhere, too or only
 
 	byEndpoint    map[policy.EndpointID][]route.Route // what each endpoint has in the table
 	speakerConfig bgp.Config

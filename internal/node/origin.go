@@ -32,8 +32,9 @@ type originInput struct {
 
 // localAddr is an address and the interface it is behind.
 type localAddr struct {
-	addr  netip.Addr
-	iface string
+	addr   netip.Addr
+	iface  string
+	shared bool // an endpoint of another node has it, too
 }
 
 // origin is what this node says to the rest: prefixes to announce, and blocks
@@ -46,7 +47,7 @@ type origin struct {
 }
 
 // originate computes what the node originates: its confirmed blocks, and every
-// endpoint address outside them, whether or not a pool contains it; with
+// endpoint address outside them, whether or not a pool contains it, or that another node announces on its own, too; with
 // workloadIPs every address on its own; and what the Node names of its own addresses. Nobody sends here what is in
 // a block that is not announced: if an endpoint left it with its address, the default route may be the way there,
 // and the block is not dropped. A block with infrastructure in it counts for nothing: its endpoints are announced
@@ -89,7 +90,7 @@ func originate(in originInput) origin {
 	}
 	for _, a := range in.addrs {
 		ignore := slices.ContainsFunc(in.ignored, func(pattern string) bool { return filter.Glob(pattern, a.iface) })
-		if !ignore && !owned.Contains(a.addr) {
+		if !ignore && (a.shared || !owned.Contains(a.addr)) {
 			announce(netip.PrefixFrom(a.addr, a.addr.BitLen()), a.iface)
 		}
 	}

@@ -594,10 +594,10 @@ func prefixes(list ...string) (out []netip.Prefix) {
 func TestOriginate(t *testing.T) {
 	var addrs []localAddr
 	for _, a := range []string{"10.65.0.5", "172.30.0.1", "10.99.0.5", "fd65::5", "fd99::1"} {
-		addrs = append(addrs, localAddr{netip.MustParseAddr(a), "cali1"})
+		addrs = append(addrs, localAddr{addr: netip.MustParseAddr(a), iface: "cali1"})
 	}
 	for _, a := range []string{"172.30.0.2", "fd99::2"} {
-		addrs = append(addrs, localAddr{netip.MustParseAddr(a), "tap1"})
+		addrs = append(addrs, localAddr{addr: netip.MustParseAddr(a), iface: "tap1"})
 	}
 	pools := map[string]*v3.IPPool{
 		"open":   {Spec: v3.IPPoolSpec{CIDR: "10.65.0.0/16"}},
@@ -632,6 +632,11 @@ func TestOriginate(t *testing.T) {
 		}
 		if diff := cmp.Diff("[10.65.0.0/26 10.99.0.0/26 fd65::/122]", fmt.Sprint(got.blackholes)); diff != "" {
 			t.Errorf("blackholes (-want +got):\n%s", diff)
+		}
+		// Who is on another server, too, is announced there on its own, and so it is here.
+		both := originate(originInput{infrastructure: newInfrastructure(nil), blocks: blocks, addrs: []localAddr{{addr: addrs[0].addr, shared: true}}, workloadIPs: c.workloadIPs})
+		if !slices.ContainsFunc(both.announce, func(o bgp.Origination) bool { return o.Prefix.Addr() == addrs[0].addr && o.Prefix.IsSingleIP() }) {
+			t.Errorf("workloadIPs %v: announces %v of an address that is elsewhere, too", c.workloadIPs, both.announce)
 		}
 		// A block that is announced keeps off what is sent here, and one that is not lets packets follow who left it.
 		left := originate(originInput{infrastructure: newInfrastructure(nil), blocks: blocks, left: map[netip.Prefix]bool{blocks[1]: true}, workloadIPs: c.workloadIPs})

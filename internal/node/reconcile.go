@@ -502,9 +502,6 @@ func (l *loop) leftBlocks() map[netip.Prefix]bool {
 // leaving tells whether one of these may not be what it was: an address of it went elsewhere, or one
 // may have come back. That is known until bind has taken it.
 func (l *loop) leaving() (yes bool) {
-	if !l.settings.workloadIPs {
-		return false
-	}
 	for b := range l.model.blocks {
 		l.model.index.ReboundIn(b, func(a netip.Addr) { yes = yes || l.left[b] || l.elsewhere(a) })
 	}
@@ -517,10 +514,7 @@ func (l *loop) leaving() (yes bool) {
 func (l *loop) origin() origin {
 	in := originInput{
 		pools: l.model.pools, workloadIPs: l.settings.workloadIPs, infrastructure: l.infrastructure,
-		blocks: slices.Collect(maps.Keys(l.model.blocks)),
-	}
-	if in.workloadIPs {
-		in.left = l.leftBlocks()
+		blocks: slices.Collect(maps.Keys(l.model.blocks)), left: l.leftBlocks(),
 	}
 	in.metric4, in.metric6 = l.peeringInput().priorities()
 	if c := l.model.bgp["default"]; c != nil {
@@ -533,7 +527,7 @@ func (l *loop) origin() origin {
 	for e := range l.model.index.Endpoints() {
 		if l.linkStatus(e).State == endpoint.Ready {
 			for _, a := range l.reachedBy(e) {
-				in.addrs = append(in.addrs, localAddr{a, linkName(e)})
+				in.addrs = append(in.addrs, localAddr{a, linkName(e), l.elsewhere(a)})
 			}
 		}
 	}

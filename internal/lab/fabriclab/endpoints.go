@@ -9,7 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"slices"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/muslin-net/muslin/internal/fabric"
 	"github.com/muslin-net/muslin/internal/fabric/live"
@@ -98,7 +104,7 @@ func (l *Lab) attach(ctx context.Context, d *fabric.Device) error {
 	var errs []error
 	for n, e := range endpointsOf(d) {
 		if d.Software == fabric.Muslin {
-			errs = append(errs, l.attachOne(ctx, e, d.Name))
+			errs = append(errs, l.attachOne(ctx, e, d.Name, ""))
 		} else {
 			errs = append(errs, l.attachByHand(d, n, e))
 		}
@@ -106,12 +112,13 @@ func (l *Lab) attach(ctx context.Context, d *fabric.Device) error {
 	return errors.Join(errs...)
 }
 
-func (l *Lab) attachOne(ctx context.Context, e Endpoint, server string) error {
+// attachOne gives an endpoint to a server; from is the one that has it, if there is one.
+func (l *Lab) attachOne(ctx context.Context, e Endpoint, server, from string) error {
 	n, err := l.space(e.Name)
 	if err != nil {
 		return err
 	}
-	req := api.Attach{Name: e.Name, NetNS: n.Path(), Labels: map[string]string{"lab": l.Name}, Anycast: e.Anycast, Timeout: "60s"}
+	req := api.Attach{Name: e.Name, NetNS: n.Path(), Interface: l.inside(e, server), From: from, Labels: map[string]string{"lab": l.Name}, Anycast: e.Anycast, Timeout: "60s"}
 	for _, a := range e.Addrs {
 		req.IPs = append(req.IPs, a.String())
 	}
@@ -128,8 +135,20 @@ func (l *Lab) attachOne(ctx context.Context, e Endpoint, server string) error {
 	return nil
 }
 
-// Move takes an endpoint off its server and attaches it to another, with the addresses that it has; to
-// none, if that is empty. That is what a CNI plugin does, or OpenStack.
+// inside is the interface of an endpoint that is on a server: it has two while it moves. That of the server which the
+// design has it on is the one that everybody expects.
+func (l *Lab) inside(e Endpoint, server string) string {
+	if e.Name[:strings.LastIndex(e.Name, "-")] == server {
+		return "eth0"
+	}
+	return fmt.Sprintf("eth%d", 1+slices.IndexFunc(l.Design.Devices, func(d fabric.Device) bool { return d.Name == server }))
+}
+
+// overlap is for how long two servers have an endpoint that moves. What moves a virtual machine takes longer.
+const overlap = 500 * time.Millisecond
+
+// Move attaches an endpoint to another server, with the addresses that it has, and takes it off its own when the
+// fabric knows; that is how virtual machines migrate. If the server is empty it is on none.
 func (l *Lab) Move(ctx context.Context, name, server string) error {
 	i := slices.IndexFunc(l.all(), func(e Endpoint) bool { return e.Name == name })
 	if i < 0 {
@@ -159,15 +178,61 @@ func (l *Lab) Move(ctx context.Context, name, server string) error {
 	if err := l.save(); err != nil {
 		return err
 	}
+	if server != "" && e.Server != "" && !e.Anycast {
+		if err := l.setAside(e); err != nil {
+			return err
+		}
+		if err := l.attachOne(ctx, e, server, e.Server); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(overlap):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	if e.Server != "" {
-		if err := api.NewClient(l.dir(e.Server)).Delete(ctx, "/v1/endpoints/default/"+name, nil, nil); err != nil {
+		if err := api.NewClient(l.dir(e.Server)).Delete(ctx, "/v1/endpoints/default/"+name, url.Values{"interface": {l.inside(e, e.Server)}}, nil); err != nil {
 			return fmt.Errorf("detach %s from %s: %w", name, e.Server, err)
 		}
 	}
-	if server == "" {
+	if server == "" || e.Server != "" && !e.Anycast {
 		return nil
 	}
-	return l.attachOne(ctx, e, server)
+	return l.attachOne(ctx, e, server, "")
+}
+
+// setAside has the routes out of an endpoint by its interface give way to those by the next one that it gets.
+func (l *Lab) setAside(e Endpoint) error {
+	n, err := l.space(e.Name)
+	if err != nil {
+		return err
+	}
+	h, err := n.Handle()
+	if err != nil {
+		return err
+	}
+	link, err := h.LinkByName(l.inside(e, e.Server))
+	if err != nil {
+		return err
+	}
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		routes, err := h.RouteListFiltered(family, &netlink.Route{LinkIndex: link.Attrs().Index}, netlink.RT_FILTER_OIF)
+		if err != nil {
+			return err
+		}
+		for _, r := range routes {
+			if r.Protocol != unix.RTPROT_BOOT && r.Protocol != unix.RTPROT_STATIC {
+				continue
+			}
+			aside := r
+			aside.Priority += 2000
+			if err := errors.Join(h.RouteAdd(&aside), h.RouteDel(&r)); err != nil {
+				return fmt.Errorf("%s: set %s aside: %w", e.Name, r, err)
+			}
+		}
+	}
+	return nil
 }
 
 // room refuses a move for which the ToRs of the rack that the endpoint's block is in had to know more exceptions

@@ -118,8 +118,10 @@ type Attach struct {
 	Profiles    []string          `json:"profiles,omitempty"`
 	IPs         []string          `json:"ips,omitempty"`     // addresses wanted; else one per family with a pool
 	Anycast     bool              `json:"anycast,omitempty"` // IPs that are in no pool may be those of endpoints on other servers
-	MTU         int               `json:"mtu,omitempty"`
-	Timeout     string            `json:"timeout,omitempty"` // default 10s
+	// From is the server that has the endpoint now, with these IPs: both have it until it is detached there.
+	From    string `json:"from,omitempty"`
+	MTU     int    `json:"mtu,omitempty"`
+	Timeout string `json:"timeout,omitempty"` // default 10s
 }
 
 // Attached is the answer to Attach.
