@@ -24,6 +24,7 @@ type Table struct {
 	sock   *socket
 	events *socket
 	port   atomic.Uint32
+	flags  uint32 // of our tables
 	sub    subscription
 	ahead  chan *actual    // what ReadAhead reads, until it is taken
 	after  <-chan struct{} // closed when a commit may be made; nil for at once
@@ -49,7 +50,7 @@ func Open(opts Options) (*Table, error) {
 	}
 	t := &Table{opts: opts, bad: map[string]error{}}
 	var err error
-	if t.sock, err = openSocket(opts.NetNS); err != nil {
+	if t.sock, err = openOwner(opts); err != nil {
 		return nil, err
 	}
 	// The socket for Watch is opened here, in the caller's namespace.
@@ -57,6 +58,7 @@ func Open(opts Options) (*Table, error) {
 		t.sock.close()
 		return nil, err
 	}
+	t.opts.Socket = nil // taken
 	t.port.Store(t.sock.port())
 	lacks, err := t.sock.probe()
 	if err != nil {
@@ -70,6 +72,12 @@ func Open(opts Options) (*Table, error) {
 		t.opts.Log.Warn("workloads may not send from networks besides their addresses, whatever is allowed", "err", lacks.zones)
 	}
 	t.opts.AnySource = opts.AnySource && !t.noZones
+	switch {
+	case opts.Own && lacks.owners != nil:
+		t.opts.Log.Warn("the tables do not belong to this agent: what others change is repaired", "err", lacks.owners)
+	case opts.Own:
+		t.flags = nftTableOwner | nftTablePersist
+	}
 	return t, nil
 }
 
@@ -85,7 +93,11 @@ func (t *Table) Teardown() error {
 	t.state = nil
 	var m msgs
 	for _, table := range tables {
-		m.addTable(table) // so that the next message finds one
+		flags, err := t.sock.tableFlags(table)
+		if err != nil {
+			return err
+		}
+		m.addTable(table, flags) // so that the next message finds one
 		m.delTable(table)
 	}
 	if err := t.commit(&m); err != nil {
@@ -94,11 +106,12 @@ func (t *Table) Teardown() error {
 	return nil
 }
 
-// SetOptions changes the options, except Log and NetNS. The next Apply or
+// SetOptions changes the options, except Log, NetNS, Own and Socket. The next Apply or
 // Resync puts them in force: most in one transaction of the size of the change, and by
 // comparing the whole table those that are in every policy (see light).
 func (t *Table) SetOptions(opts Options) error {
 	opts.Log, opts.NetNS, opts.AnySource = t.opts.Log, t.opts.NetNS, opts.AnySource && !t.noZones
+	opts.Own, opts.Socket = t.opts.Own, nil
 	if err := opts.check(); err != nil {
 		return err
 	}
@@ -128,7 +141,7 @@ func (t *Table) Problems() []Problem {
 }
 
 func (t *Table) renderer() *renderer {
-	return &renderer{opts: t.opts, noFrames: t.noFrames, bad: t.bad}
+	return &renderer{opts: t.opts, flags: t.flags, noFrames: t.noFrames, bad: t.bad}
 }
 
 // Apply puts the change in force in one transaction, whose size depends on
@@ -317,7 +330,7 @@ func (t *Table) compare(view policy.View, give func(*msgs)) (st *state, gen uint
 	st.epoch = r.epoch
 	before, m, again, ok := w.repair(a, view, r, was, steady)
 	if !ok {
-		t.opts.Log.Warn("nftables tables have objects of ours with other definitions, replacing them", "tables", TableName)
+		t.opts.Log.Warn("nftables tables, or objects of ours in them, have other definitions, replacing them", "tables", TableName)
 		return t.replace(a, view, r, give), a.gen, nil
 	}
 	if len(before.starts)+len(m.starts) == 0 {

@@ -35,7 +35,7 @@ func (t *Table) create(a *actual, view policy.View, r *renderer, give func(*msgs
 		if a.tables[table] != nil {
 			closed.table.delTable(table)
 		}
-		closed.table.addTable(table)
+		closed.table.addTable(table, t.flags)
 	}
 	closed.fill(w.chains, w.sets, func(s *set) []elem { return s.elems })
 	give(closed.all())

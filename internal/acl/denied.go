@@ -125,8 +125,8 @@ func (l *DeniedLog) Close() error { return l.sock.close() }
 // Read waits for denied packets and hands them to f, as they come from the
 // kernel, until the context ends; then it returns nil. f must not keep the slice.
 func (l *DeniedLog) Read(ctx context.Context, f func([]Denied)) error {
-	l.sock.conn.SetDeadline(time.Time{})
-	stop := context.AfterFunc(ctx, func() { l.sock.conn.SetDeadline(time.Unix(1, 0)) }) // wakes the reader
+	l.sock.file.SetDeadline(time.Time{})
+	stop := context.AfterFunc(ctx, func() { l.sock.file.SetDeadline(time.Unix(1, 0)) }) // wakes the reader
 	defer stop()
 	var list []Denied
 	for {

@@ -23,6 +23,7 @@ type actual struct {
 type actualTable struct {
 	table   byte
 	owner   uint32 // netlink port that owns the table, 0 for none
+	persist bool
 	flags   uint32 // without owner and persist
 	foreign bool   // it holds objects of kinds that we never make
 }
@@ -195,6 +196,7 @@ func (t *actualTable) take(data []byte) {
 	if t.flags&nftTableOwner == 0 {
 		t.owner = 0
 	}
+	t.persist = t.flags&nftTablePersist != 0
 	t.flags &= 1 // NFT_TABLE_F_DORMANT
 }
 

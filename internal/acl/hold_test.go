@@ -86,7 +86,7 @@ func (h *hold) send(tb testing.TB, typ, attr uint16, value []byte) {
 // await waits until n packets wait here.
 func (h *hold) await(n int) error {
 	for len(h.waiting) < n {
-		h.sock.conn.SetDeadline(time.Now().Add(5 * time.Second))
+		h.sock.file.SetDeadline(time.Now().Add(5 * time.Second))
 		err := h.sock.receive(func(typ, _ uint16, _, _ uint32, data []byte) error {
 			switch {
 			case typ == unix.NLMSG_ERROR:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -68,6 +69,11 @@ type Options struct {
 	LogLimit  Rate
 	Denied    Rate // at which denied packets are logged, see DeniedLog
 	NetNS     int  // file descriptor of the network namespace; 0 for that of the calling thread
+	// Own lets nobody else change the tables, where the kernel can: they belong to the
+	// Table's socket (see Table.Socket), and stay when that is gone. Socket is one of an
+	// earlier Table, which may have tables; the Table closes it. nil opens a new one.
+	Own    bool
+	Socket *os.File
 
 	withoutRPF, withoutSources bool // tests take one layer away to try the other
 }

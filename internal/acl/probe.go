@@ -17,13 +17,16 @@ import (
 // a hook on an interface that is not there, for when it comes (nobody else can be sooner
 // than its first packet), and sending a frame back from there. Who may send from networks
 // of others needs zones of connection tracking (CONFIG_NF_CONNTRACK_ZONES).
-type lacks struct{ frames, zones error }
+// Owners of tables are programs that alone may change them, and whose tables stay
+// when they end.
+type lacks struct{ frames, zones, owners error }
 
 // Features that are lacked so.
 const (
 	featHooks   = "hooks of interfaces to come"
 	featAnswers = "fwd expressions"
 	featZones   = "zones of connections"
+	featOwners  = "owners of tables"
 )
 
 // feature is what a rule of the probe needs.
@@ -38,8 +41,13 @@ type feature struct {
 func (s *socket) probe() (lacks, error) {
 	var t tx
 	for _, table := range tables {
-		t.table.addTable(table)
+		flags, err := s.tableFlags(table) // one that is there takes no others
+		if err != nil {
+			return lacks{}, err
+		}
+		t.table.addTable(table, flags)
 	}
+	t.table.probeOwner()
 	t.newSet(&set{name: "probe-vmap", typ: setVmap, static: true}, nil)
 	t.newSet(&set{name: "probe-concat", typ: setIfIPv6, static: true}, nil)
 	t.newSet(&set{name: "probe-interval", typ: setIPv6, static: true}, nil)
@@ -89,6 +97,8 @@ func judgeProbe(r refusals, features []feature) (l lacks, err error) {
 			if l.frames == nil { // else there is no chain to try it in
 				l.frames = fmt.Errorf("the kernel lacks nftables fwd expressions (module nft_fwd_netdev is needed): %w", x.errno)
 			}
+		case x.owner == featOwners:
+			l.owners = fmt.Errorf("the kernel lacks owners of nftables tables that stay (Linux 6.9 or later is needed): %w", x.errno)
 		case x.owner == featZones:
 			l.zones = fmt.Errorf("the kernel lacks zones of connections (CONFIG_NF_CONNTRACK_ZONES is needed): %w", x.errno)
 		case x.owner == "":

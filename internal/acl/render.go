@@ -17,6 +17,7 @@ import (
 // the same input always gives the same chains.
 type renderer struct {
 	opts     Options
+	flags    uint32                           // of our tables
 	noFrames bool                             // the kernel cannot hook interfaces to come
 	text     bool                             // also make text
 	bad      map[string]error                 // objects quarantined: rendered closed

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"os"
 	"syscall"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 
 // socket is one lasting netlink socket to nf_tables. Not safe for concurrent use.
 type socket struct {
-	conn *netlink.Conn
+	file *os.File
 	raw  syscall.RawConn
 	seq  uint32
 	buf  []byte
@@ -34,12 +35,36 @@ func openSocket(netns int) (*socket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open netfilter netlink socket: %w", err)
 	}
+	defer conn.Close()
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		conn.Close()
 		return nil, err
 	}
-	s := &socket{conn: conn, raw: raw, seq: uint32(time.Now().Unix()), buf: make([]byte, 1<<16)}
+	file, err := duplicate(raw)
+	if err != nil {
+		return nil, err
+	}
+	return newSocket(file)
+}
+
+// duplicate is another descriptor of the same socket.
+func duplicate(raw syscall.RawConn) (*os.File, error) {
+	var dup int
+	var err error
+	cerr := raw.Control(func(fd uintptr) { dup, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) })
+	if err := errors.Join(cerr, err); err != nil {
+		return nil, fmt.Errorf("duplicate netfilter netlink socket: %w", err)
+	}
+	return os.NewFile(uintptr(dup), "netlink"), nil
+}
+
+func newSocket(file *os.File) (*socket, error) {
+	raw, err := file.SyscallConn()
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	s := &socket{file: file, raw: raw, seq: uint32(time.Now().Unix()), buf: make([]byte, 1<<16)}
 	s.option(unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, recvBuffer)
 	s.grow(1 << 20)
 	return s, nil
@@ -169,7 +194,7 @@ func (s *socket) transact(m *msgs) error {
 
 	bytes := len(begin.data) + len(m.data) + len(end.data)
 	s.grow(bytes)
-	s.conn.SetDeadline(time.Now().Add(answerTimeout))
+	s.file.SetDeadline(time.Now().Add(answerTimeout))
 	if err := s.send(begin.data, m.data, end.data); err != nil {
 		return fmt.Errorf("send nftables transaction of %d bytes: %w", bytes, err)
 	}
@@ -222,13 +247,13 @@ func (s *socket) request(m *msgs, dump bool, f func(attrs []byte), piece func() 
 	s.seq++
 	want := s.seq
 	binary.NativeEndian.PutUint32(m.data[8:], want)
-	s.conn.SetDeadline(time.Now().Add(answerTimeout))
+	s.file.SetDeadline(time.Now().Add(answerTimeout))
 	if err := s.send(m.data); err != nil {
 		return err
 	}
 	interrupted := false
 	for done := false; !done; {
-		s.conn.SetDeadline(time.Now().Add(answerTimeout))
+		s.file.SetDeadline(time.Now().Add(answerTimeout))
 		err := s.receive(func(typ, flags uint16, seq, _ uint32, data []byte) error {
 			if seq != want {
 				return nil
@@ -273,7 +298,7 @@ func (s *socket) each(m *msgs, f func(i int, err error) error) error {
 		binary.NativeEndian.PutUint32(m.data[at+8:], first+uint32(i))
 	}
 	s.grow(len(m.data))
-	s.conn.SetDeadline(time.Now().Add(answerTimeout))
+	s.file.SetDeadline(time.Now().Add(answerTimeout))
 	if err := s.send(m.data); err != nil {
 		return err
 	}
@@ -326,4 +351,15 @@ func (s *socket) port() uint32 {
 	return pid
 }
 
-func (s *socket) close() error { return s.conn.Close() }
+// membership joins or leaves a multicast group: NETLINK_ADD_MEMBERSHIP or NETLINK_DROP_MEMBERSHIP.
+func (s *socket) membership(option, group int) error {
+	var err error
+	cerr := s.raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_NETLINK, option, group) })
+	return errors.Join(cerr, err)
+}
+
+func (s *socket) join(group int) error { return s.membership(unix.NETLINK_ADD_MEMBERSHIP, group) }
+
+func (s *socket) leave(group int) error { return s.membership(unix.NETLINK_DROP_MEMBERSHIP, group) }
+
+func (s *socket) close() error { return s.file.Close() }

@@ -50,7 +50,7 @@ func (l *Ledger) Trace(q Probe, send func() error) (*Traced, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := events.conn.JoinGroup(traceGroup); err != nil {
+	if err := events.join(traceGroup); err != nil {
 		return nil, fmt.Errorf("subscribe to nftables traces: %w", err)
 	}
 	if err := own.transact(q.install()); err != nil {
@@ -62,7 +62,7 @@ func (l *Ledger) Trace(q Probe, send func() error) (*Traced, error) {
 	f := following{ledger: l, rules: rules}
 	deadline := time.Now().Add(traceTime)
 	for !f.over {
-		events.conn.SetDeadline(deadline)
+		events.file.SetDeadline(deadline)
 		err := events.receive(func(typ, _ uint16, _, _ uint32, data []byte) error {
 			if typ == unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_TRACE && len(data) >= 4 {
 				f.take(data[4:])

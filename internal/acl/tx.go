@@ -221,12 +221,12 @@ func (w *whole) repair(a *actual, view policy.View, r *renderer, was epoch, stea
 	for _, table := range tables {
 		switch have := a.tables[table]; {
 		case have == nil:
-			t.table.addTable(table)
-		case have.foreign:
+			t.table.addTable(table, r.flags)
+		case have.foreign, have.persist != (r.flags&nftTablePersist != 0):
 			return nil, nil, false, false
-		case have.flags != 0:
-			t.table.addTable(table) // dormant: wake it
-			asleep = asleep || table == inetTable
+		case have.flags != 0, have.owner == 0 && r.flags&nftTableOwner != 0:
+			t.table.addTable(table, r.flags) // dormant: wake it; an orphan: claim it
+			asleep = asleep || have.flags != 0 && table == inetTable
 		}
 	}
 	wanted := map[string]bool{}

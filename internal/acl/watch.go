@@ -23,9 +23,9 @@ func (t *Table) Watch(ctx context.Context, notify func()) error {
 	if err := t.subscribe(notify); err != nil {
 		return fmt.Errorf("subscribe to nftables notifications: %w", err)
 	}
-	t.events.conn.SetDeadline(time.Time{}) // a question of subscribe set one for its answer
+	t.events.file.SetDeadline(time.Time{}) // a question of subscribe set one for its answer
 	stop := context.AfterFunc(ctx, func() {
-		t.events.conn.SetDeadline(time.Unix(1, 0)) // wakes the reader
+		t.events.file.SetDeadline(time.Unix(1, 0)) // wakes the reader
 	})
 	defer stop()
 	touched := false // since the last end of a commit
@@ -77,7 +77,7 @@ const unobserved = 16 << 10
 func (t *Table) subscribe(missed func()) error {
 	t.sub.Lock()
 	defer t.sub.Unlock()
-	if err := t.events.conn.JoinGroup(unix.NFNLGRP_NFTABLES); err != nil {
+	if err := t.events.join(unix.NFNLGRP_NFTABLES); err != nil {
 		return err
 	}
 	t.sub.missed = missed
@@ -103,11 +103,11 @@ func (t *Table) quietly(commit func() error) error {
 	if t.sub.missed == nil {
 		err = commit()
 	} else {
-		if err := t.events.conn.LeaveGroup(unix.NFNLGRP_NFTABLES); err != nil {
+		if err := t.events.leave(unix.NFNLGRP_NFTABLES); err != nil {
 			return err
 		}
 		err = commit()
-		if jerr := t.events.conn.JoinGroup(unix.NFNLGRP_NFTABLES); jerr != nil {
+		if jerr := t.events.join(unix.NFNLGRP_NFTABLES); jerr != nil {
 			return errors.Join(err, fmt.Errorf("subscribe to nftables notifications: %w", jerr))
 		}
 	}

@@ -167,10 +167,10 @@ func (m *msgs) append(o *msgs) {
 	m.owners = append(m.owners, o.owners...)
 }
 
-func (m *msgs) addTable(table byte) {
+func (m *msgs) addTable(table byte, flags uint32) {
 	m.begin("", table, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE)
 	m.data.str(tableAttr, TableName)
-	m.data.u32(unix.NFTA_TABLE_FLAGS, 0)
+	m.data.u32(unix.NFTA_TABLE_FLAGS, flags)
 	m.end()
 }
 

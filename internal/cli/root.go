@@ -97,7 +97,7 @@ local daemon, found by --run-dir.`,
 	add(resources, a.applyCommand(), a.createCommand(), a.replaceCommand(), a.deleteCommand(), a.getCommand())
 	add(server, a.serverCommands()...)
 	add(other, a.fabricCommand(), a.demoCommand(), a.guardCommand(), a.teardownCommand(), a.versionCommand())
-	root.AddCommand(a.bfdProcessCommand(), a.etcdProcessCommand())
+	root.AddCommand(a.bfdProcessCommand(), a.etcdProcessCommand(), a.keeperProcessCommand())
 	root.SetHelpCommandGroupID(other)
 	root.SetCompletionCommandGroupID(other)
 	root.InitDefaultCompletionCmd()

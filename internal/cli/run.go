@@ -32,6 +32,7 @@ type runFile struct {
 	RunDir          string
 	SecretsDir      string
 	InterfacePrefix string
+	OwnTables       *bool
 	IP              string
 	IP6             string
 	Log             string
@@ -42,7 +43,7 @@ type runFile struct {
 func (f *runFile) members() map[string]any {
 	return map[string]any{
 		"node": &f.Node, "etcd": &f.Etcd, "embeddedEtcd": &f.EmbeddedEtcd, "etcdListen": &f.EtcdListen,
-		"stateDir": &f.StateDir, "runDir": &f.RunDir, "secretsDir": &f.SecretsDir, "interfacePrefix": &f.InterfacePrefix,
+		"stateDir": &f.StateDir, "runDir": &f.RunDir, "secretsDir": &f.SecretsDir, "interfacePrefix": &f.InterfacePrefix, "ownTables": &f.OwnTables,
 		"ip": &f.IP, "ip6": &f.IP6, "log": &f.Log, "logLevel": &f.LogLevel,
 	}
 }
@@ -51,7 +52,7 @@ func (f *runFile) members() map[string]any {
 type runFlags struct {
 	config string
 	runFile
-	embedded bool
+	embedded, own bool
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -67,8 +68,8 @@ The datastore is the one of --etcd, else of the ETCD_* variables as calicoctl re
 of them it runs an etcd of its own, with its data in the state directory.
 
 --config names a YAML file whose members are the flags in camel case (node, etcd,
-embeddedEtcd, etcdListen, stateDir, runDir, secretsDir, interfacePrefix, ip, ip6, log,
-logLevel). A flag wins over the environment, and the environment over the file.`,
+embeddedEtcd, etcdListen, stateDir, runDir, secretsDir, interfacePrefix, ownTables, ip,
+ip6, log, logLevel). A flag wins over the environment, and the environment over the file.`,
 		Example: `  muslin run
   muslin run --etcd http://10.0.0.1:2379 --ip 10.0.0.2/24
   muslin run --etcd-listen http://127.0.0.1:2379,http://10.0.0.1:2379
@@ -83,7 +84,7 @@ logLevel). A flag wins over the environment, and the environment over the file.`
 			if err != nil {
 				return err
 			}
-			cfg.BFDCommand, cfg.EtcdCommand = bfdCommand(cfg.RunDir, log), etcdCommand(log)
+			cfg.BFDCommand, cfg.EtcdCommand, cfg.KeeperCommand = bfdCommand(cfg.RunDir, log), etcdCommand(log), keeperCommand(cfg.RunDir)
 			return node.Run(cmd.Context(), cfg, logger)
 		},
 	}
@@ -96,6 +97,7 @@ logLevel). A flag wins over the environment, and the environment over the file.`
 	fl.StringVar(&f.StateDir, "state-dir", "/var/lib/muslin", "`directory` of what outlives a restart")
 	fl.StringVar(&f.SecretsDir, "secrets-dir", "/etc/muslin/secrets", "`directory` of the secrets that objects refer to")
 	fl.StringVar(&f.InterfacePrefix, "interface-prefix", "", "name `prefix` of workload interfaces, several with commas (default: FelixConfiguration's, else cali)")
+	fl.BoolVar(&f.own, "own-tables", false, "let no other program change the packet filter, also while the agent is dead (Linux 6.9 or later)")
 	fl.StringVar(&f.IP, "ip", "", "this node's IPv4 `address/length` (default: what the Node has, else autodetected)")
 	fl.StringVar(&f.IP6, "ip6", "", "this node's IPv6 `address/length` (default: what the Node has, else autodetected)")
 	fl.StringVar(&f.Log, "log", "stderr", "`place` where logs go: stderr or syslog")
@@ -126,6 +128,10 @@ func (a *app) runConfig(flags *pflag.FlagSet, f runFlags) (node.Config, logConfi
 		RunDir:          pick("run-dir", a.runDir, file.RunDir),
 		SecretsDir:      pick("secrets-dir", f.SecretsDir, file.SecretsDir),
 		InterfacePrefix: pick("interface-prefix", f.InterfacePrefix, file.InterfacePrefix),
+	}
+	cfg.OwnTables = f.own
+	if !flags.Changed("own-tables") && file.OwnTables != nil {
+		cfg.OwnTables = *file.OwnTables
 	}
 	log := logConfig{to: pick("log", f.Log, file.Log), level: pick("log-level", f.LogLevel, file.LogLevel)}
 	var errs []error

@@ -36,6 +36,7 @@ func parseRun(t *testing.T, env map[string]string, words ...string) (node.Config
 	f.Node, f.StateDir, f.InterfacePrefix = str("node"), str("state-dir"), str("interface-prefix")
 	f.IP, f.IP6, f.Log, f.LogLevel = str("ip"), str("ip6"), str("log"), str("log-level")
 	f.embedded, _ = fl.GetBool("embedded-etcd")
+	f.own, _ = fl.GetBool("own-tables")
 	f.EtcdListen, _ = fl.GetStringSlice("etcd-listen")
 	a := &app{version: "v1", etcd: str("etcd"), runDir: str("run-dir")}
 	return a.runConfig(fl, f)
@@ -74,6 +75,7 @@ func TestRunConfig(t *testing.T) {
 			node.Config{Version: "v1", Node: "n", StateDir: "/s", RunDir: "/run/muslin",
 				Store: store.Config{Endpoints: []string{"http://192.0.2.2:2379"}, Username: "u"},
 				IP:    netip.MustParsePrefix("10.0.0.1/24"), IP6: netip.MustParsePrefix("fd00::1/64")}},
+		{"tables of our own", nil, []string{"--own-tables"}, with(func(c *node.Config) { c.Embedded, c.OwnTables = true, true })},
 		{"prefixes", nil, []string{"--interface-prefix", "cali,tap"}, with(func(c *node.Config) { c.Embedded = true; c.InterfacePrefix = "cali,tap" })},
 	} {
 		t.Run(c.name, func(t *testing.T) {

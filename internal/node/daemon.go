@@ -23,6 +23,7 @@ import (
 	"github.com/muslin-net/muslin/internal/dataplane"
 	"github.com/muslin-net/muslin/internal/endpoint"
 	"github.com/muslin-net/muslin/internal/ipam"
+	"github.com/muslin-net/muslin/internal/keeper"
 	"github.com/muslin-net/muslin/internal/lock"
 	"github.com/muslin-net/muslin/internal/neighbour"
 	"github.com/muslin-net/muslin/internal/node/api"
@@ -54,6 +55,10 @@ type Config struct {
 	BFDCommand []string
 	// EtcdCommand is the command line of the process of the embedded etcd.
 	EtcdCommand []string
+	// OwnTables lets nobody else change the packet filter; KeeperCommand is the command
+	// line of the process that keeps it so while there is no agent.
+	OwnTables     bool
+	KeeperCommand []string
 }
 
 // dnsName is what names of nodes and workloads are: parts of a resource's name.
@@ -190,6 +195,17 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return give(err)
 	}
 	defer d.acl.Close()
+	kept, err := socketOf(d.acl)
+	if err != nil {
+		return give(err)
+	}
+	if kept != nil {
+		g.Go(func() error {
+			defer kept.Close()
+			keeper.Keep(ctx, cfg.RunDir, cfg.KeeperCommand, kept, log.With("part", "keeper"))
+			return nil
+		})
+	}
 	socket, err := listenLocal(cfg.RunDir)
 	if err != nil {
 		return give(err)
@@ -377,10 +393,19 @@ func (d *Daemon) openSpeaker() {
 
 // openFilter opens the packet filter. What is in the kernel from an earlier life
 // stays until the datastore has been read.
-func (d *Daemon) openFilter() (err error) {
-	d.acl, err = openFiltering(acl.Options{Log: d.log.With("part", "acl"), Prefixes: []string{defaultPrefix}, HostAction: acl.HostDrop})
-	if err == nil {
-		readAhead(d.acl)
+func (d *Daemon) openFilter() error {
+	kept, err := keeper.Take(d.cfg.RunDir)
+	if err != nil {
+		return err
+	}
+	d.acl, err = openFiltering(acl.Options{Log: d.log.With("part", "acl"), Prefixes: []string{defaultPrefix}, HostAction: acl.HostDrop,
+		Own: d.cfg.OwnTables, Socket: kept})
+	if err != nil {
+		return err
+	}
+	readAhead(d.acl)
+	if kept != nil && !d.cfg.OwnTables {
+		_, err = keeper.End(d.cfg.RunDir) // the socket is ours until the tables are replaced
 	}
 	return err
 }

@@ -4,6 +4,7 @@ package node
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/muslin-net/muslin/internal/acl"
 	"github.com/muslin-net/muslin/internal/dataplane"
@@ -34,6 +35,14 @@ func filters(f dataplane.Filtering) (bool, error) {
 		return t.Exists()
 	}
 	return true, nil
+}
+
+// socketOf is the socket to which the packet filter belongs; nil if it belongs to nobody.
+func socketOf(f dataplane.Filtering) (*os.File, error) {
+	if t, ok := f.(*acl.Table); ok {
+		return t.Socket()
+	}
+	return nil, nil
 }
 
 func openForwarding(o route.Options) (dataplane.Forwarding, error) {

@@ -6,6 +6,7 @@ package node
 
 import (
 	"fmt"
+	"os"
 	"runtime"
 
 	"github.com/muslin-net/muslin/internal/acl"
@@ -24,6 +25,8 @@ func openFiltering(acl.Options) (dataplane.Filtering, error) { return nil, hasDa
 func readAhead(dataplane.Filtering) {}
 
 func filters(dataplane.Filtering) (bool, error) { return false, hasDataPlane() }
+
+func socketOf(dataplane.Filtering) (*os.File, error) { return nil, nil }
 
 func openForwarding(route.Options) (dataplane.Forwarding, error) { return nil, hasDataPlane() }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/muslin-net/muslin/internal/acl"
+	"github.com/muslin-net/muslin/internal/keeper"
 	"github.com/muslin-net/muslin/internal/lock"
 )
 
@@ -43,7 +44,11 @@ func Guard(cfg Config, log *slog.Logger) (prefixes []string, made bool, err erro
 		return prefixes, false, err
 	}
 	defer held.Release()
-	filter, err := openFiltering(acl.Options{Log: log, Prefixes: prefixes, HostAction: acl.HostDrop})
+	kept, err := keeper.Take(cfg.RunDir)
+	if err != nil {
+		return prefixes, false, err
+	}
+	filter, err := openFiltering(acl.Options{Log: log, Prefixes: prefixes, HostAction: acl.HostDrop, Socket: kept})
 	if err != nil {
 		return prefixes, false, err
 	}

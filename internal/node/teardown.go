@@ -16,6 +16,7 @@ import (
 	"github.com/muslin-net/muslin/internal/acl"
 	"github.com/muslin-net/muslin/internal/bfdd"
 	"github.com/muslin-net/muslin/internal/endpoint"
+	"github.com/muslin-net/muslin/internal/keeper"
 	"github.com/muslin-net/muslin/internal/lock"
 	"github.com/muslin-net/muslin/internal/route"
 )
@@ -108,7 +109,11 @@ func Teardown(cfg Config, log *slog.Logger) (removed, left []string, err error) 
 		removed = append(removed, fmt.Sprintf("%d addresses of processes on lo", n))
 	}
 
-	table, err := openFiltering(acl.Options{Log: log, Prefixes: f.Prefixes})
+	kept, err := keeper.Take(cfg.RunDir)
+	if err != nil {
+		return removed, nil, err
+	}
+	table, err := openFiltering(acl.Options{Log: log, Prefixes: f.Prefixes, Socket: kept})
 	if err != nil {
 		return removed, nil, err
 	}
@@ -122,6 +127,12 @@ func Teardown(cfg Config, log *slog.Logger) (removed, left []string, err error) 
 	}
 	if there {
 		removed = append(removed, "nftables tables inet, arp and netdev "+acl.TableName)
+	}
+	if ended, err = keeper.End(cfg.RunDir); err != nil {
+		return removed, nil, err
+	}
+	if ended {
+		removed = append(removed, "the keeper of these tables")
 	}
 	for _, file := range []string{snapshotFile, journalFile, clusterFile} { // a boot is not to begin with it
 		if err := os.Remove(filepath.Join(cfg.StateDir, file)); err == nil {

@@ -103,7 +103,7 @@ var ranks = [][]string{
 	{"api/v3"},
 	{"internal/kubepolicy"},
 	{"internal/policy", "internal/ipam", "internal/bgp", "internal/guard", "internal/bfd", "internal/lock"},
-	{"internal/filter", "internal/fabric", "internal/store", "internal/acl", "internal/route", "internal/endpoint", "internal/bfdd", "internal/neighbour"},
+	{"internal/filter", "internal/fabric", "internal/store", "internal/acl", "internal/route", "internal/endpoint", "internal/bfdd", "internal/keeper", "internal/neighbour"},
 	{"internal/node/api", "internal/dataplane"},
 	{"internal/node"},
 	{"internal/lab"},
