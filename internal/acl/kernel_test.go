@@ -630,6 +630,36 @@ func TestWatchAfterUnobservedCommit(t *testing.T) {
 	}
 }
 
+// TestWatchTellsOwnTables: what others commit elsewhere after they changed a table of
+// ours is not notified again.
+func TestWatchTellsOwnTables(t *testing.T) {
+	inNetns(t)
+	notified := watched(t, openTable(t))
+	drain(notified)
+	c := foreign(t)
+	tamper := func(name string) {
+		t.Helper()
+		c.AddTable(inet)
+		c.AddSet(&nftables.Set{Table: inet, Name: name, KeyType: nftables.TypeMark}, nil)
+		must(t, c.Flush())
+		select {
+		case <-notified:
+		case <-time.After(5 * time.Second):
+			t.Fatalf("set %s in our table was not notified", name)
+		}
+	}
+	tamper("first")
+	for n := range 20 {
+		c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: fmt.Sprint("other", n)})
+		must(t, c.Flush())
+	}
+	tamper("second")
+	tamper("third") // all before it has been read by then
+	if n := len(notified); n > 0 {
+		t.Errorf("%d notifications of tables of others", n)
+	}
+}
+
 // TestUnobservedCommit counts on generations to find what others did while
 // notifications were off.
 func TestUnobservedCommit(t *testing.T) {
