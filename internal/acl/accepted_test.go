@@ -4,6 +4,7 @@ package acl
 
 import (
 	"encoding/binary"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -263,5 +264,49 @@ func TestEpochBesideTheNext(t *testing.T) {
 	}
 	if orders < 10000 {
 		t.Errorf("%d steps", orders)
+	}
+}
+
+// TestAcceptedFlowElsewhere: the mark of the epoch says nothing of an interface that
+// no endpoint has. A route that leads the flow there, for which nothing is committed,
+// does not let it in.
+func TestAcceptedFlowElsewhere(t *testing.T) {
+	for _, v := range []int{4, 6} {
+		r := newRig(t)
+		r.endpoint("a", r.allowAllEffective())
+		r.endpoint("b", r.allowAllEffective())
+		r.apply()
+		r.expect(true, lab.UDP, "a", "b", 80, v) // neighbours are known from here on
+		o := newOneWay(r, v)
+		o.expect("the first packet", true, 1)
+		c := newArrivals(t, r.wl["c"], forbiddenPort)
+		for _, args := range [][]string{
+			{"neigh", "replace", addrOf(v, "c").String(), "lladdr", wlMAC("c").String(), "dev", "calic", "nud", "permanent"},
+			{"route", "replace", host(addrOf(v, "b")).String(), "via", addrOf(v, "c").String(), "dev", "calic"},
+		} {
+			must(t, r.host.Do(func() error { return exec.Command("ip", args...).Run() }))
+		}
+		if o.arrives(50*time.Millisecond) || c.count(t, 0) > 0 {
+			t.Errorf("IPv%d: an accepted flow goes to an interface without endpoint", v)
+		}
+	}
+}
+
+// TestEpochInChainAlone: a rule that gives another epoch than the one that is looked up
+// is found and repaired, in either direction.
+func TestEpochInChainAlone(t *testing.T) {
+	inNetns(t)
+	tab, v := openTable(t), smallView()
+	must(t, tab.Resync(v))
+	for _, d := range directions {
+		var m msgs
+		m.flushChain("", chainEpoch(d))
+		m.addRule("", chainEpoch(d), tab.state.epoch.next().rule(tab.renderer(), d))
+		must(t, tab.sock.transact(&m))
+		must(t, tab.Resync(v))
+		if got := mustRead(t, tab).chains[chainEpoch(d)].rules; !slices.Equal(got, []sum{tab.state.epoch.rule(tab.renderer(), d).sum}) {
+			t.Errorf("%v: the chain does not give epoch %d", d, tab.state.epoch)
+		}
+		quiet(t, tab, v)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/muslin-net/muslin/internal/policy"
+	"golang.org/x/sys/unix"
 )
 
 // TestAgainInComparison: a change of egress and ingress that is put in force by comparing
@@ -84,4 +85,29 @@ func TestAgainWhereOnePasses(t *testing.T) {
 		}
 		quiet(t, tab, v)
 	}
+}
+
+// TestAgainNotAsleep: with a change of both directions and a table that somebody has put to
+// sleep, the table is woken without the chain: the kernel would refuse both at once.
+func TestAgainNotAsleep(t *testing.T) {
+	inNetns(t)
+	tab, v := openTable(t), newView()
+	p := v.policy(gnp("p", []policy.Rule{allow()}, []policy.Rule{allow()}))
+	e := v.effective(&policy.Effective{ID: "everyoneeveryone", Tiers: both(tier("default", false, p))})
+	v.endpoint(&policy.Endpoint{ID: policy.EndpointID{Namespace: "ns", Name: "a"}, Interface: "calia", Addrs: addrs("10.65.0.1", "fd65::1"), Effective: e})
+	must(t, tab.Resync(v))
+	v.flush()
+	var m msgs
+	m.begin("", inetTable, unix.NFT_MSG_NEWTABLE, 0)
+	m.data.str(unix.NFTA_TABLE_NAME, TableName)
+	m.data.u32(unix.NFTA_TABLE_FLAGS, 1) // dormant
+	m.end()
+	must(t, tab.sock.transact(&m))
+	v.policy(gnp("p", []policy.Rule{allow(toPort(tcp, port(80)))}, []policy.Rule{allow(toPort(tcp, port(81)))}))
+	v.flush()
+	must(t, tab.Resync(v))
+	if n := tab.Stats().Failed; n > 0 {
+		t.Errorf("the kernel refused %d transactions", n)
+	}
+	quiet(t, tab, v)
 }
