@@ -45,7 +45,8 @@ func TestLightOptions(t *testing.T) {
 		{"LogLimit", func(o *Options) { o.LogLimit = Rate{10, time.Minute, 5} }},
 		{"Denied", func(o *Options) { o.Denied = Rate{20, time.Second, 20} }},
 	}
-	tried := map[string]bool{"Log": true, "NetNS": true, "Prefixes": true, "AnySource": true}
+	tried := map[string]bool{"Log": true, "NetNS": true, "Own": true, "Socket": true, // for good, since Open
+		"Prefixes": true, "AnySource": true}
 	wrote := map[int][]int{}
 	for _, size := range []int{20, 400} {
 		tab, v := optionsTable(t, size)
