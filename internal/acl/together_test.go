@@ -102,7 +102,8 @@ type togetherKind struct {
 	name  string
 	setup func(r *rig) (put func(second bool))
 	// A packet that is on its way at a commit is judged by elements of before and of
-	// after in one walk. Of such kinds some packets in a million go the wrong way.
+	// after in one walk. Of such kinds a few packets in 100,000 go the wrong way: they
+	// are counted (see "Not built yet" in ARCHITECTURE.md).
 	between bool
 }
 
@@ -180,6 +181,11 @@ var togetherKinds = []togetherKind{
 			r.member("x", second, false)
 			r.member("p", second, false)
 		}
+	}, true},
+	{"an address comes into a set that a denial and a permission ask", func(r *rig) func(bool) {
+		p := r.v.policy(gnp("p", []policy.Rule{allow(toAllowed), deny(toForbidden, from("x")), allow(from("x"))}, nil))
+		r.ingressOf(p)
+		return func(second bool) { r.member("x", second, false) }
 	}, true},
 	{"a port moves between groups of denials", func(r *rig) func(bool) {
 		r.member("x", true, false)
