@@ -622,9 +622,14 @@ func (w *world) ofRole(role fabric.Role, visit func(d *fabric.Device)) {
 
 // TestStatements holds the models to what is said of them.
 func TestStatements(t *testing.T) {
-	for _, list := range []map[string]func(t *testing.T){statements, scope} {
+	for _, list := range []map[string]func(t *testing.T){statements, scope, read} {
 		for name, holds := range list {
-			t.Run(name, holds)
+			t.Run(name, func(t *testing.T) {
+				if r := readings[name]; r != "" {
+					t.Log("read as:", r)
+				}
+				holds(t)
+			})
 		}
 	}
 }
