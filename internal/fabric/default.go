@@ -9,12 +9,23 @@ import (
 	"time"
 )
 
-// Where addresses come from if the file does not say.
+// Where addresses come from if the file does not say: the first that the plan fits into,
+// else the last.
 var (
-	defaultEndpoints = map[Family]string{IPv4: "10.64.0.0/10", IPv6: "fd00:64::/48"}
-	defaultLoopbacks = map[Family]string{IPv4: "172.31.0.0/16", IPv6: "fd00:31::/64"}
-	defaultLinks     = map[Family]string{IPv4: "172.20.0.0/14", IPv6: "fd00:20::/64"}
+	defaultEndpoints = map[Family][]string{IPv4: {"10.64.0.0/10", "10.128.0.0/9"}, IPv6: {"fd00:64::/48"}}
+	defaultLoopbacks = map[Family][]string{IPv4: {"172.31.0.0/16", "172.24.0.0/13"}, IPv6: {"fd00:31::/64"}}
+	defaultLinks     = map[Family][]string{IPv4: {"172.20.0.0/14", "10.0.0.0/10"}, IPv6: {"fd00:20::/64"}}
 )
+
+// firstThatHolds is the first of some pools that is large enough, or the last.
+func firstThatHolds(pools []string, holds func(netip.Prefix) bool) (p netip.Prefix) {
+	for _, text := range pools {
+		if p = netip.MustParsePrefix(text); holds(p) {
+			break
+		}
+	}
+	return p
+}
 
 // Where private AS numbers begin (RFC 6996).
 const (
@@ -31,8 +42,9 @@ func orElse[T comparable](field *T, value T) {
 }
 
 // fill sets everything that the file leaves out and that the model has. What
-// it sets depends on the model and on other fields, but never on the number of
-// racks, so that a fabric does not change its numbers when it grows.
+// it sets depends on the model and on other fields, but not on the number of
+// racks, so that a fabric does not change its numbers when it grows; unless it grows out
+// of the pools (hundreds of racks), which are larger ones then.
 func (f *Fabric) fill() {
 	s := &f.Spec
 	orElse(&s.Racks.ToRs, 1)
@@ -70,9 +82,9 @@ func (f *Fabric) fill() {
 	}
 	f.fillMachines()
 	orElse(&s.Endpoints.Announce, OneByOne)
-	f.fillPools()
 	orElse(&s.Plan.ServersPerRack, max(64, powerOfTwo(f.mostServers())))
 	orElse(&s.Plan.EndpointsPerServer, max(64, powerOfTwo(s.Endpoints.grown(s.Endpoints.PerServer))))
+	f.fillPools()
 	f.fillBGP()
 	orElse(&s.Switches.ToR.Software, FRR)
 	orElse(&s.Switches.Spine.Software, FRR)
@@ -89,10 +101,10 @@ func (f *Fabric) fillPools() {
 	}
 	for _, family := range s.Families {
 		if !f.hasPool(family) {
-			s.Pools.Endpoints = append(s.Pools.Endpoints, EndpointPool{CIDR: netip.MustParsePrefix(defaultEndpoints[family])})
+			s.Pools.Endpoints = append(s.Pools.Endpoints, EndpointPool{CIDR: firstThatHolds(defaultEndpoints[family], f.holdsEndpoints)})
 		}
 		if _, ok := ofFamily(s.Pools.Links, family); !ok {
-			s.Pools.Links = append(s.Pools.Links, netip.MustParsePrefix(defaultLinks[family]))
+			s.Pools.Links = append(s.Pools.Links, firstThatHolds(defaultLinks[family], f.holdsLinks))
 		}
 	}
 	for i := range s.Pools.Endpoints {
@@ -101,7 +113,7 @@ func (f *Fabric) fillPools() {
 	// Router IDs are IPv4 addresses even where no IPv4 is routed.
 	for _, family := range []Family{IPv4, IPv6} {
 		if _, ok := ofFamily(s.Pools.Loopbacks, family); !ok && (family == IPv4 || f.has(family)) {
-			s.Pools.Loopbacks = append(s.Pools.Loopbacks, netip.MustParsePrefix(defaultLoopbacks[family]))
+			s.Pools.Loopbacks = append(s.Pools.Loopbacks, firstThatHolds(defaultLoopbacks[family], f.holdsLoopbacks))
 		}
 	}
 	// Two octets are enough for one or three AS numbers, and read better.

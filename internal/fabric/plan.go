@@ -80,10 +80,27 @@ func (f *Fabric) planeMembers() int {
 	return planeReserved + 2*f.Spec.Racks.Count
 }
 
+// endpointsNeeded, loopbacksNeeded and rackLinksNeeded are what pools have to hold.
+func (f *Fabric) endpointsNeeded() int { return f.Spec.Racks.Count * f.rackEndpoints() }
+
+func (f *Fabric) loopbacksNeeded() int {
+	return rackLoopbacks + f.Spec.Racks.Count*(f.Spec.Plan.ServersPerRack+rackOverhead)
+}
+
+func (f *Fabric) rackLinksNeeded() int { return f.Spec.Racks.Count * f.rackLinks() }
+
+// holdsEndpoints, holdsLoopbacks and holdsLinks tell whether the plan fits into one pool.
+func (f *Fabric) holdsEndpoints(pool netip.Prefix) bool { return size(pool) >= f.endpointsNeeded() }
+
+func (f *Fabric) holdsLoopbacks(pool netip.Prefix) bool { return size(pool) >= f.loopbacksNeeded() }
+
+func (f *Fabric) holdsLinks(pool netip.Prefix) bool {
+	return (f.Spec.Model == Ethernet || size(pool)/2 >= f.rackLinksNeeded()) && (f.Spec.Spine.Kind == L3 || f.planeSize(pool) >= f.planeMembers())
+}
+
 // checkSizes holds the pools against the plan (rule FAB-ADR-003).
 func (f *Fabric) checkSizes(e *faults) {
 	p := &f.Spec.Pools
-	racks := f.Spec.Racks.Count
 	small := func(field string, pool netip.Prefix, has, need int, what string) {
 		if has >= need {
 			return
@@ -100,15 +117,15 @@ func (f *Fabric) checkSizes(e *faults) {
 				last = i
 			}
 		}
-		small(fmt.Sprintf("spec.pools.endpoints[%d].cidr", last), p.Endpoints[last].CIDR, held*f.rackEndpoints(), racks*f.rackEndpoints(), "endpoint addresses in whole racks")
+		small(fmt.Sprintf("spec.pools.endpoints[%d].cidr", last), p.Endpoints[last].CIDR, held*f.rackEndpoints(), f.endpointsNeeded(), "endpoint addresses in whole racks")
 	}
 	for i, pool := range p.Loopbacks {
-		small(fmt.Sprintf("spec.pools.loopbacks[%d]", i), pool, size(pool), rackLoopbacks+racks*(f.Spec.Plan.ServersPerRack+rackOverhead), "loopbacks")
+		small(fmt.Sprintf("spec.pools.loopbacks[%d]", i), pool, size(pool), f.loopbacksNeeded(), "loopbacks")
 	}
 	for i, pool := range p.Links {
 		field := fmt.Sprintf("spec.pools.links[%d]", i)
 		if f.Spec.Model != Ethernet {
-			small(field, pool, size(pool)/2, racks*f.rackLinks(), "addresses of links inside racks")
+			small(field, pool, size(pool)/2, f.rackLinksNeeded(), "addresses of links inside racks")
 			// Links between spines and to borders: the last quarter.
 			small(field, pool, size(pool)/4, 4*slots*slots, "addresses of links between spines and to borders")
 		}

@@ -10,6 +10,10 @@ import (
 // Template is a file to start from, with the fields that a model has and what
 // they mean. Fields with their default values are comments.
 func Template(name string, model Model, racks, servers, endpoints int) string {
+	f := Fabric{Spec: Spec{Model: model, Racks: Racks{Count: racks}, Endpoints: Endpoints{PerServer: endpoints}}}
+	f.Spec.Servers.PerRack = servers
+	f.fill()
+	p := &f.Spec.Pools
 	var b strings.Builder
 	line := func(format string, v ...any) { fmt.Fprintf(&b, format+"\n", v...) }
 	line("# A fabric for `muslin fabric design` and `validate`.")
@@ -50,11 +54,11 @@ func Template(name string, model Model, racks, servers, endpoints int) string {
 	line("  # border: [{name: b1, as: 64999, default: true}]")
 	line("")
 	line("  # pools:")
-	line("  #   endpoints: [{cidr: %s, external: nat}]     # or advertise", defaultEndpoints[IPv4])
-	line("  #   loopbacks: [%s]", defaultLoopbacks[IPv4])
-	line("  #   links: [%s]", defaultLinks[IPv4])
-	line("  #   as: {start: %s}", map[bool]string{true: "64512, style: 2byte", false: "4200000000, style: 4byte"}[model == Ethernet || model == DownwardDefault])
-	line("  # plan: {serversPerRack: %d, endpointsPerServer: %d}   # what numbers are kept for; powers of two", max(64, powerOfTwo(servers)), max(64, powerOfTwo(endpoints)))
+	line("  #   endpoints: [{cidr: %s, external: nat}]     # or advertise", p.Endpoints[0].CIDR)
+	line("  #   loopbacks: [%s]", p.Loopbacks[0])
+	line("  #   links: [%s]", p.Links[0])
+	line("  #   as: {start: %d, style: %s}", p.AS.Start, p.AS.Style)
+	line("  # plan: {serversPerRack: %d, endpointsPerServer: %d}   # what numbers are kept for; powers of two", f.Spec.Plan.ServersPerRack, f.Spec.Plan.EndpointsPerServer)
 	line("")
 	line("  # bgp:")
 	line("  #   timers: {hold: 9s}")

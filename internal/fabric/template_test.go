@@ -47,3 +47,41 @@ func TestTemplate(t *testing.T) {
 		}
 	}
 }
+
+// TestDefaultPools: they are the same for all fabrics that fit into them, and larger for those that
+// do not; what does not fit into those either is refused.
+func TestDefaultPools(t *testing.T) {
+	for _, c := range []struct {
+		spec                        string
+		endpoints, loopbacks, links string
+	}{
+		{"model: as-per-rack, racks: {count: 1}", "10.64.0.0/10", "172.31.0.0/16", "172.20.0.0/14"},
+		{"model: as-per-rack, racks: {count: 256}", "10.64.0.0/10", "172.31.0.0/16", "172.20.0.0/14"},
+		{"model: as-per-rack, racks: {count: 257}", "10.64.0.0/10", "172.31.0.0/16", "10.0.0.0/10"},
+		{"model: ethernet, racks: {count: 255}", "10.64.0.0/10", "172.31.0.0/16", "172.20.0.0/14"}, // a plane keeps 64 addresses
+		{"model: ethernet, racks: {count: 256}", "10.64.0.0/10", "172.31.0.0/16", "10.0.0.0/10"},
+		{"model: as-per-server, racks: {count: 1000}, spine: {kind: l2}", "10.128.0.0/9", "172.24.0.0/13", "10.0.0.0/10"},
+		{"model: downward-default, racks: {count: 1000}, pools: {links: [172.16.0.0/12], loopbacks: [10.0.0.0/15]}", "10.128.0.0/9", "10.0.0.0/15", "172.16.0.0/12"},
+		{"model: downward-default, racks: {count: 2000}", "", "", ""},
+	} {
+		doc, err := Parse([]byte("apiVersion: fabric/v1\nkind: Fabric\nmetadata: {name: a}\nspec: {servers: {perRack: 20}, endpoints: {perServer: 100}, " + c.spec + "}"))
+		if c.links == "" {
+			if err == nil || !strings.Contains(err.Error(), "FAB-ADR-003: 10.128.0.0/9 holds 8,388,608 endpoint addresses in whole racks, the plan needs 16,384,000: want a /8 or more") {
+				t.Errorf("%s: %v", c.spec, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", c.spec, err)
+			continue
+		}
+		p := doc.Fabric.Spec.Pools
+		if e, o, l := p.Endpoints[0].CIDR.String(), p.Loopbacks[0].String(), p.Links[0].String(); e != c.endpoints || o != c.loopbacks || l != c.links {
+			t.Errorf("%s: endpoints %s, loopbacks %s, links %s", c.spec, e, o, l)
+		}
+		text := Template("a", doc.Fabric.Spec.Model, doc.Fabric.Spec.Racks.Count, 20, 100)
+		if given := strings.Contains(c.spec, "pools") || strings.Contains(c.spec, "spine"); !given && !strings.Contains(text, "links: ["+c.links+"]") {
+			t.Errorf("%s: the file to start from says other links", c.spec)
+		}
+	}
+}
