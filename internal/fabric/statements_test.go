@@ -160,11 +160,14 @@ var statements = map[string]func(t *testing.T){
 		}
 	},
 	"FAB-S-07": func(t *testing.T) { // policy is no matter of the fabric
-		w := worldOf(t, all["rack l3"])
-		e, _ := emit.New(w.Design)
-		text, err := e.Device(w.Device("r0-t0"), emit.FRR)
-		if err != nil || strings.Contains(text, "access-list") {
-			t.Error(err, text)
+		for name, spec := range all {
+			eachConfig(t, worldOf(t, spec), func(device, text string) {
+				for _, word := range []string{"access-list", "access-group", "access-class"} {
+					if strings.Contains(text, word) {
+						t.Errorf("%s: %s has %q", name, device, word)
+					}
+				}
+			})
 		}
 	},
 	"FAB-S-10": func(t *testing.T) { // every next hop is on a segment of the router that has it, in every failure of one thing
@@ -500,6 +503,12 @@ var statements = map[string]func(t *testing.T){
 				t.Error(way)
 			}
 		}
+		w = worldOf(t, all["default l3"]+", downwardDefault: {fallback: border}, border: [{name: b1, as: 64999, default: true}]")
+		for _, way := range ways(t, w.sims[fabric.IPv4], "r0-s0", netip.MustParseAddr("10.100.0.1")) {
+			if !strings.Contains(way, " b1: ") || strings.HasSuffix(way, "delivered") {
+				t.Error(way)
+			}
+		}
 	},
 	"FAB-S-68": func(t *testing.T) { // a spine carries every route once, without links between spines
 		w := worldOf(t, all["default l3"]+", downwardDefault: {fallback: none}")
@@ -533,9 +542,22 @@ var statements = map[string]func(t *testing.T){
 		}
 	},
 	"FAB-S-72": func(t *testing.T) { // a pool says what becomes of it at the edge
-		w := worldOf(t, all["rack l3"]+", endpoints: {perServer: 2}, pools: {endpoints: [{cidr: 10.64.0.0/16, external: advertise}, {cidr: 10.65.0.0/16}]}, families: [ipv4]")
+		w := worldOf(t, all["rack l3"]+", endpoints: {perServer: 2}, pools: {endpoints: [{cidr: 10.64.0.0/16, external: advertise}, {cidr: 10.65.0.0/16}]}, families: [ipv4], border: [{name: b1, as: 64999}]")
 		if w.Pools[0].External != fabric.Advertise || w.Pools[1].External != fabric.NAT {
 			t.Error(w.Pools)
+		}
+		e, err := emit.New(w.Design)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, target := range []emit.Target{emit.FRR, emit.BIRD, emit.GoBGP, emit.EOS, emit.Junos, emit.NXOS, emit.SONiC} {
+			text, err := e.Device(w.Device("b1"), target)
+			if err != nil || !strings.Contains(text, " 10.64.0.0/16 is public: ") || !strings.Contains(text, " 10.65.0.0/16 is private: translate ") {
+				t.Error(target, err, text)
+			}
+			if text, err = e.Device(w.Device("spine0"), target); err != nil || strings.Contains(text, "translate") {
+				t.Error(target, err, text)
+			}
 		}
 	},
 	"FAB-S-70": func(t *testing.T) { // which model is recommended, and when

@@ -129,9 +129,21 @@ func (e *Emitter) filters(profiles []*fabric.Profile) []*fabric.Filter {
 	return list
 }
 
-// header says what a configuration is, in the comments of its language.
+// header says what a configuration is, in the comments of its language, and on a border
+// what is to be done with endpoint addresses, which no configuration here does.
 func (e *Emitter) header(d *fabric.Device, mark, checked string) string {
-	return fmt.Sprintf("%s %s, %s of %s, design %s. Made by muslin fabric emit; %s.\n", mark, d.Name, d.Role, e.x.Metadata.Name, e.hash, checked)
+	text := fmt.Sprintf("%s %s, %s of %s, design %s. Made by muslin fabric emit; %s.\n", mark, d.Name, d.Role, e.x.Metadata.Name, e.hash, checked)
+	if d.Role != fabric.RoleBorder {
+		return text
+	}
+	for _, p := range e.x.Pools {
+		what := "private: translate what leaves from it (NAT), and do not announce it outside. Not configured here"
+		if p.External == fabric.Advertise {
+			what = "public: announce it outside, untranslated"
+		}
+		text += fmt.Sprintf("%s %s is %s.\n", mark, p.CIDR, what)
+	}
+	return text
 }
 
 // staticLines visits each route to a machine that speaks no BGP.
