@@ -328,5 +328,6 @@ type Platform struct {
 	Peers        Count  `json:"peers,omitempty"`
 	ECMP         Count  `json:"ecmp,omitempty"` // next hops of a group
 	URPF         bool   `json:"urpf,omitempty"` // strict, in hardware
+	Hash         string `json:"hash,omitempty"` // what chooses among equal paths, inputs and seed, in any words; those with the same choose alike
 	Source       string `json:"source,omitempty"`
 }

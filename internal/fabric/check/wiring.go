@@ -257,6 +257,31 @@ func neighbours(s *subject) {
 	}
 }
 
+// polarised: FAB-WI-005. A spine has equal ways where a rack has two ToRs, and gets from a
+// ToR what that one's hash chose among spines.
+func polarised(s *subject) {
+	inRack := map[string]int{}
+	s.ofRole(fabric.RoleToR, func(d *fabric.Device) { inRack[d.Rack]++ })
+	var t tally
+	s.ofRole(fabric.RoleSpine, func(d *fabric.Device) {
+		own := s.Platform(d.Platform)
+		if own == nil || own.Hash == "" || d.Multipath < 2 {
+			return
+		}
+		for j := range d.Sessions {
+			tor := s.Device(d.Sessions[j].Peer)
+			below := s.Platform(tor.Platform)
+			if tor.Role == fabric.RoleToR && inRack[tor.Rack] > 1 && tor.Multipath > 1 && below != nil && below.Hash == own.Hash {
+				t.add(own.Hash, d.Name, tor.Name+" and "+d.Name+" hash by "+own.Hash, "another seed or other inputs of the hash on spines than on ToRs")
+				return
+			}
+		}
+	})
+	t.report(s, func(key string, c *sameCase) string {
+		return fmt.Sprintf("%s hash%s by %s, as ToRs below do: what a ToR sends takes one of two ways to a rack", names(c.devices), verb(len(c.devices), "es", ""), key)
+	})
+}
+
 // ecmpWidth: FAB-CAP-009, for the ways up.
 func ecmpWidth(s *subject) {
 	var t tally

@@ -164,7 +164,7 @@ var computed = map[string]struct {
 	"FAB-BR-003": {by: hygiene}, "FAB-VR-005": {by: hygiene}, "FAB-SEC-002": {by: hygiene}, "FAB-SIM-001": {by: hygiene},
 
 	"FAB-NH-004": {by: advice}, "FAB-NH-006": {by: advice}, "FAB-ECMP-002": {by: advice}, "FAB-TIM-002": {by: advice}, "FAB-TIM-005": {by: advice},
-	"FAB-CAP-008": {by: advice}, "FAB-DD-004": {by: advice}, "FAB-SEC-003": {by: advice}, "FAB-PHY-005": {by: advice},
+	"FAB-CAP-008": {by: advice}, "FAB-DD-004": {by: advice}, "FAB-SEC-003": {by: advice}, "FAB-PHY-005": {by: advice}, "FAB-WI-005": {by: advice},
 }
 
 // TestEveryRuleIsProved: a rule is shown by a lab or computed, and not both; an error is computed for a reason.
