@@ -147,7 +147,7 @@ func loopCheck(s *subject) {
 		}
 	})
 	t.report(s, func(key string, c *sameCase) string {
-		return fmt.Sprintf("%s on %d sessions of %s: routes may come back to where they began", key, c.n, names(c.devices))
+		return fmt.Sprintf("%s on %s of %s: routes may come back to where they began", key, amount(c.n, "session"), names(c.devices))
 	})
 }
 
@@ -159,6 +159,6 @@ func removePrivate(s *subject) {
 		}
 	})
 	t.report(s, func(_ string, c *sameCase) string {
-		return fmt.Sprintf("remove-private-AS on %s keeps the AS number of the peer itself: %d sessions where the route is still refused", names(c.devices), c.n)
+		return fmt.Sprintf("remove-private-AS on %s keeps the AS number of the peer itself: %s where the route is still refused", names(c.devices), amount(c.n, "session"))
 	})
 }

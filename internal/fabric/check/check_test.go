@@ -38,6 +38,7 @@ const (
 	downward = "model: downward-default"
 	planes   = "model: ethernet"
 	border   = ", border: [{name: b1, as: 64999, default: true}]"
+	borders  = ", border: [{name: b1, as: 64999, default: true}, {name: b2, as: 64998, default: true}]"
 	note     = ", racks: {count: 8}, servers: {perRack: 80}, endpoints: {perServer: 200}" // 128,000 endpoints
 	override = ", bgp: {advanced: [{name: as-override, reason: anycast}]}, downwardDefault: {asOverride: true}"
 )
@@ -120,7 +121,7 @@ var cases = []struct {
 	{"FAB-AS-006", perRack, with("spine-tor", func(p *fabric.Profile) { p.AllowOwnAS = 1 }), "", "allowas-in on 6 sessions of spine0, spine1"},
 	{"FAB-AS-006", downward + ", downwardDefault: {asOverride: true}", nil, downward + override, "as-override on 12 sessions of spine0, spine1 and 3 more"},
 	{"FAB-AS-007", downward, with("tor-server", func(p *fabric.Profile) { p.RemovePrivateAS = true }), "", "keeps the AS number of the peer itself: 6 sessions"},
-	{"FAB-NH-001", perRack, with("tor-server", func(p *fabric.Profile) { p.NextHopSelf = "" }), "", "r0-t0, r1-t0, r2-t0 passes next hops on by iBGP that its peers cannot reach, on 6 sessions"},
+	{"FAB-NH-001", perRack, with("tor-server", func(p *fabric.Profile) { p.NextHopSelf = "" }), "", "r0-t0, r1-t0, r2-t0 pass next hops on by iBGP that its peers cannot reach, on 6 sessions"},
 	{"FAB-NH-002", perRack, with("tor-server", func(p *fabric.Profile) { p.NextHopSelf = "" }), "", "22 paths on each of r0-s0, r0-s1 and 4 more: their next hop is on no segment there (6 devices)"},
 	{"FAB-NH-003", perRack + border, with("tor-server", func(p *fabric.Profile) { p.NextHopSelf = "" }), "", "only through the default route of b1"},
 	{"FAB-NH-004", perRack + ", spine: {kind: l2}", nil, perRack, "next hops of third parties on plane0: 3 routers speak eBGP there"},
@@ -130,6 +131,7 @@ var cases = []struct {
 	}, "", "share no segment"},
 	{"FAB-NH-006", perRack, with("tor-server", func(p *fabric.Profile) { p.NextHopSelf = fabric.NextHopSelfAll }), "", "next-hop-self for all routes on 6 sessions of r0-t0, r1-t0, r2-t0"},
 	{"FAB-RR-001", perRack, with("tor-server", func(p *fabric.Profile) { p.ReflectorClient = false }), "", "AS 4200001000: 3 routers, 3 iBGP pairs, 1 missing and no reflector"},
+	{"FAB-RR-001", downward + ", spine: {kind: l2}, racks: {count: 2}", func(g *fabric.Design) { g.Meshes = nil }, "", "AS 64513: 2 routers, 1 iBGP pair, 1 missing and no reflector"},
 	{"FAB-RR-002", planes + ", routeReflectors: {perPlane: 1}", nil, planes, "plane0-rr0 is the only reflector on plane0: if it dies, r0-s0, r0-s1 and 4 more lose all remote routes there"},
 	{"FAB-RR-003", planes + ", routeReflectors: {placement: all-planes}", nil, planes + ", routeReflectors: {placement: all-planes, addPath: true}", "rr0, rr1 serve several planes without ADD-PATH"},
 	{"FAB-RR-004", planes + ", racks: {count: 13}, servers: {perRack: 40}", nil, planes + ", racks: {count: 12}, servers: {perRack: 40}", "520 clients of plane0-rr0"},
@@ -186,6 +188,7 @@ var cases = []struct {
 	{"FAB-DD-001", downward + ", downwardDefault: {fallback: none}", nil, downward + ", racks: {count: 3, tors: 2}, downwardDefault: {fallback: dual-tor}", ""},
 	{"FAB-DD-001", downward + ", downwardDefault: {fallback: none}", nil, downward + border + ", downwardDefault: {fallback: border}", ""},
 	{"FAB-DD-002", downward + ", racks: {count: 3, tors: 2}, downwardDefault: {origin: tor}", nil, downward + ", racks: {count: 3, tors: 2}", "r0-t0, r0-t1 and 4 more make the default route unconditionally"},
+	{"FAB-DD-002", downward + ", spine: {kind: l2}, racks: {count: 3, tors: 2}", nil, downward + borders + ", spine: {kind: l2}, racks: {count: 3, tors: 2}, downwardDefault: {origin: border}", "on planes only a border has one to hand on"},
 	{"FAB-DD-003", downward + ", spine: {as: unique}", func(g *fabric.Design) { profile(g, "tor-spine").Export, profile(g, "spine-tor").Import = "", "" }, "", "r0-t0, r1-t0, r2-t0 tell spines of the default route"},
 	{"FAB-DD-004", downward + ", spine: {kind: l2}", nil, downward, "the spine is l2"},
 	{"FAB-DD-005", downward, each(fabric.RoleSpine, func(d *fabric.Device) { d.Discard = []netip.Prefix{netip.MustParsePrefix("10.64.0.0/10")} }), "", "spine0, spine1 discard 10.64.0.0/10"},
@@ -357,6 +360,9 @@ func TestDefaultsAreClean(t *testing.T) {
 		perRack + ", racks: {count: 3, tors: 2}, tors: {isl: true}", perRack + ", racks: {count: 3, tors: 2}", downward + override,
 		downward + ", endpoints: {perServer: 4, announce: server-block}, downwardDefault: {exceptions: 9}",
 		perRack + ", machines: [{name: db, rack: r0, addresses: 2}, {name: lb, rack: r0, attach: port}, {name: fw, rack: r1, routing: static}]",
+		downward + ", servers: {perRack: 2, uplinks: segment}", downward + override + ", servers: {perRack: 2, uplinks: segment}",
+		downward + ", servers: {perRack: 2, uplinks: segment}, racks: {count: 3, tors: 2}, endpoints: {perServer: 4, announce: server-block}, downwardDefault: {exceptions: 9}",
+		downward + borders + ", spine: {kind: l2}, racks: {count: 3, tors: 2}, downwardDefault: {origin: border}",
 		downward + ", machines: [{name: db, rack: r0}, {name: fw, rack: r1, routing: static}]", planes + ", machines: [{name: db, rack: r0}]",
 		perRack + border, downward + border, planes + border, perRack + border + ", spine: {kind: l2}"} {
 		for _, families := range []string{"", ", families: [ipv4, ipv6]", ", families: [ipv6]"} {

@@ -5,6 +5,7 @@ package check
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/muslin-net/muslin/internal/fabric"
@@ -67,13 +68,15 @@ func blackHole(s *subject) {
 		}
 	})
 	t.report(s, func(_ string, c *sameCase) string {
-		return fmt.Sprintf("one link between a spine and a ToR down: %d %% of the traffic for that rack is dropped at the spine until the repair (%d racks, %s)",
-			100/spines, len(racks), names(c.devices))
+		return fmt.Sprintf("one link between a spine and a ToR down: %d %% of the traffic for that rack is dropped at the spine until the repair (%s, %s)",
+			100/spines, amount(len(racks), "rack"), names(c.devices))
 	})
 }
 
 // torDefault: FAB-DD-002. With a second ToR there is somebody who would do
-// better. On planes a ToR has nobody to hand on the default of.
+// better. On planes no router is above a ToR whose default route it could hand
+// on, unless a border tells of one, and it takes the loss of every plane: there
+// it is a warning.
 func torDefault(s *subject) {
 	tors := map[string]int{}
 	for i := range s.Devices {
@@ -81,14 +84,32 @@ func torDefault(s *subject) {
 			tors[s.Devices[i].Rack]++
 		}
 	}
+	const alone, planes = "", "; on planes only a border has one to hand on"
 	var t tally
 	s.attracts(fabric.RoleToR, fabric.RoleServer, func(a *adjacency) {
-		if tors[a.on.Rack] > 1 {
-			t.add("", a.on.Name, "", fmt.Sprintf("no neighbor %s default-originate", a.address()), "downwardDefault: {origin: spine}     # in the file")
+		switch {
+		case tors[a.on.Rack] < 2:
+		case s.onPlane(a.on):
+			t.add(planes, a.on.Name, "", "downwardDefault: {origin: border}     # and two of different AS numbers in border, with default: true", "spine: {kind: l3}     # or this")
+		default:
+			t.add(alone, a.on.Name, "", fmt.Sprintf("no neighbor %s default-originate", a.address()), "downwardDefault: {origin: spine}     # in the file")
 		}
 	})
-	t.report(s, func(_ string, c *sameCase) string {
-		return fmt.Sprintf("%s make%s the default route unconditionally: without uplinks half of the traffic of the servers is lost", names(c.devices), verb(len(c.devices), "s", ""))
+	found := t.report(s, func(key string, c *sameCase) string {
+		return fmt.Sprintf("%s make%s the default route unconditionally: without uplinks half of the traffic of the servers is lost%s", names(c.devices), verb(len(c.devices), "s", ""), key)
+	})
+	for i, key := range t.keys {
+		if key == planes {
+			found[i].Severity = Warning
+		}
+	}
+}
+
+// onPlane tells whether a device is on a plane of an l2 spine.
+func (s *subject) onPlane(d *fabric.Device) bool {
+	return slices.ContainsFunc(d.Interfaces, func(x fabric.Interface) bool {
+		seg := s.Segment(x.Segment)
+		return seg != nil && seg.Kind == fabric.Plane
 	})
 }
 

@@ -38,7 +38,9 @@ func (s *subject) reflectors(clients map[*fabric.Device]map[*fabric.Device]bool)
 
 // coverage: FAB-RR-001. In a connected piece of an AS those that are no
 // client of a reflector have to be meshed. Two reflectors with the same clients
-// can do without: what one learns the other has from the same client.
+// can do without: what one learns the other has from the same client. Servers
+// under Downward Default can, too: a segment makes one piece of those of a rack,
+// but they reach each other, as everything, by the default route of their ToR.
 func coverage(s *subject) {
 	clients := s.clients()
 	isClient := map[*fabric.Device]bool{}
@@ -52,7 +54,7 @@ func coverage(s *subject) {
 		for _, piece := range pieces[as] {
 			var flat []*fabric.Device // neither clients nor all in one mesh
 			for _, d := range piece {
-				if !isClient[d] {
+				if !isClient[d] && (s.Model != fabric.DownwardDefault || d.Role != fabric.RoleServer) {
 					flat = append(flat, d)
 				}
 			}
@@ -67,8 +69,8 @@ func coverage(s *subject) {
 			for _, d := range flat {
 				devices = append(devices, d.Name)
 			}
-			f := s.report(fmt.Sprintf("AS %d: %s routers, %s iBGP pairs, %s missing and no reflector", as, fabric.Number(len(flat)),
-				fabric.Number(len(flat)*(len(flat)-1)/2), fabric.Number(len(missing))), devices, "add the missing sessions, or a reflector that serves all of them")
+			f := s.report(fmt.Sprintf("AS %d: %s routers, %s, %s missing and no reflector", as, fabric.Number(len(flat)),
+				amount(len(flat)*(len(flat)-1)/2, "iBGP pair"), fabric.Number(len(missing))), devices, "add the missing sessions, or a reflector that serves all of them")
 			f.Evidence = missing[:min(len(missing), 5)]
 		}
 	}

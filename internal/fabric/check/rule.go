@@ -129,15 +129,22 @@ func (t *tally) many(n int, key, device, evidence string, fix ...string) {
 	}
 }
 
-// report makes a finding of each key; message gets the key and the devices.
-func (t *tally) report(s *subject, message func(key string, c *sameCase) string) {
+// report makes a finding of each key, and returns them; message gets the key and the devices.
+func (t *tally) report(s *subject, message func(key string, c *sameCase) string) (list []*Finding) {
 	for _, k := range t.keys {
 		c := t.cases[k]
 		f := s.report(message(k, c), c.devices, c.fix...)
 		if c.evidence != "" {
 			f.Evidence = []string{c.evidence}
 		}
+		list = append(list, f)
 	}
+	return list
+}
+
+// amount is a number with what is counted: 1 session, 2 sessions.
+func amount(n int, one string) string {
+	return fabric.Number(n) + " " + one + verb(n, "", "s")
 }
 
 // names lists devices in a line.
