@@ -54,7 +54,7 @@ func (f *Fabric) check(e *faults) {
 	if least := f.mostServers(); least <= 4096 { // else that is told
 		between("spec.plan.serversPerRack", s.Plan.ServersPerRack, max(16, least), 4096, "servers, those of the fullest rack and 16 at least")
 	}
-	between("spec.plan.endpointsPerServer", s.Plan.EndpointsPerServer, s.Endpoints.PerServer, 1<<20, "endpoints, those of a server now at least")
+	between("spec.plan.endpointsPerServer", s.Plan.EndpointsPerServer, s.Endpoints.PerServer, maxRun, "endpoints, those of a server now at least")
 	for field, n := range map[string]int{"spec.plan.serversPerRack": s.Plan.ServersPerRack, "spec.plan.endpointsPerServer": s.Plan.EndpointsPerServer} {
 		if n != powerOfTwo(n) {
 			e.add(field, fmt.Sprintf("want a power of two, such as %d, so that a block is a prefix", powerOfTwo(n)), "%d", n)
@@ -104,8 +104,20 @@ func (f *Fabric) checkTimes(e *faults) {
 
 var planned = regexp.MustCompile(`^(?:spine\d+|plane\d+(?:-rr\d+)?|rr\d+|(.+)-(?:s|t|rr)\d+)$`)
 
+// places are where in the file the things of a list are, by name.
+type places map[string]string
+
+// unique tells of a name that another thing has, and where that is; the first one to have it keeps it.
+func (p places) unique(e *faults, at, name string) {
+	if first, twice := p[name]; twice {
+		e.add(at+".name", first+" has it; names are unique", "%q", clip(name))
+		return
+	}
+	p[name] = at
+}
+
 // checkDeviceName refuses a name that is none, that another has, or that the design gives to a device of its own.
-func (f *Fabric) checkDeviceName(e *faults, at, name string, seen map[string]bool) {
+func (f *Fabric) checkDeviceName(e *faults, at, name string, seen places) {
 	m := planned.FindStringSubmatch(name)
 	racks := func() bool {
 		for i := range f.Spec.Racks.Count {
@@ -116,26 +128,24 @@ func (f *Fabric) checkDeviceName(e *faults, at, name string, seen map[string]boo
 		return false
 	}
 	switch {
-	case !deviceName.MatchString(name) || seen[name]:
-		e.add(at, wantName+", and each once", "%q", clip(name))
+	case !deviceName.MatchString(name):
+		e.add(at+".name", wantName, "%q", clip(name))
 	case m != nil && (m[1] == "" || racks()):
-		e.add(at, "want another name", "%q: so a switch, server or reflector of the fabric itself is called", name)
+		e.add(at+".name", "want another name", "%q: so a switch, server or reflector of the fabric itself is called", name)
+	default:
+		seen.unique(e, at, name)
 	}
-	seen[name] = true
 }
 
 func (f *Fabric) checkRacks(e *faults) {
-	seen := map[string]int{}
+	seen := places{}
 	for i := range f.Spec.Racks.List {
 		at := fmt.Sprintf("spec.racks[%d]", i)
 		r := f.rack(i)
 		if !deviceName.MatchString(r.Name) {
 			e.add(at+".name", wantName, "%q", clip(r.Name))
 		}
-		if first, twice := seen[r.Name]; twice {
-			e.add(at+".name", fmt.Sprintf("spec.racks[%d] has it; names are unique", first), "%q", r.Name)
-		}
-		seen[r.Name] = i
+		seen.unique(e, at, r.Name)
 		if r.Servers < 1 || r.Servers > 4096 {
 			e.add(at+".servers", "want 1 to 4096 servers here or in spec.servers.perRack", "%d", r.Servers)
 		}
@@ -231,10 +241,10 @@ func (f *Fabric) checkBorders(e *faults) {
 	if len(f.Spec.Borders) > 16 {
 		e.add("spec.border", "want 16 at most", "%d borders", len(f.Spec.Borders))
 	}
-	seen := map[string]bool{}
+	seen := places{}
 	for i, b := range f.Spec.Borders {
 		at := fmt.Sprintf("spec.border[%d]", i)
-		f.checkDeviceName(e, at+".name", b.Name, seen)
+		f.checkDeviceName(e, at, b.Name, seen)
 		if b.AS == 0 {
 			e.add(at+".as", "want the AS number of this router", "missing")
 		}
@@ -333,18 +343,19 @@ func (f *Fabric) serverNamed(name string) (rack, server int, ok bool) {
 // check looks for what makes a design that was written by hand unreadable:
 // names that lead nowhere. What leads somewhere and is bad, the rules tell.
 func (g *Design) check(e *faults) {
-	named := func(at string, name string, seen map[string]bool) {
-		if name == "" || seen[name] {
-			e.add(at+".name", "want a name, and each once", "%q", clip(name))
+	named := func(at string, name string, seen places) {
+		if name == "" {
+			e.add(at+".name", "want a name", "missing")
+			return
 		}
-		seen[name] = true
+		seen.unique(e, at, name)
 	}
-	needed := func(at, name string, seen map[string]bool, what string) {
-		if !seen[name] {
+	needed := func(at, name string, seen places, what string) {
+		if seen[name] == "" {
 			e.add(at, "name one of "+what, "%q is not there", clip(name))
 		}
 	}
-	known := func(at, name string, seen map[string]bool, what string) {
+	known := func(at, name string, seen places, what string) {
 		if name != "" {
 			needed(at, name, seen, what)
 		}
@@ -355,7 +366,7 @@ func (g *Design) check(e *faults) {
 	if len(g.Devices) == 0 {
 		e.add("devices", "`muslin fabric design FILE -o json` prints a design to start from", "none")
 	}
-	filters, profiles, segments, devices, platforms := map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
+	filters, profiles, segments, devices, platforms := places{}, places{}, places{}, places{}, places{}
 	for i := range g.Platforms {
 		named(fmt.Sprintf("platforms[%d]", i), g.Platforms[i].Name, platforms)
 	}
@@ -373,10 +384,10 @@ func (g *Design) check(e *faults) {
 	}
 	for i := range g.Devices {
 		at, d := fmt.Sprintf("devices[%d]", i), &g.Devices[i]
-		if !deviceName.MatchString(d.Name) || devices[d.Name] {
-			e.add(at+".name", wantName+", and each once", "%q", clip(d.Name))
+		if !deviceName.MatchString(d.Name) {
+			e.add(at+".name", wantName, "%q", clip(d.Name))
 		}
-		devices[d.Name] = true
+		devices.unique(e, at, d.Name)
 		if d.Role == "" {
 			e.add(at+".role", "want one of "+strings.Join(d.Role.words(), ", "), "missing")
 		}
@@ -407,18 +418,35 @@ func (g *Design) check(e *faults) {
 			needed(here+".profile", x.Profile, profiles, "profiles")
 		}
 		for j, o := range d.Originate {
-			if room := o.Prefix.Bits(); !o.Prefix.IsValid() || o.Count < 1 || room < 40 && o.Count > 1<<room {
-				e.add(fmt.Sprintf("%s.originate[%d]", at, j), "want a prefix and a count from 1", "%s, %d", o.Prefix, o.Count)
-			}
+			checkRun(e, fmt.Sprintf("%s.originate[%d]", at, j), o.Prefix, o.Count)
+		}
+		for j, r := range d.Static {
+			checkRun(e, fmt.Sprintf("%s.static[%d]", at, j), r.Prefix, r.Count)
 		}
 	}
 	for i, m := range g.Meshes {
 		at := fmt.Sprintf("meshes[%d]", i)
-		if m.Name == "" || !segments[m.Segment] || !profiles[m.Profile] {
+		if m.Name == "" || segments[m.Segment] == "" || profiles[m.Profile] == "" {
 			e.add(at, "want a name, a segment of segments and a profile of profiles", "name %q, segment %q, profile %q", clip(m.Name), clip(m.Segment), clip(m.Profile))
 		}
 		for j, name := range m.Members {
 			known(fmt.Sprintf("%s.members[%d]", at, j), name, devices, "devices")
 		}
+	}
+}
+
+// maxRun bounds how many prefixes one line of a design stands for: emitters and labs write each of them out. It is
+// what a plan may keep for the endpoints of a server.
+const maxRun = 1 << 20
+
+// checkRun refuses prefixes that cannot be counted from the first.
+func checkRun(e *faults, at string, first netip.Prefix, count int) {
+	switch room := first.Bits(); {
+	case !first.IsValid():
+		e.add(at+".prefix", "want one such as 10.64.0.0/32", "missing")
+	case count < 1 || count > maxRun:
+		e.add(at+".count", fmt.Sprintf("want 1 to %s prefixes", Number(maxRun)), "%s", Number(count))
+	case room < 20 && count > 1<<room:
+		e.add(at+".count", "want fewer", "%s: there are %s prefixes of this length", Number(count), Number(1<<room))
 	}
 }

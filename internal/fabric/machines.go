@@ -50,16 +50,16 @@ func (f *Fabric) machinesOf(rack int, each func(m *Machine, place int)) {
 // checkMachines refuses what has no place.
 func (f *Fabric) checkMachines(e *faults) {
 	s := &f.Spec
-	count, racks, names := map[string]int{}, map[string]int{}, map[string]bool{}
+	count, racks, names := map[string]int{}, map[string]int{}, places{}
 	for r := range s.Racks.Count {
 		racks[f.rack(r).Name] = r
 	}
 	for i := range s.Borders {
-		names[s.Borders[i].Name] = true
+		names[s.Borders[i].Name] = fmt.Sprintf("spec.border[%d]", i)
 	}
 	for i := range s.Machines {
 		m, at := &s.Machines[i], fmt.Sprintf("spec.machines[%d]", i)
-		f.checkDeviceName(e, at+".name", m.Name, names)
+		f.checkDeviceName(e, at, m.Name, names)
 		r, ok := racks[m.Rack]
 		if !ok {
 			e.add(at+".rack", "want the name of a rack, such as "+f.rack(0).Name, "%q", clip(m.Rack))
