@@ -170,10 +170,11 @@ as diagram.svg and a report as REPORT.html into a directory.`,
 				return writeTable(a.Out, deviceHeads, deviceRows(x))
 			})
 		}
-		d := x.Device(device)
-		if d == nil {
-			return fmt.Errorf("no device %q: `muslin fabric design %s` lists them", device, files[0])
+		device, err := deviceOf(g, files[0], device)
+		if err != nil {
+			return err
 		}
+		d := x.Device(device)
 		return a.show(*form, d, func() error { return a.showDevice(x, d) })
 	}
 	return cmd
@@ -391,7 +392,7 @@ func (a *app) showVerdict(v verdict, all bool) error {
 	if parts == nil {
 		parts = []string{"no findings"}
 	}
-	fmt.Fprintf(&b, "%s; %d rules, %s sessions", strings.Join(parts, ", "), len(check.Rules), fabric.Number(v.Sessions))
+	fmt.Fprintf(&b, "%s; %d rules, %s", strings.Join(parts, ", "), len(check.Rules), fabric.Amount(v.Sessions, "session"))
 	if n := count(v.Findings, check.Info); n > 0 && !all {
 		fmt.Fprint(&b, "; --all shows what is for information")
 	}

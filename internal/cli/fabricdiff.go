@@ -127,13 +127,17 @@ func meanwhile(s *change.State, all int) string {
 // configLines are the lines of a device's configuration that go and come, with where they
 // stand.
 func configLines(old, now *fabric.Design, device string) ([]string, error) {
+	name, near := findDevice(now, device)
+	if name == "" {
+		name, _ = findDevice(old, device)
+	}
 	text := func(g *fabric.Design) ([]string, error) {
 		e, err := emit.New(g)
 		if err != nil {
 			return nil, err
 		}
 		for i := range g.Devices {
-			if d := &g.Devices[i]; d.Name == device {
+			if d := &g.Devices[i]; d.Name == name {
 				text, err := e.Device(d, e.Target(d))
 				_, body, _ := strings.Cut(text, "\n") // the header names the design
 				return strings.Split(strings.TrimRight(body, "\n"), "\n"), err
@@ -150,7 +154,10 @@ func configLines(old, now *fabric.Design, device string) ([]string, error) {
 		return nil, err
 	}
 	if was == nil && is == nil {
-		return nil, fmt.Errorf("no device %q in either", device)
+		if near == "" {
+			near = "`muslin fabric design FILE` lists them"
+		}
+		return nil, fmt.Errorf("no device %q in either: %s", device, near)
 	}
 	return lineDiff(was, is), nil
 }

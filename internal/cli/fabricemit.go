@@ -60,6 +60,11 @@ run on any device, as the header says.`,
 		if err != nil {
 			return err
 		}
+		if device != "" {
+			if device, err = deviceOf(g, files[0], device); err != nil {
+				return err
+			}
+		}
 		e, err := emit.New(g)
 		if err != nil {
 			return err
@@ -97,8 +102,6 @@ run on any device, as the header says.`,
 			}
 		}
 		switch {
-		case device != "" && !found:
-			return fmt.Errorf("no device %q: `muslin fabric design %s` lists them", device, files[0])
 		case !found:
 			return fmt.Errorf("no device of %s is configured as %s: --device NAME writes one all the same", g.Metadata.Name, target)
 		case out == "":

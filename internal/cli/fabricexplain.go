@@ -24,8 +24,8 @@ each other one lost; what was refused and why, with what the device's software s
 who sent nothing, and why. If the device has no route, it says over which sessions the route
 does not come that somebody announces. The reasons come from the code that decides.
 
-The exit code is 0 if packets from the device arrive, 1 if some do not, and 2 if the file
-cannot be read.`,
+A server may be written r0-s0 or, as in files, r0/s0. The exit code is 0 if packets from the
+device arrive, 1 if some do not, and 2 if the file cannot be read or has no such device.`,
 		Example: `  muslin fabric explain pod-a.yaml 10.64.16.0 --at r0-s0
   muslin fabric explain pod-a.yaml r1-s0 --at r0-s0 --fail spine0-r1-t0`,
 		Args: args(cobra.ExactArgs(2)),
@@ -43,7 +43,11 @@ cannot be read.`,
 		if err != nil {
 			return err
 		}
-		f, err := s.Failure(*fail...)
+		f, err := s.failure(*fail)
+		if err != nil {
+			return err
+		}
+		at, err := deviceOf(s.design, words[0], at)
 		if err != nil {
 			return usage(err)
 		}
@@ -78,9 +82,13 @@ func (a *app) simulateTo(file, word, family string) (s simulated, to netip.Addr,
 	}
 	s = list[0]
 	if bad != nil {
+		name, near := findDevice(s.design, word)
 		var ok bool
-		if to, ok = s.Endpoint(word); !ok {
-			return s, to, usagef("%s: want an address, or a server that has endpoints of %s", word, s.family)
+		if to, ok = s.Endpoint(name); !ok {
+			if near != "" {
+				near = "; " + near
+			}
+			return s, to, usagef("%s: want an address, or a server that has endpoints of %s%s", word, s.family, near)
 		}
 	}
 	return s, to, nil

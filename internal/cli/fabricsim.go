@@ -148,9 +148,9 @@ func (s *simulated) whatIf(things int, fail []string) (*whatIf, error) {
 		out.WhatIf = w
 		return out, nil
 	}
-	f, err := s.Failure(fail...)
+	f, err := s.failure(fail)
 	if err != nil {
-		return nil, usage(err)
+		return nil, err
 	}
 	healthy, err := s.Reach(sim.Failure{})
 	if err != nil {
@@ -255,8 +255,8 @@ func (a *app) fabricPathCommand() *cobra.Command {
 		Short: "Show every way of packets through a fabric",
 		Long: `Follows packets from a device to an address, or to the first endpoint of a server: every branch
 of every ECMP group, with its share of the flows, and at each hop the route that was
-chosen. The exit code is 0 if all arrives, 1 if some does not, and 2 if the file cannot be
-read.`,
+chosen. A server may be written r0-s0 or, as in files, r0/s0. The exit code is 0 if all
+arrives, 1 if some does not, and 2 if the file cannot be read or has no such device.`,
 		Example: `  muslin fabric path pod-a.yaml r0/s0 r1/s1
   muslin fabric path pod-a.yaml r0/s0 10.65.1.1 --fail spine0-r1-t0`,
 		Args: args(cobra.ExactArgs(3)),
@@ -270,11 +270,15 @@ read.`,
 		if err != nil {
 			return err
 		}
-		f, err := s.Failure(*fail...)
+		from, err := deviceOf(s.design, words[0], words[1])
 		if err != nil {
 			return usage(err)
 		}
-		p, err := s.Path(words[1], to, f)
+		f, err := s.failure(*fail)
+		if err != nil {
+			return err
+		}
+		p, err := s.Path(from, to, f)
 		if err != nil {
 			return err
 		}
@@ -295,7 +299,7 @@ func pathText(p *sim.Path) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s → %s, %s: ", p.From, p.To, p.Failure)
 	if p.Lost < 1e-9 {
-		fmt.Fprintf(&b, "everything arrives, by %d ways\n", len(p.Branches)+p.LeftOut)
+		fmt.Fprintf(&b, "everything arrives, by %s\n", fabric.Amount(len(p.Branches)+p.LeftOut, "way"))
 	} else {
 		fmt.Fprintf(&b, "%.3g %% of the flows are lost\n", 100*p.Lost)
 	}
@@ -318,7 +322,7 @@ func pathText(p *sim.Path) string {
 		}
 	}
 	if p.LeftOut > 0 {
-		fmt.Fprintf(&b, "  and %d ways more\n", p.LeftOut)
+		fmt.Fprintf(&b, "  and %s more\n", fabric.Amount(p.LeftOut, "way"))
 	}
 	return b.String()
 }

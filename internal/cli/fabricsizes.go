@@ -47,7 +47,11 @@ a design that was written by hand, after none, has no sizes.`,
 			return fmt.Errorf("%s: a design after no model has no formulas: give it its model, if it has one", g.Metadata.Name)
 		}
 		if device != "" {
-			if list, err = kindOf(x, list, device); err != nil {
+			name, err := deviceOf(g, files[0], device)
+			if err != nil {
+				return err
+			}
+			if list, err = kindOf(x, list, name); err != nil {
 				return err
 			}
 		}
@@ -59,9 +63,6 @@ a design that was written by hand, after none, has no sizes.`,
 
 // kindOf is the row that a device is in.
 func kindOf(x *fabric.Index, list []fabric.Entries, name string) ([]fabric.Entries, error) {
-	if x.Device(name) == nil {
-		return nil, fmt.Errorf("no device %q", name)
-	}
 	alike := x.Alike()
 	for _, e := range list {
 		if e.Device == alike[name] {
@@ -69,7 +70,7 @@ func kindOf(x *fabric.Index, list []fabric.Entries, name string) ([]fabric.Entri
 			return []fabric.Entries{e}, nil
 		}
 	}
-	return nil, fmt.Errorf("no size for %q", name)
+	return nil, fmt.Errorf("%s has no tables to size: leave --device out for all that have", name)
 }
 
 func (a *app) showSizes(s sizes) error {

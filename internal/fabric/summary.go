@@ -41,21 +41,21 @@ func (g *Design) Summary() string {
 	if model == "" {
 		model = "after no model"
 	}
-	parts := []string{fmt.Sprintf("%s: %s", g.Metadata.Name, model), some(len(racks), "rack"), some(roles[RoleServer], "server"),
-		some(max(endpoints[IPv4], endpoints[IPv6]), "endpoint")}
+	parts := []string{fmt.Sprintf("%s: %s", g.Metadata.Name, model), Amount(len(racks), "rack"), Amount(roles[RoleServer], "server"),
+		Amount(max(endpoints[IPv4], endpoints[IPv6]), "endpoint")}
 	if n := roles[RoleSpine]; n > 0 {
 		how := "one AS"
 		if len(spineAS) > 1 {
 			how = "an AS each"
 		}
-		parts = append(parts, some(n, "spine")+" with "+how)
+		parts = append(parts, Amount(n, "spine")+" with "+how)
 	}
 	for _, x := range []struct {
 		n    int
 		what string
 	}{{planes, "plane"}, {roles[RoleReflector], "reflector"}, {roles[RoleMachine] + len(static), "machine"}, {roles[RoleBorder], "border"}} {
 		if x.n > 0 {
-			parts = append(parts, some(x.n, x.what))
+			parts = append(parts, Amount(x.n, x.what))
 		}
 	}
 	var families []string
@@ -65,8 +65,8 @@ func (g *Design) Summary() string {
 	return strings.Join(append(parts, strings.Join(families, " and ")), ", ")
 }
 
-// some is a number of things.
-func some(n int, what string) string {
+// Amount is a number of things, of which one has no s: 1 session, 1,000 sessions.
+func Amount(n int, what string) string {
 	if n != 1 {
 		what += "s"
 	}

@@ -147,7 +147,7 @@ func loopCheck(s *subject) {
 		}
 	})
 	t.report(s, func(key string, c *sameCase) string {
-		return fmt.Sprintf("%s on %s of %s: routes may come back to where they began", key, amount(c.n, "session"), names(c.devices))
+		return fmt.Sprintf("%s on %s of %s: routes may come back to where they began", key, fabric.Amount(c.n, "session"), names(c.devices))
 	})
 }
 
@@ -159,6 +159,6 @@ func removePrivate(s *subject) {
 		}
 	})
 	t.report(s, func(_ string, c *sameCase) string {
-		return fmt.Sprintf("remove-private-AS on %s keeps the AS number of the peer itself: %s where the route is still refused", names(c.devices), amount(c.n, "session"))
+		return fmt.Sprintf("remove-private-AS on %s keeps the AS number of the peer itself: %s where the route is still refused", names(c.devices), fabric.Amount(c.n, "session"))
 	})
 }

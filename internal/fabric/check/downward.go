@@ -69,7 +69,7 @@ func blackHole(s *subject) {
 	})
 	t.report(s, func(_ string, c *sameCase) string {
 		return fmt.Sprintf("one link between a spine and a ToR down: %d %% of the traffic for that rack is dropped at the spine until the repair (%s, %s)",
-			100/spines, amount(len(racks), "rack"), names(c.devices))
+			100/spines, fabric.Amount(len(racks), "rack"), names(c.devices))
 	})
 }
 

@@ -166,7 +166,7 @@ func openImport(s *subject) {
 		}
 	})
 	t.report(s, func(_ string, c *sameCase) string {
-		return fmt.Sprintf("%s take%s any prefix from servers, on %s", names(c.devices), verb(len(c.devices), "s", ""), amount(c.n, "session"))
+		return fmt.Sprintf("%s take%s any prefix from servers, on %s", names(c.devices), verb(len(c.devices), "s", ""), fabric.Amount(c.n, "session"))
 	})
 }
 
@@ -180,7 +180,7 @@ func noAuthentication(s *subject) {
 		}
 	})
 	t.report(s, func(_ string, c *sameCase) string {
-		return fmt.Sprintf("no authentication of %s on shared segments and planes", amount((n+1)/2, "session"))
+		return fmt.Sprintf("no authentication of %s on shared segments and planes", fabric.Amount((n+1)/2, "session"))
 	})
 }
 
@@ -196,7 +196,7 @@ func noRoles(s *subject) {
 		}
 	})
 	if n > 0 {
-		s.report(fmt.Sprintf("no role on %s (RFC 9234)", amount((n+1)/2, "eBGP session")), list, "bgp: {roles: on}")
+		s.report(fmt.Sprintf("no role on %s (RFC 9234)", fabric.Amount((n+1)/2, "eBGP session")), list, "bgp: {roles: on}")
 	}
 }
 
@@ -208,6 +208,6 @@ func maxPrefix(s *subject) {
 		}
 	})
 	t.report(s, func(key string, c *sameCase) string {
-		return fmt.Sprintf("%s of %s %s at more than %s prefixes: one endpoint too many disconnects all", amount(c.n, "session"), names(c.devices), verb(c.n, "ends", "end"), key)
+		return fmt.Sprintf("%s of %s %s at more than %s prefixes: one endpoint too many disconnects all", fabric.Amount(c.n, "session"), names(c.devices), verb(c.n, "ends", "end"), key)
 	})
 }

@@ -57,7 +57,7 @@ func nextHop(s *subject) {
 			fmt.Sprintf("neighbor %s next-hop-self        ! FRR, without force", a.address()), "next hop self ebgp;                  # BIRD")
 	})
 	t.report(s, func(_ string, c *sameCase) string {
-		return fmt.Sprintf("%s pass%s next hops on by iBGP that its peers cannot reach, on %s", names(c.devices), verb(len(c.devices), "es", ""), amount(c.n, "session"))
+		return fmt.Sprintf("%s pass%s next hops on by iBGP that its peers cannot reach, on %s", names(c.devices), verb(len(c.devices), "es", ""), fabric.Amount(c.n, "session"))
 	})
 }
 
@@ -117,6 +117,6 @@ func detour(s *subject) {
 		}
 	})
 	t.report(s, func(_ string, c *sameCase) string {
-		return fmt.Sprintf("next-hop-self for all routes on %s of %s: packets between servers of a rack pass the ToR's router", amount(c.n, "session"), names(c.devices))
+		return fmt.Sprintf("next-hop-self for all routes on %s of %s: packets between servers of a rack pass the ToR's router", fabric.Amount(c.n, "session"), names(c.devices))
 	})
 }

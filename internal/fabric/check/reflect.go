@@ -70,7 +70,7 @@ func coverage(s *subject) {
 				devices = append(devices, d.Name)
 			}
 			f := s.report(fmt.Sprintf("AS %d: %s routers, %s, %s missing and no reflector", as, fabric.Number(len(flat)),
-				amount(len(flat)*(len(flat)-1)/2, "iBGP pair"), fabric.Number(len(missing))), devices, "add the missing sessions, or a reflector that serves all of them")
+				fabric.Amount(len(flat)*(len(flat)-1)/2, "iBGP pair"), fabric.Number(len(missing))), devices, "add the missing sessions, or a reflector that serves all of them")
 			f.Evidence = missing[:min(len(missing), 5)]
 		}
 	}

@@ -142,11 +142,6 @@ func (t *tally) report(s *subject, message func(key string, c *sameCase) string)
 	return list
 }
 
-// amount is a number with what is counted: 1 session, 2 sessions.
-func amount(n int, one string) string {
-	return fabric.Number(n) + " " + one + verb(n, "", "s")
-}
-
 // names lists devices in a line.
 func names(list []string) string {
 	switch len(list) {

@@ -45,7 +45,7 @@ func noPolicy(s *subject) {
 		}
 	})
 	t.report(s, func(_ string, c *sameCase) string {
-		return fmt.Sprintf("%s: frr defaults traditional, and no policy on %s: up, and no routes (Policy)", names(c.devices), amount(c.n, "session"))
+		return fmt.Sprintf("%s: frr defaults traditional, and no policy on %s: up, and no routes (Policy)", names(c.devices), fabric.Amount(c.n, "session"))
 	})
 }
 
@@ -138,7 +138,7 @@ func noBFD(s *subject) {
 	})
 	t.report(s, func(key string, c *sameCase) string {
 		kind, hold, _ := cut(key)
-		return fmt.Sprintf("%s of %s on a %s without BFD: a dead link is noticed %s instead of 0.36 s", amount((c.n+1)/2, "session"), names(c.devices), kind, hold)
+		return fmt.Sprintf("%s of %s on a %s without BFD: a dead link is noticed %s instead of 0.36 s", fabric.Amount((c.n+1)/2, "session"), names(c.devices), kind, hold)
 	})
 }
 
@@ -164,7 +164,7 @@ func longHold(s *subject) {
 		}
 	})
 	t.report(s, func(key string, c *sameCase) string {
-		return fmt.Sprintf("hold time %s on %s of sessions of %s", key, amount(c.n, "end"), names(c.devices))
+		return fmt.Sprintf("hold time %s on %s of sessions of %s", key, fabric.Amount(c.n, "end"), names(c.devices))
 	})
 }
 
@@ -185,7 +185,7 @@ func muchBFD(s *subject) {
 	for i := range s.Devices {
 		d := &s.Devices[i]
 		if rate[d] > softwareBFD {
-			t.add(fmt.Sprintf("%s of BFD, %s packets a second each way", amount(count[d], "session"), fabric.Number(int(rate[d]))), d.Name, "", "100ms to 300ms, BFD in hardware, or fewer sessions")
+			t.add(fmt.Sprintf("%s of BFD, %s packets a second each way", fabric.Amount(count[d], "session"), fabric.Number(int(rate[d]))), d.Name, "", "100ms to 300ms, BFD in hardware, or fewer sessions")
 		}
 	}
 	t.report(s, func(key string, c *sameCase) string { return names(c.devices) + ": " + key + " in software" })
@@ -199,7 +199,7 @@ func noGR(s *subject) {
 		}
 	})
 	t.report(s, func(key string, c *sameCase) string {
-		return fmt.Sprintf("no graceful restart on %s of %s: a restart withdraws every endpoint", amount(c.n, "session"), names(c.devices))
+		return fmt.Sprintf("no graceful restart on %s of %s: a restart withdraws every endpoint", fabric.Amount(c.n, "session"), names(c.devices))
 	})
 }
 
@@ -225,6 +225,6 @@ func noticed(s *subject) {
 	})
 	slices.Sort(order)
 	for _, k := range order {
-		s.report(fmt.Sprintf("a dead path is noticed on a %s (%s)", k, amount((kinds[k]+1)/2, "session")), nil)
+		s.report(fmt.Sprintf("a dead path is noticed on a %s (%s)", k, fabric.Amount((kinds[k]+1)/2, "session")), nil)
 	}
 }

@@ -94,7 +94,7 @@ func (t *topology) entry(d *fabric.Device) *fabric.Entries {
 
 // box draws a device with its AS number and how full its table is.
 func (t *topology) box(d *fabric.Device, x, y, w float64, name string) {
-	class, title := "box", fmt.Sprintf("%s, %s, AS %d, router ID %s, %s sessions", d.Name, d.Role, d.AS, d.RouterID, fabric.Number(t.x.Peers(d)))
+	class, title := "box", fmt.Sprintf("%s, %s, AS %d, router ID %s, %s", d.Name, d.Role, d.AS, d.RouterID, fabric.Amount(t.x.Peers(d), "session"))
 	if what, ok := t.lossy[d.Name]; ok {
 		class, title = "box lossy", title+"; without it: "+what
 	}
@@ -352,7 +352,7 @@ func (t *topology) rack(r *rackView, x, y, w, h float64, detailed bool) {
 	y += 18
 	lay(r.servers[:min(len(r.servers), maxShown)])
 	if more := len(r.servers) - maxShown; more > 0 {
-		t.text(x+w/2, y+8, "m s", fmt.Sprintf("and %s servers more", fabric.Number(more)), w-6)
+		t.text(x+w/2, y+8, "m s", fmt.Sprintf("and %s more", fabric.Amount(more, "server")), w-6)
 	}
 }
 
@@ -464,7 +464,7 @@ func (t *topology) legend(y float64) float64 {
 		t.text(x+32, y+12, "s", s, 0)
 		x += 44 + 5.6*float64(len([]rune(s)))
 	}
-	put("ebgp", fmt.Sprintf("eBGP: %s sessions", fabric.Number(kinds.EBGP)))
+	put("ebgp", "eBGP: "+fabric.Amount(kinds.EBGP, "session"))
 	put("ibgp", fmt.Sprintf("iBGP: %s, %s of them reflected", fabric.Number(kinds.IBGP), fabric.Number(kinds.Reflected)))
 	if len(t.lossy) > 0 {
 		put("lossy", "traffic is lost without it")

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	v3 "github.com/muslin-net/muslin/api/v3"
 )
 
 // Failure is what is down: the zero value is a healthy fabric. Failures can be compared.
@@ -125,7 +127,24 @@ func (g *graph) parseElement(name string) (element, error) {
 			}
 		}
 	}
+	if best := v3.Nearest(name, g.elementNames()); best != "" {
+		return element{}, fmt.Errorf("nothing is called %q: did you mean %q?", name, best)
+	}
 	return element{}, fmt.Errorf("nothing is called %q: name a device, a segment, or two that are connected with a dash between them", name)
+}
+
+// elementNames are those of devices, segments and switches.
+func (g *graph) elementNames() (names []string) {
+	for d := range g.devices {
+		names = append(names, g.devices[d].Name)
+	}
+	for i := range g.segs {
+		names = append(names, g.elementName(element{-1, i}))
+		if s := &g.segs[i]; s.Switch != "" {
+			names = append(names, s.Switch)
+		}
+	}
+	return names
 }
 
 // between is the cable of two devices, or the port of a device on a segment or towards its switch.
