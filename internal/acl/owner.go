@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/muslin-net/muslin/internal/unread"
 )
 
 // A table may belong to a netlink socket: nobody else can change or remove it then,
@@ -63,14 +65,7 @@ func takeOver(file *os.File) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = raw.Control(func(fd uintptr) {
-		for {
-			_, _, err := unix.Recvfrom(int(fd), nil, unix.MSG_TRUNC|unix.MSG_DONTWAIT)
-			if err != nil && !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EINTR) {
-				return
-			}
-		}
-	})
+	err = raw.Control(func(fd uintptr) { unread.Discard(int(fd)) })
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/muslin-net/muslin/internal/unread"
 )
 
 // Watch calls notify whenever somebody else changes our tables, or when it
@@ -50,6 +52,9 @@ func (t *Table) Watch(ctx context.Context, notify func()) error {
 			return nil
 		case errors.Is(err, unix.ENOBUFS):
 			// Some notifications were lost; anything may have happened.
+			if err := t.events.raw.Control(func(fd uintptr) { unread.Discard(int(fd)) }); err != nil {
+				return fmt.Errorf("read nftables notifications: %w", err)
+			}
 			t.opts.Log.Warn("nftables notifications lost, comparing the whole table")
 			touched = false
 			notify()

@@ -12,6 +12,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/muslin-net/muslin/internal/unread"
 )
 
 // WatchHostAddrs calls changed, from this goroutine, when a global address of
@@ -39,6 +41,7 @@ func watchHost(ctx context.Context, what string, changed func(), concern func([]
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, unix.ENOBUFS):
+			unread.Discard(s.GetFd())
 			changed() // some are lost
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
 		case err != nil:

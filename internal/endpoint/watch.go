@@ -13,6 +13,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/muslin-net/muslin/internal/unread"
 )
 
 // watchBuffer is the receive buffer of the watching socket: room for the
@@ -83,6 +85,7 @@ func (w *Watcher) Run(ctx context.Context, changed func(names []string)) error {
 			return nil
 		case errors.Is(err, unix.ENOBUFS):
 			// Some notifications are lost: all names may be wrong by now.
+			unread.Discard(w.sock.GetFd())
 			if err := w.list(); err != nil {
 				return err
 			}

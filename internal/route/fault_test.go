@@ -3,6 +3,7 @@
 package route
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -69,6 +70,53 @@ func TestN01_Overrun(t *testing.T) {
 	if n := h.tab.counted().resyncs; n != 2 {
 		t.Errorf("%d resyncs, want 2", n)
 	}
+}
+
+// N01: after an overrun the kernel delivers nothing until all that waits is read. What
+// changes after everything was read anew must be heard of nevertheless.
+func TestN01_OverrunUnread(t *testing.T) {
+	h := newHost(t)
+	before := h.tamperBase()
+	raw, err := h.tab.events.file.SyscallConn()
+	h.must(err)
+	h.must(raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 64<<10)
+	}))
+	h.must(err)
+	other, err := Open(Options{Inside: h.ns.Do, Protocol: 99})
+	h.must(err)
+	defer other.Close()
+	h.must(other.Replace("bgp", bulk(2000, "other")))
+	_, err = other.Apply()
+	h.must(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done, heard := make(chan error, 1), make(chan struct{}, 100)
+	first := true
+	go func() {
+		done <- h.tab.Watch(ctx, func() {
+			if first { // the reader stands still while everything is read, and something changes after it
+				first = false
+				_, err := h.tab.Apply()
+				h.must(err)
+				h.must(h.ns.DelRoute(pfx("10.65.0.2/32"), ""))
+			}
+			heard <- struct{}{}
+		})
+	}()
+	labtest.Poll(t, 5*time.Second, func() error {
+		select {
+		case <-heard:
+			_, err := h.tab.Apply()
+			h.must(err)
+		default:
+		}
+		if got := h.exact(); !slices.Equal(got, before) || first {
+			return fmt.Errorf("the kernel has %v, want %v", got, before)
+		}
+		return nil
+	})
+	cancel()
+	h.must(<-done)
 }
 
 // N02: the table changes while it is read. Whatever the dump met or missed,

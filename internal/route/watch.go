@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/muslin-net/muslin/internal/unread"
 )
 
 const (
@@ -205,6 +207,9 @@ func (q *queue) read(ctx context.Context, file *os.File, buf []byte, notify func
 		case err != nil:
 			return err
 		case errors.Is(rerr, unix.ENOBUFS): // said once, however many were lost
+			if err := raw.Control(func(fd uintptr) { unread.Discard(int(fd)) }); err != nil {
+				return err
+			}
 			q.mu.Lock()
 			q.overflow, q.facts = true, nil
 			q.overruns++

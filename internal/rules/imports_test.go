@@ -102,7 +102,7 @@ var ranks = [][]string{
 	{"selector", "internal/prefixmap", "internal/secret"},
 	{"api/v3"},
 	{"internal/kubepolicy"},
-	{"internal/policy", "internal/ipam", "internal/bgp", "internal/guard", "internal/bfd", "internal/lock"},
+	{"internal/policy", "internal/ipam", "internal/bgp", "internal/guard", "internal/bfd", "internal/lock", "internal/unread"},
 	{"internal/filter", "internal/fabric", "internal/store", "internal/acl", "internal/route", "internal/endpoint", "internal/bfdd", "internal/keeper", "internal/neighbour"},
 	{"internal/node/api", "internal/dataplane"},
 	{"internal/node"},
