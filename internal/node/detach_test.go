@@ -134,8 +134,15 @@ func TestAttachThatFailsKeepsAddresses(t *testing.T) {
 	}
 	attach := func() {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
+		go func() { // its caller waits no longer once the object is there, however long that takes
+			for pause(ctx, 10*time.Millisecond) {
+				if w, err := d.getEndpoint(ctx, "ns", w.Metadata.Name); err == nil && w != nil {
+					cancel()
+				}
+			}
+		}()
 		if err := host.Do(func() error { _, err := d.attachEndpoint(ctx, a); return err }); err == nil {
 			t.Error("the node is not live, and the endpoint is attached")
 		}
