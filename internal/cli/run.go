@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -33,6 +34,7 @@ type runFile struct {
 	SecretsDir      string
 	InterfacePrefix string
 	OwnTables       *bool
+	SnapshotMaxAge  string
 	IP              string
 	IP6             string
 	Log             string
@@ -43,7 +45,7 @@ type runFile struct {
 func (f *runFile) members() map[string]any {
 	return map[string]any{
 		"node": &f.Node, "etcd": &f.Etcd, "embeddedEtcd": &f.EmbeddedEtcd, "etcdListen": &f.EtcdListen,
-		"stateDir": &f.StateDir, "runDir": &f.RunDir, "secretsDir": &f.SecretsDir, "interfacePrefix": &f.InterfacePrefix, "ownTables": &f.OwnTables,
+		"stateDir": &f.StateDir, "runDir": &f.RunDir, "secretsDir": &f.SecretsDir, "interfacePrefix": &f.InterfacePrefix, "ownTables": &f.OwnTables, "snapshotMaxAge": &f.SnapshotMaxAge,
 		"ip": &f.IP, "ip6": &f.IP6, "log": &f.Log, "logLevel": &f.LogLevel,
 	}
 }
@@ -68,8 +70,8 @@ The datastore is the one of --etcd, else of the ETCD_* variables as calicoctl re
 of them it runs an etcd of its own, with its data in the state directory.
 
 --config names a YAML file whose members are the flags in camel case (node, etcd,
-embeddedEtcd, etcdListen, stateDir, runDir, secretsDir, interfacePrefix, ownTables, ip,
-ip6, log, logLevel). A flag wins over the environment, and the environment over the file.`,
+embeddedEtcd, etcdListen, stateDir, runDir, secretsDir, interfacePrefix, ownTables,
+snapshotMaxAge, ip, ip6, log, logLevel). A flag wins over the environment, and the environment over the file.`,
 		Example: `  muslin run
   muslin run --etcd http://10.0.0.1:2379 --ip 10.0.0.2/24
   muslin run --etcd-listen http://127.0.0.1:2379,http://10.0.0.1:2379
@@ -98,6 +100,7 @@ ip6, log, logLevel). A flag wins over the environment, and the environment over 
 	fl.StringVar(&f.SecretsDir, "secrets-dir", "/etc/muslin/secrets", "`directory` of the secrets that objects refer to")
 	fl.StringVar(&f.InterfacePrefix, "interface-prefix", "", "name `prefix` of workload interfaces, several with commas (default: FelixConfiguration's, else cali)")
 	fl.BoolVar(&f.own, "own-tables", false, "let no other program change the packet filter, also while the agent is dead (Linux 6.9 or later)")
+	fl.StringVar(&f.SnapshotMaxAge, "snapshot-max-age", "24h", "oldest `age` of what the datastore held by which a boot without it opens workloads; 0 for any")
 	fl.StringVar(&f.IP, "ip", "", "this node's IPv4 `address/length` (default: what the Node has, else autodetected)")
 	fl.StringVar(&f.IP6, "ip6", "", "this node's IPv6 `address/length` (default: what the Node has, else autodetected)")
 	fl.StringVar(&f.Log, "log", "stderr", "`place` where logs go: stderr or syslog")
@@ -145,6 +148,8 @@ func (a *app) runConfig(flags *pflag.FlagSet, f runFlags) (node.Config, logConfi
 	cfg.IP, err = nodeAddress("ip", pick("ip", f.IP, file.IP), false)
 	note(err)
 	cfg.IP6, err = nodeAddress("ip6", pick("ip6", f.IP6, file.IP6), true)
+	note(err)
+	cfg.SnapshotMaxAge, err = snapshotMaxAge(pick("snapshot-max-age", f.SnapshotMaxAge, file.SnapshotMaxAge))
 	note(err)
 	note(checkPrefixes(cfg.InterfacePrefix))
 	note(log.check())
@@ -257,6 +262,14 @@ func readRunFile(name string) (runFile, error) {
 		return f, prefixLines("--config "+name, err)
 	}
 	return f, nil
+}
+
+func snapshotMaxAge(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 {
+		return 0, fmt.Errorf("--snapshot-max-age %q: want a duration such as 24h, or 0 for any age", text)
+	}
+	return d, nil
 }
 
 // nodeAddress reads an address of this node with its subnet's length.

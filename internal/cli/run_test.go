@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/muslin-net/muslin/internal/node"
 	"github.com/muslin-net/muslin/internal/store"
@@ -35,6 +36,7 @@ func parseRun(t *testing.T, env map[string]string, words ...string) (node.Config
 	f := runFlags{config: str("config")}
 	f.Node, f.StateDir, f.InterfacePrefix = str("node"), str("state-dir"), str("interface-prefix")
 	f.IP, f.IP6, f.Log, f.LogLevel = str("ip"), str("ip6"), str("log"), str("log-level")
+	f.SnapshotMaxAge = str("snapshot-max-age")
 	f.embedded, _ = fl.GetBool("embedded-etcd")
 	f.own, _ = fl.GetBool("own-tables")
 	f.EtcdListen, _ = fl.GetStringSlice("etcd-listen")
@@ -44,11 +46,11 @@ func parseRun(t *testing.T, env map[string]string, words ...string) (node.Config
 
 func TestRunConfig(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "muslin.yaml")
-	text := "node: filenode\netcd: [http://192.0.2.1:2379]\nstateDir: /s\nrunDir: /r\nip: 10.0.0.1/24\nlogLevel: debug\n"
+	text := "node: filenode\netcd: [http://192.0.2.1:2379]\nstateDir: /s\nrunDir: /r\nip: 10.0.0.1/24\nsnapshotMaxAge: 90m\nlogLevel: debug\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	base := node.Config{Version: "v1", StateDir: "/var/lib/muslin", RunDir: "/run/muslin"}
+	base := node.Config{Version: "v1", StateDir: "/var/lib/muslin", RunDir: "/run/muslin", SnapshotMaxAge: 24 * time.Hour}
 	with := func(f func(*node.Config)) node.Config { c := base; f(&c); return c }
 	endpoints := func(e ...string) store.Config { return store.Config{Endpoints: e} }
 	env := map[string]string{"ETCD_ENDPOINTS": "http://192.0.2.2:2379", "ETCD_USERNAME": "u"}
@@ -70,8 +72,8 @@ func TestRunConfig(t *testing.T) {
 				c.EtcdListen = []string{"http://10.0.0.1:2379", "http://127.0.0.1:2379"}
 			})},
 		{"file", nil, []string{"--config", file}, node.Config{Version: "v1", Node: "filenode", StateDir: "/s", RunDir: "/r",
-			Store: endpoints("http://192.0.2.1:2379"), IP: netip.MustParsePrefix("10.0.0.1/24")}},
-		{"environment and flags over file", env, []string{"--config", file, "--node", "n", "--run-dir", "/run/muslin", "--ip6", "fd00::1/64"},
+			Store: endpoints("http://192.0.2.1:2379"), IP: netip.MustParsePrefix("10.0.0.1/24"), SnapshotMaxAge: 90 * time.Minute}},
+		{"environment and flags over file", env, []string{"--config", file, "--node", "n", "--run-dir", "/run/muslin", "--snapshot-max-age", "0", "--ip6", "fd00::1/64"},
 			node.Config{Version: "v1", Node: "n", StateDir: "/s", RunDir: "/run/muslin",
 				Store: store.Config{Endpoints: []string{"http://192.0.2.2:2379"}, Username: "u"},
 				IP:    netip.MustParsePrefix("10.0.0.1/24"), IP6: netip.MustParsePrefix("fd00::1/64")}},
@@ -114,6 +116,7 @@ func TestRunConfigRefuses(t *testing.T) {
 		{[]string{"--ip", "fd00::1/64"}, []string{"--ip fd00::1/64", "IPv4"}},
 		{[]string{"--ip6", "fe80::1/64"}, []string{"--ip6"}},
 		{[]string{"--interface-prefix", "cali,"}, []string{"--interface-prefix"}},
+		{[]string{"--snapshot-max-age", "1"}, []string{"--snapshot-max-age", "24h"}},
 		{[]string{"--log", "file", "--log-level", "loud"}, []string{"--log file", "--log-level loud"}},
 		{[]string{"--config", "/nonexistent"}, []string{"--config", "/nonexistent"}},
 		{[]string{"--config", file("nodename: x\n")}, []string{"--config", "nodename"}},

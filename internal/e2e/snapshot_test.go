@@ -16,7 +16,7 @@ import (
 // TestLastKnown boots a server without its datastore. It goes on with what that held when
 // the server went down: what was allowed passes, and what was not never does. What has
 // changed meanwhile is in force when the datastore is back. A file that is not whole
-// opens nothing.
+// opens nothing, and neither does one that is too old.
 func TestLastKnown(t *testing.T) {
 	t.Parallel()
 	h := newBooting(t)
@@ -87,18 +87,27 @@ func TestLastKnown(t *testing.T) {
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	h.ds.stop()
-	h.guard(t)
-	if err := h.Start(); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, 20*time.Second, func() error {
-		if !strings.Contains(h.Log(), path) {
-			return fmt.Errorf("the log does not name %s", path)
+	refused := func(word, when string) {
+		t.Helper()
+		h.ds.stop()
+		h.guard(t)
+		if err := h.Start(); err != nil {
+			t.Fatal(err)
 		}
-		return nil
-	})
-	h.closed(t, "with a file that is not whole")
-	h.ds.start()
-	passes(t, h.a, h.b, 30*time.Second)
+		eventually(t, 20*time.Second, func() error {
+			if !strings.Contains(h.Log(), word) {
+				return fmt.Errorf("the log does not name %s", word)
+			}
+			return nil
+		})
+		h.closed(t, when)
+		h.ds.start()
+		passes(t, h.a, h.b, 30*time.Second)
+	}
+	refused(path, "with a file that is not whole")
+
+	h.ends(t)
+	down()
+	h.Args = append(h.Args, "--snapshot-max-age", "1ns")
+	refused("older than --snapshot-max-age", "with what is too old")
 }

@@ -59,6 +59,9 @@ type Config struct {
 	// line of the process that keeps it so while there is no agent.
 	OwnTables     bool
 	KeeperCommand []string
+	// SnapshotMaxAge is how old what the datastore held may be for a boot without it; 0 for
+	// any age.
+	SnapshotMaxAge time.Duration
 }
 
 // dnsName is what names of nodes and workloads are: parts of a resource's name.
@@ -113,12 +116,13 @@ type Daemon struct {
 	log     *slog.Logger
 	started time.Time
 
-	etcd    *store.Process // the embedded one, or nil
-	store   *store.Client
-	journal *store.Journal // of what is in force, for a start without the datastore
-	ipam    *ipam.Allocator
-	acl     dataplane.Filtering
-	speaker *bgp.Speaker
+	etcd       *store.Process // the embedded one, or nil
+	store      *store.Client
+	journal    *store.Journal // of what is in force, for a start without the datastore
+	ipam       *ipam.Allocator
+	acl        dataplane.Filtering
+	speaker    *bgp.Speaker
+	restarting bool // an earlier daemon has left routes: this is no boot
 	// expected are peers of listen ranges that an earlier daemon had.
 	expected []netip.Addr
 	// updateToKernel is how long what peers say takes to be in the kernel.
@@ -269,7 +273,7 @@ func (d *Daemon) awaitDatastore(ctx context.Context) (*store.Snapshot, bool) {
 			return d.onHold(ctx), d.loop.call(ctx, func() { d.loop.datastoreErr = "" })
 		case said.IsZero() || time.Since(said) > nextWord:
 			d.log.Warn("the datastore cannot be used yet; what is enforced stays", "err", err)
-			if s := d.lastKnown(ctx); s != nil {
+			if s := d.lastKnown(ctx, d.maxAge()); s != nil {
 				return s, true
 			}
 			said = time.Now()
@@ -387,8 +391,9 @@ func (d *Daemon) openSpeaker() {
 	if d.expected, err = rememberedPeers(d.cfg.StateDir); err != nil {
 		d.log.Warn("not known which BGP peers an earlier daemon had from listen ranges", "err", err)
 	}
+	d.restarting = foundRoutes(uint8(old.Protocol))
 	d.bgpLog = newSeverity(d.log.Handler())
-	d.speaker = bgp.New(bgp.Options{Log: slog.New(d.bgpLog).With("part", "bgp"), TrackNextHops: true, Restarting: foundRoutes(uint8(old.Protocol)), Expected: d.expected})
+	d.speaker = bgp.New(bgp.Options{Log: slog.New(d.bgpLog).With("part", "bgp"), TrackNextHops: true, Restarting: d.restarting, Expected: d.expected})
 }
 
 // openFilter opens the packet filter. What is in the kernel from an earlier life

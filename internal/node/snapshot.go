@@ -92,10 +92,15 @@ func (d *Daemon) keepSnapshot(ctx context.Context) error {
 	for pause(ctx, snapshotSoon/2+rand.N(snapshotSoon)) {
 		since := time.Since(tried)
 		due := since > snapshotAgain && d.journal.Due()
-		if s, _ := d.board.read(); !s.Live || !s.Datastore.Connected || !due && (since < snapshotEvery || s.LiveRevision == saved) {
+		s, _ := d.board.read()
+		if !s.Live || !s.Datastore.Connected || !due && since < snapshotEvery {
 			continue
 		}
 		tried = time.Now()
+		if !due && s.LiveRevision == saved {
+			d.confirm()
+			continue
+		}
 		saved = d.saveSnapshot(ctx, saved)
 	}
 	if s, _ := d.board.read(); s.Live && s.Datastore.Connected && d.journal.Due() {
@@ -117,9 +122,26 @@ func (d *Daemon) saveSnapshot(ctx context.Context, saved int64) int64 {
 	return rev
 }
 
+// confirm keeps what was saved from growing old while nothing changes.
+func (d *Daemon) confirm() {
+	if err := d.journal.Confirm(); err != nil {
+		d.log.Warn("a start without the datastore would not know what is in force, until it is saved again", "err", err)
+	}
+}
+
+// maxAge is how old what is gone on with may be while the datastore does not answer; 0 for any age. A daemon
+// that finds what an earlier one has in force opens nothing by it. After a boot it does: an address may be
+// allowed that has gone to others since.
+func (d *Daemon) maxAge() time.Duration {
+	if d.restarting {
+		return 0
+	}
+	return d.cfg.SnapshotMaxAge
+}
+
 // lastKnown is what to go on with while the datastore does not answer, or says that nothing
-// new is to be programmed; nil to wait for it.
-func (d *Daemon) lastKnown(ctx context.Context) *store.Snapshot {
+// new is to be programmed; nil to wait for it. What is older than maxAge is none, if that is not 0.
+func (d *Daemon) lastKnown(ctx context.Context, maxAge time.Duration) *store.Snapshot {
 	if d.cfg.Embedded {
 		return nil
 	}
@@ -129,6 +151,9 @@ func (d *Daemon) lastKnown(ctx context.Context) *store.Snapshot {
 		return nil
 	case err != nil:
 		d.log.Error("what the datastore held cannot be used; what is enforced stays, and is not repaired until it answers", "err", err)
+		return nil
+	case maxAge > 0 && time.Since(s.Taken) > maxAge:
+		d.log.Error("what the datastore held is older than --snapshot-max-age; workloads stay closed until it answers", "at", s.Taken, "limit", maxAge)
 		return nil
 	}
 	d.log.Warn("going on with what the datastore held", "at", s.Taken, "revision", s.Revision)
@@ -148,7 +173,7 @@ func (d *Daemon) onHold(ctx context.Context) *store.Snapshot {
 	if c, ok := store.ChangeOf(kv); err == nil && ok && saysReady(c) {
 		return nil
 	}
-	return d.lastKnown(ctx)
+	return d.lastKnown(ctx, 0)
 }
 
 // saysReady tells whether a ClusterInformation lets nodes program what is new.

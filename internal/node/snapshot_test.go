@@ -3,6 +3,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -49,4 +50,29 @@ func TestLoadKnown(t *testing.T) {
 	l.heldSince = time.Time{}
 	l.noteCluster()
 	expect("n1", "of another cluster (one)")
+}
+
+// TestLastKnownMaxAge: a boot without the datastore goes on with nothing that is older than the limit, if there
+// is one. A daemon that finds what an earlier one has in force goes on with it whatever its age.
+func TestLastKnownMaxAge(t *testing.T) {
+	dir, client := t.TempDir(), newDatastore(t)
+	if _, err := client.Put(t.Context(), v3.Key("Tier", "", "t"), []byte(`{"kind":"Tier","apiVersion":"projectcalico.org/v3","metadata":{"name":"t"},"spec":{}}`)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := journalOf(dir).Save(t.Context(), client, "n1"); err != nil {
+		t.Fatal(err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end() // nobody is in the loop
+	const every, young, old = 0, 24 * time.Hour, time.Nanosecond
+	for _, c := range []struct {
+		limit      time.Duration
+		restarting bool
+		want       bool
+	}{{every, false, true}, {young, false, true}, {old, false, false}, {old, true, true}} {
+		d := &Daemon{cfg: Config{Node: "n1", StateDir: dir, SnapshotMaxAge: c.limit}, log: slog.New(slog.DiscardHandler), loop: &loop{}, restarting: c.restarting}
+		if s := d.lastKnown(ended, d.maxAge()); (s != nil) != c.want {
+			t.Errorf("limit %s, what an earlier daemon has in force found %v: gone on with %v, want %v", c.limit, c.restarting, s != nil, c.want)
+		}
+	}
 }

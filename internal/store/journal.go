@@ -155,7 +155,8 @@ func appendRecord(b, body []byte, sum uint32) ([]byte, uint32) {
 }
 
 // An update is its revision, the time, and changes: the key, the revision, 1 and the value, or 0 if it
-// is gone. Numbers and texts are as in a snapshot.
+// is gone. Numbers and texts are as in a snapshot. One without changes says that at that time the datastore
+// held nothing else.
 
 func appendUpdate(b []byte, rev int64, at time.Time, changes []item) []byte {
 	b = binary.AppendUvarint(b, uint64(rev))
@@ -209,7 +210,9 @@ func (s *Snapshot) take(body []byte, at map[string]int) error {
 			s.items = append(s.items, it)
 		}
 	}
-	s.Revision, s.Taken = rev, taken
+	if s.Taken = taken; len(changes) > 0 {
+		s.Revision = rev
+	}
 	return nil
 }
 
@@ -253,6 +256,19 @@ func (j *Journal) Append(u Update) error {
 	if j.saving {
 		j.since = append(j.since, body)
 	}
+	return j.write(body)
+}
+
+// Confirm writes down that the datastore holds nothing else now, so that what was saved is no
+// older than that. It is not for calls while it is being saved.
+func (j *Journal) Confirm() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.write(appendUpdate(nil, max(j.rev, 1), time.Now(), nil))
+}
+
+// write writes an update, if there is a file. It needs mu.
+func (j *Journal) write(body []byte) error {
 	if j.file == nil {
 		return nil
 	}

@@ -184,6 +184,31 @@ func TestJournalIsWhole(t *testing.T) {
 	}
 }
 
+// TestJournalConfirmed: what has not changed for long is as young as the last word that it has not, and
+// no other.
+func TestJournalConfirmed(t *testing.T) {
+	c, _ := newStore(t)
+	j := newJournaled(t)
+	must[int64](t)(c.Put(t.Context(), setKey(0), setValue(0)))
+	rev := must[int64](t)(j.Save(t.Context(), c, "n1"))
+	age := func(want time.Duration) {
+		t.Helper()
+		s := must[*Snapshot](t)(j.Load())
+		if got := time.Since(s.Taken); got < want || got > want+time.Minute || s.Revision != rev || len(s.items) != 1 {
+			t.Errorf("%d objects of revision %d are %s old, want 1 of %d, %s", len(s.items), s.Revision, got, rev, want)
+		}
+	}
+	age(0)
+	if err := j.write(appendUpdate(nil, rev+3, time.Now().Add(-time.Hour), nil)); err != nil {
+		t.Fatal(err)
+	}
+	age(time.Hour)
+	if err := j.Confirm(); err != nil {
+		t.Fatal(err)
+	}
+	age(0)
+}
+
 // after counts the ends beyond a place.
 func after(ends map[int64]bool, at int64) (n int) {
 	for end := range ends {
