@@ -238,6 +238,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	g.Go(func() error { return d.economise(ctx) })
 	g.Go(func() error { return d.keepSnapshot(ctx) })
 	g.Go(func() error { d.secrets.watch(ctx, d.loop.secretsChanged.notify); return nil })
+	g.Go(func() error { d.report(ctx, serviceManagerOf(os.Getenv)); return nil })
 	log.Info("started", "node", cfg.Node, "version", cfg.Version, "pid", os.Getpid())
 	err = g.Wait()
 	if errors.Is(err, context.Canceled) {
