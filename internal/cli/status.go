@@ -114,6 +114,9 @@ func (a *app) showStatus(s *api.Status) error {
 	for _, k := range slices.Sorted(maps.Keys(s.Counts)) {
 		line(strings.ToUpper(k[:min(1, len(k))])+k[min(1, len(k)):], "%d", s.Counts[k])
 	}
+	if s.TablesOwned {
+		line("Tables", "owned: no other program can change them")
+	}
 	for _, k := range slices.Sorted(maps.Keys(s.Repairs)) {
 		line("Repaired", "%s: %d", k, s.Repairs[k])
 	}

@@ -57,6 +57,9 @@ func TestT02_OwnTables(t *testing.T) {
 		})
 		return pid
 	}
+	if s, err := n.API().Status(context.Background(), 0); err != nil || !s.TablesOwned {
+		t.Errorf("status does not say that the tables are owned: %v", err)
+	}
 	first := keeper(0)
 	if i, err := os.Stat(filepath.Join(n.Dir, "keeper.sock")); err != nil || i.Mode().Perm() != 0o600 {
 		t.Errorf("keeper.sock: %v, %v", i, err)

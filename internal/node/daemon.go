@@ -116,13 +116,14 @@ type Daemon struct {
 	log     *slog.Logger
 	started time.Time
 
-	etcd       *store.Process // the embedded one, or nil
-	store      *store.Client
-	journal    *store.Journal // of what is in force, for a start without the datastore
-	ipam       *ipam.Allocator
-	acl        dataplane.Filtering
-	speaker    *bgp.Speaker
-	restarting bool // an earlier daemon has left routes: this is no boot
+	etcd        *store.Process // the embedded one, or nil
+	store       *store.Client
+	journal     *store.Journal // of what is in force, for a start without the datastore
+	ipam        *ipam.Allocator
+	acl         dataplane.Filtering
+	speaker     *bgp.Speaker
+	tablesOwned bool // nobody else can change the packet filter
+	restarting  bool // an earlier daemon has left routes: this is no boot
 	// expected are peers of listen ranges that an earlier daemon had.
 	expected []netip.Addr
 	// updateToKernel is how long what peers say takes to be in the kernel.
@@ -203,7 +204,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err != nil {
 		return give(err)
 	}
-	if kept != nil {
+	if d.tablesOwned = kept != nil; d.tablesOwned {
 		g.Go(func() error {
 			defer kept.Close()
 			keeper.Keep(ctx, cfg.RunDir, cfg.KeeperCommand, kept, log.With("part", "keeper"))

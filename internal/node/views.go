@@ -94,6 +94,7 @@ func (l *loop) fill(s *api.Status) {
 	}
 	s.Counts["policies"] = countPolicies(l.model.index)
 	slices.Sort(s.Pending)
+	s.TablesOwned = l.d.tablesOwned
 	s.Repairs = maps.Clone(l.repairs)
 	s.Problems = l.allProblems()
 }
@@ -129,6 +130,9 @@ func (l *loop) allProblems() (list []api.Problem) {
 		if err := p.Err(); err != nil {
 			list = append(list, api.Problem{Object: "the datastore", Text: err.Error() + "; it is started again, and what is enforced stays"})
 		}
+	}
+	if l.d.cfg.OwnTables && !l.d.tablesOwned {
+		list = append(list, api.Problem{Object: "--own-tables", Text: "this kernel lacks owners of tables that stay (Linux 6.9 or later has them): what others change is repaired"})
 	}
 	for _, p := range l.d.bfd.problems() {
 		list = append(list, api.Problem{Object: p.object, Text: p.text})

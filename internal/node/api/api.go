@@ -62,6 +62,8 @@ type Status struct {
 	Pending  []string       `json:"pending,omitempty"`
 	Problems []Problem      `json:"problems,omitempty"`
 	Counts   map[string]int `json:"counts"`
+	// TablesOwned: no other program can change the packet filter (--own-tables).
+	TablesOwned bool `json:"tablesOwned"`
 	// Repairs counts what was changed by others and put back, by kind.
 	Repairs map[string]int `json:"repairs,omitempty"`
 }
