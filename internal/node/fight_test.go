@@ -19,7 +19,6 @@ type bent struct {
 	dataplane.Filtering
 	takes   time.Duration // a repair
 	repairs []time.Time
-	applied int
 }
 
 func (f *bent) Stats() acl.Stats { return acl.Stats{Commits: len(f.repairs)} }
