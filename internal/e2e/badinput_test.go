@@ -109,15 +109,7 @@ func TestBadInput_Stored(t *testing.T) {
 	if err := c.StartAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	apply(t, c, `
-kind: IPPool
-metadata: {name: p4}
-spec: {cidr: 10.65.0.0/16}
----
-kind: IPPool
-metadata: {name: p6}
-spec: {cidr: fd65::/48}
----
+	apply(t, c, pools+`
 kind: Tier
 metadata: {name: first}
 spec: {order: 10, defaultAction: Pass}

@@ -37,11 +37,10 @@ func bulk(n int, proto string) []Route {
 	return out
 }
 
-// N01: the kernel loses notifications, says so once, and everything is read anew.
-func TestN01_Overrun(t *testing.T) {
-	h := newHost(t)
-	before := h.tamperBase()
-	// A small buffer makes it happen with few routes; nobody reads yet.
+// overrun has the kernel lose notifications: nobody reads them yet, and the buffer is so
+// small that few routes fill it.
+func (h *host) overrun() {
+	h.t.Helper()
 	raw, err := h.tab.events.file.SyscallConn()
 	h.must(err)
 	h.must(raw.Control(func(fd uintptr) {
@@ -53,8 +52,15 @@ func TestN01_Overrun(t *testing.T) {
 	defer other.Close()
 	h.must(other.Replace("bgp", bulk(2000, "other")))
 	if r, err := other.Apply(); err != nil || r.Added != 2000 {
-		t.Fatal(r, err)
+		h.t.Fatal(r, err)
 	}
+}
+
+// N01: the kernel loses notifications, says so once, and everything is read anew.
+func TestN01_Overrun(t *testing.T) {
+	h := newHost(t)
+	before := h.tamperBase()
+	h.overrun()
 	h.must(h.ns.DelRoute(pfx("10.65.0.2/32"), ""))
 	h.must(h.ns.DelRoute(pfx("fd66::/122"), ""))
 	h.watch()
@@ -77,18 +83,7 @@ func TestN01_Overrun(t *testing.T) {
 func TestN01_OverrunUnread(t *testing.T) {
 	h := newHost(t)
 	before := h.tamperBase()
-	raw, err := h.tab.events.file.SyscallConn()
-	h.must(err)
-	h.must(raw.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 64<<10)
-	}))
-	h.must(err)
-	other, err := Open(Options{Inside: h.ns.Do, Protocol: 99})
-	h.must(err)
-	defer other.Close()
-	h.must(other.Replace("bgp", bulk(2000, "other")))
-	_, err = other.Apply()
-	h.must(err)
+	h.overrun()
 	ctx, cancel := context.WithCancel(context.Background())
 	done, heard := make(chan error, 1), make(chan struct{}, 100)
 	first := true
