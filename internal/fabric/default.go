@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/bits"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -47,6 +48,10 @@ func orElse[T comparable](field *T, value T) {
 // of the pools (hundreds of racks), which are larger ones then.
 func (f *Fabric) fill() {
 	s := &f.Spec
+	// What the file says is kept beside it (given), and shares these.
+	s.Machines = slices.Clone(s.Machines)
+	p := &s.Pools
+	p.Endpoints, p.Loopbacks, p.Links = slices.Clone(p.Endpoints), slices.Clone(p.Loopbacks), slices.Clone(p.Links)
 	orElse(&s.Racks.ToRs, 1)
 	orElse(&s.Spine.Count, 2)
 	if s.Model == Ethernet {

@@ -6,8 +6,8 @@ import "slices"
 
 // Scale makes the fabric smaller and keeps its plan: what is left has the
 // names, addresses and AS numbers that it had. A number of 0 leaves that
-// count as it is, and so does one that is larger than it. Anycast addresses
-// lose the servers that are gone.
+// count as it is, and so does one that is larger than it. Machines of racks that are
+// gone go with them, and anycast addresses lose the servers that are.
 func (f *Fabric) Scale(racks, servers, endpoints int) *Fabric {
 	out := *f
 	s := &out.Spec
@@ -25,23 +25,29 @@ func (f *Fabric) Scale(racks, servers, endpoints int) *Fabric {
 			less(&s.Racks.List[i].Servers, servers)
 		}
 	}
-	s.Machines = slices.DeleteFunc(slices.Clone(s.Machines), func(m Machine) bool {
-		for r := range s.Racks.Count {
-			if out.rack(r).Name == m.Rack {
-				return false
-			}
-		}
-		return true
-	})
-	s.Anycast = nil
-	for _, a := range f.Spec.Anycast {
-		a.Servers = slices.DeleteFunc(slices.Clone(a.Servers), func(name string) bool {
-			r, i, ok := f.serverNamed(name)
-			return !ok || r >= s.Racks.Count || i >= out.rack(r).Servers
-		})
-		if len(a.Servers) > 0 {
-			s.Anycast = append(s.Anycast, a)
+	s.Machines, s.Anycast = out.present()
+	return &out
+}
+
+// present are the machines and anycast addresses as far as their racks and servers are there.
+func (f *Fabric) present() (machines []Machine, anycast []Anycast) {
+	racks := map[string]bool{}
+	for r := range f.Spec.Racks.Count {
+		racks[f.rack(r).Name] = true
+	}
+	for _, m := range f.Spec.Machines {
+		if racks[m.Rack] {
+			machines = append(machines, m)
 		}
 	}
-	return &out
+	for _, a := range f.Spec.Anycast {
+		a.Servers = slices.DeleteFunc(slices.Clone(a.Servers), func(name string) bool {
+			_, _, ok := f.serverNamed(name)
+			return !ok
+		})
+		if len(a.Servers) > 0 {
+			anycast = append(anycast, a)
+		}
+	}
+	return machines, anycast
 }

@@ -5,19 +5,23 @@ package fabric
 import "slices"
 
 // Variant is the fabric as if something else stood in the file: defaults are filled in and
-// checked anew, since they follow from the rest. change must not write into
-// slices.
+// checked anew, since they follow from the rest. change must not write into slices, which
+// are those of the file.
 func (f *Fabric) Variant(change func(*Spec)) (*Fabric, error) {
 	v := &Fabric{APIVersion: f.APIVersion, Kind: f.Kind, Metadata: f.Metadata, Spec: f.given}
-	s := &v.Spec
-	s.Pools.Endpoints, s.Pools.Links, s.Pools.Loopbacks = slices.Clone(s.Pools.Endpoints), slices.Clone(s.Pools.Links), slices.Clone(s.Pools.Loopbacks)
-	change(s)
-	v.given = *s
-	v.given.Pools.Endpoints = slices.Clone(s.Pools.Endpoints)
+	change(&v.Spec)
+	v.given = v.Spec
 	v.fill()
 	var e faults
 	v.check(&e)
 	return v, e.err()
+}
+
+// Resize changes the number of racks, which are equal. What is in racks that are gone goes with them.
+func (s *Spec) Resize(racks int) {
+	s.Racks = Racks{Count: racks, ToRs: s.Racks.ToRs}
+	f := Fabric{Spec: *s}
+	s.Machines, s.Anycast = f.present()
 }
 
 // Become changes the model, and with it what only the one or the other has; what is common to
@@ -29,6 +33,10 @@ func (s *Spec) Become(m Model, spine SpineKind) {
 	if s.Model != m {
 		s.InRack, s.Reflectors, s.Downward = InRack{}, Reflectors{}, Downward{}
 		s.ToRs, s.Servers.Uplinks, s.Pools.AS = ToRSpec{}, "", ASPool{}
+		s.Machines = slices.Clone(s.Machines)
+		for i := range s.Machines {
+			s.Machines[i].Attach = ""
+		}
 	}
 	if s.Spine.Kind != spine {
 		s.Spine.AS, s.ToRs.AS, s.Downward = "", "", Downward{}

@@ -73,7 +73,7 @@ func Cost(f *fabric.Fabric, racks []int) *Growth {
 // devices hold.
 func at(f *fabric.Fabric, racks int) (row Row, known bool) {
 	row.Racks = racks
-	v, err := f.Variant(func(s *fabric.Spec) { s.Racks = fabric.Racks{Count: racks, ToRs: f.Spec.Racks.ToRs} })
+	v, err := f.Variant(func(s *fabric.Spec) { s.Resize(racks) })
 	if err != nil {
 		row.Limits = []string{err.Error()}
 		return row, true

@@ -31,6 +31,8 @@ func TestFirstLimit(t *testing.T) {
 		"model: as-per-rack, spine: {as: unique, count: 4}, bgp: {roles: off}, switches: {spine: {ram: 20MB}}": "paths, 0.0 of 0.0 GB",
 		"model: downward-default, switches: {tor: {hostTable: 1k, hostRoutesIn: host}}":                        "",
 		"model: ethernet": "",
+		// A machine and an address of a rack that is not there yet are no limit.
+		"model: as-per-rack, machines: [{name: db, rack: r1}], anycast: [{ip: 10.99.0.1, servers: [r1/s0]}], switches: {tor: {lpmTable: 64}}": "r0-t0: ",
 	} {
 		f := read(t, spec)
 		g := Cost(f, []int{1, 2, 4, 8, 16, 20})
@@ -76,7 +78,8 @@ func TestCostRows(t *testing.T) {
 // of what only its own model has.
 func TestVariant(t *testing.T) {
 	for _, from := range []string{"model: as-per-rack, inRack: {sessions: mesh}, spine: {as: unique, count: 20}", "model: as-per-server, servers: {perRack: 5, uplinks: segment}, pools: {as: {style: 2byte}}",
-		"model: downward-default, downwardDefault: {asOverride: true}", "model: ethernet, routeReflectors: {perPlane: 3}"} {
+		"model: downward-default, downwardDefault: {asOverride: true}", "model: ethernet, routeReflectors: {perPlane: 3}",
+		"model: as-per-rack, machines: [{name: db, rack: r0}, {name: fw, rack: r1, attach: port}]", "model: as-per-server, machines: [{name: db, rack: r0}]", "model: ethernet, machines: [{name: db, rack: r0}]"} {
 		from := "racks: {count: 2}, endpoints: {perServer: 31}, " + from
 		if !strings.Contains(from, "perRack") {
 			from += ", servers: {perRack: 5}"
