@@ -33,8 +33,8 @@ and bird.conf of switches, and for vRouters the resources that muslin apply take
 vRouters have in common is common.yaml, which is applied first.
 
 With --device and without --out the configuration of one device is printed. --target writes
-for another program than the design says: also for eos, junos, nxos and sonic, which was not
-run on any device, as the header says.`,
+switches and borders for another program than the design says, and leaves the others out: also
+for eos, junos, nxos and sonic, which was not run on any device, as the header says.`,
 		Example: `  muslin fabric emit pod-a.yaml --out out
   muslin fabric emit pod-a.yaml --device r0-t0
   muslin fabric emit pod-a.yaml --device r0-t0 --target bird`,
@@ -103,7 +103,7 @@ run on any device, as the header says.`,
 		}
 		switch {
 		case !found:
-			return fmt.Errorf("no device of %s is configured as %s: --device NAME writes one all the same", g.Metadata.Name, target)
+			return fmt.Errorf("%s has no device that %s is for: --device NAME writes one all the same", g.Metadata.Name, target)
 		case out == "":
 			return nil
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -123,13 +124,15 @@ func (a *app) labUp(ctx context.Context, g *fabric.Design) error {
 		return err
 	}
 	say("up: %s", c.Summary())
-	return a.labDifferences(c)
+	return a.labDifferences(c, formTable)
 }
 
-// labDifferences prints where devices differ from the simulation, and is an error if any do.
-func (a *app) labDifferences(c *live.Comparison) error {
+// labDifferences is an error if devices differ from the simulation, and prints where, if the answer has not said so.
+func (a *app) labDifferences(c *live.Comparison, form string) error {
 	for _, d := range c.Differences {
-		fmt.Fprintln(a.Out, d)
+		if form == formTable {
+			fmt.Fprintln(a.Out, d)
+		}
 	}
 	if n := len(c.Differences); n > 0 {
 		return fmt.Errorf("%d differences between the devices and the simulation", n)
@@ -192,9 +195,7 @@ func (a *app) labTest(ctx context.Context, l *fabriclab.Lab, form string) error 
 	if err != nil {
 		return err
 	}
-	if form == formTable {
-		err = a.labDifferences(answer.Comparison)
-	}
+	err = a.labDifferences(answer.Comparison, form)
 	if n := len(answer.Outside.Wrong); n > 0 {
 		err = errors.Join(err, fmt.Errorf("%d connections through the border failed, or were seen with the wrong address", n))
 	}
@@ -346,26 +347,34 @@ func (a *app) labEvent(ctx context.Context, word, form string, event func(*fabri
 			_, err := fmt.Fprintf(a.Out, "after %v: %s\n", e.Settled.Round(10*time.Millisecond), e.Comparison.Summary())
 			return err
 		})
-		if err != nil || form != formTable {
+		if err != nil {
 			return err
 		}
-		return a.labDifferences(e.Comparison)
+		return a.labDifferences(e.Comparison, form)
 	})
 }
 
 func (a *app) fabricLabStatusCommand() *cobra.Command {
+	var out string
 	cmd := &cobra.Command{
 		Use:   "status FILE",
 		Short: "Show what is up of a lab, and what was made to fail",
-		Args:  args(cobra.ExactArgs(1)),
+		Long: `Shows the devices, whether the daemon of each runs, and what was made to fail. With --out it
+also draws the topology as it is now into DIR/status.svg: what is down is dashed red, and so
+are devices whose tables are not what the simulation says with that.`,
+		Args: args(cobra.ExactArgs(1)),
 	}
 	form := answerForm(cmd)
-	cmd.RunE = func(_ *cobra.Command, words []string) error {
+	cmd.Flags().StringVar(&out, "out", "", "draw into this `directory`")
+	cmd.RunE = func(cmd *cobra.Command, words []string) error {
 		if err := checkForm(*form, answerForms); err != nil {
 			return err
 		}
 		return a.onLab(words[0], func(l *fabriclab.Lab) error {
 			s, err := l.Status()
+			if err == nil && out != "" {
+				err = drawLab(cmd.Context(), l, out)
+			}
 			if err != nil {
 				return err
 			}
@@ -380,4 +389,16 @@ func (a *app) fabricLabStatusCommand() *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+// drawLab writes the picture of a lab into a directory.
+func drawLab(ctx context.Context, l *fabriclab.Lab, dir string) error {
+	svg, err := l.Picture(ctx)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "status.svg"), []byte(svg), 0o644)
 }

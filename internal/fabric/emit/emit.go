@@ -36,11 +36,14 @@ var Targets = []Target{FRR, BIRD, GoBGP, VRouter, EOS, Junos, NXOS, SONiC}
 var Files = map[Target]string{FRR: "frr.conf", BIRD: "bird.conf", GoBGP: "gobgpd.toml", VRouter: "vrouter.yaml",
 	EOS: "startup-config", Junos: "junos.set", NXOS: "nxos.cfg", SONiC: "config_db.json"}
 
-// Means tells whether a target is that of a device: of its software, or any system of switches for a switch.
+// Means tells whether a target is that of a device: of its software; any but that of vRouters for a switch; and for a
+// reflector, too, what also is one without switching.
 func (e *Emitter) Means(t Target, d *fabric.Device) bool {
-	switch t {
-	case EOS, Junos, NXOS, SONiC:
-		return d.Role == fabric.RoleToR || d.Role == fabric.RoleSpine || d.Role == fabric.RoleBorder
+	switch d.Role {
+	case fabric.RoleToR, fabric.RoleSpine, fabric.RoleBorder:
+		return t != VRouter
+	case fabric.RoleReflector:
+		return t == BIRD || t == GoBGP || t == e.Target(d)
 	}
 	return e.Target(d) == t
 }

@@ -59,16 +59,16 @@ func New(g *fabric.Design, f *fabric.Fabric) *Report {
 const maxServers = 20_000
 
 // lossy are the failures that lose traffic.
-func (r *Report) lossy() map[string]string {
+func (r *Report) lossy() Marks {
 	list := map[string]string{}
 	for _, f := range r.Failures {
 		for i := range f.Cases {
 			if c := &f.Cases[i]; !c.Whole() {
-				list[c.Failure] = loss(c)
+				list[c.Failure] = "without it: " + loss(c)
 			}
 		}
 	}
-	return list
+	return Marks{Things: list, Means: "traffic is lost without it"}
 }
 
 func loss(c *sim.Reach) string {

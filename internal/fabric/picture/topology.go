@@ -3,6 +3,7 @@
 package picture
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -29,8 +30,8 @@ type topology struct {
 	colours map[uint32]string
 	entries []fabric.Entries
 	alike   map[string]string // of each device, the one whose entry it has
-	lossy   map[string]string // links and devices without which traffic is lost, and what that is
-	at      map[string]point  // middle of what is drawn
+	marks   Marks
+	at      map[string]point // middle of what is drawn
 	plane   map[string]point
 	back    canvas // what is below lines: racks and planes
 	under   canvas // lines, which are below boxes
@@ -40,17 +41,27 @@ type topology struct {
 
 type point struct{ x, top, bottom float64 }
 
-// Topology draws a design. lossy names failures that lose traffic.
-func Topology(g *fabric.Design, lossy map[string]string) string {
-	return topologyOf(g, lossy).svg(true, g.Summary())
+// Marks are what is dashed red in a picture.
+type Marks struct {
+	// Things are devices, segments, links (A-B) and ports (DEVICE-SEGMENT), and what is with each.
+	Things map[string]string
+	// Means is what a mark says, for the legend.
+	Means string
+	// Says is a line below the title, instead of what the design comes to.
+	Says string
 }
 
-func topologyOf(g *fabric.Design, lossy map[string]string) *canvas {
-	t := &topology{x: g.Index(), colours: map[uint32]string{}, lossy: lossy, at: map[string]point{}, plane: map[string]point{}}
+// Topology draws a design.
+func Topology(g *fabric.Design, marks Marks) string {
+	return topologyOf(g, marks).svg(true, g.Summary())
+}
+
+func topologyOf(g *fabric.Design, marks Marks) *canvas {
+	t := &topology{x: g.Index(), colours: map[uint32]string{}, marks: marks, at: map[string]point{}, plane: map[string]point{}}
 	t.w = width
 	t.weigh()
 	t.text(margin, 24, "t", g.Metadata.Name, 0)
-	t.text(margin, 42, "s", strings.TrimPrefix(g.Summary(), g.Metadata.Name+": "), width-2*margin)
+	t.text(margin, 42, "s", cmp.Or(marks.Says, strings.TrimPrefix(g.Summary(), g.Metadata.Name+": ")), width-2*margin)
 	y := 58.0
 	for _, role := range []fabric.Role{fabric.RoleBorder, fabric.RoleReflector, fabric.RoleSpine} {
 		y = t.row(role, y)
@@ -95,8 +106,8 @@ func (t *topology) entry(d *fabric.Device) *fabric.Entries {
 // box draws a device with its AS number and how full its table is.
 func (t *topology) box(d *fabric.Device, x, y, w float64, name string) {
 	class, title := "box", fmt.Sprintf("%s, %s, AS %d, router ID %s, %s", d.Name, d.Role, d.AS, d.RouterID, fabric.Amount(t.x.Peers(d), "session"))
-	if what, ok := t.lossy[d.Name]; ok {
-		class, title = "box lossy", title+"; without it: "+what
+	if what, ok := t.marks.Things[d.Name]; ok {
+		class, title = "box lossy", title+"; "+what
 	}
 	t.rect(x, y, w, boxHigh, class, t.colours[d.AS], title)
 	t.text(x+w/2, y+14, "m b", name, w-6)
@@ -421,8 +432,8 @@ func (t *topology) ports(d *fabric.Device, onPlane map[string]string) {
 		}
 		title := d.Name + " on " + s.Name
 		for _, name := range []string{d.Name + "-" + s.Name, s.Name} {
-			if what, ok := t.lossy[name]; ok {
-				class, title = "lossy", title+"; without it: "+what
+			if what, ok := t.marks.Things[name]; ok {
+				class, title = "lossy", title+"; "+what
 				break
 			}
 		}
@@ -441,8 +452,8 @@ func (t *topology) link(d *fabric.Device, peer, class string, seen map[string]bo
 	seen[name] = true
 	title := fmt.Sprintf("%s and %s, %sBGP", d.Name, peer, class[:1])
 	for _, n := range []string{name, back} {
-		if what, ok := t.lossy[n]; ok {
-			class, title = "lossy", title+"; without it: "+what
+		if what, ok := t.marks.Things[n]; ok {
+			class, title = "lossy", title+"; "+what
 		}
 	}
 	if p.top > q.top {
@@ -466,10 +477,10 @@ func (t *topology) legend(y float64) float64 {
 	}
 	put("ebgp", "eBGP: "+fabric.Amount(kinds.EBGP, "session"))
 	put("ibgp", fmt.Sprintf("iBGP: %s, %s of them reflected", fabric.Number(kinds.IBGP), fabric.Number(kinds.Reflected)))
-	if len(t.lossy) > 0 {
-		put("lossy", "traffic is lost without it")
+	if len(t.marks.Things) > 0 {
+		put("lossy", t.marks.Means)
 	}
-	text := fmt.Sprintf("a colour for each of %s AS numbers; bars: how full the table is, ticks at 70 and 85 %%", fabric.Number(len(t.colours)))
+	text := fmt.Sprintf("a colour for each of %s; bars: how full the table is, ticks at 70 and 85 %%", fabric.Amount(len(t.colours), "AS number"))
 	if t.partial {
 		text += "; racks below the first row are connected as those in it"
 	}

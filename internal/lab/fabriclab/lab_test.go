@@ -271,12 +271,13 @@ func TestFailures(t *testing.T) {
 		cut   int // flows without a way
 		apart int // pairs of endpoints, in both families
 		short bool
+		drawn []string
 	}{
-		{Failed{"spine0-r0-t0", ByCarrier}, 0, 0, true},
-		{Failed{"r1-t0-r1-s0", ByCarrier}, 20, 80, false}, // to and from the server
-		{Failed{"spine1", ByCarrier}, 0, 0, false},
-		{Failed{"spine0-r0-t0", Silent}, 0, 0, false},
-		{Failed{"r0-s0", ByDaemon}, 0, 0, true},
+		{Failed{"spine0-r0-t0", ByCarrier}, 0, 0, true, []string{"eBGP; down (carrier)", "; spine0-r0-t0 is down (carrier); tables are what"}},
+		{Failed{"r1-t0-r1-s0", ByCarrier}, 20, 80, false, []string{"iBGP; down (carrier)"}}, // to and from the server
+		{Failed{"spine1", ByCarrier}, 0, 0, false, []string{"sessions; down (carrier)", "eBGP; down (carrier)"}},
+		{Failed{"spine0-r0-t0", Silent}, 0, 0, false, []string{"eBGP; down (silent)"}},
+		{Failed{"r0-s0", ByDaemon}, 0, 0, true, []string{"session; its daemon is dead", "; r0-s0: its daemon is dead; tables are what"}},
 	} {
 		if !c.short && !*full {
 			continue
@@ -304,6 +305,11 @@ func TestFailures(t *testing.T) {
 			}
 			if !strings.HasPrefix(d.State, want) || want == "runs" && d.State != want {
 				t.Errorf("%s down: %s %s, want %s", c.f.What, d.Name, d.State, want)
+			}
+		}
+		for _, says := range c.drawn {
+			if svg, err := l.Picture(t.Context()); err != nil || !strings.Contains(svg, says) {
+				t.Errorf("%s down: the picture does not say %q: %v: %s", c.f.What, says, err, svg)
 			}
 		}
 		if cut != c.cut || len(e.Flows) != 60 {
