@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/bgp"
 	"github.com/muslin-net/muslin/internal/fabric"
 )
 
@@ -23,7 +24,7 @@ func (e *Emitter) vrouter(d *fabric.Device) (string, error) {
 	}
 	as := v3.ASNumber(d.AS)
 	node := &v3.Node{Object: object("Node", d.Name)}
-	if d.Rack != "" && d.Role == fabric.RoleServer { // the sessions of Common go by it
+	if d.Rack != "" && d.Role == fabric.RoleServer && len(e.selectors) > 0 { // the sessions of Common go by it
 		node.Metadata.Labels = map[string]string{"rack": d.Rack}
 	}
 	node.Spec.BGP = &v3.NodeBGP{ASNumber: &as}
@@ -200,15 +201,14 @@ func (e *Emitter) commonPeers() (list []v3.Resource) {
 	return list
 }
 
-// settings puts a device's profile into a BGPPeer.
+// settings puts a device's profile into a BGPPeer. Timers that a vRouter has without being told are left out.
 func (e *Emitter) settings(r *v3.BGPPeer, d *fabric.Device, p *fabric.Profile) {
 	notes := map[string]string{}
 	r.Metadata.Annotations = notes
 	if p.BFD.On() {
 		notes["muslin/bfd"], notes["muslin/bfd-interval"] = "Enabled", p.BFD.String()
 	}
-	if p.Hold.On() {
-		hold := time.Duration(p.Hold).Truncate(time.Second)
+	if hold := time.Duration(p.Hold).Truncate(time.Second); p.Hold.On() && hold != bgp.DefaultHoldTime {
 		notes["muslin/hold-time"] = hold.String()
 		keepalive := v3.Duration{Duration: (hold / 3).Truncate(time.Second)}
 		r.Spec.KeepaliveTime = &keepalive
@@ -238,7 +238,7 @@ func (e *Emitter) settings(r *v3.BGPPeer, d *fabric.Device, p *fabric.Profile) {
 		n := int32(p.AllowOwnAS)
 		r.Spec.NumAllowedLocalASNumbers = &n
 	}
-	if p.GracefulRestart.On() {
+	if p.GracefulRestart.On() && time.Duration(p.GracefulRestart) != bgp.DefaultRestartTime {
 		restart := v3.Duration{Duration: time.Duration(p.GracefulRestart)}
 		r.Spec.MaxRestartTime = &restart
 	}
