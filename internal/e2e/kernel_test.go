@@ -97,7 +97,7 @@ func (n *nft) deleteTable() error {
 	return n.Flush()
 }
 
-// text describes everything in the ruleset that a packet can meet: chains with
+// text describes everything in our tables that a packet can meet: chains with
 // their hooks and the number of their rules, sets with all their elements. Names
 // are left out where they may differ from one life of a daemon to the next.
 func (n *nft) text() (string, error) {
@@ -107,6 +107,9 @@ func (n *nft) text() (string, error) {
 	}
 	var out []string
 	for _, table := range tables {
+		if table.Name != "muslin" {
+			continue
+		}
 		chains, err := n.ListChainsOfTableFamily(table.Family)
 		if err != nil {
 			return "", err

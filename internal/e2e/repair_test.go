@@ -38,21 +38,27 @@ func (s spans) String() string {
 // program runs a program of the host's in a namespace.
 func program(t *testing.T, ns *lab.Namespace, name string, args ...string) error {
 	t.Helper()
+	_, err := output(ns, name, args...)
+	return err
+}
+
+// output is program, and what it says on its standard output.
+func output(ns *lab.Namespace, name string, args ...string) (string, error) {
 	path, err := exec.LookPath(name)
 	if err != nil {
-		return err
+		return "", err
 	}
-	var out bytes.Buffer
+	var out, errs bytes.Buffer
 	cmd := exec.Command(path, args...)
-	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Stdout, cmd.Stderr = &out, &errs
 	p, err := ns.Start(cmd)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if err := p.Wait(); err != nil {
-		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, out.String())
+		return "", fmt.Errorf("%s %s: %w: %s%s", name, strings.Join(args, " "), err, out.String(), errs.String())
 	}
-	return nil
+	return out.String(), nil
 }
 
 // delivered adds up what has arrived.
