@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -16,11 +17,16 @@ const (
 	maxSpines = 63
 	maxPlanes = 16
 	maxRacks  = 10_000
+
+	maxRackName = 57 // the last server of a rack has -s4095 behind it
 )
 
 var deviceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 const wantName = "want small letters, digits and - inside, 63 at most"
+
+// designName is what ports, filters and the like are called: words of every configuration language.
+var designName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9._:/-]{0,126})$`)
 
 // check looks for what cannot be designed: what could be and is bad, the rules
 // tell of the design.
@@ -29,6 +35,7 @@ func (f *Fabric) check(e *faults) {
 	if !deviceName.MatchString(f.Metadata.Name) {
 		e.add("metadata.name", wantName, "%q", clip(f.Metadata.Name))
 	}
+	checkFamilies(e, "spec.families", s.Families)
 	if s.Model == "" {
 		e.add("spec.model", "want one of "+strings.Join(s.Model.words(), ", "), "missing")
 		return
@@ -68,6 +75,12 @@ func (f *Fabric) check(e *faults) {
 			e.add(c.field, meant(c.name, siliconNames(), reflect.TypeFor[struct{}]())+"; `muslin fabric switches` lists them", "%q is not in the catalogue", clip(c.name))
 		}
 	}
+	for field, software := range map[string]Software{"spec.switches.tor.software": s.Switches.ToR.Software, "spec.switches.spine.software": s.Switches.Spine.Software} {
+		if software == Muslin {
+			e.add(field, "want frr, bird or gobgp: muslin runs on servers", "%s", software)
+		}
+	}
+	f.checkAdvanced(e)
 	f.checkTimes(e)
 	f.checkRacks(e)
 	f.checkModel(e)
@@ -77,6 +90,28 @@ func (f *Fabric) check(e *faults) {
 		f.checkAS(e)
 		f.checkAnycast(e)
 		f.checkMachines(e)
+	}
+}
+
+// checkFamilies refuses one that is given twice: everything would be there twice.
+func checkFamilies(e *faults, at string, list []Family) {
+	for i, f := range list {
+		if slices.Contains(list[:i], f) {
+			e.add(fmt.Sprintf("%s[%d]", at, i), "leave one out", "%s is given twice", f)
+		}
+	}
+}
+
+// checkAdvanced refuses what would acknowledge nothing.
+func (f *Fabric) checkAdvanced(e *faults) {
+	for i, x := range f.Spec.BGP.Advanced {
+		at := fmt.Sprintf("spec.bgp.advanced[%d]", i)
+		if known := []string{"allowas-in", "as-override", "remove-private-as"}; !slices.Contains(known, strings.ToLower(x.Name)) {
+			e.add(at+".name", wantOneOf(x.Name, known), "%q", clip(x.Name))
+		}
+		if x.Reason == "" {
+			e.add(at+".reason", "say why the fabric needs it", "missing")
+		}
 	}
 }
 
@@ -142,8 +177,8 @@ func (f *Fabric) checkRacks(e *faults) {
 	for i := range f.Spec.Racks.List {
 		at := fmt.Sprintf("spec.racks[%d]", i)
 		r := f.rack(i)
-		if !deviceName.MatchString(r.Name) {
-			e.add(at+".name", wantName, "%q", clip(r.Name))
+		if !deviceName.MatchString(r.Name) || len(r.Name) > maxRackName {
+			e.add(at+".name", fmt.Sprintf("want small letters, digits and - inside, %d at most, since names of servers begin with it", maxRackName), "%q", clip(r.Name))
 		}
 		seen.unique(e, at, r.Name)
 		if r.Servers < 1 || r.Servers > 4096 {
@@ -269,9 +304,12 @@ func (f *Fabric) checkPools(e *faults) {
 		all = append(all, pool{fmt.Sprintf("spec.pools.links[%d]", i), c})
 	}
 	for i, a := range all {
-		if !a.cidr.IsValid() || a.cidr.Addr().Is4In6() {
+		if !a.cidr.IsValid() {
 			e.add(a.field, "want a prefix such as 10.64.0.0/14 or fd64::/48", "no prefix")
 			continue
+		}
+		if r := reserved(a.cidr); r.IsValid() {
+			e.add(a.field, wantUsable, "%s overlaps %s", a.cidr, r)
 		}
 		if a.cidr != a.cidr.Masked() {
 			e.add(a.field, "want "+a.cidr.Masked().String(), "%s has bits behind its length", a.cidr)
@@ -291,22 +329,64 @@ func (f *Fabric) checkPools(e *faults) {
 	f.checkSizes(e)
 }
 
+// notForwarded are the ranges whose packets no router takes from one link to another: RFC 1122 section 3.2.1.3, 3927,
+// 5771 and 1112, 4291.
+var notForwarded = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("224.0.0.0/3"),
+	netip.MustParsePrefix("::/16"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"),
+}
+
+const wantUsable = "want addresses that routers forward packets to, such as 10.64.0.0/14 or fd64::/48"
+
+// reserved is the range that is not forwarded and that a prefix has a part of, or none.
+func reserved(p netip.Prefix) netip.Prefix {
+	if i := slices.IndexFunc(notForwarded, p.Overlaps); i >= 0 {
+		return notForwarded[i]
+	}
+	return netip.Prefix{}
+}
+
 func (f *Fabric) checkAnycast(e *faults) {
+	seen := map[netip.Addr]int{}
 	for i, a := range f.Spec.Anycast {
 		at := fmt.Sprintf("spec.anycast[%d]", i)
-		if !a.IP.IsValid() || !f.has(FamilyOf(a.IP)) {
-			e.add(at+".ip", "want an address of a family that is routed", "%s", a.IP)
-		} else if server := f.serverWith(a.IP); server != "" {
-			e.add(at+".ip", "want one that is nobody's", "%s is that of an endpoint of %s", a.IP, server)
+		f.checkAnycastAddress(e, at+".ip", a.IP)
+		if first, twice := seen[a.IP]; twice {
+			e.add(at+".ip", "name all servers there", "%s is in spec.anycast[%d] already", a.IP, first)
+		} else {
+			seen[a.IP] = i
 		}
 		if len(a.Servers) == 0 {
 			e.add(at+".servers", "name the servers that have it, such as r0/s3", "none")
 		}
 		for j, name := range a.Servers {
+			here := fmt.Sprintf("%s.servers[%d]", at, j)
 			if _, _, ok := f.serverNamed(name); !ok {
-				e.add(fmt.Sprintf("%s.servers[%d]", at, j), "want rack/server, such as "+f.rack(0).Name+"/s0", "%q is no server", clip(name))
+				e.add(here, "want rack/server, such as "+f.rack(0).Name+"/s0", "%q is no server", clip(name))
+			} else if slices.Contains(a.Servers[:j], name) {
+				e.add(here, "leave one out", "%s is given twice", name)
 			}
 		}
+	}
+}
+
+// checkAnycastAddress refuses one that cannot be routed, or that something else has.
+func (f *Fabric) checkAnycastAddress(e *faults, at string, ip netip.Addr) {
+	if !ip.IsValid() || !f.has(FamilyOf(ip)) {
+		e.add(at, "want an address of a family that is routed", "%s", ip)
+		return
+	}
+	one := netip.PrefixFrom(ip, ip.BitLen())
+	if r := reserved(one); r.IsValid() {
+		e.add(at, wantUsable, "%s is in %s", ip, r)
+	}
+	for _, p := range slices.Concat(f.Spec.Pools.Loopbacks, f.Spec.Pools.Links) {
+		if p.Contains(ip) {
+			e.add(at, "want one that is nobody's", "%s is in %s, which routers have addresses of", ip, p)
+		}
+	}
+	if server := f.serverWith(ip); server != "" {
+		e.add(at, "want one that is nobody's", "%s is that of an endpoint of %s", ip, server)
 	}
 }
 
@@ -343,11 +423,17 @@ func (f *Fabric) serverNamed(name string) (rack, server int, ok bool) {
 // check looks for what makes a design that was written by hand unreadable:
 // names that lead nowhere. What leads somewhere and is bad, the rules tell.
 func (g *Design) check(e *faults) {
-	named := func(at string, name string, seen places) {
+	word := func(at, name string) {
+		if name != "" && !designName.MatchString(name) {
+			e.add(at, "want letters, digits and . _ : / - inside: it becomes a word of configurations", "%q", clip(name))
+		}
+	}
+	named := func(at, name string, seen places) {
 		if name == "" {
 			e.add(at+".name", "want a name", "missing")
 			return
 		}
+		word(at+".name", name)
 		seen.unique(e, at, name)
 	}
 	needed := func(at, name string, seen places, what string) {
@@ -360,6 +446,10 @@ func (g *Design) check(e *faults) {
 			needed(at, name, seen, what)
 		}
 	}
+	if !deviceName.MatchString(g.Metadata.Name) {
+		e.add("metadata.name", wantName, "%q", clip(g.Metadata.Name))
+	}
+	checkFamilies(e, "families", g.Families)
 	if len(g.Families) == 0 {
 		e.add("families", "want ["+strings.Join(IPv4.words(), ", ")+"], or one of them", "none")
 	}
@@ -399,14 +489,20 @@ func (g *Design) check(e *faults) {
 	for i := range g.Devices {
 		at, d := fmt.Sprintf("devices[%d]", i), &g.Devices[i]
 		known(at+".host", d.Host, devices, "devices")
-		if d.RouterID.IsValid() && !d.RouterID.Is4() {
-			e.add(at+".routerId", "want 32 bits, written as an IPv4 address (RFC 6286)", "%s", d.RouterID)
+		id32 := func(field string, id netip.Addr) {
+			if id.IsValid() && !id.Is4() {
+				e.add(at+field, "want 32 bits, written as an IPv4 address (RFC 6286)", "%s", id)
+			}
 		}
+		id32(".routerId", d.RouterID)
+		id32(".clusterId", d.ClusterID)
+		word(at+".rack", d.Rack)
 		for j, x := range d.Interfaces {
 			here := fmt.Sprintf("%s.interfaces[%d]", at, j)
 			if x.Name == "" {
 				e.add(here+".name", "want that of the port, such as eth0", "missing")
 			}
+			word(here+".name", x.Name)
 			if x.Name != "lo" {
 				needed(here+".segment", x.Segment, segments, "segments")
 			}
@@ -421,11 +517,14 @@ func (g *Design) check(e *faults) {
 			checkRun(e, fmt.Sprintf("%s.originate[%d]", at, j), o.Prefix, o.Count)
 		}
 		for j, r := range d.Static {
-			checkRun(e, fmt.Sprintf("%s.static[%d]", at, j), r.Prefix, r.Count)
+			here := fmt.Sprintf("%s.static[%d]", at, j)
+			checkRun(e, here, r.Prefix, r.Count)
+			word(here+".machine", r.Machine)
 		}
 	}
 	for i, m := range g.Meshes {
 		at := fmt.Sprintf("meshes[%d]", i)
+		word(at+".name", m.Name)
 		if m.Name == "" || segments[m.Segment] == "" || profiles[m.Profile] == "" {
 			e.add(at, "want a name, a segment of segments and a profile of profiles", "name %q, segment %q, profile %q", clip(m.Name), clip(m.Segment), clip(m.Profile))
 		}

@@ -7,11 +7,14 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	// Of the YAML libraries it is the one that tells where a value stands.
 	"go.yaml.in/yaml/v3"
@@ -254,7 +257,7 @@ func (d *decoder) members(n *yaml.Node, v reflect.Value, field string, depth int
 	seen := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
-		here := strings.TrimPrefix(field+"."+clip(key.Value), ".")
+		here := strings.TrimPrefix(field+"."+shown(key.Value), ".")
 		if first, twice := seen[key.Value]; twice {
 			d.lines[here] = key.Line
 			d.add(here, fmt.Sprintf("it stands in line %d already", first), "given twice")
@@ -282,8 +285,24 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, field string) {
 		return
 	}
 	text := n.Value
+	if strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsGraphic(r) }) {
+		// It would be a line of its own in a configuration, or a command to a terminal.
+		d.add(field, "write it in one line, of characters that can be seen", "%q", clip(text))
+		return
+	}
 	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
-		if err := u.UnmarshalText([]byte(text)); err != nil {
+		err := u.UnmarshalText([]byte(text))
+		switch x := u.(type) {
+		case *netip.Addr:
+			if x.Zone() != "" || x.Is4In6() {
+				err = errPlainAddress
+			}
+		case *netip.Prefix:
+			if x.Addr().Is4In6() {
+				err = errPlainAddress
+			}
+		}
+		if err != nil {
 			d.add(field, wanted(v, err), "%q", clip(text))
 		}
 		return
@@ -318,6 +337,9 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, field string) {
 		v.SetUint(x)
 	}
 }
+
+// errPlainAddress is of an address with a zone, or of one of IPv4 that is written as one of IPv6.
+var errPlainAddress = errors.New("no address of the fabric")
 
 // wanted says what a scalar that could not be read should be.
 func wanted(v reflect.Value, err error) string {
@@ -376,10 +398,20 @@ func describe(n *yaml.Node) string {
 	return strconv.Quote(clip(n.Value))
 }
 
+// shown is a name of a file as it stands in an error, in one line.
+func shown(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsGraphic(r) {
+			return r
+		}
+		return utf8.RuneError
+	}, clip(s))
+}
+
 // clip keeps an error readable whatever was in the file.
 func clip(s string) string {
 	if len(s) > 60 {
-		return s[:60] + "…"
+		return strings.ToValidUTF8(s[:60], "") + "…"
 	}
 	return s
 }

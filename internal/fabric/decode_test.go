@@ -5,6 +5,7 @@ package fabric
 import (
 	"encoding/json"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -81,6 +82,27 @@ func TestParseFaults(t *testing.T) {
 		{"racks: {count: 32, tors: 1}", "racks: {count: 32, tors: 3}", `line 9: spec.racks.tors: 3: want 1 to 2 ToRs in a rack`},
 		{"racks: {count: 32, tors: 1}", "racks: 32", `line 9: spec.racks: members (name: value) are wanted, not "32": known members are count, tors`},
 		{"racks: {count: 32, tors: 1}", "racks: [{name: a}, {name: b}, {name: a}]", `line 9: spec.racks[2].name: "a": spec.racks[0] has it; names are unique`},
+		{"racks: {count: 32, tors: 1}", "racks: [{name: " + strings.Repeat("a", 58) + "}]", `line 9: spec.racks[0].name: "` + strings.Repeat("a", 58) + `": want small letters, digits and - inside, 57 at most`},
+		{"racks: {count: 32, tors: 1}", "racks: {count: 10000, tors: 1}", `line 17: spec.pools.endpoints[0].cidr: FAB-ADR-003: 10.128.0.0/10 holds 4,194,304 endpoint addresses in whole racks, the plan needs 163,840,000: want a /4 or more`},
+		{"    perServer: 100", "    perServer: 65536", `the plan needs 268,435,456: want a /4 or more`},
+		{"racks: {count: 32, tors: 1}", "racks: {count: 10000, tors: 1}\n  plan: {serversPerRack: 4096}", `the plan needs 10,485,760,000: want fewer racks, or a smaller plan: no pool of the family is that large`},
+		{"  racks:", "  families: [ipv4, ipv6, ipv4]\n  racks:", `line 9: spec.families[2]: ipv4 is given twice: leave one out`},
+		{"  racks:", "  \"a\\e[2Jb\\nc\": 1\n  racks:", "line 9: spec.a\uFFFD[2Jb\uFFFDc: unknown field"},
+		{"172.31.0.0/16", "::ffff:172.31.0.0/112", `line 18: spec.pools.loopbacks[0]: "::ffff:172.31.0.0/112": want a prefix such as`},
+		{"10.99.0.1", "224.0.0.1", `line 15: spec.anycast[0].ip: 224.0.0.1 is in 224.0.0.0/3: want addresses that routers forward packets to`},
+		{"10.99.0.1", "172.20.0.1", `line 15: spec.anycast[0].ip: 172.20.0.1 is in 172.20.0.0/14, which routers have addresses of: want one that is nobody's`},
+		{"10.99.0.1", "172.31.9.9", `line 15: spec.anycast[0].ip: 172.31.9.9 is in 172.31.0.0/16, which routers have`},
+		{"[{ip: 10.99.0.1, servers: [r1/s3, r7/s3]}]", "[{ip: 10.99.0.1, servers: [r1/s3]}, {ip: 10.99.0.1, servers: [r7/s3]}]", `line 15: spec.anycast[1].ip: 10.99.0.1 is in spec.anycast[0] already: name all servers there`},
+		{"r7/s3", "r1/s3", `line 15: spec.anycast[0].servers[1]: r1/s3 is given twice: leave one out`},
+		{"10.128.0.0/10", "224.0.0.0/6", `line 17: spec.pools.endpoints[0].cidr: 224.0.0.0/6 overlaps 224.0.0.0/3: want addresses that routers forward`},
+		{"172.20.0.0/14", "127.0.0.0/8", `line 19: spec.pools.links[0]: 127.0.0.0/8 overlaps 127.0.0.0/8: want addresses`},
+		{"172.20.0.0/14", "fe80::/10", `line 19: spec.pools.links[0]: fe80::/10 overlaps fe80::/10: want addresses`},
+		{"  border:", "  machines: [{name: m, rack: r0, prefixes: [203.0.113.0/24]}, {name: n, rack: r1, prefixes: [203.0.113.0/28]}]\n  border:", `line 25: spec.machines[1].prefixes[0]: 203.0.113.0/28 overlaps 203.0.113.0/24 of another machine`},
+		{"  border:", "  machines: [{name: m, rack: r0, prefixes: [10.99.0.0/24]}]\n  border:", `line 25: spec.machines[0].prefixes[0]: 10.99.0.0/24 overlaps 10.99.0.1/32 of another machine or of spec.anycast: want one`},
+		{"  border:", "  machines: [{name: m, rack: r0, prefixes: [224.0.0.0/8]}]\n  border:", `line 25: spec.machines[0].prefixes[0]: 224.0.0.0/8 overlaps 224.0.0.0/3: want addresses`},
+		{"spine: {hostTable", "spine: {software: muslin, hostTable", `line 29: spec.switches.spine.software: muslin: want frr, bird or gobgp: muslin runs on servers`},
+		{"roles: auto", "advanced: [{name: as-overide, reason: anycast}]", `line 24: spec.bgp.advanced[0].name: "as-overide": did you mean as-override?`},
+		{"roles: auto", "advanced: [{name: as-override}]", `line 24: spec.bgp.advanced[0].reason: missing: say why the fabric needs it`},
 		{"perRack: 40", "perRack: 5000", `line 11: spec.servers.perRack: 5000: want 1 to 4096 servers`},
 		{"10.99.0.1", "10.128.0.1", `line 15: spec.anycast[0].ip: 10.128.0.1 is that of an endpoint of r0/s0: want one that is nobody's`},
 		{"name: b1", "name: spine3", `line 26: spec.border[0].name: "spine3": so a switch, server or reflector of the fabric itself is called: want another name`},
@@ -140,6 +162,7 @@ devices:
 	}
 	for _, c := range []struct{ old, new, want string }{
 		{"families: [ipv4]\n", "", `families: none: want [ipv4, ipv6], or one of them`},
+		{"families: [ipv4]", "families: [ipv4, ipv6, ipv4]", "line 4: families[2]: ipv4 is given twice: leave one out"},
 		{good[strings.Index(good, "devices:"):], "devices: []\n", "line 7: devices: none: `muslin fabric design FILE -o json` prints a design"},
 		{"role: tor\n", "role: torr\n", `line 9: devices[0].role: "torr": did you mean tor?`},
 		{"routerId: 10.0.0.1", "routerId: fe80::1", `line 11: devices[0].routerId: fe80::1: want 32 bits, written as an IPv4 address`},
@@ -249,4 +272,48 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%+v is written and read as %+v", doc, again)
 		}
 	})
+}
+
+// TestDesignWords: whatever a design calls its parts, it is one word of a configuration: no name begins a line of its own there.
+func TestDesignWords(t *testing.T) {
+	const good = `apiVersion: fabric/v1
+kind: FabricDesign
+metadata: {name: META}
+families: [ipv4]
+platforms: [{name: PLATFORM, hash: HASH}]
+filters: [{name: FILTER}]
+profiles: [{name: PROFILE, import: FILTER}]
+segments: [{name: SEGMENT, kind: link}]
+meshes: [{name: MESH, kind: ibgp, segment: SEGMENT, profile: PROFILE, members: [t0]}]
+devices:
+- {name: t0, role: tor, software: frr, as: 65001, rack: RACK, clusterId: CLUSTER, interfaces: [{name: PORT, segment: SEGMENT}],
+   static: [{prefix: 10.64.0.0/32, count: 1, via: VIA, machine: MACHINE}], sessions: [{peer: t0, peerAS: 1, profile: PROFILE, address: [ADDRESS]}]}
+`
+	right := map[string]string{"META": "a", "HASH": "any words, of ports; and {seed 5}", "CLUSTER": "10.0.0.1", "VIA": "10.0.0.1", "ADDRESS": "fd00::1"}
+	text := func(bad, value string) string {
+		return regexp.MustCompile(`[A-Z]{3,}`).ReplaceAllStringFunc(good, func(w string) string {
+			switch {
+			case w == bad:
+				v, _ := json.Marshal(value)
+				return string(v)
+			case right[w] != "":
+				return `"` + right[w] + `"`
+			}
+			return strings.ToLower(w)
+		})
+	}
+	if _, err := Parse([]byte(text("", ""))); err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{"META", "PLATFORM", "HASH", "FILTER", "PROFILE", "SEGMENT", "MESH", "RACK", "CLUSTER", "PORT", "VIA", "MACHINE", "ADDRESS"} {
+		bad := []string{"x\n no router bgp 1", "x\x1b[2J", "fe80::1%x\n y"}
+		if part != "HASH" {
+			bad = append(bad, "fe80::1%x", "a b", "a;b", `a"b`, "<b>", "-a", strings.Repeat("a", 200))
+		}
+		for _, value := range bad {
+			if _, err := Parse([]byte(text(part, value))); err == nil || strings.Contains(err.Error(), "\n no router") || strings.Contains(err.Error(), "\x1b") {
+				t.Errorf("%s is %q: %v", part, value, err)
+			}
+		}
+	}
 }

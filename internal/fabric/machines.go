@@ -51,6 +51,10 @@ func (f *Fabric) machinesOf(rack int, each func(m *Machine, place int)) {
 func (f *Fabric) checkMachines(e *faults) {
 	s := &f.Spec
 	count, racks, names := map[string]int{}, map[string]int{}, places{}
+	var taken []netip.Prefix // by what is no pool
+	for _, a := range s.Anycast {
+		taken = append(taken, netip.PrefixFrom(a.IP, a.IP.BitLen()))
+	}
 	for r := range s.Racks.Count {
 		racks[f.rack(r).Name] = r
 	}
@@ -80,7 +84,12 @@ func (f *Fabric) checkMachines(e *faults) {
 				e.add(here, "want a prefix of a family that is routed, such as 203.0.113.0/28, without bits behind its length", "%s", p)
 			case slices.ContainsFunc(f.allPools(), p.Overlaps):
 				e.add(here, "addresses of pools come by their number: say addresses: N", "%s overlaps a pool", p)
+			case reserved(p).IsValid():
+				e.add(here, wantUsable, "%s overlaps %s", p, reserved(p))
+			case slices.ContainsFunc(taken, p.Overlaps):
+				e.add(here, "want one that is nobody's", "%s overlaps %s of another machine or of spec.anycast", p, taken[slices.IndexFunc(taken, p.Overlaps)])
 			}
+			taken = append(taken, p)
 		}
 	}
 	for n, r := range racks {

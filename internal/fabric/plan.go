@@ -105,7 +105,14 @@ func (f *Fabric) checkSizes(e *faults) {
 		if has >= need {
 			return
 		}
-		e.add(field, fmt.Sprintf("want a /%d or more", pool.Bits()-bits.Len(uint((need-1)/max(has, 1)))),
+		want, unit := "want fewer racks, or a smaller plan: no pool of the family is that large", has
+		if has == 0 { // not one rack
+			unit = size(pool)
+		}
+		if n := pool.Bits() - bits.Len(uint((need-1)/unit)); n > 0 {
+			want = fmt.Sprintf("want a /%d or more", n)
+		}
+		e.add(field, want,
 			"FAB-ADR-003: %s holds %s %s, the plan needs %s", pool, Number(has), what, Number(need))
 	}
 	for _, family := range f.Spec.Families {

@@ -448,6 +448,9 @@ func (x *Index) Entries() (list []Entries, updates int, ok bool) {
 		e := Entries{Size: Size{Device: d.Name, Devices: 1, Role: d.Role, Memory: bgpdIdle}, Platform: d.Platform}
 		if p := x.Platform(d.Platform); p != nil {
 			e.Table, e.RAM = p.HostRoutesIn, p.RAM
+			if e.Table == "" && p.LPMTable == 0 && p.HostTable > 0 {
+				e.Table = HostTable // the only one that is known
+			}
 			e.Holds = p.LPMTable
 			if e.Table == HostTable {
 				e.Holds = p.HostTable

@@ -114,7 +114,7 @@ func TestEntriesApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := doc.Fabric.Design()
-	g.Platforms = append(g.Platforms, Platform{Name: "small", HostTable: 8, HostRoutesIn: HostTable})
+	g.Platforms = append(g.Platforms, Platform{Name: "small", HostTable: 8})
 	for i := range g.Devices {
 		if g.Devices[i].Name == "r2-t0" {
 			g.Devices[i].Platform = "small"

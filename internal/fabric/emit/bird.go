@@ -13,7 +13,9 @@ import (
 )
 
 // symbol is a name as BIRD takes it.
-func symbol(s string) string { return strings.NewReplacer("-", "_", ".", "_", "/", "_").Replace(s) }
+func symbol(s string) string {
+	return strings.NewReplacer("-", "_", ".", "_", "/", "_", ":", "_").Replace(s)
+}
 
 // template is the name of a profile's template; some profiles have names that
 // mean something to BIRD.

@@ -144,3 +144,10 @@ func TestGoBGPAccepts(t *testing.T) {
 		t.Error("gobgpd takes anything")
 	}
 }
+
+// TestSymbol: ports of all vendors have names that BIRD takes.
+func TestSymbol(t *testing.T) {
+	if s := symbol("xe-0/0/1:2.100"); s != "xe_0_0_1_2_100" {
+		t.Error(s)
+	}
+}

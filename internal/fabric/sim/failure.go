@@ -88,7 +88,10 @@ func (g *graph) elementName(e element) string {
 		return g.devices[e.device].Name + "-" + s.Name
 	}
 	if s := &g.segs[e.seg]; s.isCable() {
-		return g.devices[s.members[0]].Name + "-" + g.devices[s.members[1]].Name
+		name := g.devices[s.members[0]].Name + "-" + g.devices[s.members[1]].Name
+		if _, taken := g.deviceOf[name]; !taken { // spine0-a and t0, or spine0 and a-t0
+			return name
+		}
 	}
 	return g.segs[e.seg].Name
 }

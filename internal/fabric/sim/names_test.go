@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sim
+
+import (
+	"testing"
+
+	"github.com/muslin-net/muslin/internal/fabric"
+)
+
+// TestNamesOfTwo: what is called as a device is that device, and a cable whose ends together are called so has another
+// name: no two things that can fail have one.
+func TestNamesOfTwo(t *testing.T) {
+	doc, err := fabric.Parse([]byte("apiVersion: fabric/v1\nkind: Fabric\nmetadata: {name: a}\nspec: {model: as-per-rack, racks: [{name: a}, {name: spine0-a}], servers: {perRack: 1}, endpoints: {perServer: 1}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(doc.Fabric.Design(), fabric.IPv4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, device := range map[string]bool{"spine0-a-t0": true, "spine0--a-t0": false, "spine0-spine0-a-t0": false} {
+		f, err := s.Failure(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Name(f) != name || (f.list()[0].device >= 0) != device {
+			t.Errorf("%s is %s, %+v", name, s.Name(f), f)
+		}
+	}
+}
