@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -58,7 +57,7 @@ type whatIf struct {
 	Family   fabric.Family `json:"family"`
 	Problems []string      `json:"problems,omitempty"` // sessions that never come up
 	*sim.WhatIf
-	// Way is how the worst pair of a named failure fared before and after.
+	// Before and After are the ways of the pair that a named failure hurts most.
 	Before *sim.Path `json:"before,omitempty"`
 	After  *sim.Path `json:"after,omitempty"`
 }
@@ -210,7 +209,7 @@ func (a *app) showWhatIf(g *fabric.Design, w *whatIf, rows int) error {
 		if c.Restless != nil {
 			lost = strings.Join(c.Restless, "; ")
 		}
-		table = append(table, []string{c.Failure, fabric.Number(c.Cases - 1), fabric.Number(c.Cut), fabric.Number(c.Partly), fabric.Number(c.Apart), worst, lost, noticed(c.Notice)})
+		table = append(table, []string{c.Failure, fabric.Number(c.Cases - 1), fabric.Number(c.Cut), fabric.Number(c.Partly), fabric.Number(c.Apart), worst, lost, c.Noticed()})
 	}
 	if err := writeTable(a.Out, []string{"FAILURE", "AND LIKE IT", "PAIRS CUT", "PARTLY LOST", "WITHOUT A WAY", "WORST PAIR", "LOST AT", "NOTICED"}, table); err != nil {
 		return err
@@ -239,14 +238,6 @@ func (a *app) showWhatIf(g *fabric.Design, w *whatIf, rows int) error {
 func lossOf(r *sim.Reach) string {
 	return fmt.Sprintf("%s of %s pairs of servers cut, %s partly; %s → %s loses %.0f %% at %s: %s",
 		fabric.Number(r.Cut), fabric.Number(r.Pairs), fabric.Number(r.Partly), dash(r.From), dash(r.To), 100*r.Worst, dash(r.At), dash(r.Why))
-}
-
-// noticed is how the neighbours of what failed learn of it.
-func noticed(d time.Duration) string {
-	if d == 0 {
-		return "by carrier"
-	}
-	return "after " + d.String()
 }
 
 func (a *app) fabricPathCommand() *cobra.Command {

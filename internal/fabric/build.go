@@ -147,7 +147,7 @@ func (b *builder) top() {
 		announceLoopback(d)
 		if x.Default {
 			for _, family := range s.Families {
-				d.Originate = append(d.Originate, Origin{Kind: OriginDefault, Prefix: defaultOf(family), Count: 1})
+				d.Originate = append(d.Originate, Origin{Kind: OriginDefault, Prefix: family.Default(), Count: 1})
 			}
 		}
 		// What is no endpoint does not leave the site and come back.
@@ -170,17 +170,16 @@ func (b *builder) rackParts() {
 	}
 	for r := range s.Racks.Count {
 		rack, parts := b.f.rack(r), rackParts{}
-		loopback := rackLoopbacks + r*(s.Plan.ServersPerRack+rackOverhead)
 		if s.Model != Ethernet {
 			for t := range rack.ToRs {
-				d := b.device(fmt.Sprintf("%s-t%d", rack.Name, t), RoleToR, b.as.tor(r, t), loopback+t)
+				d := b.device(fmt.Sprintf("%s-t%d", rack.Name, t), RoleToR, b.as.tor(r, t), b.f.rackLoopback(r, t))
 				d.Rack, d.Software, d.Platform, d.MultipathRelax = rack.Name, s.Switches.ToR.Software, "tor", true
 				announceLoopback(d)
 				parts.tors = append(parts.tors, d)
 			}
 		}
 		for i := range rack.Servers {
-			d := b.device(fmt.Sprintf("%s-s%d", rack.Name, i), RoleServer, b.as.server(r, i), loopback+rackOverhead+i)
+			d := b.device(fmt.Sprintf("%s-s%d", rack.Name, i), RoleServer, b.as.server(r, i), b.f.rackLoopback(r, rackOverhead+i))
 			d.Rack, d.Software, d.MultipathRelax = rack.Name, Muslin, true
 			d.VRouter = &VRouter{PreferLocal: true, LocalGateway: true, IgnoreLinkDown: true}
 			b.endpoints(d, r, i, anycast[[2]int{r, i}])
@@ -270,11 +269,4 @@ func (s *SwitchSpec) platform(name string) Platform {
 	}
 	p.RAM = s.RAM
 	return p
-}
-
-func defaultOf(family Family) netip.Prefix {
-	if family == IPv4 {
-		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	}
-	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 }

@@ -26,6 +26,12 @@ const (
 	torMachine   = "tor-machine" // where it is eBGP, and that of servers is not
 	machineTor   = "machine-tor"
 	serverServer = "server-server"
+
+	reflectorClient    = "reflector-client"
+	clientReflector    = "client"
+	reflectorReflector = "reflector-reflector"
+	planeBorder        = "to-border" // of a reflector or server of an Ethernet fabric
+	borderPlane        = "border"
 )
 
 // Of a rack's segment: the ToR is 1, reflectors are 2 and 3.

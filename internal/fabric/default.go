@@ -28,11 +28,14 @@ func firstThatHolds(pools []string, holds func(netip.Prefix) bool) (p netip.Pref
 	return p
 }
 
-// Where private AS numbers begin (RFC 6996).
+// Private AS numbers (RFC 6996 section 5).
 const (
 	first2, last2 = 64512, 65534
 	first4, last4 = 4200000000, 4294967294
 )
+
+// PrivateAS tells whether an AS number is one of these.
+func PrivateAS(as uint32) bool { return as >= first2 && as <= last2 || as >= first4 && as <= last4 }
 
 // orElse sets what the file leaves out.
 func orElse[T comparable](field *T, value T) {
@@ -149,12 +152,7 @@ func (f *Fabric) fillBGP() {
 
 // has tells whether the fabric routes a family.
 func (f *Fabric) has(family Family) bool {
-	for _, x := range f.Spec.Families {
-		if x == family {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(f.Spec.Families, family)
 }
 
 // hasPool tells whether the file gives endpoint addresses of a family.

@@ -80,6 +80,14 @@ type Device struct {
 	VRouter *VRouter      `json:"vrouter,omitempty"`
 }
 
+// Cluster is the cluster ID of a device that reflects.
+func (d *Device) Cluster() netip.Addr {
+	if d.ClusterID.IsValid() {
+		return d.ClusterID
+	}
+	return d.RouterID
+}
+
 // StaticRoute leads to Count consecutive prefixes of a machine, by its address on a
 // segment of the device.
 type StaticRoute struct {
@@ -152,6 +160,11 @@ type Mesh struct {
 	Segment string   `json:"segment"`
 	Profile string   `json:"profile"`
 	Members []string `json:"members"`
+}
+
+// Joins tells whether two members have a session.
+func (m *Mesh) Joins(x, y *Device) bool {
+	return x.Name != y.Name && (x.AS == y.AS) == (m.Kind == MeshIBGP)
 }
 
 // MeshKind is which pairs of a Mesh's members have a session.
@@ -239,6 +252,10 @@ const (
 )
 
 func (AddPath) words() []string { return texts(AddPathSend, AddPathReceive, AddPathBoth) }
+
+// Sends and Receives tell whether this end does.
+func (a AddPath) Sends() bool    { return a == AddPathSend || a == AddPathBoth }
+func (a AddPath) Receives() bool { return a == AddPathReceive || a == AddPathBoth }
 
 // Filter decides which prefixes pass. The first rule that matches counts;
 // what none matches is denied.

@@ -11,8 +11,8 @@ const (
 	KindDesign = "FabricDesign"
 )
 
-// Fabric is the short description of a data centre. Parse and Defaults fill
-// every field that the file leaves out and that the model has.
+// Fabric is the short description of a data centre. Parse fills every field
+// that the file leaves out and that the model has.
 type Fabric struct {
 	APIVersion string   `json:"apiVersion"`
 	Kind       string   `json:"kind"`

@@ -22,7 +22,7 @@ func (b *builder) filters() {
 	servers, down := Filter{Name: onlyEndpoints}, Filter{Name: onlyDown}
 	def, other := Filter{Name: onlyDefault}, Filter{Name: noDefault}
 	for _, family := range s.Families {
-		d := defaultOf(family)
+		d := family.Default()
 		bits := d.Addr().BitLen()
 		def.Rules = append(def.Rules, FilterRule{Permit: true, Within: d})
 		down.Rules = append(down.Rules, FilterRule{Permit: true, Within: d})
@@ -96,15 +96,20 @@ func (x *Filter) Permits(p netip.Prefix) bool {
 	return false
 }
 
-// matches tells whether a rule speaks of a prefix. Without Max, Min alone means
-// all that is at least as long; without both, Within itself is meant.
+// matches tells whether a rule speaks of a prefix.
 func (r FilterRule) matches(p netip.Prefix) bool {
-	most := r.Max
+	low, high := r.Lengths()
+	return r.Within.Contains(p.Addr()) && p.Bits() >= low && p.Bits() <= high
+}
+
+// Lengths are those of the shortest and the longest prefix that a rule matches.
+func (r FilterRule) Lengths() (low, high int) {
+	low, high = max(r.Min, r.Within.Bits()), r.Max
 	switch {
 	case r.Max == 0 && r.Min == 0:
-		most = r.Within.Bits()
+		high = r.Within.Bits()
 	case r.Max == 0:
-		most = r.Within.Addr().BitLen()
+		high = r.Within.Addr().BitLen()
 	}
-	return r.Within.Contains(p.Addr()) && p.Bits() >= max(r.Min, r.Within.Bits()) && p.Bits() <= most
+	return low, high
 }

@@ -107,6 +107,15 @@ func (x *Index) End(d *Device, s *Session) *Session {
 	return x.ends[end{s.Peer, d.Name, s.Segment}]
 }
 
+// Exceptions is how many endpoints that left their blocks a ToR may have a route to: 0
+// unless the design has such routes.
+func (x *Index) Exceptions() int {
+	if p := x.profiles[torSpine]; p != nil && p.Import == exceptions {
+		return p.MaxPrefix - 1
+	}
+	return 0
+}
+
 // Neighbour is one session of a device as the device knows it.
 type Neighbour struct {
 	Name    string
@@ -114,14 +123,6 @@ type Neighbour struct {
 	Address []netip.Addr // one for each family; none if unnumbered
 	Port    *Interface   // towards it; the loopback for a session between loopbacks
 	Profile *Profile
-}
-
-// Exceptions is how many endpoints that left their blocks a ToR may have a route to, by a design with such routes.
-func (x *Index) Exceptions() int {
-	if p := x.profiles[torSpine]; p != nil && p.Import == exceptions {
-		return p.MaxPrefix - 1
-	}
-	return 0
 }
 
 // Neighbours are all sessions of a device: its own in their order, then those with
@@ -134,7 +135,7 @@ func (x *Index) Neighbours(d *Device) (list []Neighbour) {
 	for _, m := range x.meshes[d.Name] {
 		for _, name := range m.Members {
 			other := x.devices[name]
-			if name == d.Name || (other.AS == d.AS) != (m.Kind == MeshIBGP) {
+			if !m.Joins(d, other) {
 				continue
 			}
 			n := Neighbour{Name: name, AS: other.AS, Port: d.port(m.Segment), Profile: x.profiles[m.Profile]}

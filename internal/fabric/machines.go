@@ -165,7 +165,7 @@ func (b *builder) machines(rack int, parts *rackParts) {
 			// It reaches no server of the rack without the ToR, and iBGP would have it.
 			as = b.as.start + serverASOffset + uint32(rack*s.Plan.ServersPerRack+place)
 		}
-		d := b.device(m.Name, RoleMachine, cmp.Or(m.AS, as), rackLoopbacks+rack*(s.Plan.ServersPerRack+rackOverhead)+rackOverhead+place)
+		d := b.device(m.Name, RoleMachine, cmp.Or(m.AS, as), b.f.rackLoopback(rack, rackOverhead+place))
 		d.Rack, d.Software, d.MultipathRelax = b.f.rack(rack).Name, m.Runs, true
 		if m.Attach == ToPort {
 			announceLoopback(d)

@@ -116,15 +116,15 @@ func (b *builder) ethernet() {
 	}
 	vrouter, rr := s.BGP.GracefulRestart.VRouter, s.BGP.GracefulRestart.RR
 	b.profile(Profile{Name: serverServer, GracefulRestart: vrouter}, bfd)
-	b.profile(Profile{Name: "client", GracefulRestart: vrouter, AddPath: both}, bfd)
-	b.profile(Profile{Name: "reflector-client", ReflectorClient: true, GracefulRestart: rr, AddPath: both}, bfd)
-	b.profile(Profile{Name: "reflector-reflector", GracefulRestart: rr, AddPath: both}, bfd)
-	toBorder := Profile{Name: "to-border", GracefulRestart: rr}
+	b.profile(Profile{Name: clientReflector, GracefulRestart: vrouter, AddPath: both}, bfd)
+	b.profile(Profile{Name: reflectorClient, ReflectorClient: true, GracefulRestart: rr, AddPath: both}, bfd)
+	b.profile(Profile{Name: reflectorReflector, GracefulRestart: rr, AddPath: both}, bfd)
+	toBorder := Profile{Name: planeBorder, GracefulRestart: rr}
 	if s.Reflectors.Placement == NoReflectors {
 		toBorder.GracefulRestart = vrouter
 	}
 	b.profile(toBorder, bfd)
-	b.profile(Profile{Name: "border"}, bfd)
+	b.profile(Profile{Name: borderPlane}, bfd)
 	reflectors := b.planeReflectors()
 	for p := range s.Spine.Count {
 		plane := b.plane(p)
@@ -143,13 +143,13 @@ func (b *builder) ethernet() {
 		}
 		for i, rr := range here {
 			for _, c := range servers {
-				session(rr, c, "reflector-client", "client")
+				session(rr, c, reflectorClient, clientReflector)
 			}
 			for _, other := range here[:i] {
-				session(rr, other, "reflector-reflector", "reflector-reflector")
+				session(rr, other, reflectorReflector, reflectorReflector)
 			}
 			for _, x := range borders {
-				session(rr, x, "to-border", "border")
+				session(rr, x, planeBorder, borderPlane)
 			}
 		}
 		if len(here) > 0 {
@@ -159,7 +159,7 @@ func (b *builder) ethernet() {
 		for _, c := range servers {
 			mesh.Members = append(mesh.Members, c.on.Name)
 			for _, x := range borders {
-				session(c, x, "to-border", "border")
+				session(c, x, planeBorder, borderPlane)
 			}
 		}
 		b.out.Meshes = append(b.out.Meshes, mesh)
@@ -172,7 +172,7 @@ func (b *builder) ethernet() {
 func (b *builder) planeReflectors() [][]*Device {
 	s := &b.f.Spec
 	planes := make([][]*Device, s.Spine.Count)
-	make1 := func(name string, n int) *Device {
+	reflector := func(name string, n int) *Device {
 		d := b.device(name, RoleReflector, b.as.start, reflectorLoopbacks+n)
 		d.Software = Muslin
 		if s.Reflectors.Hosts == OnServers {
@@ -185,13 +185,13 @@ func (b *builder) planeReflectors() [][]*Device {
 	case PerPlane:
 		for p := range planes {
 			for i := range s.Reflectors.PerPlane {
-				planes[p] = append(planes[p], make1(fmt.Sprintf("plane%d-rr%d", p, i), p*s.Reflectors.PerPlane+i))
+				planes[p] = append(planes[p], reflector(fmt.Sprintf("plane%d-rr%d", p, i), p*s.Reflectors.PerPlane+i))
 			}
 		}
 	case AllPlanes:
 		var all []*Device
 		for i := range s.Reflectors.PerPlane {
-			all = append(all, make1(fmt.Sprintf("rr%d", i), i))
+			all = append(all, reflector(fmt.Sprintf("rr%d", i), i))
 		}
 		for p := range planes {
 			planes[p] = all

@@ -9,8 +9,8 @@ import (
 	"net/netip"
 )
 
-// The plan gives each thing its address and AS number by its place: rack,
-// number in the rack, spine. Nothing depends on how many others there are, so
+// The plan gives each thing its addresses by its place: rack, number in the
+// rack, spine. (AS numbers: asplan.go.) Nothing depends on how many others there are, so
 // that a fabric that grows keeps what it has.
 //
 //	loopbacks  64 spines, 64 borders, 128 reflectors, then for each rack 2
@@ -80,11 +80,16 @@ func (f *Fabric) planeMembers() int {
 	return planeReserved + 2*f.Spec.Racks.Count
 }
 
+// rackLoopback is where the n-th loopback of a rack is: those of servers are behind rackOverhead.
+func (f *Fabric) rackLoopback(rack, n int) int {
+	return rackLoopbacks + rack*(f.Spec.Plan.ServersPerRack+rackOverhead) + n
+}
+
 // endpointsNeeded, loopbacksNeeded and rackLinksNeeded are what pools have to hold.
 func (f *Fabric) endpointsNeeded() int { return f.Spec.Racks.Count * f.rackEndpoints() }
 
 func (f *Fabric) loopbacksNeeded() int {
-	return rackLoopbacks + f.Spec.Racks.Count*(f.Spec.Plan.ServersPerRack+rackOverhead)
+	return f.rackLoopback(f.Spec.Racks.Count, 0)
 }
 
 func (f *Fabric) rackLinksNeeded() int { return f.Spec.Racks.Count * f.rackLinks() }
@@ -140,15 +145,6 @@ func (f *Fabric) checkSizes(e *faults) {
 			small(field, pool, f.planeSize(pool), f.planeMembers(), "addresses in a plane")
 		}
 	}
-}
-
-// Number writes a number with commas between thousands.
-func Number(n int) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
 }
 
 // segmentOf is where in a rack's part of the links the segment of a ToR is.

@@ -41,7 +41,7 @@ func (b *builder) asPerRack() {
 func (b *builder) inRack() {
 	s := &b.f.Spec
 	segment := Profile{Name: serverServer, GracefulRestart: s.BGP.GracefulRestart.VRouter}
-	client := Profile{Name: "reflector-client", ReflectorClient: true, GracefulRestart: s.BGP.GracefulRestart.RR}
+	client := Profile{Name: reflectorClient, ReflectorClient: true, GracefulRestart: s.BGP.GracefulRestart.RR}
 	switch {
 	case s.InRack.Sessions == RackMesh:
 		b.profile(segment, s.BGP.BFD.Segment)
@@ -99,17 +99,16 @@ func (b *builder) rackReflectors() {
 			reflectors, clients = clients[:n], clients[n:]
 		} else {
 			for i := range 2 {
-				d := b.device(fmt.Sprintf("%s-rr%d", b.f.rack(r).Name, i), RoleReflector, tor.AS,
-					rackLoopbacks+r*(b.f.Spec.Plan.ServersPerRack+rackOverhead)+2+i)
+				d := b.device(fmt.Sprintf("%s-rr%d", b.f.rack(r).Name, i), RoleReflector, tor.AS, b.f.rackLoopback(r, 2+i))
 				d.Rack, d.Software = b.f.rack(r).Name, Muslin
 				reflectors = append(reflectors, attach(d, "eth0", tors[tor].at, 2+i))
 				b.reflectors = append(b.reflectors, d)
 			}
 		}
 		for i, rr := range reflectors {
-			session(rr, tors[tor], "reflector-client", torServer)
+			session(rr, tors[tor], reflectorClient, torServer)
 			for _, c := range clients {
-				session(rr, c, "reflector-client", serverServer)
+				session(rr, c, reflectorClient, serverServer)
 			}
 			for _, other := range reflectors[:i] {
 				session(rr, other, serverServer, serverServer)

@@ -41,7 +41,7 @@ const (
 	bgpdPath   = 410
 )
 
-// count is what the closed formulas for the models are made of.
+// counts is what the closed formulas for the models are made of.
 type counts struct {
 	x         *Index
 	family    Family
@@ -310,7 +310,7 @@ func (c *counts) updates() int {
 		return tors + tors*others*c.planes
 	case c.x.Model == DownwardDefault:
 		n := tors + top
-		if len(c.x.Segments) > 0 && c.interSpine() {
+		if c.interSpine() {
 			n += c.spines * (c.spines - 1)
 		}
 		return n
@@ -366,7 +366,7 @@ func (c *counts) transit() bool {
 func (c *counts) interSpine() bool { return c.x.Profile(spineSpine) != nil }
 
 func (c *counts) addPath() bool {
-	p := c.x.Profile("reflector-client")
+	p := c.x.Profile(reflectorClient)
 	return p != nil && p.AddPath != AddPathNone
 }
 
@@ -382,7 +382,7 @@ func (c *counts) planesOf(d *Device) int {
 
 // rackReflectorsOnServers tells whether servers of a rack reflect.
 func (c *counts) rackReflectorsOnServers() bool {
-	return c.x.Model == ASPerRack && c.x.Profile("reflector-client") != nil
+	return c.x.Model == ASPerRack && c.x.Profile(reflectorClient) != nil
 }
 
 // neighbours counts who is on a device's segments.

@@ -65,6 +65,15 @@ func (g *Design) Summary() string {
 	return strings.Join(append(parts, strings.Join(families, " and ")), ", ")
 }
 
+// Number writes a number with commas between thousands.
+func Number(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
 // Amount is a number of things, of which one has no s: 1 session, 1,000 sessions.
 func Amount(n int, what string) string {
 	if n != 1 {

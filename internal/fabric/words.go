@@ -2,8 +2,10 @@
 
 package fabric
 
-// The words of the file. Each type lists its own for the decoder, the first
-// being what a mistyped one is compared with.
+import "net/netip"
+
+// The words of the file. Each type lists its own for the decoder, which suggests the
+// one that a mistyped word is nearest to.
 
 // texts are the constants of a type as words.
 func texts[T ~string](list ...T) (words []string) {
@@ -39,6 +41,14 @@ const (
 )
 
 func (Family) words() []string { return texts(IPv4, IPv6) }
+
+// Default is the default route of a family.
+func (f Family) Default() netip.Prefix {
+	if f == IPv4 {
+		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+}
 
 // SpineKind tells routers from Ethernet switches.
 type SpineKind string
@@ -154,6 +164,9 @@ const (
 
 func (Authentication) words() []string { return texts(NoAuthentication, MD5, TCPAO) }
 
+// On tells whether there is any.
+func (a Authentication) On() bool { return a == MD5 || a == TCPAO }
+
 // MaxPrefixAction is what happens at a session's limit of prefixes.
 type MaxPrefixAction string
 
@@ -243,7 +256,7 @@ func (Fallback) words() []string { return texts(NoFallback, InterSpine, BorderRo
 // Software is what speaks BGP on a device.
 type Software string
 
-// The programs, and the operating systems of switches that only get a file.
+// The programs.
 const (
 	Muslin Software = "muslin"
 	FRR    Software = "frr"

@@ -51,7 +51,7 @@ func compare(a, b *fabric.Index) (list []*Group) {
 		d := &b.Devices[i]
 		old := a.Device(d.Name)
 		if old == nil {
-			add(d, isNew, []string{fmt.Sprintf("new, in AS %s, %s", asOf(b, d), plural(b.Peers(d), "session"))})
+			add(d, isNew, []string{fmt.Sprintf("new, in AS %s, %s", asOf(b, d), fabric.Amount(b.Peers(d), "session"))})
 		} else if what := differs(a, b, old, d); what != nil {
 			add(d, isChanged, what)
 		}
@@ -81,13 +81,6 @@ func asOf(x *fabric.Index, d *fabric.Device) string {
 		return "of its own"
 	}
 	return "of its rack"
-}
-
-func plural(n int, word string) string {
-	if n == 1 {
-		return "1 " + word
-	}
-	return fmt.Sprintf("%s %ss", fabric.Number(n), word)
 }
 
 // differs says what a device changes; nil if nothing.
@@ -150,13 +143,13 @@ func tell(say func(string, ...any), thing string, old, now map[string]string) {
 		}
 	}
 	if more > 0 {
-		say("+%s", plural(more, thing))
+		say("+%s", fabric.Amount(more, thing))
 	}
 	if less > 0 {
-		say("−%s", plural(less, thing))
+		say("−%s", fabric.Amount(less, thing))
 	}
 	if other > 0 {
-		say("%s changed", plural(other, thing))
+		say("%s changed", fabric.Amount(other, thing))
 	}
 }
 
@@ -177,7 +170,7 @@ func sessions(say func(string, ...any), a, b *fabric.Index, old, d *fabric.Devic
 		}
 		for _, m := range x.MeshesOf(d) {
 			for _, name := range m.Members {
-				if o := x.Device(name); name != d.Name && (o.AS == d.AS) == (m.Kind == fabric.MeshIBGP) {
+				if o := x.Device(name); m.Joins(d, o) {
 					put(o.Role, name+" "+m.Segment, end{settings(x, m.Profile), fmt.Sprint(o.AS, addresses(o, m.Segment))})
 				}
 			}
@@ -205,17 +198,17 @@ func sessions(say func(string, ...any), a, b *fabric.Index, old, d *fabric.Devic
 			}
 		}
 		if more > 0 {
-			say("+%s with %ss", plural(more, "session"), role)
+			say("+%s with %ss", fabric.Amount(more, "session"), role)
 		}
 		if less > 0 {
-			say("−%s with %ss", plural(less, "session"), role)
+			say("−%s with %ss", fabric.Amount(less, "session"), role)
 		}
 		if moved > 0 {
 			say("another address or AS number of %s %ss", fabric.Number(moved), role)
 		}
 		var texts []string
 		for t, n := range edits {
-			texts = append(texts, fmt.Sprintf("%s with %ss: %s", plural(n, "session"), role, t))
+			texts = append(texts, fmt.Sprintf("%s with %ss: %s", fabric.Amount(n, "session"), role, t))
 		}
 		slices.Sort(texts)
 		for _, t := range texts {

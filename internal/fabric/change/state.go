@@ -163,13 +163,14 @@ func (m *mix) sessions(x *fabric.Index, version int, d *fabric.Device, here map[
 	for _, s := range d.Sessions {
 		add(s)
 	}
-	for _, mesh := range x.MeshesOf(x.Device(d.Name)) {
+	mine := x.Device(d.Name)
+	for _, mesh := range x.MeshesOf(mine) {
 		if m.same[mesh.Name] {
 			continue
 		}
 		for _, name := range mesh.Members {
 			o := x.Device(name)
-			if name == d.Name || (o.AS == d.AS) != (mesh.Kind == fabric.MeshIBGP) {
+			if !mesh.Joins(mine, o) {
 				continue
 			}
 			s := fabric.Session{Peer: name, Segment: mesh.Segment, PeerAS: o.AS, Profile: mesh.Profile}

@@ -97,10 +97,6 @@ func continuity(s *subject) {
 	}
 }
 
-func private(as uint32) bool {
-	return as >= 64512 && as <= 65534 || as >= 4200000000 && as <= 4294967294
-}
-
 func reservedAS(s *subject) {
 	var t tally
 	for i := range s.Devices {
@@ -108,7 +104,7 @@ func reservedAS(s *subject) {
 		switch {
 		case d.AS == 0 || d.AS == 23456 || d.AS == 65535 || d.AS == 4294967295:
 			t.add(fmt.Sprintf("AS %d is reserved", d.AS), d.Name, "", "take one of 64512 to 65534 or 4200000000 to 4294967294")
-		case !private(d.AS) && d.Role != fabric.RoleBorder:
+		case !fabric.PrivateAS(d.AS) && d.Role != fabric.RoleBorder:
 			t.add(fmt.Sprintf("AS %d is no private number", d.AS), d.Name, "", "take one of 64512 to 65534 or 4200000000 to 4294967294")
 		}
 	}
@@ -154,7 +150,7 @@ func loopCheck(s *subject) {
 func removePrivate(s *subject) {
 	var t tally
 	s.each(func(a *adjacency) {
-		if a.profile.RemovePrivateAS && a.on.Software == fabric.FRR && a.peer != nil && private(a.peer.AS) {
+		if a.profile.RemovePrivateAS && a.on.Software == fabric.FRR && a.peer != nil && fabric.PrivateAS(a.peer.AS) {
 			t.add("", a.on.Name, "", fmt.Sprintf("neighbor %s as-override", a.address()))
 		}
 	})

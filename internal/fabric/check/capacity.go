@@ -10,7 +10,7 @@ import (
 
 // Parts of a table, in percent, at which something is said.
 const (
-	fillWarns = 70
+	FillWarns = 70
 	FillGrown = 85 // with growth
 )
 
@@ -25,7 +25,7 @@ func fill(s *subject) {
 			continue
 		}
 		percent, grown := 100*e.Used/int(e.Holds), 100*e.Grown/int(e.Holds)
-		if percent < fillWarns && (grown < FillGrown || e.Grown == e.Used) {
+		if percent < FillWarns && (grown < FillGrown || e.Grown == e.Used) {
 			continue
 		}
 		message := fmt.Sprintf("%s: %s routes of %s (%d %%)", e.Device, fabric.Number(e.Used), fabric.Number(int(e.Holds)), percent)

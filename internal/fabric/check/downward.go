@@ -4,7 +4,6 @@ package check
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -13,13 +12,6 @@ import (
 
 // cut parts a key of two words.
 func cut(key string) (string, string, bool) { return strings.Cut(key, "\x00") }
-
-func defaultRoute(family fabric.Family) netip.Prefix {
-	if family == fabric.IPv4 {
-		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	}
-	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-}
 
 // attracts visits the sessions on which a device makes a default route for a
 // peer of a role.

@@ -174,7 +174,7 @@ func noAuthentication(s *subject) {
 	var t tally
 	n := 0
 	s.each(func(a *adjacency) {
-		if shared(a.segment) && (a.profile.Authentication == fabric.NoAuthentication || a.profile.Authentication == "") {
+		if shared(a.segment) && !a.profile.Authentication.On() {
 			t.add("", a.on.Name, "", "bgp: {authentication: tcp-ao}")
 			n += a.n
 		}

@@ -157,7 +157,7 @@ func allPlanes(s *subject) {
 	planes := map[*fabric.Device]map[string]bool{}
 	var list []string
 	s.each(func(a *adjacency) {
-		if a.peer == nil || !a.profile.ReflectorClient || a.segment == nil || a.segment.Kind != fabric.Plane || a.profile.AddPath == fabric.AddPathSend || a.profile.AddPath == fabric.AddPathBoth {
+		if a.peer == nil || !a.profile.ReflectorClient || a.segment == nil || a.segment.Kind != fabric.Plane || a.profile.AddPath.Sends() {
 			return
 		}
 		if planes[a.on] == nil {
@@ -191,10 +191,7 @@ func clusterID(s *subject) {
 	clients := s.clients()
 	by := map[string]*fabric.Device{}
 	for _, d := range s.reflectors(clients) {
-		id := d.ClusterID
-		if !id.IsValid() {
-			id = d.RouterID
-		}
+		id := d.Cluster()
 		key := fmt.Sprint(d.AS, id)
 		first := by[key]
 		if first == nil {

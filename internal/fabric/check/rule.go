@@ -221,7 +221,7 @@ func (s *subject) passesDefault(name string) bool {
 		return true
 	}
 	for _, family := range s.Families {
-		if f.Permits(defaultRoute(family)) {
+		if f.Permits(family.Default()) {
 			return true
 		}
 	}

@@ -166,7 +166,7 @@ func (e *Emitter) birdTables(t *text, d *fabric.Device, family fabric.Family, pr
 		}
 		t.line("protocol static made_default%s {", w.number)
 		t.line("\t%s { preference %d; };", channel, preference)
-		t.line("\troute %s blackhole;", netip.PrefixFrom(unspecified(family), 0))
+		t.line("\troute %s blackhole;", family.Default())
 		t.line("}")
 	}
 	t.line("protocol static discard%s {", w.number)
@@ -215,7 +215,7 @@ func (e *Emitter) birdFilter(t *text, f *fabric.Filter) {
 		t.line("function list_%s_%s() {", symbol(f.Name), frrFamilies[family].number)
 		for _, r := range f.Rules {
 			if fabric.FamilyOf(r.Within.Addr()) == family {
-				low, high := maskRange(r)
+				low, high := r.Lengths()
 				t.line("\tif net ~ [ %s{%d,%d} ] then return %v;", r.Within, low, high, r.Permit)
 			}
 		}
@@ -228,8 +228,8 @@ func (e *Emitter) birdFilter(t *text, f *fabric.Filter) {
 func (e *Emitter) birdProfile(t *text, d *fabric.Device, p *fabric.Profile) {
 	t.line("template bgp %s {", template(p))
 	if p.Hold.On() {
-		hold := max(3, int(time.Duration(p.Hold).Seconds()))
-		t.line("\thold time %d; keepalive time %d;", hold, hold/3)
+		keepalive, hold := holdOf(p)
+		t.line("\thold time %d; keepalive time %d;", hold, keepalive)
 	}
 	// By itself it waits for one to five minutes after an error, as BFD that is down is one, before it tries again.
 	t.line("\terror wait time 1, 10; connect delay time 1; connect retry time 5;")
@@ -255,7 +255,7 @@ func (e *Emitter) birdProfile(t *text, d *fabric.Device, p *fabric.Profile) {
 	if p.AllowOwnAS > 0 {
 		t.line("\tallow local as %d;", p.AllowOwnAS)
 	}
-	if p.Authentication == fabric.MD5 || p.Authentication == fabric.TCPAO {
+	if p.Authentication.On() {
 		t.line("\t# password \"SECRET\"; (%s; BIRD 2.0 has md5)", p.Authentication)
 	}
 	t.line("}")
@@ -315,13 +315,6 @@ func (e *Emitter) birdChannel(p *fabric.Profile, family fabric.Family, d *fabric
 // makesDefault tells whether a device tells a peer of a default route that it makes.
 func makesDefault(d *fabric.Device, family fabric.Family, profiles []*fabric.Profile) bool {
 	return gives(d, family) || slices.ContainsFunc(profiles, func(p *fabric.Profile) bool { return p.Default == fabric.AlwaysDefault })
-}
-
-func unspecified(family fabric.Family) netip.Addr {
-	if family == fabric.IPv4 {
-		return netip.IPv4Unspecified()
-	}
-	return netip.IPv6Unspecified()
 }
 
 // gives tells whether a device has a default route to give.

@@ -162,15 +162,3 @@ func staticLines(d *fabric.Device, line func(family fabric.Family, p netip.Prefi
 type text struct{ strings.Builder }
 
 func (t *text) line(format string, v ...any) { fmt.Fprintf(&t.Builder, format+"\n", v...) }
-
-// maskRange is the shortest and longest prefix that a rule matches.
-func maskRange(r fabric.FilterRule) (low, high int) {
-	low, high = max(r.Min, r.Within.Bits()), r.Max
-	if high == 0 {
-		if r.Min == 0 {
-			return r.Within.Bits(), r.Within.Bits()
-		}
-		high = r.Within.Addr().BitLen()
-	}
-	return low, high
-}

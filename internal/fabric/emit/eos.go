@@ -149,10 +149,10 @@ func (e *Emitter) eosFamily(t *text, d *fabric.Device, family fabric.Family, pro
 			if p.Export != "" {
 				t.line("      neighbor %s prefix-list %s out", g, p.Export)
 			}
-			if p.AddPath == fabric.AddPathSend || p.AddPath == fabric.AddPathBoth {
+			if p.AddPath.Sends() {
 				t.line("      neighbor %s additional-paths send any", g)
 			}
-			if p.AddPath == fabric.AddPathReceive || p.AddPath == fabric.AddPathBoth {
+			if p.AddPath.Receives() {
 				t.line("      neighbor %s additional-paths receive", g)
 			}
 			if n == unnumbered && family == fabric.IPv4 {

@@ -153,15 +153,15 @@ func (e *Emitter) groups(t *text, profiles []*fabric.Profile, peers []peer) {
 			g := group(p, n)
 			t.line(" neighbor %s peer-group", g)
 			if p.Hold.On() {
-				hold := max(3, int(time.Duration(p.Hold).Seconds()))
-				t.line(" neighbor %s timers %d %d", g, hold/3, hold)
+				keepalive, hold := holdOf(p)
+				t.line(" neighbor %s timers %d %d", g, keepalive, hold)
 			}
 			if p.BFD.On() {
 				// Behind a switch a dead link has no carrier: FAB-TIM-001.
 				t.line(" neighbor %s bfd", g)
 				t.line(" neighbor %s bfd profile every-%d", g, time.Duration(p.BFD).Milliseconds())
 			}
-			if p.Authentication == fabric.MD5 || p.Authentication == fabric.TCPAO {
+			if p.Authentication.On() {
 				t.line(" ! neighbor %s password SECRET (%s; FRR has md5)", g, p.Authentication)
 			}
 			if p.Role != "" {
@@ -237,7 +237,7 @@ func (e *Emitter) activate(t *text, p *fabric.Profile, g string, gives bool) {
 	set(p.Default == fabric.AlwaysDefault || gives, "default-originate")
 	set(p.Import != "", "prefix-list %s in", p.Import)
 	set(p.Export != "", "prefix-list %s out", p.Export)
-	set(p.AddPath == fabric.AddPathSend || p.AddPath == fabric.AddPathBoth, "addpath-tx-all-paths")
+	set(p.AddPath.Sends(), "addpath-tx-all-paths")
 	switch {
 	case p.MaxPrefix == 0:
 	case p.MaxPrefixAction == fabric.MaxPrefixRestart:

@@ -5,6 +5,7 @@ package emit
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/muslin-net/muslin/internal/fabric"
 )
@@ -101,7 +102,7 @@ func (e *Emitter) gobgpNeighbor(t *text, d *fabric.Device, x peer) {
 		if p.RemovePrivateAS {
 			t.line("    remove-private-as = \"all\"")
 		}
-		if p.Authentication == fabric.MD5 || p.Authentication == fabric.TCPAO {
+		if p.Authentication.On() {
 			t.line("    # auth-password = \"SECRET\" (%s; GoBGP has md5)", p.Authentication)
 		}
 		if p.Hold.On() {
@@ -116,13 +117,9 @@ func (e *Emitter) gobgpNeighbor(t *text, d *fabric.Device, x peer) {
 			t.line("    restart-time = %d", restart([]*fabric.Profile{p}))
 		}
 		if p.ReflectorClient {
-			cluster := d.RouterID
-			if d.ClusterID.IsValid() {
-				cluster = d.ClusterID
-			}
 			t.line("  [neighbors.route-reflector.config]")
 			t.line("    route-reflector-client = true")
-			t.line("    route-reflector-cluster-id = %q", cluster)
+			t.line("    route-reflector-cluster-id = %q", d.Cluster())
 		}
 		if p.AllowOwnAS > 0 || p.ASOverride {
 			t.line("  [neighbors.as-path-options.config]")
@@ -131,8 +128,8 @@ func (e *Emitter) gobgpNeighbor(t *text, d *fabric.Device, x peer) {
 		}
 		if p.AddPath != fabric.AddPathNone {
 			t.line("  [neighbors.add-paths.config]")
-			t.line("    receive = %v", p.AddPath != fabric.AddPathSend)
-			if p.AddPath != fabric.AddPathReceive {
+			t.line("    receive = %v", p.AddPath.Receives())
+			if p.AddPath.Sends() {
 				t.line("    send-max = %d", max(2, d.Multipath))
 			}
 		}
@@ -174,10 +171,10 @@ func (e *Emitter) gobgpSets(t *text, profiles []*fabric.Profile, peers []peer) {
 	}
 	for _, f := range e.filters(profiles) {
 		for i, r := range f.Rules {
-			if !e.routes(fabric.FamilyOf(r.Within.Addr())) {
+			if !slices.Contains(e.x.Families, fabric.FamilyOf(r.Within.Addr())) {
 				continue
 			}
-			low, high := maskRange(r)
+			low, high := r.Lengths()
 			t.line("[[defined-sets.prefix-sets]]")
 			t.line("  prefix-set-name = \"%s-%d\"", f.Name, i)
 			t.line("  [[defined-sets.prefix-sets.prefix-list]]")
@@ -185,16 +182,6 @@ func (e *Emitter) gobgpSets(t *text, profiles []*fabric.Profile, peers []peer) {
 			t.line("    masklength-range = \"%d..%d\"", low, high)
 		}
 	}
-}
-
-// routes tells whether the design has a family.
-func (e *Emitter) routes(family fabric.Family) bool {
-	for _, f := range e.x.Families {
-		if f == family {
-			return true
-		}
-	}
-	return false
 }
 
 // gobgpPolicy writes the statements of a profile in one direction: the first that matches decides.
@@ -245,7 +232,7 @@ func (e *Emitter) gobgpPolicy(t *text, p *fabric.Profile, peers []peer, filter s
 		return
 	}
 	for i, r := range f.Rules {
-		if e.routes(fabric.FamilyOf(r.Within.Addr())) {
+		if slices.Contains(e.x.Families, fabric.FamilyOf(r.Within.Addr())) {
 			pass(fmt.Sprintf("%s-%d", f.Name, i), r.Permit)
 		}
 	}

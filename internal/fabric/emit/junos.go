@@ -82,7 +82,7 @@ func (e *Emitter) junosFilter(t *text, f *fabric.Filter) {
 				continue
 			}
 			n++
-			low, high := maskRange(r)
+			low, high := r.Lengths()
 			then := "reject"
 			if r.Permit {
 				then = "next policy"
@@ -177,11 +177,7 @@ func (e *Emitter) junosProfile(t *text, d *fabric.Device, p *fabric.Profile, pee
 			}
 		}
 		if p.ReflectorClient {
-			cluster := d.RouterID
-			if d.ClusterID.IsValid() {
-				cluster = d.ClusterID
-			}
-			t.line("%s cluster %s", at, cluster)
+			t.line("%s cluster %s", at, d.Cluster())
 		}
 		if p.Hold.On() {
 			_, hold := holdOf(p)
@@ -204,20 +200,20 @@ func (e *Emitter) junosProfile(t *text, d *fabric.Device, p *fabric.Profile, pee
 		unicast := fmt.Sprintf("family %s unicast", junosFamily[family])
 		t.line("%s %s", at, unicast)
 		set(p.AllowOwnAS > 0, "%s loops %d", unicast, p.AllowOwnAS+1)
-		set(p.AddPath == fabric.AddPathReceive || p.AddPath == fabric.AddPathBoth, "%s add-path receive", unicast)
-		set(p.AddPath == fabric.AddPathSend || p.AddPath == fabric.AddPathBoth, "%s add-path send path-count %d", unicast, min(64, max(2, d.Multipath)))
+		set(p.AddPath.Receives(), "%s add-path receive", unicast)
+		set(p.AddPath.Sends(), "%s add-path send path-count %d", unicast, min(64, max(2, d.Multipath)))
 		if p.MaxPrefix > 0 {
 			t.line("%s %s prefix-limit maximum %d", at, unicast, p.MaxPrefix)
 			// Without teardown it is a warning: FAB-SEC-004.
 			set(p.MaxPrefixAction == fabric.MaxPrefixRestart, "%s prefix-limit teardown idle-timeout 5", unicast)
 		}
-		if p.Authentication == fabric.MD5 || p.Authentication == fabric.TCPAO {
+		if p.Authentication.On() {
 			t.line("# %s authentication-key SECRET (%s)", at, p.Authentication)
 		}
 		t.line("%s import [ %s%s ]", at, imports, from)
 		if p.Default == fabric.AlwaysDefault || gives(d, family) {
 			// One that was learned goes before it.
-			def := defaultOf(family)
+			def := family.Default()
 			t.line("set routing-options %sstatic route %s discard preference 200", rib(def), def)
 			t.line("set policy-options policy-statement default-%s term 1 from route-filter %s exact", n, def)
 			t.line("set policy-options policy-statement default-%s term 1 then next-hop self", n)

@@ -51,7 +51,7 @@ func (e *Emitter) nxos(d *fabric.Device) (string, error) {
 			t.line("route-map from-%s permit 10", p.Name)
 			t.line("  set local-preference %d", p.LocalPref)
 		}
-		if p.AddPath == fabric.AddPathSend || p.AddPath == fabric.AddPathBoth {
+		if p.AddPath.Sends() {
 			t.line("route-map all-paths permit 10")
 			t.line("  set path-selection all advertise")
 		}
@@ -74,7 +74,7 @@ func (e *Emitter) nxos(d *fabric.Device) (string, error) {
 		t.line("    maximum-paths %d", max(1, d.Multipath))
 		t.line("    maximum-paths ibgp %d", max(1, d.Multipath))
 		for _, p := range profiles {
-			if p.AddPath == fabric.AddPathSend || p.AddPath == fabric.AddPathBoth {
+			if p.AddPath.Sends() {
 				t.line("    additional-paths send")
 				t.line("    additional-paths selection route-map all-paths")
 				break
@@ -137,8 +137,8 @@ func (e *Emitter) nxosTemplate(t *text, d *fabric.Device, p *fabric.Profile, n s
 		set(p.Default == fabric.AlwaysDefault || gives(d, family), "default-originate")
 		set(p.Import != "", "prefix-list %s in", p.Import)
 		set(p.Export != "", "prefix-list %s out", p.Export)
-		set(p.AddPath == fabric.AddPathSend || p.AddPath == fabric.AddPathBoth, "capability additional-paths send")
-		set(p.AddPath == fabric.AddPathReceive || p.AddPath == fabric.AddPathBoth, "capability additional-paths receive")
+		set(p.AddPath.Sends(), "capability additional-paths send")
+		set(p.AddPath.Receives(), "capability additional-paths receive")
 		switch {
 		case p.MaxPrefix == 0:
 		case p.MaxPrefixAction == fabric.MaxPrefixRestart:

@@ -63,9 +63,7 @@ func bfdOn(i *fabric.Interface, peers []peer) (ms int64) {
 
 // needsKey tells of sessions that are authenticated.
 func needsKey(profiles []*fabric.Profile) bool {
-	return slices.ContainsFunc(profiles, func(p *fabric.Profile) bool {
-		return p.Authentication == fabric.MD5 || p.Authentication == fabric.TCPAO
-	})
+	return slices.ContainsFunc(profiles, func(p *fabric.Profile) bool { return p.Authentication.On() })
 }
 
 // listLines are the rules of a filter for one family, as prefix lists of the Cisco kind have
@@ -81,7 +79,7 @@ func listLines(f *fabric.Filter, family fabric.Family, line func(seq int, action
 		if r.Permit {
 			action = "permit"
 		}
-		low, high := maskRange(r)
+		low, high := r.Lengths()
 		limits := ""
 		if low > r.Within.Bits() {
 			limits = fmt.Sprintf(" ge %d", low)
@@ -92,14 +90,7 @@ func listLines(f *fabric.Filter, family fabric.Family, line func(seq int, action
 		line(seq, action, r.Within.String()+limits)
 		seq += 5
 	}
-	line(seq, "deny", defaultOf(family).String()+fmt.Sprintf(" le %d", defaultOf(family).Addr().BitLen()))
-}
-
-func defaultOf(family fabric.Family) netip.Prefix {
-	if family == fabric.IPv4 {
-		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	}
-	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	line(seq, "deny", fmt.Sprintf("%s le %d", family.Default(), family.Default().Addr().BitLen()))
 }
 
 // FRR, EOS and NX-OS have one language for these, but for where they stand.

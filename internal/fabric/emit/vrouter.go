@@ -4,7 +4,6 @@ package emit
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -44,11 +43,7 @@ func (e *Emitter) vrouter(d *fabric.Device) (string, error) {
 	peers := e.peers(d)
 	for i := range peers {
 		if peers[i].Profile.ReflectorClient {
-			id := d.ClusterID
-			if !id.IsValid() {
-				id = d.RouterID
-			}
-			node.Spec.BGP.RouteReflectorClusterID = id.String()
+			node.Spec.BGP.RouteReflectorClusterID = d.Cluster().String()
 		}
 	}
 	// What others know it by: the address of its first port, or its own where
@@ -224,7 +219,7 @@ func (e *Emitter) settings(r *v3.BGPPeer, d *fabric.Device, p *fabric.Profile) {
 	}
 	if p.ReflectorClient || d.Role == fabric.RoleReflector { // a vRouter that reflects sends several paths unless it is told
 		notes["muslin/add-path"] = "0"
-		if p.AddPath == fabric.AddPathSend || p.AddPath == fabric.AddPathBoth {
+		if p.AddPath.Sends() {
 			notes["muslin/add-path"] = "255"
 		}
 	}
@@ -242,7 +237,7 @@ func (e *Emitter) settings(r *v3.BGPPeer, d *fabric.Device, p *fabric.Profile) {
 		restart := v3.Duration{Duration: time.Duration(p.GracefulRestart)}
 		r.Spec.MaxRestartTime = &restart
 	}
-	if p.Authentication == fabric.MD5 || p.Authentication == fabric.TCPAO {
+	if p.Authentication.On() {
 		// The secret is a file of the server: NAME/KEY in --secrets-dir.
 		r.Spec.Password = &v3.Password{SecretKeyRef: &v3.SecretKeyRef{Name: "bgp", Key: "password"}}
 	}
@@ -363,7 +358,7 @@ func (e *Emitter) bgpFilter(p *fabric.Profile) *v3.BGPFilter {
 			if fabric.FamilyOf(x.Within.Addr()) != family {
 				continue
 			}
-			low, high := maskRange(x)
+			low, high := x.Lengths()
 			from, to := int32(low), int32(high)
 			rule := v3.BGPFilterRule{CIDR: x.Within.String(), MatchOperator: "In", Action: "Reject", PrefixLength: &v3.BGPFilterLengths{Min: &from, Max: &to}}
 			if x.Permit {
@@ -371,11 +366,7 @@ func (e *Emitter) bgpFilter(p *fabric.Profile) *v3.BGPFilter {
 			}
 			out = append(out, rule)
 		}
-		all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-		if family == fabric.IPv6 {
-			all = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-		}
-		return append(out, v3.BGPFilterRule{CIDR: all.String(), MatchOperator: "In", Action: "Reject"})
+		return append(out, v3.BGPFilterRule{CIDR: family.Default().String(), MatchOperator: "In", Action: "Reject"})
 	}
 	r.Spec.ImportV4, r.Spec.ImportV6 = rules(p.Import, fabric.IPv4), rules(p.Import, fabric.IPv6)
 	r.Spec.ExportV4, r.Spec.ExportV6 = rules(p.Export, fabric.IPv4), rules(p.Export, fabric.IPv6)

@@ -19,7 +19,7 @@ type canvas struct {
 
 func (c *canvas) printf(format string, v ...any) { fmt.Fprintf(&c.b, format+"\n", v...) }
 
-// line is a line of a class of the style sheet; more are further attributes.
+// line is a line of a class of the style sheet, with a title that is shown when it is pointed at; without one if that is empty.
 func (c *canvas) line(x1, y1, x2, y2 float64, class, title string) {
 	c.printf(`<path class="%s" d="M%.0f %.0fL%.0f %.0f">%s</path>`, class, x1, y1, x2, y2, titleOf(title))
 }

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/muslin-net/muslin/internal/fabric"
 	"github.com/muslin-net/muslin/internal/fabric/advise"
@@ -147,7 +146,7 @@ func (r *Report) verdict() string {
 	return fmt.Sprintf("%s; %s of %s single failures lose traffic; %d errors, %d warnings", health, fabric.Number(lossy), fabric.Number(cases), n[check.Error]+n[check.Advanced], n[check.Warning])
 }
 
-// table writes one; cells that look like numbers are at the right.
+// table writes one. Cells are HTML, heads are text.
 func table(b *strings.Builder, heads []string, rows [][]string) {
 	b.WriteString("<table>\n<tr>")
 	for _, h := range heads {
@@ -242,15 +241,8 @@ func (r *Report) failures(b *strings.Builder) {
 			if c.Apart > 0 {
 				apart = fabric.Number(c.Apart)
 			}
-			rows = append(rows, []string{string(f.Family), escape(c.Failure), strconv.Itoa(c.Cases - 1), result, apart, noticed(c.Notice)})
+			rows = append(rows, []string{string(f.Family), escape(c.Failure), strconv.Itoa(c.Cases - 1), result, apart, c.Noticed()})
 		}
 	}
 	table(b, []string{"family", "failure", "and like it", "servers that still have a way to each other", "pairs without a way", "noticed"}, rows)
-}
-
-func noticed(d time.Duration) string {
-	if d == 0 {
-		return "by carrier"
-	}
-	return "after " + d.String()
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/fabric/check"
 )
 
 const (
@@ -151,12 +152,12 @@ func endpoints(d *fabric.Device) int {
 	return max(n[0], n[1])
 }
 
-// bar is how full a table is, with ticks at 70 and 85 %, and a mark where it will be.
+// bar is how full a table is, with ticks where the rules speak up, and a mark where it will be.
 func (c *canvas) bar(x, y, w, h float64, e *fabric.Entries) {
 	part := float64(e.Used) / float64(e.Holds)
 	c.rect(x, y, w, h, "track", "", fmt.Sprintf("%s of %s entries, %.0f %%", fabric.Number(e.Used), fabric.Number(int(e.Holds)), 100*part))
 	c.rect(x, y, w*min(1, part), h, fillClass(e), "", "")
-	for _, tick := range []float64{.7, .85} {
+	for _, tick := range []float64{check.FillWarns / 100., check.FillGrown / 100.} {
 		c.line(x+w*tick, y, x+w*tick, y+h, "axis", "")
 	}
 	if e.Grown > e.Used {
@@ -170,7 +171,7 @@ func fillClass(e *fabric.Entries) string {
 	switch percent, grown := 100*e.Used/int(e.Holds), 100*e.Grown/int(e.Holds); {
 	case percent >= 100 || e.Grown > e.Used && grown >= 100:
 		return "over"
-	case percent >= 70 || e.Grown > e.Used && grown >= 85:
+	case percent >= check.FillWarns || e.Grown > e.Used && grown >= check.FillGrown:
 		return "warn"
 	}
 	return "ok"
@@ -402,7 +403,7 @@ func (t *topology) links() {
 				continue
 			}
 			for _, name := range m.Members {
-				if o := t.x.Device(name); name != d.Name && (o.AS == d.AS) == (m.Kind == fabric.MeshIBGP) {
+				if o := t.x.Device(name); m.Joins(d, o) {
 					each(name, m.Segment, m.Kind == fabric.MeshIBGP)
 				}
 			}
@@ -480,7 +481,7 @@ func (t *topology) legend(y float64) float64 {
 	if len(t.marks.Things) > 0 {
 		put("lossy", t.marks.Means)
 	}
-	text := fmt.Sprintf("a colour for each of %s; bars: how full the table is, ticks at 70 and 85 %%", fabric.Amount(len(t.colours), "AS number"))
+	text := fmt.Sprintf("a colour for each of %s; bars: how full the table is, ticks at %d and %d %%", fabric.Amount(len(t.colours), "AS number"), check.FillWarns, check.FillGrown)
 	if t.partial {
 		text += "; racks below the first row are connected as those in it"
 	}

@@ -92,10 +92,7 @@ func (g *graph) addDefault() {
 	if !given {
 		return
 	}
-	everything := netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-	if g.family == fabric.IPv4 {
-		everything = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	}
+	everything := g.family.Default()
 	for i := range g.classes {
 		if g.classes[i].prefix == everything {
 			g.classes[i].given = true

@@ -75,7 +75,7 @@ func (f *Failure) touched(g *graph) (list []int) {
 	return list
 }
 
-// name is what a person calls it.
+// elementName is what a person calls it.
 func (g *graph) elementName(e element) string {
 	switch {
 	case e.seg < 0:
@@ -109,7 +109,7 @@ func (g *graph) failureName(f Failure) string {
 	return strings.Join(names, " + ")
 }
 
-// parse reads what a person wrote: a device, a segment, its switch, or two of these
+// parseElement reads what a person wrote: a device, a segment, its switch, or two of these
 // with a dash between them.
 func (g *graph) parseElement(name string) (element, error) {
 	if d, ok := g.deviceOf[name]; ok {

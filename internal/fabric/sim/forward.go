@@ -132,7 +132,7 @@ func (k *walk) from(n int) fate {
 			total += x.many
 		}
 		for _, x := range ways {
-			g := k.over1(n, x)
+			g := k.behind(n, x)
 			share := float64(x.many) / float64(total)
 			f.lost += share * g.lost
 			f.looping += share * g.looping
@@ -149,8 +149,8 @@ func (k *walk) from(n int) fate {
 	return f
 }
 
-// over1 is the fate behind one next hop: it may be gone, although the port towards it is up.
-func (k *walk) over1(n int, x way) fate {
+// behind is the fate behind one next hop: it may be gone, although the port towards it is up.
+func (k *walk) behind(n int, x way) fate {
 	if !k.fail.reaches(k.graph, k.nodes[x.node].device, x.seg) {
 		return fate{lost: 1, at: n, why: "the next hop is down"}
 	}

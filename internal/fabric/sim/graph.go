@@ -30,7 +30,7 @@ type graph struct {
 	deviceOf map[string]int
 	segOf    map[string]int
 
-	// Problems are sessions that cannot come up, whatever is up.
+	// problems are sessions that cannot come up, whatever is up.
 	problems []string
 }
 

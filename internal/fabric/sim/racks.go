@@ -230,7 +230,7 @@ func newSigner(g *graph) *signer {
 	for i := range g.devices {
 		x := &g.devices[i]
 		s.devicesOfAS[x.AS] = append(s.devicesOfAS[x.AS], i)
-		c := clusterOf(x.Device)
+		c := x.Cluster()
 		s.clusters[c] = append(s.clusters[c], i)
 		for _, o := range x.Originate {
 			if o.Kind == fabric.OriginEndpoints {
@@ -240,13 +240,6 @@ func newSigner(g *graph) *signer {
 	}
 	slices.SortFunc(s.endpoints, func(a, b placed) int { return a.addr.Compare(b.addr) })
 	return s
-}
-
-func clusterOf(d *fabric.Device) netip.Addr {
-	if d.ClusterID.IsValid() {
-		return d.ClusterID
-	}
-	return d.RouterID
 }
 
 // rack is the signature of a rack, and those of its leaves.
@@ -292,7 +285,7 @@ func (s *signer) device(d int) string {
 	x := &s.devices[d]
 	s.b.Reset()
 	fmt.Fprintf(&s.b, "%s %s %s %s %s %d %t %t %t", x.Role, x.Software, x.Platform, s.shared("AS", x.AS, s.devicesOfAS[x.AS]),
-		s.shared("cluster", clusterOf(x.Device), s.clusters[clusterOf(x.Device)]), x.Multipath, x.MultipathRelax, x.Traditional, x.ownLoses(fabric.OriginEndpoints))
+		s.shared("cluster", x.Cluster(), s.clusters[x.Cluster()]), x.Multipath, x.MultipathRelax, x.Traditional, x.ownLoses(fabric.OriginEndpoints))
 	if x.on != d {
 		fmt.Fprint(&s.b, " on ", s.peer(x, x.on))
 	}

@@ -36,6 +36,14 @@ type Reach struct {
 	down Failure
 }
 
+// Noticed says how the neighbours of what failed learn of it.
+func (r *Reach) Noticed() string {
+	if r.Notice == 0 {
+		return "by carrier"
+	}
+	return "after " + r.Notice.String()
+}
+
 // Whole tells whether nothing is lost.
 func (r *Reach) Whole() bool { return r.Cut+r.Partly == 0 && r.Restless == nil }
 

@@ -181,7 +181,7 @@ func (s *scene) connect() {
 		n, q := &s.nodes[from], &s.nodes[to]
 		index[key{from, to, seg}] = len(n.edges)
 		n.edges = append(n.edges, edge{to: to, many: s.many(n, q), seg: seg, prof: prof, peerProf: peerProf,
-			addPath: sends(s.profs[prof].AddPath) && receives(s.profs[peerProf].AddPath)})
+			addPath: s.profs[prof].AddPath.Sends() && s.profs[peerProf].AddPath.Receives()})
 	}
 	inMesh := map[int][]int{}
 	for i := range s.nodes {
@@ -228,9 +228,6 @@ func (s *scene) connect() {
 // joins tells whether two members have a session.
 func (m *mesh) joins(x, y *device) bool { return m.ebgp == (x.AS != y.AS) }
 
-func sends(a fabric.AddPath) bool    { return a == fabric.AddPathSend || a == fabric.AddPathBoth }
-func receives(a fabric.AddPath) bool { return a == fabric.AddPathReceive || a == fabric.AddPathBoth }
-
 // rulesOf is the speaker of a node, with the sessions that it has.
 func (s *scene) rulesOf(i int) *bgp.Rules {
 	n := &s.nodes[i]
@@ -263,7 +260,7 @@ func (s *scene) rulesOf(i int) *bgp.Rules {
 			pc.Rewrite.Shared6 = own.subnet
 		}
 		if p.ReflectorClient {
-			c.ClusterID = clusterOf(x.Device)
+			c.ClusterID = x.Cluster()
 		}
 		c.Peers = append(c.Peers, pc)
 		ids = append(ids, y.RouterID)

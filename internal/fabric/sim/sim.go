@@ -28,7 +28,7 @@ func New(d *fabric.Design, family fabric.Family) (*Sim, error) {
 // Problems are the sessions of the design that never come up.
 func (s *Sim) Problems() []string { return s.g.problems }
 
-// Failure reads what is down: names as Element has them, two at most.
+// Failure reads what is down: names of devices, segments and switches, or A-B for the link or port between two; two at most.
 func (s *Sim) Failure(names ...string) (f Failure, err error) {
 	for _, name := range names {
 		e, err := s.g.parseElement(name)

@@ -75,10 +75,7 @@ func (l *Lab) kernelRoutes(d *fabric.Device, family fabric.Family, t live.Table)
 
 func prefixOf(n *net.IPNet, family fabric.Family) netip.Prefix {
 	if n == nil {
-		if family == fabric.IPv4 {
-			return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-		}
-		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		return family.Default()
 	}
 	a, _ := netip.AddrFromSlice(n.IP)
 	bits, _ := n.Mask.Size()
