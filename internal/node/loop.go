@@ -143,6 +143,7 @@ type loop struct {
 	retired      []string // interfaces that no endpoint has any more, until their routes are gone
 	originDirty  bool
 	left         map[netip.Prefix]bool // blocks of which an address was found to be elsewhere, too or only
+	shared       shared
 
 	byEndpoint    map[policy.EndpointID][]route.Route // what each endpoint has in the table
 	speakerConfig bgp.Config
@@ -266,6 +267,9 @@ func (l *loop) run(ctx context.Context) error {
 		case <-l.hopsAt:
 			l.tellNextHops()
 			continue
+		case <-l.shared.at:
+			l.originDirty = true
+			l.converge()
 		case <-l.convergence():
 			// From now on a route of ours that BGP does not want is a stale one.
 			l.converged = nil

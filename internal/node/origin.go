@@ -34,7 +34,7 @@ type originInput struct {
 type localAddr struct {
 	addr   netip.Addr
 	iface  string
-	shared bool // an endpoint of another node has it, too
+	shared bool // an endpoint of another node has it, too, or had it a moment ago
 }
 
 // origin is what this node says to the rest: prefixes to announce, and blocks

@@ -524,12 +524,18 @@ func (l *loop) origin() origin {
 		set, _ := self.Settings() // errors are problems of the sessions
 		in.own = slices.DeleteFunc(set.Announce, func(a netip.Addr) bool { return !endpoint.HasAddr(a) })
 	}
+	var local []netip.Addr
 	for e := range l.model.index.Endpoints() {
 		if l.linkStatus(e).State == endpoint.Ready {
 			for _, a := range l.reachedBy(e) {
-				in.addrs = append(in.addrs, localAddr{a, linkName(e), l.elsewhere(a)})
+				in.addrs = append(in.addrs, localAddr{addr: a, iface: linkName(e)})
+				local = append(local, a)
 			}
 		}
+	}
+	l.shared.look(local, l.elsewhere, time.Now())
+	for i := range in.addrs {
+		in.addrs[i].shared = l.shared.has(in.addrs[i].addr)
 	}
 	return originate(in)
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/muslin-net/muslin/internal/fabric"
@@ -72,10 +73,14 @@ func (l *Lab) WatchMove(ctx context.Context, name, server string) (gaps []Gap, e
 			return nil, fmt.Errorf("%s does not come back at %s: %w", gaps[n].Addr, server, err)
 		}
 	}
+	var wait sync.WaitGroup
 	for n, x := range flows {
-		r := x.Stop(300 * time.Millisecond)
-		gaps[n].Sent, gaps[n].Lost, gaps[n].Gap = r.Sent-before[n].Sent, r.Lost-before[n].Lost, r.MaxGap
+		wait.Go(func() {
+			r := x.Stop(300 * time.Millisecond)
+			gaps[n].Sent, gaps[n].Lost, gaps[n].Gap = r.Sent-before[n].Sent, r.Lost-before[n].Lost, r.MaxGap
+		})
 	}
+	wait.Wait()
 	return gaps, nil
 }
 

@@ -66,7 +66,7 @@ func movesAround(t *testing.T, l *Lab, budget int) {
 	random := rand.New(rand.NewPCG(1, uint64(count)))
 	var gaps []time.Duration
 	refused, most := 0, 0
-	for n := range count {
+	for n := 0; n < count; {
 		all := l.Endpoints()
 		e := all[random.IntN(len(all))]
 		to := e.Server
@@ -81,7 +81,7 @@ func movesAround(t *testing.T, l *Lab, budget int) {
 			}
 			continue
 		}
-		if err != nil {
+		if n++; err != nil {
 			t.Fatalf("move %d: %v", n, err)
 		}
 		for _, g := range list {
@@ -95,7 +95,7 @@ func movesAround(t *testing.T, l *Lab, budget int) {
 	if budget > 0 && most == 0 {
 		t.Error("no ToR had a route to an endpoint that left its rack")
 	}
-	t.Logf("%d exceptions on a ToR at most, of %d; %d moves would have been one too many", most, budget, refused)
+	t.Logf("%d exceptions on a ToR at most, of %d; %d more moves would have been one too many", most, budget, refused)
 	slices.Sort(gaps)
 	over := len(gaps) - slices.IndexFunc(append(slices.Clone(gaps), 1<<62), func(g time.Duration) bool { return g > maxGap })
 	t.Logf("%d moves: gaps of %v in the middle, %v of 99 in 100, %v at most; %d of %d over %v", count, gaps[len(gaps)/2].Round(time.Millisecond),
