@@ -20,31 +20,40 @@ import (
 	"github.com/muslin-net/muslin/internal/fabric/live"
 )
 
-// bgpd asks the BGP daemon of a device over its socket, as vtysh does: that one takes 50 ms of a processor to start,
-// each time, while the daemons of a lab are to get on. A command ends with a zero, an answer with three and the
-// result of the command.
-func (l *Lab) bgpd(ctx context.Context, d *fabric.Device, command string) ([]byte, error) {
+// vty asks a daemon of FRR on a device over its socket, as vtysh does: that one takes 50 ms of a processor to start,
+// each time, while the daemons of a lab are to get on.
+func (l *Lab) vty(ctx context.Context, d *fabric.Device, daemon, command string) (text []byte, err error) {
 	var dialer net.Dialer
-	c, err := dialer.DialContext(ctx, "unix", filepath.Join(l.dir(d.Name), "bgpd.vty"))
+	c, err := dialer.DialContext(ctx, "unix", filepath.Join(l.dir(d.Name), daemon+".vty"))
 	if err != nil {
-		return nil, fmt.Errorf("%s: bgpd: %w", d.Name, err)
+		return nil, fmt.Errorf("%s: %s: %w", d.Name, daemon, err)
 	}
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
+	for _, word := range []string{"enable", command} { // bfdd shows nothing before
+		if text, err = vtyCommand(c, word); err != nil {
+			return nil, fmt.Errorf("%s: %s: %s: %w", d.Name, daemon, word, err)
+		}
+	}
+	return text, nil
+}
+
+// vtyCommand sends a command, which ends with a zero, and reads the answer, which ends with three and the result.
+func vtyCommand(c net.Conn, command string) ([]byte, error) {
 	if _, err := c.Write(append([]byte(command), 0)); err != nil {
-		return nil, fmt.Errorf("%s: bgpd: %s: %w", d.Name, command, err)
+		return nil, err
 	}
 	var out []byte
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := c.Read(buf)
 		if err != nil {
-			return nil, fmt.Errorf("%s: bgpd: %s: %w", d.Name, command, err)
+			return nil, err
 		}
 		out = append(out, buf[:n]...)
 		if text, ok := bytes.CutSuffix(out[:max(0, len(out)-1)], []byte{0, 0, 0}); ok {
 			if result := out[len(out)-1]; result != 0 {
-				return nil, fmt.Errorf("%s: bgpd: %s: result %d: %s", d.Name, command, result, text)
+				return nil, fmt.Errorf("result %d: %s", result, text)
 			}
 			return text, nil
 		}
@@ -64,7 +73,7 @@ type frrPath struct {
 
 // frrPaths reads bgpd's table.
 func (l *Lab) frrPaths(ctx context.Context, d *fabric.Device, family fabric.Family, t live.Table) error {
-	out, err := l.bgpd(ctx, d, fmt.Sprintf("show bgp %s unicast json", family))
+	out, err := l.vty(ctx, d, "bgpd", fmt.Sprintf("show bgp %s unicast json", family))
 	if err != nil {
 		return err
 	}

@@ -99,6 +99,9 @@ func (l *Lab) Watch(ctx context.Context, what string, do func() error) (*Event, 
 			}
 		}
 	}
+	if err := l.watched(ctx); err != nil {
+		return nil, err
+	}
 	reports := make([]lab.FlowReport, len(flows))
 	for i, f := range flows {
 		f.Mark()

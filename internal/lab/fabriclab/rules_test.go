@@ -627,7 +627,7 @@ func restless(t *testing.T, l *Lab) {
 	version := func() (v struct {
 		TableVersion int `json:"tableVersion"`
 	}) {
-		text, err := l.bgpd(t.Context(), l.x.Device("r0-t0"), "show bgp ipv4 unicast json")
+		text, err := l.vty(t.Context(), l.x.Device("r0-t0"), "bgpd", "show bgp ipv4 unicast json")
 		if err == nil {
 			err = json.Unmarshal(text, &v)
 		}
