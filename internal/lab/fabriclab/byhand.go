@@ -48,7 +48,7 @@ func (l *Lab) attachByHand(d *fabric.Device, n int, e Endpoint) error {
 			gateway = gateway6
 			errs = append(errs, host.AddAddr(cali, netip.PrefixFrom(gateway, 64)))
 		}
-		errs = append(errs, inside.AddAddr(eth, own), inside.AddRoute(prefixOf(nil, familyOf(a)), gateway, eth), host.AddRoute(own, netip.Addr{}, cali))
+		errs = append(errs, inside.AddAddr(eth, own), inside.AddRoute(prefixOf(nil, fabric.FamilyOf(a)), gateway, eth), host.AddRoute(own, netip.Addr{}, cali))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("attach %s to %s: %w", e.Name, d.Name, err)

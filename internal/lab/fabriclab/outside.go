@@ -134,20 +134,13 @@ func (l *Lab) routesOutside(host *lab.Namespace, borders int) error {
 		}
 		r := &netlink.Route{Dst: &net.IPNet{IP: p.CIDR.Addr().AsSlice(), Mask: net.CIDRMask(p.CIDR.Bits(), p.CIDR.Addr().BitLen())}, Protocol: unix.RTPROT_STATIC}
 		for i := range borders {
-			r.MultiPath = append(r.MultiPath, &netlink.NexthopInfo{LinkIndex: link, Gw: outsideAddr(familyOf(p.CIDR.Addr()), 2+i).Addr().AsSlice()})
+			r.MultiPath = append(r.MultiPath, &netlink.NexthopInfo{LinkIndex: link, Gw: outsideAddr(fabric.FamilyOf(p.CIDR.Addr()), 2+i).Addr().AsSlice()})
 		}
 		if err := h.RouteAdd(r); err != nil {
 			return fmt.Errorf("outside: route to %s: %w", p.CIDR, err)
 		}
 	}
 	return nil
-}
-
-func familyOf(a netip.Addr) fabric.Family {
-	if a.Is4() {
-		return fabric.IPv4
-	}
-	return fabric.IPv6
 }
 
 // public tells whether the world outside knows an address.
@@ -222,7 +215,7 @@ func (l *Lab) Cross(ctx context.Context) (*Crossing, error) {
 		}
 		answering := false
 		for _, a := range e.Addrs {
-			try(n, outsideAddr(familyOf(a), 1).Addr(), e.Name, false, func(seen netip.Addr) bool {
+			try(n, outsideAddr(fabric.FamilyOf(a), 1).Addr(), e.Name, false, func(seen netip.Addr) bool {
 				if l.public(a) {
 					return seen == a
 				}
@@ -239,7 +232,7 @@ func (l *Lab) Cross(ctx context.Context) (*Crossing, error) {
 				defer stop()
 				answering = true
 			}
-			try(host, a, outside, true, func(seen netip.Addr) bool { return seen == outsideAddr(familyOf(a), 1).Addr() })
+			try(host, a, outside, true, func(seen netip.Addr) bool { return seen == outsideAddr(fabric.FamilyOf(a), 1).Addr() })
 		}
 	}
 	err = g.Wait()

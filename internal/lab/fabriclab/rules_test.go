@@ -349,7 +349,7 @@ func volley(t *testing.T, l *Lab) map[pair]int {
 					}
 					if k == 10 && binary.BigEndian.Uint64(buf) == nonce {
 						mu.Lock()
-						arrived[pair{ends[buf[8]].Server, to.Server, familyOf(a)}]++
+						arrived[pair{ends[buf[8]].Server, to.Server, fabric.FamilyOf(a)}]++
 						mu.Unlock()
 					}
 				}
@@ -366,7 +366,7 @@ func volley(t *testing.T, l *Lab) map[pair]int {
 				c := listen(n, a, 0)
 				for _, to := range ends {
 					for _, b := range to.Addrs {
-						if to.Server != from.Server && familyOf(a) == familyOf(b) {
+						if to.Server != from.Server && fabric.FamilyOf(a) == fabric.FamilyOf(b) {
 							msg := append(binary.BigEndian.AppendUint64(nil, nonce), byte(i), byte(shot))
 							_, _ = c.WriteTo(msg, net.UDPAddrFromAddrPort(netip.AddrPortFrom(b, shotPort))) // refused is lost
 						}
@@ -398,7 +398,7 @@ func bears(t *testing.T, l *Lab, simulated bool) (lossy int) {
 	addr := map[pair]netip.Addr{}
 	for _, e := range l.Endpoints() {
 		for _, a := range e.Addrs {
-			if p := (pair{"", e.Server, familyOf(a)}); !addr[p].IsValid() && !e.Anycast {
+			if p := (pair{"", e.Server, fabric.FamilyOf(a)}); !addr[p].IsValid() && !e.Anycast {
 				addr[p] = a
 			}
 		}
