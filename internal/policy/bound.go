@@ -34,8 +34,7 @@ func (x *Index) ReboundIn(p netip.Prefix, yield func(netip.Addr)) {
 }
 
 // NodesOf returns the nodes that have an endpoint with an address, its own or a
-// floating one, each once.
-// They are several while a machine moves, or by mistake.
+// floating one, each once. They are several while a machine moves, or by mistake.
 func (x *Index) NodesOf(a netip.Addr) []string {
 	var out []string
 	for _, e := range slices.Concat(x.claimants(a), x.floats[a]) {

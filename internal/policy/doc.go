@@ -25,6 +25,8 @@
 //
 // Beside the Index stands Evaluate: the same semantics read plainly from the
 // objects, without an index, for explaining a verdict and for testing the Index.
+// Index.Judge is a third reader, of the compiled rules, for the many flows that a
+// change of policy may have to cut.
 //
 // The package is pure: no netlink, no etcd, no clock, no goroutines. Nothing in
 // it is safe for concurrent use, except that Policy, Effective and Endpoint

@@ -3,26 +3,9 @@
 package policy
 
 import (
-	"fmt"
-
 	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/selector"
 )
-
-// fieldError is an error that knows the field it is about.
-type fieldError struct {
-	field string
-	err   error
-}
-
-func (e *fieldError) Error() string { return e.field + ": " + e.err.Error() }
-func (e *fieldError) Unwrap() error { return e.err }
-
-func fieldErr(field string, err error) error { return &fieldError{field, err} }
-
-func fieldErrf(field, format string, args ...any) error {
-	return &fieldError{field, fmt.Errorf(format, args...)}
-}
 
 // parseSelector names the field in its error.
 func parseSelector(field, text string) (*selector.Selector, error) {

@@ -86,39 +86,11 @@ func (rd *Reader) endpoint(k Key, w *v3.WorkloadEndpoint) (p *parsedEndpoint, od
 	if p.nets, err = endpointNets(s.IPNetworks); err != nil {
 		return nil, nil, err
 	}
-	if s.MAC != "" {
-		mac, err := net.ParseMAC(s.MAC)
-		if err != nil || len(mac) != 6 {
-			return nil, nil, fieldErrf("spec.mac", "%q: want six octets such as 02:00:00:00:00:01", s.MAC)
-		}
-		p.mac, p.hasMAC = [6]byte(mac), true
+	if err = p.link(s); err != nil {
+		return nil, nil, err
 	}
-	if s.IPv4Gateway != "" {
-		gateway, err := netip.ParseAddr(s.IPv4Gateway)
-		if err != nil || !gateway.Is4() {
-			return nil, nil, fieldErrf("spec.ipv4Gateway", "%q: want an IPv4 address", s.IPv4Gateway)
-		}
-		// A link-local one is no address of a subnet: the host's own, of containers.
-		p.guest = !gateway.IsLinkLocalUnicast()
-	}
-	for i, ep := range s.Ports {
-		if ep.Name == "" {
-			continue
-		}
-		proto, ok := ep.Protocol.Number()
-		if !ok || !HasPorts(proto) {
-			odd = append(odd, fieldErrf(fmt.Sprintf("spec.ports[%d].protocol", i), "port %q is ignored: protocol %s; want TCP, UDP or SCTP", ep.Name, ep.Protocol))
-			continue
-		}
-		p.ports = append(p.ports, namedPort{rd.word(ep.Name), proto, ep.Port})
-	}
-	slices.SortFunc(p.ports, comparePorts)
-	p.ports = slices.Clip(slices.Compact(p.ports))
-	for _, name := range s.Profiles {
-		if w := rd.word(name); !slices.Contains(p.profiles, w) {
-			p.profiles = append(p.profiles, w)
-		}
-	}
+	p.ports, odd = rd.namedPorts(s.Ports)
+	p.profiles = rd.profiles(s.Profiles)
 	var bad []error
 	p.floating, bad = floatingIPs(s, p.nets)
 	odd, p.stack = append(odd, bad...), s.Orchestrator == openStack
@@ -152,6 +124,54 @@ func (rd *Reader) endpoint(k Key, w *v3.WorkloadEndpoint) (p *parsedEndpoint, od
 		err = fieldErr("spec.interfaceName", fmt.Errorf("%w: it names no interface; set it", errClosed))
 	}
 	return p, odd, err
+}
+
+// link reads the MAC address, and whether the endpoint has a gateway of its own.
+func (p *parsedEndpoint) link(s *v3.WorkloadEndpointSpec) error {
+	if s.MAC != "" {
+		mac, err := net.ParseMAC(s.MAC)
+		if err != nil || len(mac) != 6 {
+			return fieldErrf("spec.mac", "%q: want six octets such as 02:00:00:00:00:01", s.MAC)
+		}
+		p.mac, p.hasMAC = [6]byte(mac), true
+	}
+	if s.IPv4Gateway != "" {
+		gateway, err := netip.ParseAddr(s.IPv4Gateway)
+		if err != nil || !gateway.Is4() {
+			return fieldErrf("spec.ipv4Gateway", "%q: want an IPv4 address", s.IPv4Gateway)
+		}
+		// A link-local one is no address of a subnet: the host's own, of containers.
+		p.guest = !gateway.IsLinkLocalUnicast()
+	}
+	return nil
+}
+
+// namedPorts reads the ports of an endpoint that have names, sorted. Those of a
+// protocol without ports are left out, and worth reporting.
+func (rd *Reader) namedPorts(ports []v3.EndpointPort) (list []namedPort, odd []error) {
+	for i, p := range ports {
+		if p.Name == "" {
+			continue
+		}
+		proto, ok := p.Protocol.Number()
+		if !ok || !HasPorts(proto) {
+			odd = append(odd, fieldErrf(fmt.Sprintf("spec.ports[%d].protocol", i), "port %q is ignored: protocol %s; want TCP, UDP or SCTP", p.Name, p.Protocol))
+			continue
+		}
+		list = append(list, namedPort{rd.word(p.Name), proto, p.Port})
+	}
+	slices.SortFunc(list, comparePorts)
+	return slices.Clip(slices.Compact(list)), odd
+}
+
+// profiles reads names of profiles, each once.
+func (rd *Reader) profiles(names []string) (list []word) {
+	for _, name := range names {
+		if w := rd.word(name); !slices.Contains(list, w) {
+			list = append(list, w)
+		}
+	}
+	return list
 }
 
 // ofProcess makes the endpoint one of a process of the server itself: it has no

@@ -150,8 +150,9 @@ type Trace struct {
 }
 
 // Evaluate returns the verdict on a flow. It reads the objects plainly, in time
-// proportional to the world, and shares with the Index only the parsing of
-// selectors and networks. It does not judge whether From may use the source
+// proportional to the world, and shares with the Index only how fields are read
+// (selectors, networks, floating IPs, staged policies of Kubernetes, names) and
+// which claim to an address ranks first. It does not judge whether From may use the source
 // address: that is not a matter of policy.
 func Evaluate(w *World, f Flow) Trace {
 	sent, received := w.Translated(f)
@@ -355,14 +356,14 @@ func (v *evaluation) applying(labels selector.Map, stage Stage, dir Direction) [
 	namespaced := func(k Key, m *v3.ObjectMeta, s *v3.PolicySpec) {
 		if stage <= StageHost && labels[labelNamespace] == k.Namespace &&
 			selects(s.Selector, labels) &&
-			(s.ServiceAccountSelector == "" || selectsPrefixed(s.ServiceAccountSelector, labels, "pcsa.", "")) {
+			(s.ServiceAccountSelector == "" || selectsPrefixed(s.ServiceAccountSelector, labels, prefixAccount, "")) {
 			consider(k, m, s)
 		}
 	}
 	global := func(k Key, m *v3.ObjectMeta, s *v3.GlobalPolicySpec) {
 		if stageOf(s, stage) && selects(s.Selector, labels) &&
-			(s.ServiceAccountSelector == "" || selectsPrefixed(s.ServiceAccountSelector, labels, "pcsa.", labelServiceAccount)) &&
-			(s.NamespaceSelector == "" || selectsPrefixed(s.NamespaceSelector, labels, "pcns.", labelNamespace)) {
+			(s.ServiceAccountSelector == "" || selectsPrefixed(s.ServiceAccountSelector, labels, prefixAccount, labelServiceAccount)) &&
+			(s.NamespaceSelector == "" || selectsPrefixed(s.NamespaceSelector, labels, prefixNamespace, labelNamespace)) {
 			consider(k, m, &s.PolicySpec)
 		}
 	}

@@ -76,21 +76,8 @@ func (rd *Reader) hostEndpoint(k Key, o *v3.HostEndpoint) (*parsedHost, []error,
 		p.expected = append(p.expected, netip.PrefixFrom(a, a.BitLen()))
 	}
 	p.expected = mergeNets(p.expected)
-	for i, port := range s.Ports {
-		proto, ok := port.Protocol.Number()
-		if !ok || !HasPorts(proto) {
-			odd = append(odd, fieldErrf(fmt.Sprintf("spec.ports[%d].protocol", i), "port %q is ignored: protocol %s; want TCP, UDP or SCTP", port.Name, port.Protocol))
-			continue
-		}
-		p.ports = append(p.ports, namedPort{rd.word(port.Name), proto, port.Port})
-	}
-	slices.SortFunc(p.ports, comparePorts)
-	p.ports = slices.Compact(p.ports)
-	for _, name := range s.Profiles {
-		if w := rd.word(name); !slices.Contains(p.profiles, w) {
-			p.profiles = append(p.profiles, w)
-		}
-	}
+	ports, bad := rd.namedPorts(hostPorts(o))
+	p.ports, p.profiles, odd = ports, rd.profiles(s.Profiles), append(odd, bad...)
 	if p.iface == "" && len(p.expected) == 0 {
 		return nil, odd, []error{fieldErrf("spec.interfaceName", "the host endpoint is ignored: it has neither interfaceName nor expectedIPs; set one")}
 	}

@@ -19,7 +19,7 @@ func (v *evaluation) matches(namespace string, r *v3.Rule) bool {
 		return false
 	}
 	if r.Protocol != nil {
-		if n, known := r.Protocol.Number(); !known || n != p.Proto || n == 1 && !is4 || n == 58 && is4 {
+		if n, known := r.Protocol.Number(); !known || n != p.Proto || n == protoICMP && !is4 || n == protoICMPv6 && is4 {
 			return false // ICMP is IPv4's alone, and ICMPv6 IPv6's
 		}
 	}
@@ -39,7 +39,7 @@ func named(m *v3.ICMP) bool { return m != nil && (m.Type != nil || m.Code != nil
 
 func (v *evaluation) icmp(m *v3.ICMP) bool {
 	p := &v.p
-	if !(p.Src.Is4() && p.Proto == 1) && !(p.Src.Is6() && p.Proto == 58) {
+	if !(p.Src.Is4() && p.Proto == protoICMP) && !(p.Src.Is6() && p.Proto == protoICMPv6) {
 		return false
 	}
 	return (m.Type == nil || *m.Type == int(p.ICMPType)) && (m.Code == nil || *m.Code == int(p.ICMPCode))
@@ -127,7 +127,7 @@ func anyOfFamily(texts []string, a netip.Addr) bool {
 func selectedBy(namespace string, e *v3.EntityRule, labels selector.Map) bool {
 	switch {
 	case e.NamespaceSelector != "":
-		if !selectsPrefixed(e.NamespaceSelector, labels, "pcns.", labelNamespace) {
+		if !selectsPrefixed(e.NamespaceSelector, labels, prefixNamespace, labelNamespace) {
 			return false
 		}
 	case namespace != "" && labels[labelNamespace] != namespace:
@@ -146,7 +146,7 @@ func selectedBy(namespace string, e *v3.EntityRule, labels selector.Map) bool {
 			return false
 		}
 	}
-	return a.Selector == "" || selectsPrefixed(a.Selector, labels, "pcsa.", "")
+	return a.Selector == "" || selectsPrefixed(a.Selector, labels, prefixAccount, "")
 }
 
 // selects is false for a selector that cannot be read.

@@ -30,6 +30,21 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s %s: %s: %v", p.Key.Kind, name, p.Field, p.Err)
 }
 
+// fieldError is an error that knows the field it is about.
+type fieldError struct {
+	field string
+	err   error
+}
+
+func (e *fieldError) Error() string { return e.field + ": " + e.err.Error() }
+func (e *fieldError) Unwrap() error { return e.err }
+
+func fieldErr(field string, err error) error { return &fieldError{field, err} }
+
+func fieldErrf(field, format string, args ...any) error {
+	return &fieldError{field, fmt.Errorf(format, args...)}
+}
+
 // problem splits the field from the error.
 func problem(k Key, err error) Problem {
 	var f *fieldError

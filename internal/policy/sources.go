@@ -30,11 +30,11 @@ func (x *Index) noteSources(p *parsedEndpoint, odd []error, err error) {
 // AllowSources says whether endpoints may send from the networks in their
 // allowSpoofedSourcePrefixes; without it those that have any are closed. It follows
 // workloadSourceSpoofing of the node. The View changes with the next Flush.
-func (x *Index) AllowSources(any bool) {
-	if x.anySource == any {
+func (x *Index) AllowSources(allowed bool) {
+	if x.anySource == allowed {
 		return
 	}
-	x.anySource = any
+	x.anySource = allowed
 	for id, s := range x.sourced {
 		delete(x.odd, id.key())
 		if odd := x.setEndpoint(s.p, s.odd, s.err); len(odd) > 0 {

@@ -257,7 +257,7 @@ func (w *World) entities(a netip.Addr) []entity {
 func trusted(labels map[string]string) selector.Map {
 	own := selector.Map{}
 	for k, v := range labels {
-		if !strings.HasPrefix(k, "pcns.") && !strings.HasPrefix(k, "pcsa.") && k != labelServiceAccount {
+		if !strings.HasPrefix(k, prefixNamespace) && !strings.HasPrefix(k, prefixAccount) && k != labelServiceAccount {
 			own[k] = v
 		}
 	}
