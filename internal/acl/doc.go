@@ -14,12 +14,14 @@
 // differs in several tables is one transaction. Tables that are not there are made
 // in several, closed first and led into last.
 //
-// The shape of inet muslin: five base chains that never change, each of which
-// singles out workload interfaces by their prefix and accepts the rest;
-// verdict maps from interface to the chains of its effective policy; one chain
+// The shape of inet muslin: four base chains that are always there, each of which
+// singles out workload interfaces by their prefix and accepts the rest; a map from
+// interface to effective policy, and verdict maps from that to its chains; one chain
 // for each effective policy and direction, shared by all endpoints that have
 // it, which jumps to one chain for each policy and direction. So an endpoint
-// is a few elements, a policy one chain, a member one element.
+// is a few elements, a policy one chain, a member one element. What policy has
+// accepted has the present epoch in its connection's mark, and is not asked about
+// again (accepted.go).
 //
 // A process of this host is found by its address instead of an interface, in base chains
 // that are there for as long as there is one.
@@ -29,8 +31,8 @@
 // elements and a base chain there.
 //
 // What must hold: an interface with a workload prefix and no elements passes
-// nothing, not even an established flow, because its verdict is looked up
-// before the connection is. Sources are checked before connection tracking,
+// nothing, not even an established flow: what it sends is dropped before connection
+// tracking, and a mark counts for nothing towards it. Sources are checked there,
 // twice: against the endpoint's own addresses (and MAC address), and against
 // the routes. What is to be dropped meets an explicit drop, never a chain
 // policy. Base chains are never deleted and made again in normal operation.
