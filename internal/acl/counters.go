@@ -183,9 +183,9 @@ func (s *socket) counters(chain string) (map[string][]counted, error) {
 				b.str(unix.NFTA_RULE_CHAIN, chain)
 			}
 		}, func(data []byte) {
-			table, name, r := parseCounted(data)
-			if table == TableName && (chain == "" || name == chain) {
-				out[name] = append(out[name], r)
+			r := readRule(data)
+			if r.table == TableName && (chain == "" || r.chain == chain) {
+				out[r.chain] = append(out[r.chain], counted{ruleSum(r.exprs, r.note), r.handle, r.note, hitsIn(r.exprs)})
 			}
 		})
 		switch {
@@ -198,27 +198,6 @@ func (s *socket) counters(chain string) (map[string][]counted, error) {
 		}
 	}
 	return nil, fmt.Errorf("read counters of table inet %s: the ruleset keeps changing: %w", TableName, errInterrupted)
-}
-
-func parseCounted(data []byte) (table, chain string, r counted) {
-	var exprs []byte
-	attrs(data, func(typ uint16, v []byte) bool {
-		switch typ {
-		case unix.NFTA_RULE_TABLE:
-			table = cstr(v)
-		case unix.NFTA_RULE_CHAIN:
-			chain = cstr(v)
-		case unix.NFTA_RULE_HANDLE:
-			r.handle = beU64(v)
-		case unix.NFTA_RULE_EXPRESSIONS:
-			exprs = v
-		case unix.NFTA_RULE_USERDATA:
-			r.note = commentOf(udataComment, v)
-		}
-		return true
-	})
-	r.sum, r.hits = ruleSum(exprs, r.note), hitsIn(exprs)
-	return table, chain, r
 }
 
 // hitsIn finds the counter among the expressions of a rule.

@@ -263,24 +263,37 @@ func (a *actual) takeChain(t *actualTable, data []byte) {
 }
 
 func (a *actual) takeRule(t *actualTable, data []byte) {
-	var table, chain, note string
-	var exprs []byte
+	r := readRule(data)
+	if c := a.chains[in(t.table, r.chain)]; r.table == TableName && c != nil {
+		c.rules = append(c.rules, ruleSum(r.exprs, r.note))
+	}
+}
+
+// shownRule is a rule as the kernel shows it.
+type shownRule struct {
+	table, chain string
+	handle       uint64
+	exprs        []byte // content of NFTA_RULE_EXPRESSIONS
+	note         string // comment
+}
+
+func readRule(data []byte) (r shownRule) {
 	attrs(data, func(typ uint16, v []byte) bool {
 		switch typ {
 		case unix.NFTA_RULE_TABLE:
-			table = cstr(v)
+			r.table = cstr(v)
 		case unix.NFTA_RULE_CHAIN:
-			chain = cstr(v)
+			r.chain = cstr(v)
+		case unix.NFTA_RULE_HANDLE:
+			r.handle = beU64(v)
 		case unix.NFTA_RULE_EXPRESSIONS:
-			exprs = v
+			r.exprs = v
 		case unix.NFTA_RULE_USERDATA:
-			note = commentOf(udataComment, v)
+			r.note = commentOf(udataComment, v)
 		}
 		return true
 	})
-	if c := a.chains[in(t.table, chain)]; table == TableName && c != nil {
-		c.rules = append(c.rules, ruleSum(exprs, note))
-	}
+	return r
 }
 
 func (a *actual) takeSet(t *actualTable, data []byte) {
@@ -372,8 +385,15 @@ func (a *actualSet) takeElem(data []byte) {
 
 // verdictText is the chain of a jump, or what shows that it is none.
 func verdictText(data []byte) string {
-	var code int32
-	var chain string
+	code, chain := readVerdict(data)
+	if code != nftJump {
+		return fmt.Sprintf("verdict %d %s", code, chain)
+	}
+	return chain
+}
+
+// readVerdict reads a verdict, and the chain that it leads to, if it does.
+func readVerdict(data []byte) (code int32, chain string) {
 	attrs(data, func(typ uint16, v []byte) bool {
 		switch typ {
 		case unix.NFTA_VERDICT_CODE:
@@ -383,8 +403,5 @@ func verdictText(data []byte) string {
 		}
 		return true
 	})
-	if code != nftJump {
-		return fmt.Sprintf("verdict %d %s", code, chain)
-	}
-	return chain
+	return code, chain
 }

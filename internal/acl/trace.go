@@ -147,7 +147,7 @@ func (f *following) take(data []byte) {
 	var e struct {
 		table, chain    string
 		typ, id, oif    uint32
-		verdict, policy uint32
+		verdict, policy int32
 		handle          uint64
 		jump            string
 	}
@@ -167,17 +167,9 @@ func (f *following) take(data []byte) {
 		case unix.NFTA_TRACE_OIF:
 			e.oif = beU32(v)
 		case unix.NFTA_TRACE_POLICY:
-			e.policy = beU32(v)
+			e.policy = int32(beU32(v))
 		case unix.NFTA_TRACE_VERDICT:
-			attrs(v, func(typ uint16, v []byte) bool {
-				switch typ {
-				case unix.NFTA_VERDICT_CODE:
-					e.verdict = beU32(v)
-				case unix.NFTA_VERDICT_CHAIN:
-					e.jump = cstr(v)
-				}
-				return true
-			})
+			e.verdict, e.jump = readVerdict(v)
 		}
 		return true
 	})
@@ -223,11 +215,11 @@ func (l *Ledger) place(s *Seen, rules []counted, handle uint64) {
 	}
 }
 
-func traceVerdict(typ, verdict, policy uint32, jump string) string {
+func traceVerdict(typ uint32, verdict, policy int32, jump string) string {
 	if typ == unix.NFT_TRACETYPE_POLICY {
 		verdict = policy
 	}
-	switch int32(verdict) {
+	switch verdict {
 	case nfDrop:
 		return "drop"
 	case nfAccept:
@@ -241,5 +233,5 @@ func traceVerdict(typ, verdict, policy uint32, jump string) string {
 	case -1: // NFT_CONTINUE
 		return "continue"
 	}
-	return fmt.Sprint("verdict ", int32(verdict))
+	return fmt.Sprint("verdict ", verdict)
 }
