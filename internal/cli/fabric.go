@@ -418,14 +418,15 @@ func (a *app) fabricRulesCommand() *cobra.Command {
 			What     string         `json:"what"`
 			Why      string         `json:"why"`
 		}
-		list := []rule{}
+		list, unknown := []rule{}, slices.Clone(ids)
 		for _, r := range check.Rules {
 			if len(ids) == 0 || slices.Contains(ids, r.ID) {
 				list = append(list, rule{r.ID, r.Severity, r.What, r.Why})
 			}
+			unknown = slices.DeleteFunc(unknown, func(id string) bool { return id == r.ID })
 		}
-		if len(list) == 0 {
-			return fmt.Errorf("no rule %s", strings.Join(ids, ", "))
+		if len(unknown) > 0 {
+			return fmt.Errorf("no rule %s: `muslin fabric rules` lists them", strings.Join(unknown, ", "))
 		}
 		return a.show(*form, list, func() error {
 			if len(ids) > 0 {
