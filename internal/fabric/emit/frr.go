@@ -30,8 +30,17 @@ func (e *Emitter) frr(d *fabric.Device) (string, error) {
 	// It holds what it is told for 10 ms before it looks at it, which every repair waits for.
 	t.line("zebra work-queue 0")
 	t.line("!")
+	peers := e.peers(d)
 	for _, i := range d.Interfaces {
 		t.line("interface %s", i.Name)
+		if slices.ContainsFunc(peers, func(p peer) bool { return p.Port.Name == i.Name && e.onPlane(p) }) {
+			// What the carrier says is for the kernel. Told of it, zebra takes the addresses away, and bgpd of 8.4
+			// tells peers whose sessions bear that a next hop ::ffff:IPV4, which nobody takes, until they are new.
+			// One that it closes by itself would send the peer its FIN by the default route and another plane,
+			// and who sees a FIN keeps the paths of one that restarts (RFC 4724 section 4.2). BFD ends
+			// sessions on both sides, with a NOTIFICATION.
+			t.line(" no link-detect")
+		}
 		for _, a := range i.Addresses {
 			t.line(" %s address %s", frrFamilies[fabric.FamilyOf(a.Addr())].ip, a)
 		}
@@ -43,7 +52,6 @@ func (e *Emitter) frr(d *fabric.Device) (string, error) {
 		t.line("!")
 	}
 	ipRoutes(&t, d, "blackhole")
-	peers := e.peers(d)
 	profiles := e.profiles(peers)
 	intervals := map[int64]bool{}
 	for _, p := range profiles {
@@ -84,16 +92,9 @@ func (e *Emitter) frr(d *fabric.Device) (string, error) {
 	// Else a peer that falls silent is taken for one that restarts (RFC 8538), and
 	// packets go to it for the restart time after the hold time is over.
 	t.line(" no bgp graceful-restart notification")
-	if slices.ContainsFunc(peers, e.onPlane) {
-		// A session whose port lost its carrier would be closed, and the FIN reach the peer by
-		// the default route and another plane: who sees a FIN keeps the paths of one that
-		// restarts (RFC 4724 section 4.2). BFD ends it on both sides, with a NOTIFICATION, and
-		// nothing is forwarded through the port meanwhile: its subnet is unreachable.
-		t.line(" no bgp fast-external-failover")
-	}
 	e.groups(&t, profiles, peers)
 	for _, p := range peers {
-		e.neighbor(&t, p)
+		e.neighbor(&t, d, p)
 	}
 	for _, family := range e.x.Families {
 		e.addressFamily(&t, d, family, profiles, peers)
@@ -183,7 +184,7 @@ func targets(p peer) map[string]string {
 	return out
 }
 
-func (e *Emitter) neighbor(t *text, p peer) {
+func (e *Emitter) neighbor(t *text, d *fabric.Device, p peer) {
 	targets := targets(p)
 	for _, n := range e.numbers() {
 		name, ok := targets[n]
@@ -196,7 +197,18 @@ func (e *Emitter) neighbor(t *text, p peer) {
 		t.line(" neighbor %s remote-as %d", name, p.AS)
 		t.line(" neighbor %s peer-group %s", name, group(p.Profile, n))
 		t.line(" neighbor %s description %s", name, p.Name)
+		if n == frrFamilies[fabric.IPv6].number && e.endsByCarrier(d, p) {
+			t.line(" neighbor %s ttl-security hops 1", name)
+		}
 	}
+}
+
+// endsByCarrier tells whether an iBGP session of IPv6 is to end with its cable, as eBGP's do. One that bears it is told next
+// hops ::ffff:IPV4 by bgpd of 8.4 from then on (FRR issue 18318). FRR takes a peer for one on the cable by its TTL, which it and
+// vRouters send as 255.
+func (e *Emitter) endsByCarrier(d *fabric.Device, p peer) bool {
+	s, o := e.x.Segment(p.Port.Segment), e.x.Device(p.Name)
+	return p.AS == d.AS && s != nil && !e.onPlane(p) && o != nil && (o.Software == fabric.Muslin || o.Software == fabric.FRR)
 }
 
 func (e *Emitter) addressFamily(t *text, d *fabric.Device, family fabric.Family, profiles []*fabric.Profile, peers []peer) {
