@@ -204,8 +204,11 @@ func (t *Table) retries(ch *policy.Changes) bool {
 	}
 	for id := range ch.Sets {
 		for _, f := range []*family{ipv4, ipv6} {
-			for _, s := range []*set{memberSet(id, f, asHosts), memberSet(id, f, asNets), memberSet(id, f, asNetsToo), portSet(id, f)} {
-				touched = touched || t.bad[s.owner()] != nil
+			touched = touched || t.bad[portSet(id, f).owner()] != nil
+			for _, as := range []form{asHosts, asNets, asNetsToo} {
+				for _, denial := range []bool{false, true} {
+					touched = touched || t.bad[memberSet(id, f, as, denial).owner()] != nil
+				}
 			}
 		}
 	}

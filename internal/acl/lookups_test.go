@@ -4,6 +4,8 @@ package acl
 
 import (
 	"fmt"
+	"iter"
+	"slices"
 	"testing"
 
 	"github.com/muslin-net/muslin/internal/policy"
@@ -72,10 +74,9 @@ func (w lookWalk) uniform(was, now inSets) bool {
 	return !does[0] || !does[1]
 }
 
-// mixes tells whether the compiler lets an address move from one set to the other in two steps.
-func (w lookWalk) mixes() bool {
-	for _, tier := range w {
-		p := &policy.Policy{}
+// policies are what the compiler would see, of either tier.
+func (w lookWalk) policies() (out [2]policy.Policy) {
+	for i, tier := range w {
 		for _, r := range tier {
 			ru := policy.Rule{Action: r.action}
 			switch id := policy.SetID(fmt.Sprint(r.set)); {
@@ -85,13 +86,10 @@ func (w lookWalk) mixes() bool {
 			default:
 				ru.Src.Sets = []policy.SetID{id}
 			}
-			p.Ingress = append(p.Ingress, ru)
-		}
-		if len(mixes(p, policy.Ingress)) > 0 {
-			return true
+			out[i].Ingress = append(out[i].Ingress, ru)
 		}
 	}
-	return false
+	return out
 }
 
 // wrong tells whether some packet that is on its way during the steps meets what neither the first nor
@@ -112,9 +110,27 @@ func (w lookWalk) wrong(steps ...inSets) bool {
 	return false
 }
 
+func (w lookWalk) rules(ps [2]policy.Policy) iter.Seq[*policy.Rule] {
+	return func(yield func(*policy.Rule) bool) {
+		for i := range ps {
+			for j := range ps[i].Ingress {
+				if !yield(&ps[i].Ingress[j]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// denied tells whether denials ask a set.
+func (w lookWalk) denied(set int) bool {
+	return slices.ContainsFunc(slices.Concat(w[0], w[1]), func(r lookRule) bool { return r.set == set && r.action == policy.Deny })
+}
+
 // TestLookupsOnTheWay plays all walks of up to three rules in a tier and two in the next against all changes
 // of the two sets that they ask: what only opens or only closes is safe as one step, and a move between sets
-// that are asked in denials or in permissions alone is safe in two. The others are not.
+// that are asked in denials or in permissions alone is safe in two, as is to come into both, in the order in which they are asked, and
+// to leave them in the other. The others are not.
 func TestLookupsOnTheWay(t *testing.T) {
 	var rules []lookRule
 	for _, a := range []policy.Action{policy.Allow, policy.Deny, policy.Pass} {
@@ -136,7 +152,7 @@ func TestLookupsOnTheWay(t *testing.T) {
 		from = end
 	}
 	bits := []inSets{{}, {true, false}, {false, true}, {true, true}}
-	var safe, unsafe, moved int
+	var safe, unsafe, moved, ordered int
 	for _, first := range lists[:upTo[3]] {
 		for _, second := range lists[:upTo[2]] {
 			w := lookWalk{first, second}
@@ -155,21 +171,42 @@ func TestLookupsOnTheWay(t *testing.T) {
 					}
 				}
 			}
-			was, both, now := bits[1], bits[3], bits[2]
-			if w.uniform(was, both) && w.uniform(both, now) && !w.mixes() {
+			none, one, two, both := bits[0], bits[1], bits[2], bits[3]
+			moves := w.uniform(one, both) && w.uniform(both, two)
+			orders := w.uniform(none, one) && w.uniform(none, two) && !w.uniform(none, both)
+			if !moves && !orders {
+				continue
+			}
+			ps := w.policies()
+			if len(mixes(&ps[0], policy.Ingress))+len(mixes(&ps[1], policy.Ingress)) > 0 {
+				continue
+			}
+			if moves {
 				moved++
-				if w.wrong(was, both, now) {
+				if w.wrong(one, both, two) {
 					t.Fatalf("%v: a move goes the wrong way", w)
+				}
+			}
+			if orders {
+				can := whoIsFirst(w.rules(ps), func(policy.SetID) bool { return true })
+				for by, is := range can {
+					first := either(w.denied(0) == (by == 1), two, one)
+					if is {
+						ordered++
+						if w.wrong(none, first, both) || w.wrong(both, first, none) {
+							t.Fatalf("%v: two steps go the wrong way", w)
+						}
+					}
 				}
 			}
 		}
 	}
-	if safe == 0 || unsafe == 0 || moved == 0 {
-		t.Errorf("%d safe, %d not, %d moves", safe, unsafe, moved)
+	if safe == 0 || unsafe == 0 || moved == 0 || ordered == 0 {
+		t.Errorf("%d safe, %d not, %d moves, %d in order", safe, unsafe, moved, ordered)
 	}
 	twice := lookWalk{{{policy.Deny, 0, false}, {policy.Allow, 0, false}}}
 	if !twice.wrong(bits[0], bits[1]) {
 		t.Error("a set that a denial and a permission ask is taken for safe")
 	}
-	t.Logf("%d changes only open or only close, %d of the others go the wrong way; %d moves", safe, unsafe, moved)
+	t.Logf("%d changes only open or only close, %d of the others go the wrong way; %d moves, %d that come or go in order", safe, unsafe, moved, ordered)
 }

@@ -342,8 +342,8 @@ func (r *renderer) mergedRules(c *chain, g *group, d policy.Direction, next, not
 			b.is(f)
 		}
 		b.boxIn(g.shape, f, use(c, sets[f]))
-		r.end(c, b, source, &g.rule.Src, f, choice{})
-		r.end(c, b, destination, &g.rule.Dst, f, choice{})
+		r.end(c, b, source, &g.rule.Src, f, choice{}, denies(&g.rule))
+		r.end(c, b, destination, &g.rule.Dst, f, choice{}, denies(&g.rule))
 		b.counter()
 		r.action(c, b, g.rule.Action, d, next)
 		c.add(b.done(note))

@@ -146,6 +146,7 @@ type set struct {
 	id      policy.SetID
 	kind    policy.SetKind
 	fam     *family
+	denial  bool // denials ask it, else permissions
 }
 
 // owner is the object blamed when the kernel refuses the set or an element.

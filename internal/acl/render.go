@@ -173,8 +173,8 @@ func (r *renderer) policyRule(c *chain, ru *policy.Rule, d policy.Direction, ser
 							use(c, services)
 							b.serviceIn(services)
 						}
-						r.end(c, b, source, &ru.Src, f, from)
-						r.end(c, b, destination, &ru.Dst, f, to)
+						r.end(c, b, source, &ru.Src, f, from, denies(ru))
+						r.end(c, b, destination, &ru.Dst, f, to, denies(ru))
 						b.counter()
 						r.action(c, b, ru.Action, d, next)
 						c.add(b.done(note))
@@ -408,16 +408,16 @@ func icmpMatch(b *rb, f *family, m *policy.ICMPMatch, not bool) {
 	}
 }
 
-// end appends the conditions on one end of the packet.
-func (r *renderer) end(c *chain, b *rb, e end, m *policy.Match, f *family, which choice) {
+// end appends the conditions on one end of the packet. denial tells that they are of a rule that denies.
+func (r *renderer) end(c *chain, b *rb, e end, m *policy.Match, f *family, which choice, denial bool) {
 	if f != nil {
 		r.nets(c, b, e, which.nets, f, false)
 		r.nets(c, b, e, mergeNets(m.NotNets, f), f, true)
 		for _, id := range m.Sets {
-			b.addrIn(f, e, use(c, r.netSet(id, f)), false)
+			b.addrIn(f, e, use(c, r.netSet(id, f, denial)), false)
 		}
 		for _, id := range m.NotSets {
-			b.addrIn(f, e, use(c, r.netSet(id, f)), true)
+			b.addrIn(f, e, use(c, r.netSet(id, f, denial)), true)
 		}
 	}
 	if which.port.set != "" {
@@ -478,8 +478,15 @@ func addrSet(f *family) *setType {
 // are single addresses it is a part of a hash table: to add or delete an element
 // takes 0.02 ms, where an interval set of 10,000 takes 1 to 2 ms. The first
 // network makes it an interval set of its own.
-func (r *renderer) netSet(id policy.SetID, f *family) *set {
-	return memberSet(id, f, r.form(id, f))
+//
+// What denials ask is another set than what permissions ask, for these to change one after
+// the other (askedFirst).
+func (r *renderer) netSet(id policy.SetID, f *family, denial bool) *set {
+	return memberSet(id, f, r.form(id, f), denial)
+}
+
+func denies(ru *policy.Rule) bool {
+	return ru.Action != policy.Allow && ru.Action != policy.Pass && ru.Action != policy.Log
 }
 
 // form is how the kernel holds one family of a set of networks. An interval set
@@ -492,16 +499,19 @@ const (
 	asNetsToo
 )
 
-func memberSet(id policy.SetID, f *family, as form) *set {
-	s := &set{id: id, kind: policy.SetNets, fam: f}
-	letter := []string{"h", "n", "m"}[as]
+func memberSet(id policy.SetID, f *family, as form, denial bool) *set {
+	s := &set{id: id, kind: policy.SetNets, fam: f, denial: denial}
+	letter, part := []string{"h", "n", "m"}[as], string(id)
+	if denial {
+		letter, part = "d"+letter, "denied "+part
+	}
 	switch {
 	case as != asHosts:
 		s.typ = addrSet(f)
 	case f.v == 4:
-		s.typ, s.in, s.part = setPartIPv4, setHosts4, key16(string(id))
+		s.typ, s.in, s.part = setPartIPv4, setHosts4, key16(part)
 	default:
-		s.typ, s.in, s.part = setPartIPv6, setHosts6, key16(string(id))
+		s.typ, s.in, s.part = setPartIPv6, setHosts6, key16(part)
 	}
 	s.name = fmt.Sprintf("%s%d-%s", letter, f.v, safeName(string(id)))
 	return s

@@ -102,6 +102,7 @@ type change struct {
 	goneSets   []string
 	gone       []setElem // of parts that nobody uses any more
 	early      []setElem // of what moves between sets, before the change
+	earlyDel   []setElem
 	memberDel  []setElem
 	memberAdd  []setElem
 	elemDel    []setElem
@@ -229,7 +230,7 @@ func (s *state) form(view policy.View, id policy.SetID, f *family) form {
 	}
 	as := asHosts
 	for _, had := range []form{asNets, asNetsToo} {
-		if s.have[memberSet(id, f, had).name] != nil {
+		if s.have[memberSet(id, f, had, false).name] != nil || s.have[memberSet(id, f, had, true).name] != nil {
 			as = had
 		}
 	}
@@ -279,7 +280,8 @@ func (g *stager) reform(view policy.View, ch *policy.Changes) {
 			}
 			if now != was {
 				g.forms[k] = now
-				g.renderUsers(memberSet(id, f, was).name)
+				g.renderUsers(memberSet(id, f, was, false).name)
+				g.renderUsers(memberSet(id, f, was, true).name)
 			}
 		}
 	}
@@ -544,6 +546,7 @@ func (g *stager) unref(st *chainState) {
 // takeMembers turns changed members into changed elements of the kernel sets
 // that stay. A set that is new is filled as a whole.
 func (g *stager) takeMembers(ch *policy.Changes) {
+	var dels, adds [2][]setElem // of what permissions ask, and of what denials ask
 	for id, sc := range ch.Sets {
 		for _, name := range g.byID[id] {
 			st := g.sets[name]
@@ -561,10 +564,16 @@ func (g *stager) takeMembers(ch *policy.Changes) {
 			for _, m := range sc.Added {
 				add = st.set.memberElems(add, m, owner)
 			}
-			g.out.memberDel = append(g.out.memberDel, inSet(st.set.kernel(), del)...)
-			g.out.memberAdd = append(g.out.memberAdd, inSet(st.set.kernel(), add)...)
+			of := askedBy(st.set.denial)
+			dels[of] = append(dels[of], inSet(st.set.kernel(), del)...)
+			adds[of] = append(adds[of], inSet(st.set.kernel(), add)...)
 		}
 	}
+	if g.inTwoSteps(ch, &dels, &adds) {
+		return
+	}
+	g.out.memberDel = slices.Concat(g.out.memberDel, dels[0], dels[1])
+	g.out.memberAdd = slices.Concat(g.out.memberAdd, adds[0], adds[1])
 	if len(g.out.memberDel) > 0 && len(g.out.memberAdd) > 0 && (g.oneMoves(ch) || g.onlyLists(ch)) {
 		gone := map[setPlace]bool{}
 		for _, e := range g.out.memberDel {
@@ -575,8 +584,13 @@ func (g *stager) takeMembers(ch *policy.Changes) {
 		g.out.early = slices.DeleteFunc(slices.Clone(g.out.memberAdd), stays)
 		g.out.memberAdd = slices.DeleteFunc(g.out.memberAdd, func(e setElem) bool { return !stays(e) })
 	}
+	g.sortMembers()
+}
+
+// sortMembers groups elements by set.
+func (g *stager) sortMembers() {
 	bySet := func(a, b setElem) int { return strings.Compare(a.set, b.set) }
-	for _, list := range [][]setElem{g.out.memberDel, g.out.memberAdd, g.out.early} {
+	for _, list := range [][]setElem{g.out.memberDel, g.out.memberAdd, g.out.early, g.out.earlyDel} {
 		slices.SortStableFunc(list, bySet)
 	}
 }

@@ -101,9 +101,9 @@ func newFlows(ctx context.Context, t *testing.T, r *rig, v int, gate *sync.RWMut
 type togetherKind struct {
 	name  string
 	setup func(r *rig) (put func(second bool))
-	// A packet that is on its way at a commit is judged by elements of before and of
-	// after in one walk. Of such kinds a few packets in 100,000 go the wrong way: they
-	// are counted (see "Not built yet" in ARCHITECTURE.md).
+	// There is no order for the elements. A packet that is on its way at a commit is judged by
+	// those of before and of after in one walk: what goes the wrong way is counted
+	// (see "Not built yet" in ARCHITECTURE.md).
 	between bool
 }
 
@@ -173,7 +173,7 @@ var togetherKinds = []togetherKind{
 			r.member("x", second, false)
 			r.member("p", second, false)
 		}
-	}, true},
+	}, false},
 	{"an address comes into a permission and a denial", func(r *rig) func(bool) {
 		p := r.v.policy(gnp("p", []policy.Rule{deny(toForbidden), allow(toAllowed, from("p")), deny(toAllowed, from("x")), allow(toAllowed)}, nil))
 		r.ingressOf(p)
@@ -181,11 +181,19 @@ var togetherKinds = []togetherKind{
 			r.member("x", second, false)
 			r.member("p", second, false)
 		}
-	}, true},
+	}, false},
 	{"an address comes into a set that a denial and a permission ask", func(r *rig) func(bool) {
 		p := r.v.policy(gnp("p", []policy.Rule{allow(toAllowed), deny(toForbidden, from("x")), allow(from("x"))}, nil))
 		r.ingressOf(p)
 		return func(second bool) { r.member("x", second, false) }
+	}, false},
+	{"an address comes into a denial, a permission and a denial", func(r *rig) func(bool) {
+		p := r.v.policy(gnp("p", []policy.Rule{allow(toAllowed), deny(toForbidden, from("x")), allow(toForbidden, from("p")), deny(from("x"))}, nil))
+		r.ingressOf(p)
+		return func(second bool) {
+			r.member("x", second, false)
+			r.member("p", second, false)
+		}
 	}, true},
 	{"a port moves between groups of denials", func(r *rig) func(bool) {
 		r.member("x", true, false)

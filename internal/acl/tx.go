@@ -123,6 +123,7 @@ func incremental(c *change, view policy.View, r *renderer, was epoch) (before, m
 			t.refill(ch)
 		}
 	}
+	setElems(&first.members, unix.NFT_MSG_DELSETELEM, c.earlyDel)
 	setElems(&first.members, unix.NFT_MSG_NEWSETELEM, c.early)
 	setElems(&t.members, unix.NFT_MSG_DELSETELEM, c.memberDel)
 	setElems(&t.members, unix.NFT_MSG_NEWSETELEM, c.memberAdd)

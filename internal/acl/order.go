@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package acl
+
+import (
+	"iter"
+	"slices"
+
+	"github.com/muslin-net/muslin/internal/policy"
+)
+
+// A packet may ask one set before a transaction takes effect and another one after
+// it. If an address comes into what a denial asks and into what a permission below
+// asks, it could meet the one as it was and the other as it is, and pass although
+// neither model lets it. So it comes first into what is asked first, and leaves that
+// last: in between it is as before, or as after. Each of the two steps only opens, or only closes:
+// whatever a packet sees of one, it is judged as before it or as after it.
+// TestLookupsOnTheWay plays that.
+
+// askedBy is the place of what denials ask, or permissions.
+func askedBy(denial bool) int {
+	if denial {
+		return 1
+	}
+	return 0
+}
+
+// inTwoSteps divides elements that come or go, by what permissions and denials ask, into
+// those of the change and those before it, if that is needed, and if there is such an order.
+func (g *stager) inTwoSteps(ch *policy.Changes, dels, adds *[2][]setElem) bool {
+	comes, goes := len(adds[0])+len(adds[1]) > 0, len(dels[0])+len(dels[1]) > 0
+	both := func(l *[2][]setElem) bool { return len(l[0]) > 0 && len(l[1]) > 0 }
+	if comes && goes || !both(adds) && !both(dels) || !g.oneMoves(ch) {
+		return false
+	}
+	first, ok := g.askedFirst(ch)
+	if !ok {
+		return false
+	}
+	g.out.early, g.out.memberAdd = adds[first], adds[1-first]
+	g.out.earlyDel, g.out.memberDel = dels[1-first], dels[first]
+	g.sortMembers()
+	return true
+}
+
+// askedFirst tells whether permissions (0) or denials (1) are the first to ask the sets that
+// change, in all policies that ask them, one after the other as endpoints have them. Not ok if
+// some do it otherwise, nor if a policy of a host asks: that and a workload's must both allow a packet,
+// and the one could open before the other closes.
+func (g *stager) askedFirst(ch *policy.Changes) (first int, ok bool) {
+	can := [2]bool{true, true}
+	for id := range g.asking(ch) {
+		e := g.effectives[id].effective
+		if e == nil || e.Stage != policy.StageWorkload {
+			return 0, false
+		}
+		for _, d := range directions {
+			for by, is := range whoIsFirst(g.rulesIn(e, d), func(id policy.SetID) bool { return ch.Sets[id] != nil }) {
+				can[by] = can[by] && is
+			}
+		}
+	}
+	if can[1] {
+		return 1, true
+	}
+	return 0, can[0]
+}
+
+// asking returns the effective policies in which rules ask a set that changes.
+func (g *stager) asking(ch *policy.Changes) map[string]bool {
+	out := map[string]bool{}
+	asks := func(name string) bool {
+		st := g.sets[name]
+		return st != nil && st.set.id != "" && ch.Sets[st.set.id] != nil
+	}
+	for _, c := range g.chains {
+		switch {
+		case !slices.ContainsFunc(c.sets, asks):
+		case c.eff != "":
+			out[c.eff] = true
+		default:
+			for id := range g.listedBy[c.pol.key] {
+				out[id] = true
+			}
+		}
+	}
+	return out
+}
+
+// rulesIn gives the rules that decide in an effective policy, in the order in which they are asked.
+func (g *stager) rulesIn(e *policy.Effective, d policy.Direction) iter.Seq[*policy.Rule] {
+	return func(yield func(*policy.Rule) bool) {
+		var list []*policy.Policy
+		for _, t := range e.Tiers[d] {
+			list = append(list, t.Policies...)
+		}
+		for _, p := range append(list, e.Profiles...) {
+			if p = g.policies[p.Key]; p == nil || p.Staged {
+				continue
+			}
+			rules := rulesOf(p, d)
+			for i := range rules {
+				if rules[i].Action != policy.Log && !yield(&rules[i]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// whoIsFirst tells of permissions, and of denials, whether all of them come before the others, among
+// the rules that ask a set that changes.
+func whoIsFirst(rules iter.Seq[*policy.Rule], changes func(policy.SetID) bool) (can [2]bool) {
+	var seen [2]bool
+	can = [2]bool{true, true}
+	for ru := range rules {
+		if slices.ContainsFunc(ru.Src.Sets, changes) || slices.ContainsFunc(ru.Dst.Sets, changes) {
+			by := askedBy(denies(ru))
+			can[by] = can[by] && !seen[1-by]
+			seen[by] = true
+		}
+	}
+	return can
+}
