@@ -4,6 +4,9 @@ package acl
 
 import (
 	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
 	"os/exec"
 	"slices"
 	"strings"
@@ -13,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/muslin-net/muslin/internal/lab"
+	"github.com/muslin-net/muslin/internal/lab/labtest"
 	"github.com/muslin-net/muslin/internal/policy"
 )
 
@@ -280,16 +284,71 @@ func TestAcceptedFlowElsewhere(t *testing.T) {
 		o := newOneWay(r, v)
 		o.expect("the first packet", true, 1)
 		c := newArrivals(t, r.wl["c"], forbiddenPort)
-		for _, args := range [][]string{
-			{"neigh", "replace", addrOf(v, "c").String(), "lladdr", wlMAC("c").String(), "dev", "calic", "nud", "permanent"},
-			{"route", "replace", host(addrOf(v, "b")).String(), "via", addrOf(v, "c").String(), "dev", "calic"},
-		} {
-			must(t, r.host.Do(func() error { return exec.Command("ip", args...).Run() }))
-		}
+		r.leadToC(v, "b")
 		if o.arrives(50*time.Millisecond) || c.count(t, 0) > 0 {
 			t.Errorf("IPv%d: an accepted flow goes to an interface without endpoint", v)
 		}
 	}
+}
+
+// TestAnswersElsewhere: nor does it of answers, which a route leads to an interface that no
+// endpoint has.
+func TestAnswersElsewhere(t *testing.T) {
+	for _, v := range []int{4, 6} {
+		r := newRig(t)
+		r.endpoint("a", r.allowAllEffective())
+		r.endpoint("b", r.allowAllEffective())
+		r.apply()
+		r.expect(true, lab.UDP, "a", "b", 80, v) // neighbours are known from here on
+		o := newOneWay(r, v)
+		o.expect("the first packet", true, 1)
+		to, err := unix.Getsockname(o.fd)
+		must(t, err)
+		from := netip.AddrPortFrom(addrOf(v, "b"), forbiddenPort).String()
+		here, there := newArrivals(t, r.wl["a"], portOf(to)), newArrivals(t, r.wl["c"], portOf(to))
+		answer := func() {
+			t.Helper()
+			must(t, r.wl["b"].Do(func() error {
+				c, err := (&net.Dialer{LocalAddr: net.UDPAddrFromAddrPort(netip.MustParseAddrPort(from))}).Dial("udp", netip.AddrPortFrom(addrOf(v, "a"), portOf(to)).String())
+				if err != nil {
+					return err
+				}
+				defer c.Close()
+				_, err = c.Write([]byte("answer"))
+				return err
+			}))
+		}
+		answer()
+		labtest.Poll(t, 5*time.Second, func() error {
+			if here.count(t, 0) == 0 {
+				return errors.New("the answer does not arrive")
+			}
+			return nil
+		})
+		r.leadToC(v, "a")
+		answer()
+		time.Sleep(50 * time.Millisecond)
+		if here.count(t, 0) > 1 || there.count(t, 0) > 0 {
+			t.Errorf("IPv%d: an answer goes to an interface without endpoint", v)
+		}
+	}
+}
+
+// leadToC routes the address of a workload to the interface of c.
+func (r *rig) leadToC(v int, name string) {
+	for _, args := range [][]string{
+		{"neigh", "replace", addrOf(v, "c").String(), "lladdr", wlMAC("c").String(), "dev", "calic", "nud", "permanent"},
+		{"route", "replace", host(addrOf(v, name)).String(), "via", addrOf(v, "c").String(), "dev", "calic"},
+	} {
+		must(r, r.host.Do(func() error { return exec.Command("ip", args...).Run() }))
+	}
+}
+
+func portOf(sa unix.Sockaddr) uint16 {
+	if a, is := sa.(*unix.SockaddrInet4); is {
+		return uint16(a.Port)
+	}
+	return uint16(sa.(*unix.SockaddrInet6).Port)
 }
 
 // TestEpochInChainAlone: a rule that gives another epoch than the one that is looked up

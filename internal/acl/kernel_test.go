@@ -630,6 +630,43 @@ func TestWatchAfterUnobservedCommit(t *testing.T) {
 	}
 }
 
+// TestSubscribeAfterUnobservedCommit: what others did between a commit without notifications and
+// the first subscription is told then, and nothing else is.
+func TestSubscribeAfterUnobservedCommit(t *testing.T) {
+	inNetns(t)
+	tab := openTable(t)
+	c := foreign(t)
+	n := 0
+	step := func() error {
+		n++
+		c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: fmt.Sprint("other", n)})
+		return c.Flush()
+	}
+	missed := func() (n int) {
+		t.Helper()
+		must(t, tab.subscribe(func() { n++ }))
+		must(t, tab.events.leave(unix.NFNLGRP_NFTABLES))
+		tab.sub.missed = nil
+		return n
+	}
+	must(t, step())
+	if got := missed(); got != 0 {
+		t.Errorf("before any commit without notifications: told %d times", got)
+	}
+	must(t, tab.quietly(step)) // as many commits as ours would be
+	if got := missed(); got != 0 {
+		t.Errorf("nobody has done anything since: told %d times", got)
+	}
+	must(t, step())
+	if got := missed(); got != 1 {
+		t.Errorf("another commit since: told %d times, want once", got)
+	}
+	must(t, tab.quietly(func() error { return errors.Join(step(), step()) }))
+	if got := missed(); got != 1 {
+		t.Errorf("another commit beside ours: told %d times, want once", got)
+	}
+}
+
 // TestWatchTellsOwnTables: what others commit elsewhere after they changed a table of
 // ours is not notified again.
 func TestWatchTellsOwnTables(t *testing.T) {

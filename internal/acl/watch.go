@@ -68,7 +68,7 @@ func (t *Table) Watch(ctx context.Context, notify func()) error {
 type subscription struct {
 	sync.Mutex
 	missed func() // says that there may have been changes; nil while off
-	gen    uint32 // the generation after our last unobserved commit; 0 without one
+	gen    uint32 // the generation after our last unobserved commit, if nobody else made one meanwhile; 0 without one
 }
 
 // unobserved is the size in bytes from which on a transaction goes without
@@ -117,12 +117,11 @@ func (t *Table) quietly(commit func() error) error {
 		}
 	}
 	gen, gerr := t.sock.generation()
-	t.sub.gen = gen
-	expected := before + 1
+	t.sub.gen = before + 1
 	if err != nil {
-		expected = before // nothing was committed
+		t.sub.gen = before // nothing was committed
 	}
-	if t.sub.missed != nil && gen != expected {
+	if t.sub.missed != nil && gen != t.sub.gen {
 		t.sub.missed()
 	}
 	return errors.Join(err, gerr)
