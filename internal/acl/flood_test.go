@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -81,9 +82,9 @@ func (r *rig) sender(e *policy.Effective, change func(*policy.Endpoint)) {
 }
 
 // TestT14_AtomicCommits floods b with forbidden and allowed packets while
-// every kind of commit is made.
+// every kind of commit is made, each for half a second or longer.
 func TestT14_AtomicCommits(t *testing.T) {
-	r := newRig(t)
+	r := newRig(t, func(o *Options) { o.Log = slog.New(slog.DiscardHandler) }) // which says each time that it replaces the table
 	everyone := r.allowAllEffective()
 	r.v.set("from", policy.SetNets, netMembers("10.65.0.1/32", "fd65::1/128")...)
 	r.v.set("other", policy.SetNets, netMembers("10.65.0.9/32", "fd65::9/128")...)
@@ -176,12 +177,13 @@ func TestT14_AtomicCommits(t *testing.T) {
 		arrived := [2]uint64{in.count(t, 0), in.count(t, 1)}
 		commits := r.tab.Stats().Commits
 		gate.Unlock()
-		end := time.Now().Add(500 * time.Millisecond)
-		for n := 0; time.Now().Before(end); n++ {
+		begin := time.Now()
+		for n := 0; n < *floodCommits || time.Since(begin) < 500*time.Millisecond; n++ {
 			k.do(n)
 			r.apply()
 		}
 		gate.Lock()
+		took := time.Since(begin).Seconds()
 		forbidden, allowed := sent[0].Load()-before[0], sent[1].Load()-before[1]
 		var passed, got uint64
 		for range 100 { // until all that was under way has arrived
@@ -191,8 +193,8 @@ func TestT14_AtomicCommits(t *testing.T) {
 			}
 			time.Sleep(2 * time.Millisecond)
 		}
-		t.Logf("%s: %d commits, %d of %d forbidden packets passed, %d of %d allowed lost",
-			k.name, r.tab.Stats().Commits-commits, passed, forbidden, int64(allowed)-int64(got), allowed)
+		t.Logf("%s: %d commits, %d of %d forbidden packets passed, %d of %d allowed lost; %.0f packets a second",
+			k.name, r.tab.Stats().Commits-commits, passed, forbidden, int64(allowed)-int64(got), allowed, float64(forbidden+allowed)/took)
 		// A packet within the old table while it goes finds its maps empty and
 		// is dropped. That table is replaced only after tampering.
 		if passed != 0 || got != allowed && k.name != replace && k.name != replaceNets {

@@ -16,7 +16,7 @@ import (
 	"github.com/muslin-net/muslin/internal/policy"
 )
 
-var floodCommits = flag.Int("flood.commits", 40, "changes of each kind that TestI4_Together makes")
+var floodCommits = flag.Int("flood.commits", 40, "changes of each kind that TestI4_Together makes, and TestT14_AtomicCommits at least")
 
 // TestI4_Together floods b with forbidden and allowed packets, of which the
 // allowed ones begin a new flow each, while several objects change in one
