@@ -61,6 +61,9 @@ func (g *stager) askedFirst(ch *policy.Changes) (first int, ok bool) {
 				can[by] = can[by] && is
 			}
 		}
+		if can == [2]bool{} {
+			return 0, false
+		}
 	}
 	if can[1] {
 		return 1, true
@@ -68,25 +71,35 @@ func (g *stager) askedFirst(ch *policy.Changes) (first int, ok bool) {
 	return 0, can[0]
 }
 
-// asking returns the effective policies in which rules ask a set that changes.
-func (g *stager) asking(ch *policy.Changes) map[string]bool {
-	out := map[string]bool{}
+// asking gives the effective policies in which rules ask a set that changes.
+func (g *stager) asking(ch *policy.Changes) iter.Seq[string] {
 	asks := func(name string) bool {
 		st := g.sets[name]
 		return st != nil && st.set.id != "" && ch.Sets[st.set.id] != nil
 	}
-	for _, c := range g.chains {
-		switch {
-		case !slices.ContainsFunc(c.sets, asks):
-		case c.eff != "":
-			out[c.eff] = true
-		default:
+	return func(yield func(string) bool) {
+		given := map[string]bool{}
+		give := func(id string) bool {
+			if given[id] {
+				return true
+			}
+			given[id] = true
+			return yield(id)
+		}
+		for _, c := range g.chains {
+			if !slices.ContainsFunc(c.sets, asks) {
+				continue
+			}
+			if c.eff != "" && !give(c.eff) {
+				return
+			}
 			for id := range g.listedBy[c.pol.key] {
-				out[id] = true
+				if !give(id) {
+					return
+				}
 			}
 		}
 	}
-	return out
 }
 
 // rulesIn gives the rules that decide in an effective policy, in the order in which they are asked.
