@@ -117,6 +117,9 @@ kind: GlobalNetworkPolicy
 metadata: {name: shut}
 spec: {selector: all(), order: 1, types: [Ingress], ingress: [{action: Deny}]}
 `)
+	if err := g.AllLive(context.Background(), 30*time.Second); err != nil {
+		t.Fatal(err)
+	}
 	more := newStreams(40000)
 	more.begin(t, g.members[0], g.members[1], 500, false)
 	time.Sleep(200 * time.Millisecond)
