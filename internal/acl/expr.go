@@ -218,14 +218,16 @@ type family struct {
 	word     string // ip or ip6
 	bytes    uint32 // length of an address
 	src, dst uint32 // offsets in the header
+	next     uint32 // that of the protocol that follows
+	nextWord string
 	icmp     uint8
 	icmpWord string
 	addrType uint32 // nft's data type
 }
 
 var (
-	ipv4 = &family{4, unix.NFPROTO_IPV4, "ip", 4, 12, 16, unix.IPPROTO_ICMP, "icmp", typeIPv4}
-	ipv6 = &family{6, unix.NFPROTO_IPV6, "ip6", 16, 8, 24, unix.IPPROTO_ICMPV6, "icmpv6", typeIPv6}
+	ipv4 = &family{4, unix.NFPROTO_IPV4, "ip", 4, 12, 16, 9, "protocol", unix.IPPROTO_ICMP, "icmp", typeIPv4}
+	ipv6 = &family{6, unix.NFPROTO_IPV6, "ip6", 16, 8, 24, 6, "nexthdr", unix.IPPROTO_ICMPV6, "icmpv6", typeIPv6}
 )
 
 func familyOf(a netip.Addr) *family {
@@ -240,6 +242,15 @@ func (r *rb) is(f *family) *rb {
 	r.load(expr.MetaKeyNFPROTO, reg1)
 	r.cmp(expr.CmpOpEq, []byte{f.proto})
 	return r.say("meta nfproto ipv%d", f.v)
+}
+
+// version matches the packets of the family by their headers: these are looked into in
+// place, where the kernel calls a function for is.
+func (r *rb) version(f *family) *rb {
+	r.payload(expr.PayloadBaseNetworkHeader, 0, 4, reg1)
+	r.mask([]byte{0xf0, 0, 0, 0})
+	r.cmp(expr.CmpOpEq, []byte{byte(f.v) << 4, 0, 0, 0})
+	return r.say("%s version %d", f.word, f.v)
 }
 
 func (r *rb) l4proto(op expr.CmpOp, proto uint8) *rb {
@@ -354,6 +365,11 @@ func (r *rb) portRange(e end, lo, hi uint16, not bool) *rb {
 		r.cmp(cmpOp(not), binary.BigEndian.AppendUint16(nil, lo))
 		return r.say("th %s %s%d", e.port, notWord(not), lo)
 	}
+	r.between(binary.BigEndian.AppendUint16(nil, lo), binary.BigEndian.AppendUint16(nil, hi), not)
+	return r.say("th %s %s%d-%d", e.port, notWord(not), lo, hi)
+}
+
+func (r *rb) between(lo, hi []byte, not bool) {
 	op := uint32(unix.NFT_RANGE_EQ)
 	if not {
 		op = unix.NFT_RANGE_NEQ
@@ -361,10 +377,9 @@ func (r *rb) portRange(e end, lo, hi uint16, not bool) *rb {
 	r.expr("range", func(b *buf) {
 		b.u32(unix.NFTA_RANGE_SREG, reg1)
 		b.u32(unix.NFTA_RANGE_OP, op)
-		b.value(unix.NFTA_RANGE_FROM_DATA, binary.BigEndian.AppendUint16(nil, lo))
-		b.value(unix.NFTA_RANGE_TO_DATA, binary.BigEndian.AppendUint16(nil, hi))
+		b.value(unix.NFTA_RANGE_FROM_DATA, lo)
+		b.value(unix.NFTA_RANGE_TO_DATA, hi)
 	})
-	return r.say("th %s %s%d-%d", e.port, notWord(not), lo, hi)
 }
 
 // endIn matches (address, protocol, port) of one end in a set of such.
@@ -380,6 +395,25 @@ func (r *rb) endIn(f *family, e end, set string, not bool) *rb {
 	r.payload(expr.PayloadBaseTransportHeader, e.portOff(), 2, port)
 	r.in(set, not)
 	return r.say("%s %s . meta l4proto . th %s %s@%s", f.word, e.word, e.port, notWord(not), set)
+}
+
+// protoBetween matches the protocol that the header names, where that is not one of
+// IPv6 extension headers.
+func (r *rb) protoBetween(f *family, lo, hi byte) *rb {
+	r.payload(expr.PayloadBaseNetworkHeader, f.next, 1, reg1)
+	r.between([]byte{lo}, []byte{hi}, false)
+	return r.say("%s %s %d-%d", f.word, f.nextWord, lo, hi)
+}
+
+// portsNot matches a port that is none of a few. Comparisons of what is loaded once cost
+// less than a lookup.
+func (r *rb) portsNot(e end, ports []uint16) *rb {
+	r.payload(expr.PayloadBaseTransportHeader, e.portOff(), 2, reg1)
+	for _, p := range ports {
+		r.cmp(expr.CmpOpNeq, binary.BigEndian.AppendUint16(nil, p))
+		r.say("th %s != %d", e.port, p)
+	}
+	return r
 }
 
 // protoIn matches the transport protocol in a set.

@@ -17,7 +17,6 @@ import (
 // long way, which says why. So nothing passes here that would not pass there, and
 // to do without this page would cost packets nothing but time.
 const (
-	chainOwn    = "antispoof-own"
 	chainOwnAny = "antispoof-own-any" // where the MAC address is perhaps not known
 
 	setOwn4    = "own4" // interface . its MAC address . its address
@@ -58,9 +57,9 @@ func (r *renderer) ownSources(c *chain) {
 	if r.opts.withoutSources {
 		return
 	}
-	for _, f := range []*family{ipv4, ipv6} {
+	for _, f := range families {
 		for _, prefix := range r.opts.Prefixes {
-			c.add(r.rule().is(f).own(f, prefix).goTo(chainOwn).done(""))
+			c.add(r.plain(r.rule().version(f).own(f, prefix), f))
 		}
 	}
 }
@@ -76,26 +75,26 @@ func (r *rb) own(f *family, prefix string) *rb {
 	return r.say("iifname \"%s*\" . ether saddr . %s saddr @%s", prefix, f.word, f.own(true))
 }
 
+// plain ends a rule that accepts what is of a kind that workloads may send and comes
+// from where it is routed to. Of the protocols that are looked at closer only UDP has a
+// number between these two, and ports; what has none but the same octets there goes the long way.
+func (r *renderer) plain(b *rb, f *family) *rule {
+	b.protoBetween(f, protoIPIP+1, protoIPv6-1).portsNot(destination, r.opts.refusedPorts())
+	if !r.opts.withoutRPF {
+		b.reversePath()
+	}
+	return b.accept().done("")
+}
+
 func (r *renderer) ownChains() []*chain {
 	unknown := &chain{name: chainOwnAny}
-	for _, f := range []*family{ipv4, ipv6} {
+	for _, f := range families {
 		if !r.opts.withoutSources {
-			unknown.add(r.rule().is(f).iifAnd(expr.PayloadBaseNetworkHeader, f.src, f.bytes, f.word+" saddr", f.own(false)).goTo(chainOwn).done(""))
+			unknown.add(r.plain(r.rule().version(f).iifAnd(expr.PayloadBaseNetworkHeader, f.src, f.bytes, f.word+" saddr", f.own(false)), f))
 		}
 	}
 	unknown.add(r.rule().goTo(chainAntispoofWl).done("the long way"))
-
-	from := func(b *rb) *rule {
-		if !r.opts.withoutRPF {
-			b.reversePath()
-		}
-		return b.accept().done("")
-	}
-	c := &chain{name: chainOwn}
-	c.add(from(r.rule().l4proto(expr.CmpOpEq, unix.IPPROTO_TCP)))
-	c.add(from(r.rule().l4proto(expr.CmpOpEq, unix.IPPROTO_UDP).portIn(destination, setKindPorts, true)))
-	c.add(r.rule().goTo(chainAntispoofWl).done("the long way"))
-	return []*chain{unknown, c}
+	return []*chain{unknown}
 }
 
 // ownAddresses renders the elements for what an endpoint sends from.
