@@ -254,7 +254,7 @@ func (d *decoder) members(n *yaml.Node, v reflect.Value, field string, depth int
 		d.add(field, "known members are "+strings.Join(names(v.Type()), ", "), "members (name: value) are wanted, not %s", describe(n))
 		return
 	}
-	seen := map[string]int{}
+	seen, known := map[string]int{}, names(v.Type())
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		here := strings.TrimPrefix(field+"."+shown(key.Value), ".")
@@ -265,7 +265,6 @@ func (d *decoder) members(n *yaml.Node, v reflect.Value, field string, depth int
 		}
 		seen[key.Value] = key.Line
 		d.lines[here] = key.Line
-		known := names(v.Type())
 		at := slices.Index(known, key.Value)
 		if key.Kind != yaml.ScalarNode || key.Value == "" || at < 0 {
 			d.add(here, meant(key.Value, known, v.Type()), "unknown field")
@@ -343,10 +342,10 @@ var errPlainAddress = errors.New("no address of the fabric")
 
 // wanted says what a scalar that could not be read should be.
 func wanted(v reflect.Value, err error) string {
-	switch v.Type().String() {
-	case "netip.Addr":
+	switch v.Interface().(type) {
+	case netip.Addr:
 		return "want an address such as 10.99.0.1 or fd99::1"
-	case "netip.Prefix":
+	case netip.Prefix:
 		return "want a prefix such as 10.64.0.0/14 or fd64::/48"
 	}
 	return err.Error()

@@ -108,62 +108,91 @@ func (b *builder) acrossSpines() {
 // a port on each plane, and announces its endpoints on each with its address
 // there.
 func (b *builder) ethernet() {
+	b.planeProfiles()
+	reflectors := b.planeReflectors()
+	for p := range b.f.Spec.Spine.Count {
+		on := b.onPlane(p, reflectors[p])
+		if len(on.reflectors) > 0 {
+			on.reflected()
+		} else {
+			b.out.Meshes = append(b.out.Meshes, on.meshed())
+		}
+	}
+}
+
+// planeProfiles makes those of sessions on planes. Reflectors keep routes for their own time while they restart.
+func (b *builder) planeProfiles() {
 	s := &b.f.Spec
-	bfd := s.BGP.BFD.Planes
+	bfd, vrouter, rr := s.BGP.BFD.Planes, s.BGP.GracefulRestart.VRouter, s.BGP.GracefulRestart.RR
 	both := AddPathNone
 	if s.Reflectors.AddPath {
 		both = AddPathBoth
 	}
-	vrouter, rr := s.BGP.GracefulRestart.VRouter, s.BGP.GracefulRestart.RR
-	b.profile(Profile{Name: serverServer, GracefulRestart: vrouter}, bfd)
-	b.profile(Profile{Name: clientReflector, GracefulRestart: vrouter, AddPath: both}, bfd)
-	b.profile(Profile{Name: reflectorClient, ReflectorClient: true, GracefulRestart: rr, AddPath: both}, bfd)
-	b.profile(Profile{Name: reflectorReflector, GracefulRestart: rr, AddPath: both}, bfd)
-	toBorder := Profile{Name: planeBorder, GracefulRestart: rr}
+	edge := rr
 	if s.Reflectors.Placement == NoReflectors {
-		toBorder.GracefulRestart = vrouter
+		edge = vrouter
 	}
-	b.profile(toBorder, bfd)
-	b.profile(Profile{Name: borderPlane}, bfd)
-	reflectors := b.planeReflectors()
-	for p := range s.Spine.Count {
-		plane := b.plane(p)
-		var servers, borders, here []port
-		for i, d := range b.borders {
-			borders = append(borders, attach(d, plane.Name, plane, planeBorders+i))
-		}
-		for i, d := range reflectors[p] {
-			host := planeReflectors + i
-			here = append(here, attach(d, plane.Name, plane, host))
-		}
-		for r, rack := range b.racks {
-			for i, d := range rack.servers {
-				servers = append(servers, attach(d, fmt.Sprintf("eth%d", p), plane, planeReserved+r*s.Plan.ServersPerRack+rack.places[i]))
-			}
-		}
-		for i, rr := range here {
-			for _, c := range servers {
-				session(rr, c, reflectorClient, clientReflector)
-			}
-			for _, other := range here[:i] {
-				session(rr, other, reflectorReflector, reflectorReflector)
-			}
-			for _, x := range borders {
-				session(rr, x, planeBorder, borderPlane)
-			}
-		}
-		if len(here) > 0 {
-			continue
-		}
-		mesh := Mesh{Name: plane.Name, Kind: MeshIBGP, Segment: plane.Name, Profile: serverServer}
-		for _, c := range servers {
-			mesh.Members = append(mesh.Members, c.on.Name)
-			for _, x := range borders {
-				session(c, x, planeBorder, borderPlane)
-			}
-		}
-		b.out.Meshes = append(b.out.Meshes, mesh)
+	for _, p := range []Profile{
+		{Name: serverServer, GracefulRestart: vrouter},
+		{Name: clientReflector, GracefulRestart: vrouter, AddPath: both},
+		{Name: reflectorClient, ReflectorClient: true, GracefulRestart: rr, AddPath: both},
+		{Name: reflectorReflector, GracefulRestart: rr, AddPath: both},
+		{Name: planeBorder, GracefulRestart: edge},
+		{Name: borderPlane},
+	} {
+		b.profile(p, bfd)
 	}
+}
+
+// onPlane is the ports of those that are on a plane.
+type onPlane struct {
+	plane                        Segment
+	servers, borders, reflectors []port
+}
+
+// onPlane makes the n-th plane with the ports on it.
+func (b *builder) onPlane(n int, reflectors []*Device) *onPlane {
+	on := &onPlane{plane: b.plane(n)}
+	for i, d := range b.borders {
+		on.borders = append(on.borders, attach(d, on.plane.Name, on.plane, planeBorders+i))
+	}
+	for i, d := range reflectors {
+		on.reflectors = append(on.reflectors, attach(d, on.plane.Name, on.plane, planeReflectors+i))
+	}
+	for r, rack := range b.racks {
+		for i, d := range rack.servers {
+			host := planeReserved + r*b.f.Spec.Plan.ServersPerRack + rack.places[i]
+			on.servers = append(on.servers, attach(d, fmt.Sprintf("eth%d", n), on.plane, host))
+		}
+	}
+	return on
+}
+
+// reflected gives every reflector a session with all others on the plane.
+func (on *onPlane) reflected() {
+	for i, rr := range on.reflectors {
+		for _, c := range on.servers {
+			session(rr, c, reflectorClient, clientReflector)
+		}
+		for _, other := range on.reflectors[:i] {
+			session(rr, other, reflectorReflector, reflectorReflector)
+		}
+		for _, x := range on.borders {
+			session(rr, x, planeBorder, borderPlane)
+		}
+	}
+}
+
+// meshed is the full mesh of the servers; each has sessions with the borders, too.
+func (on *onPlane) meshed() Mesh {
+	m := Mesh{Name: on.plane.Name, Kind: MeshIBGP, Segment: on.plane.Name, Profile: serverServer}
+	for _, c := range on.servers {
+		m.Members = append(m.Members, c.on.Name)
+		for _, x := range on.borders {
+			session(c, x, planeBorder, borderPlane)
+		}
+	}
+	return m
 }
 
 // planeReflectors makes the reflectors, and tells which serve a plane: a group
