@@ -20,65 +20,79 @@ type mix struct {
 	rename [2]map[string]string
 }
 
-// maxPairs bounds the sessions of meshes that are not the same in both.
-const maxPairs = 500_000
+// maxSessions bounds those of meshes that are not the same in both.
+const maxSessions = 250_000
 
 func newMix(a, b *fabric.Index) (*mix, error) {
 	m := &mix{a: a, b: b, same: map[string]bool{}}
-	m.base = fabric.Design{APIVersion: b.APIVersion, Kind: b.Kind, Metadata: b.Metadata}
+	m.base = fabric.Design{APIVersion: b.APIVersion, Kind: b.Kind, Metadata: b.Metadata, Segments: slices.Clone(b.Segments)}
 	for _, f := range a.Families {
 		if slices.Contains(b.Families, f) {
 			m.base.Families = append(m.base.Families, f)
 		}
 	}
-	for i, x := range []*fabric.Index{a, b} {
-		m.rename[i] = map[string]string{}
-		for _, p := range x.Profiles {
-			m.rename[i][p.Name] = p.Name
-			if i == 1 {
-				if a.Profile(p.Name) != nil {
-					if settings(a, p.Name) == settings(b, p.Name) {
-						continue
-					}
-					m.rename[i][p.Name] = "new " + p.Name
-				}
-			}
-			p.Name = m.rename[i][p.Name]
-			for _, name := range []*string{&p.Import, &p.Export} {
-				if *name != "" {
-					f := *x.Filter(*name)
-					f.Name = fmt.Sprintf("%d %s", i, f.Name)
-					*name = f.Name
-					if !slices.ContainsFunc(m.base.Filters, func(o fabric.Filter) bool { return o.Name == f.Name }) {
-						m.base.Filters = append(m.base.Filters, f)
-					}
-				}
-			}
-			m.base.Profiles = append(m.base.Profiles, p)
-		}
-	}
-	m.base.Segments = slices.Clone(b.Segments)
 	for _, s := range a.Segments {
 		if b.Segment(s.Name) == nil {
 			m.base.Segments = append(m.base.Segments, s)
 		}
 	}
-	pairs := 0
-	for i := range b.Meshes {
-		x := &b.Meshes[i]
-		if m.sameMesh(x) {
+	m.profiles(0, a)
+	m.profiles(1, b)
+	return m, m.meshes()
+}
+
+// profiles puts those of a version into base, with their filters: under their own names, but for one of the
+// second version that has other settings than its namesake in the first.
+func (m *mix) profiles(version int, x *fabric.Index) {
+	m.rename[version] = map[string]string{}
+	for _, p := range x.Profiles {
+		m.rename[version][p.Name] = p.Name
+		if version == 1 && m.a.Profile(p.Name) != nil {
+			if settings(m.a, p.Name) == settings(m.b, p.Name) {
+				continue
+			}
+			m.rename[version][p.Name] = "new " + p.Name
+		}
+		p.Name = m.rename[version][p.Name]
+		for _, name := range []*string{&p.Import, &p.Export} {
+			if *name == "" {
+				continue
+			}
+			f := *x.Filter(*name)
+			f.Name = fmt.Sprintf("%d %s", version, f.Name)
+			*name = f.Name
+			if !slices.ContainsFunc(m.base.Filters, func(o fabric.Filter) bool { return o.Name == f.Name }) {
+				m.base.Filters = append(m.base.Filters, f)
+			}
+		}
+		m.base.Profiles = append(m.base.Profiles, p)
+	}
+}
+
+// meshes puts those that are the same in both into base. The sessions of the others are made one by one, which
+// must not be too many.
+func (m *mix) meshes() error {
+	for i := range m.b.Meshes {
+		if x := m.b.Meshes[i]; m.sameMesh(&x) {
 			m.same[x.Name] = true
-			old := *x
-			old.Profile = m.rename[1][x.Profile]
-			m.base.Meshes = append(m.base.Meshes, old)
-		} else {
-			pairs += len(x.Members) * len(x.Members)
+			x.Profile = m.rename[1][x.Profile]
+			m.base.Meshes = append(m.base.Meshes, x)
 		}
 	}
-	if pairs > maxPairs {
-		return nil, fmt.Errorf("a full mesh changes that has %s sessions: a change is simulated session by session, up to %s: ask about fewer racks", fabric.Number(pairs/2), fabric.Number(maxPairs/2))
+	ends := 0 // of either version
+	for _, list := range [][]fabric.Mesh{m.a.Meshes, m.b.Meshes} {
+		n := 0
+		for _, x := range list {
+			if !m.same[x.Name] {
+				n += len(x.Members) * len(x.Members)
+			}
+		}
+		ends = max(ends, n)
 	}
-	return m, nil
+	if ends > 2*maxSessions {
+		return fmt.Errorf("a full mesh changes that has %s sessions: a change is simulated session by session, up to %s: ask about fewer racks", fabric.Number(ends/2), fabric.Number(maxSessions))
+	}
+	return nil
 }
 
 func (m *mix) sameMesh(x *fabric.Mesh) bool {
