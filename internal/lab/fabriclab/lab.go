@@ -58,6 +58,27 @@ func checkName(name string) error {
 	return nil
 }
 
+// checkSpaces tells of two things that would be one namespace: the lab has some beside those of devices.
+func checkSpaces(g *fabric.Design) error {
+	of := map[string]string{management: "the management network", cablesSpace: "the bridge of cables", outside: "the host outside"}
+	var errs []error
+	claims := func(name, what string) {
+		if first := of[name]; first != "" {
+			errs = append(errs, fmt.Errorf("%s: in the lab %s is called so, too: give it another name", what, first))
+		}
+		of[name] = what
+	}
+	for i := range g.Devices {
+		claims(g.Devices[i].Name, string(g.Devices[i].Role)+" "+g.Devices[i].Name)
+	}
+	for i := range g.Devices {
+		for _, e := range endpointsOf(&g.Devices[i]) {
+			claims(e.Name, "endpoint "+e.Name)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // prefix is what the names of the lab's namespaces begin with. No device's name
 // has a dot, so that no lab's prefix is the beginning of another's.
 func prefix(name string) string { return "lab." + name + "." }
@@ -71,6 +92,9 @@ func stateFile(name string) string { return filepath.Join(root, name, "lab.json"
 func claim(name string) (*os.File, error) {
 	if err := checkName(name); err != nil {
 		return nil, err
+	}
+	if os.Geteuid() != 0 {
+		return nil, errors.New("a lab is made of network namespaces: run it as root")
 	}
 	if err := os.MkdirAll(root, 0o755); err != nil { // FRR's user goes through it
 		return nil, err
@@ -96,6 +120,7 @@ func Open(name string) (*Lab, error) {
 	text, err := os.ReadFile(stateFile(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("lab %s is not up: `muslin fabric lab up FILE` boots it", name)
+		_ = os.Remove(lock.Name()) // which was not there before
 	} else if err == nil {
 		if err = json.Unmarshal(text, l); err != nil {
 			err = fmt.Errorf("%s: %w: `muslin fabric lab down %s` removes what is there", stateFile(name), err, name)

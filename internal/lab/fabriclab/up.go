@@ -29,11 +29,8 @@ type Options struct {
 // routes may still be on their way. If it fails, nothing is left.
 func Up(ctx context.Context, g *fabric.Design, o Options) (l *Lab, err error) {
 	name := g.Metadata.Name
-	if err := errors.Join(checkName(name), checkPrograms(g), checkEndpoints(g)); err != nil {
+	if err := errors.Join(checkName(name), checkPrograms(g), checkEndpoints(g), checkSpaces(g)); err != nil {
 		return nil, err
-	}
-	if os.Geteuid() != 0 {
-		return nil, errors.New("a lab makes network namespaces: run it as root")
 	}
 	binary, err := filepath.Abs(o.Binary) // daemons run in /
 	if err != nil {
