@@ -61,7 +61,10 @@ func (a *app) readFabric(name string) (*fabric.Design, *fabric.Fabric, error) {
 	if err != nil {
 		var p *fs.PathError
 		if errors.As(err, &p) {
-			err = fmt.Errorf("%s: %w: `muslin fabric init %s` makes a file to start from", name, p.Err, name)
+			err = fmt.Errorf("%s: %w", name, p.Err)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w: `muslin fabric init %s` makes a file to start from", err, name)
 		}
 		return nil, nil, inputError{err}
 	}
@@ -420,10 +423,10 @@ func (a *app) fabricRulesCommand() *cobra.Command {
 		}
 		list, unknown := []rule{}, slices.Clone(ids)
 		for _, r := range check.Rules {
-			if len(ids) == 0 || slices.Contains(ids, r.ID) {
+			if len(ids) == 0 || slices.ContainsFunc(ids, func(id string) bool { return strings.EqualFold(id, r.ID) }) {
 				list = append(list, rule{r.ID, r.Severity, r.What, r.Why})
 			}
-			unknown = slices.DeleteFunc(unknown, func(id string) bool { return id == r.ID })
+			unknown = slices.DeleteFunc(unknown, func(id string) bool { return strings.EqualFold(id, r.ID) })
 		}
 		if len(unknown) > 0 {
 			return fmt.Errorf("no rule %s: `muslin fabric rules` lists them", strings.Join(unknown, ", "))

@@ -77,6 +77,14 @@ type fate struct {
 	why     string // in words
 }
 
+// outside is where packets to what is nobody's in the fabric go by the default route of a border, and nothing is amiss.
+const outside = "left the fabric"
+
+// meantToLeave tells whether the address is of no endpoint, and none of the pools that endpoints have addresses of.
+func (k *walk) meantToLeave() bool {
+	return k.class < 0 && !slices.ContainsFunc(k.design.Pools, func(p fabric.EndpointPool) bool { return p.CIDR.Contains(k.to.Addr()) })
+}
+
 // choose returns which class a node forwards by, and its ways; nil and why if it drops.
 func (k *walk) choose(n int) (by *spread, ways []way, end string) {
 	for _, w := range k.over {
@@ -85,7 +93,7 @@ func (k *walk) choose(n int) (by *spread, ways []way, end string) {
 			case w.class == k.class:
 				return w, nil, "delivered"
 			case w.classes[w.class].prefix.Bits() == 0 && w.state[n].own:
-				return w, nil, "left the fabric"
+				return w, nil, outside
 			}
 			return w, nil, "no such endpoint" // in a block of its own
 		}
@@ -120,7 +128,7 @@ func (k *walk) from(n int) fate {
 	_, ways, end := k.choose(n)
 	var f fate
 	switch {
-	case end == "delivered":
+	case end == "delivered", end == outside && k.meantToLeave():
 		f = fate{at: -1}
 	case end != "":
 		f = fate{lost: 1, at: n, why: end}

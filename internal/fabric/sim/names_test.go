@@ -3,6 +3,7 @@
 package sim
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/muslin-net/muslin/internal/fabric"
@@ -26,6 +27,28 @@ func TestNamesOfTwo(t *testing.T) {
 		}
 		if s.Name(f) != name || (f.list()[0].device >= 0) != device {
 			t.Errorf("%s is %s, %+v", name, s.Name(f), f)
+		}
+	}
+}
+
+// TestOutside: packets to what no pool has leave by the border that announces a default route, and are not lost; those to
+// what no endpoint has are.
+func TestOutside(t *testing.T) {
+	s, err := New(designed(t, "model: as-per-rack, border: [{name: b1, as: 64999, default: true}]", 2, 2), fabric.IPv4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for to, lost := range map[string]float64{"198.51.100.1": 0, "10.64.63.1": 1} {
+		p, err := s.Path("r0-s0", netip.MustParseAddr(to), Failure{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := s.Explain("r0-s0", netip.MustParseAddr(to), Failure{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Lost != lost || e.Reached != (lost == 0) || e.By.String() != "0.0.0.0/0" {
+			t.Errorf("%s: %.1f lost, %+v", to, p.Lost, e)
 		}
 	}
 }
