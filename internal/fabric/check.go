@@ -497,12 +497,14 @@ func (g *Design) check(e *faults) {
 		id32(".routerId", d.RouterID)
 		id32(".clusterId", d.ClusterID)
 		word(at+".rack", d.Rack)
+		ports, sessions := places{}, map[[2]string]int{}
 		for j, x := range d.Interfaces {
 			here := fmt.Sprintf("%s.interfaces[%d]", at, j)
 			if x.Name == "" {
 				e.add(here+".name", "want that of the port, such as eth0", "missing")
 			}
 			word(here+".name", x.Name)
+			ports.unique(e, here, x.Name)
 			if x.Name != "lo" {
 				needed(here+".segment", x.Segment, segments, "segments")
 			}
@@ -512,6 +514,11 @@ func (g *Design) check(e *faults) {
 			known(here+".segment", x.Segment, segments, "segments")
 			needed(here+".peer", x.Peer, devices, "devices")
 			needed(here+".profile", x.Profile, profiles, "profiles")
+			if first, twice := sessions[[2]string{x.Peer, x.Segment}]; twice {
+				e.add(here, "leave one out", "%s is the peer of sessions[%d] already, on the same segment", clip(x.Peer), first)
+			} else {
+				sessions[[2]string{x.Peer, x.Segment}] = j
+			}
 		}
 		for j, o := range d.Originate {
 			checkRun(e, fmt.Sprintf("%s.originate[%d]", at, j), o.Prefix, o.Count)
@@ -545,7 +552,13 @@ func checkRun(e *faults, at string, first netip.Prefix, count int) {
 		e.add(at+".prefix", "want one such as 10.64.0.0/32", "missing")
 	case count < 1 || count > maxRun:
 		e.add(at+".count", fmt.Sprintf("want 1 to %s prefixes", Number(maxRun)), "%s", Number(count))
+	case first != first.Masked():
+		e.add(at+".prefix", "want "+first.Masked().String(), "%s has bits behind its length", first)
 	case room < 20 && count > 1<<room:
 		e.add(at+".count", "want fewer", "%s: there are %s prefixes of this length", Number(count), Number(1<<room))
+	default:
+		if _, ok := last(first, count); !ok {
+			e.add(at+".count", "want fewer", "%s: the addresses end before", Number(count))
+		}
 	}
 }

@@ -3,8 +3,12 @@
 package fabric
 
 import (
+	"cmp"
+	"fmt"
 	"iter"
+	"math/big"
 	"net/netip"
+	"slices"
 )
 
 // Design is a fabric worked out: each device with its interfaces, addresses,
@@ -150,6 +154,53 @@ type Session struct {
 	PeerAS  uint32       `json:"peerAS"`
 	Address []netip.Addr `json:"address,omitempty"` // of the peer
 	Profile string       `json:"profile"`
+}
+
+// Mismatch is why two ends of a session do not come to terms in a family, though each is there: empty if they do. peer is
+// the device that s is with, and back its end. Whether they agree on AS numbers is not asked.
+func Mismatch(d, peer *Device, s, back *Session, mine, other *Profile, family Family) string {
+	to, own := s.address(family), d.Interface(s.Segment)
+	key := func(p *Profile) Authentication { return cmp.Or(p.Authentication, NoAuthentication) }
+	switch {
+	case len(s.Address) == 0 != (len(back.Address) == 0):
+		return "one end has addresses, and the other those of its port"
+	case peer.Host != "" && peer.Interface(s.Segment) == nil: // it is behind its host, which has rules of its own
+	case to.IsValid() && !peer.has(s.Segment, to):
+		return fmt.Sprintf("%s looks for %s at %s, which it does not have there", d.Name, peer.Name, to)
+	case to.IsValid() && own != nil && !slices.ContainsFunc(own.Addresses, func(p netip.Prefix) bool { return p.Masked().Contains(to) }):
+		return fmt.Sprintf("%s is in no subnet of %s of %s", to, own.Name, d.Name)
+	case key(mine) != key(other):
+		return fmt.Sprintf("one end authenticates by %s, the other by %s", min(key(mine), key(other)), max(key(mine), key(other)))
+	case mine.Role != "" && other.Role != "" && mine.Role != counterpart[other.Role]:
+		return fmt.Sprintf("one end is %s, the other %s (RFC 9234 section 4.2)", min(mine.Role, other.Role), max(mine.Role, other.Role))
+	}
+	return ""
+}
+
+// counterpart is the role that the peer of one must have.
+var counterpart = map[PeerRole]PeerRole{Provider: Customer, Customer: Provider, PeerPeer: PeerPeer}
+
+// address is that of the peer in a family; invalid if the session has none.
+func (s *Session) address(family Family) netip.Addr {
+	for _, a := range s.Address {
+		if FamilyOf(a) == family {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+// has tells whether a device has an address at its port on a segment; without such a port, or for a session between
+// loopbacks, any is meant.
+func (d *Device) has(segment string, a netip.Addr) bool {
+	at := d.Interface(segment)
+	for i := range d.Interfaces {
+		x := &d.Interfaces[i]
+		if (at == nil || x == at) && slices.ContainsFunc(x.Addresses, func(p netip.Prefix) bool { return p.Addr() == a }) {
+			return true
+		}
+	}
+	return false
 }
 
 // Mesh is sessions over one Segment between any two of its members that Kind
@@ -308,6 +359,12 @@ func (o Origin) Each() iter.Seq[netip.Prefix] {
 	return each(o.Prefix, o.Count)
 }
 
+// Last is the last address of the last prefix.
+func (o Origin) Last() netip.Addr {
+	a, _ := last(o.Prefix, o.Count)
+	return a
+}
+
 // Each lists the prefixes that a static route leads to.
 func (r StaticRoute) Each() iter.Seq[netip.Prefix] {
 	return each(r.Prefix, r.Count)
@@ -320,6 +377,17 @@ func each(first netip.Prefix, count int) iter.Seq[netip.Prefix] {
 			p = after(p)
 		}
 	}
+}
+
+// last is the last address of count consecutive prefixes; there is none if the addresses end before.
+func last(first netip.Prefix, count int) (netip.Addr, bool) {
+	free := first.Addr().BitLen() - first.Bits()
+	n := new(big.Int).SetBytes(first.Masked().Addr().AsSlice())
+	n.Add(n, new(big.Int).Lsh(big.NewInt(int64(count)), uint(free))).Sub(n, big.NewInt(1))
+	if n.BitLen() > first.Addr().BitLen() {
+		return netip.Addr{}, false
+	}
+	return netip.AddrFromSlice(n.FillBytes(make([]byte, first.Addr().BitLen()/8)))
 }
 
 // after is the prefix behind another, of its length.

@@ -151,6 +151,20 @@ var cases = []struct {
 	{"FAB-SES-001", perRack, func(g *fabric.Design) {
 		drop(g, "spine0", false, func(s fabric.Session) bool { return s.Peer == "r1-t0" })
 	}, "", "the session of r1-t0 with spine0 exists on one side only"},
+	{"FAB-SES-001", perRack, func(g *fabric.Design) { address(g, "r0-t0", "spine0", "172.20.77.0") }, "", "sessions of r0-t0 never come up: r0-t0 looks for spine0 at 172.20.77.0, which it does not have there"},
+	{"FAB-SES-001", perRack, func(g *fabric.Design) { address(g, "r0-t0", "r0-s0", "172.20.0.12") }, "", "r0-t0 looks for r0-s0 at 172.20.0.12, which it does not have there"},
+	{"FAB-SES-001", perRack, func(g *fabric.Design) {
+		port(g, "spine0", "down0").Addresses[0] = netip.MustParsePrefix("172.20.99.0/31")
+		address(g, "r0-t0", "spine0", "172.20.99.0")
+	}, "", "172.20.99.0 is in no subnet of up0 of r0-t0"},
+	{"FAB-SES-001", perRack, func(g *fabric.Design) { address(g, "r0-t0", "spine0", "") }, "", "one end has addresses, and the other those of its port"},
+	{"FAB-SES-001", perRack, with("tor-server", func(p *fabric.Profile) { p.Authentication = fabric.MD5 }), "", "sessions of r0-t0, r0-s0 and 7 more never come up: one end authenticates by md5, the other by none"},
+	{"FAB-SES-001", perSrv, func(g *fabric.Design) {
+		profile(g, "tor-spine").Role, profile(g, "spine-tor").Role = fabric.Provider, fabric.Provider
+	}, "", "one end is provider, the other provider"},
+	{"FAB-ADR-002", perRack, func(g *fabric.Design) {
+		device(g, "r1-s1").Originate[0].Prefix = device(g, "r0-s0").Originate[0].Prefix
+	}, "", "10.64.0.0 is an endpoint of r0-s0 and of r1-s1"},
 	{"FAB-SES-002", planes + ", routeReflectors: {placement: none}, racks: {count: 21}, servers: {perRack: 24}", nil,
 		planes + ", routeReflectors: {placement: none}, racks: {count: 20}, servers: {perRack: 25}", "1,006 peers, where 1,000 are the limit"},
 	{"FAB-SES-002", perRack + ", switches: {tor: {peers: 3}}", nil, perRack + ", switches: {tor: {peers: 4}}", "r0-t0, r1-t0, r2-t0: 4 peers, where 3 are the limit"},
@@ -233,6 +247,53 @@ var cases = []struct {
 	{"FAB-WI-005", perRack + ", racks: {count: 3, tors: 2}", hash("crc16, seed 0", "crc16, seed 0"), "", "spine0, spine1 hash by crc16, seed 0, as ToRs below do"},
 	{"FAB-SIM-001", perRack, func(g *fabric.Design) { device(g, "r0-s0").Host = "nobody" }, "", "ipv4 is not simulated: "},
 	{"FAB-PHY-005", perRack, nil, perRack + ", racks: {count: 3, tors: 2}", "6 servers have one ToR"},
+}
+
+// address has a device look for a peer somewhere else; nowhere in particular, if it is empty.
+func address(g *fabric.Design, on, peer, a string) {
+	for i := range device(g, on).Sessions {
+		if s := &device(g, on).Sessions[i]; s.Peer == peer {
+			if s.Address = nil; a != "" {
+				s.Address = []netip.Addr{netip.MustParseAddr(a)}
+			}
+		}
+	}
+}
+
+// port is an interface of a device.
+func port(g *fabric.Design, on, name string) *fabric.Interface {
+	list := device(g, on).Interfaces
+	return &list[slices.IndexFunc(list, func(x fabric.Interface) bool { return x.Name == name })]
+}
+
+// TestOnlyItsOwn: what is wrong in one way is not blamed on another.
+func TestOnlyItsOwn(t *testing.T) {
+	for _, c := range []struct {
+		spec   string
+		change func(g *fabric.Design)
+		not    string
+	}{
+		{perRack, with("tor-server", func(p *fabric.Profile) { p.NextHopSelf = "" }), "FAB-AS-002"},
+		{perRack, with("tor-server", func(p *fabric.Profile) { p.ReflectorClient = false }), "FAB-AS-002"},
+		{perRack, func(g *fabric.Design) { address(g, "r0-t0", "r0-s0", "172.20.0.99") }, "FAB-AS-002"},
+		{planes, func(g *fabric.Design) { device(g, "r1-s0").RouterID = device(g, "r0-s0").RouterID }, "FAB-AS-002"},
+		{perSrv, func(g *fabric.Design) { drop(g, "r0-s0", true, func(fabric.Session) bool { return true }) }, "FAB-AS-002"},
+		{perRack, func(g *fabric.Design) { renumber(g, "r2", device(g, "r0-t0").AS) }, "FAB-DD-006"},
+		// One reflector of a plane is enough to hear of everybody, if not to lose the other.
+		{planes, func(g *fabric.Design) {
+			drop(g, "r0-s0", true, func(s fabric.Session) bool { return s.Peer == "plane1-rr1" })
+		}, "FAB-RR-001"},
+	} {
+		g := design(t, c.spec)
+		c.change(g)
+		all := Design(g)
+		if len(found(all, c.not)) > 0 {
+			t.Errorf("%s: %q", c.not, found(all, c.not))
+		}
+		if Worst(all) != Error {
+			t.Errorf("not %s, and no error at all", c.not)
+		}
+	}
 }
 
 // renumber gives a rack another AS number, and tells its neighbours.

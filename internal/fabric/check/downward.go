@@ -170,6 +170,9 @@ func spineDiscard(s *subject) {
 // the others' routes share an AS, a specific route arrives at both tiers only
 // if the number is replaced.
 func specificsDown(s *subject) {
+	if s.Model != fabric.DownwardDefault && s.Model != "" {
+		return // where specific routes travel down to everybody: FAB-AS-002
+	}
 	shared := map[fabric.Role]map[uint32]map[string]bool{} // racks of each AS
 	for i := range s.Devices {
 		d := &s.Devices[i]

@@ -106,13 +106,32 @@ func (s *subject) missing(list []*fabric.Device, clients map[*fabric.Device]map[
 			}
 		}
 		for _, b := range list[i+1:] {
-			same := clients[a] != nil && maps.Equal(clients[a], clients[b])
-			if !peers[b.Name] && !same {
+			if !peers[b.Name] && !(s.hears(b, a, clients) && s.hears(a, b, clients)) {
 				out = append(out, a.Name+"–"+b.Name)
 			}
 		}
 	}
 	return out
+}
+
+// hears tells whether a reflector learns of the clients of another without a session with it: from the same client, or
+// from a third reflector that has the client, too.
+func (s *subject) hears(b, a *fabric.Device, clients map[*fabric.Device]map[*fabric.Device]bool) bool {
+	if clients[a] == nil || maps.Equal(clients[a], clients[b]) {
+		return clients[a] != nil
+	}
+	var others []map[*fabric.Device]bool // clients of reflectors that tell b
+	for i := range b.Sessions {
+		if r := s.Device(b.Sessions[i].Peer); r.AS == b.AS && clients[r] != nil {
+			others = append(others, clients[r])
+		}
+	}
+	for c := range clients[a] {
+		if !clients[b][c] && !slices.ContainsFunc(others, func(set map[*fabric.Device]bool) bool { return set[c] }) {
+			return false
+		}
+	}
+	return true
 }
 
 // onPlanes counts, for each client and plane, the reflectors it has there.

@@ -10,12 +10,30 @@ import (
 	"github.com/muslin-net/muslin/internal/fabric"
 )
 
+// oneSided: FAB-SES-001, sessions that never come up. What the ends make of each other's AS number is FAB-AS-005.
 func oneSided(s *subject) {
+	var t tally
 	s.each(func(a *adjacency) {
-		if a.session != nil && a.peer != nil && s.End(a.on, a.session) == nil {
+		if a.session == nil || a.peer == nil {
+			return
+		}
+		back := s.End(a.on, a.session)
+		if back == nil {
 			s.report(fmt.Sprintf("the session of %s with %s exists on one side only", a.on.Name, a.peer.Name), []string{a.on.Name, a.peer.Name},
 				fmt.Sprintf("%s: {peer: %s, segment: %s, peerAS: %d}", a.peer.Name, a.on.Name, a.session.Segment, a.on.AS))
+			return
 		}
+		before := ""
+		for _, family := range s.Families {
+			why := fabric.Mismatch(a.on, a.peer, a.session, back, a.profile, s.Profile(back.Profile), family)
+			if why != "" && why != before {
+				t.add(why, a.on.Name, "", "one address, authentication and role that fit on both ends")
+			}
+			before = why
+		}
+	})
+	t.report(s, func(why string, c *sameCase) string {
+		return fmt.Sprintf("sessions of %s never come up: %s", names(c.devices), why)
 	})
 }
 

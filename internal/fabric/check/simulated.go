@@ -14,6 +14,7 @@ import (
 // simulated is what a design comes to, for one family.
 type simulated struct {
 	family fabric.Family
+	sim    *sim.Sim
 	tables *sim.Tables // nil if something does not come to rest
 	whatIf *sim.WhatIf
 	err    error // the design cannot be simulated
@@ -24,6 +25,7 @@ func simulate(g *fabric.Design) (list []simulated) {
 	for _, family := range g.Families {
 		x := simulated{family: family}
 		s, err := sim.New(g, family)
+		x.sim = s
 		if err == nil {
 			x.whatIf, err = s.WhatIf(1)
 		}
@@ -69,11 +71,12 @@ func lossText(r *sim.Reach) string {
 	return fmt.Sprintf("%s to %s: lost at %s, %s", r.From, r.To, r.At, r.Why)
 }
 
-// vanished: FAB-AS-002.
+// vanished: FAB-AS-002. Paths with the own AS number in them are refused in every healthy fabric, too: what counts is that
+// the pair which is lost has no other, as others are lost for other reasons.
 func vanished(s *subject) {
 	s.eachFamily(func(x *simulated) {
 		h := &x.whatIf.Healthy
-		if h.Cut == 0 || x.tables == nil {
+		if h.Cut == 0 || x.tables == nil || !x.looped(h.To) {
 			return
 		}
 		var at []string
@@ -90,6 +93,16 @@ func vanished(s *subject) {
 			f.Evidence = []string{lossText(h)}
 		}
 	})
+}
+
+// looped tells whether the endpoints of a device are unknown to some since their paths come back there.
+func (x *simulated) looped(device string) bool {
+	to, ok := x.sim.Endpoint(device)
+	if !ok {
+		return false
+	}
+	yes, err := x.sim.Looped(to)
+	return yes && err == nil
 }
 
 // unusable: FAB-NH-002. Where no traffic is lost, healthy or after one failure,

@@ -38,6 +38,7 @@ func twice(s *subject) {
 			}
 		}
 	}
+	s.endpointTwice()
 	type subnet struct {
 		net  netip.Prefix
 		name string
@@ -52,6 +53,33 @@ func twice(s *subject) {
 	for i := 1; i < len(all); i++ {
 		if a, b := all[i-1], all[i]; a.net.Overlaps(b.net) {
 			s.report(fmt.Sprintf("%s of %s overlaps %s of %s", b.net, b.name, a.net, a.name), nil, "give each segment a subnet of its own")
+		}
+	}
+}
+
+// endpointTwice finds endpoints of two devices that are no anycast address: runs of prefixes that overlap.
+func (s *subject) endpointTwice() {
+	type run struct {
+		first, last netip.Addr
+		device      string
+	}
+	var all []run
+	for i := range s.Devices {
+		for _, o := range s.Devices[i].Originate {
+			if o.Kind == fabric.OriginEndpoints || o.Kind == fabric.OriginBlock || o.Kind == fabric.OriginStatic {
+				all = append(all, run{o.Prefix.Masked().Addr(), o.Last(), s.Devices[i].Name})
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b run) int { return a.first.Compare(b.first) })
+	for i := 1; i < len(all); i++ {
+		if a, b := all[i-1], &all[i]; b.first.Compare(a.last) <= 0 && a.first.Is4() == b.first.Is4() {
+			if a.device != b.device { // a machine's prefix may lie in one of its own
+				s.report(fmt.Sprintf("%s is an endpoint of %s and of %s", b.first, a.device, b.device), []string{a.device, b.device}, "give each its own, or announce it as anycast on all that have it")
+			}
+			if b.last.Less(a.last) {
+				b.last = a.last
+			}
 		}
 	}
 }

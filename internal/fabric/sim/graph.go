@@ -214,7 +214,11 @@ func (g *graph) portOn(d, seg int) (port, bool) {
 // agree on AS numbers.
 func (g *graph) peer(profOf map[string]int) error {
 	type end struct{ from, to, seg int }
-	ends := map[end]int{}
+	type open struct {
+		prof int
+		s    *fabric.Session
+	}
+	ends := map[end]open{}
 	read := func(i int, s *fabric.Session) (end, int, error) {
 		to, ok := g.deviceOf[s.Peer]
 		seg, known := g.segOf[s.Segment]
@@ -244,7 +248,7 @@ func (g *graph) peer(profOf map[string]int) error {
 				return err
 			}
 			if carries(s) {
-				ends[e] = prof
+				ends[e] = open{prof, s}
 			}
 		}
 	}
@@ -272,7 +276,12 @@ func (g *graph) peer(profOf map[string]int) error {
 				refused[e] = true
 				g.problems = append(g.problems, fmt.Sprintf("%s expects %s in AS %d, it is in AS %d", x.Name, s.Peer, s.PeerAS, peer.AS))
 			default:
-				x.halfs = append(x.halfs, half{e.to, e.seg, prof, back})
+				if why := fabric.Mismatch(x.Device, peer.Device, s, back.s, &g.design.Profiles[prof], &g.design.Profiles[back.prof], g.family); why != "" {
+					refused[e] = true
+					g.problems = append(g.problems, fmt.Sprintf("%s and %s: %s", x.Name, s.Peer, why))
+					continue
+				}
+				x.halfs = append(x.halfs, half{e.to, e.seg, prof, back.prof})
 			}
 		}
 	}
