@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muslin-net/muslin/internal/fabric"
 	"github.com/muslin-net/muslin/internal/fabric/emit"
 )
 
@@ -23,8 +24,17 @@ type emitted struct {
 	Lines  int         `json:"lines"`
 }
 
+// emission is a question for configurations, and what has been written of the answer.
+type emission struct {
+	out    string // directory; empty to print
+	device string // the only one, if it is said
+	target emit.Target
+	list   []emitted
+}
+
 func (a *app) fabricEmitCommand() *cobra.Command {
-	var out, device, target string
+	var e emission
+	var target string
 	cmd := &cobra.Command{
 		Use:   "emit FILE",
 		Short: "Write the configurations of routers and vRouters",
@@ -42,8 +52,8 @@ for eos, junos, nxos and sonic, which was not run on any device, as the header s
 	}
 	form := answerForm(cmd)
 	f := cmd.Flags()
-	f.StringVar(&out, "out", "", "write into this `directory`, a folder for each device")
-	f.StringVar(&device, "device", "", "only one device, by `name`")
+	f.StringVar(&e.out, "out", "", "write into this `directory`, a folder for each device")
+	f.StringVar(&e.device, "device", "", "only one device, by `name`")
 	f.StringVar(&target, "target", "", "only for this `program`: "+strings.Join(targetNames(), ", "))
 	completeFlag(cmd, "target", targetNames()...)
 	cmd.RunE = func(_ *cobra.Command, files []string) error {
@@ -53,78 +63,92 @@ for eos, junos, nxos and sonic, which was not run on any device, as the header s
 		if target != "" && !slices.Contains(emit.Targets, emit.Target(target)) {
 			return usagef("--target %s: want one of %s", target, strings.Join(targetNames(), ", "))
 		}
-		if out == "" && device == "" {
+		if e.out == "" && e.device == "" {
 			return usagef("give --out DIR, or --device NAME to print one")
 		}
 		g, _, err := a.readFabric(files[0])
 		if err != nil {
 			return err
 		}
-		if device != "" {
-			if device, err = deviceOf(g, files[0], device); err != nil {
+		if e.device != "" {
+			if e.device, err = deviceOf(g, files[0], e.device); err != nil {
 				return err
 			}
 		}
-		e, err := emit.New(g)
-		if err != nil {
+		e.target = emit.Target(target)
+		if err := a.emit(&e, g); err != nil || e.out == "" {
 			return err
 		}
-		var list []emitted
-		write := func(device string, t emit.Target, name, text string) error {
-			if out == "" {
-				_, err := fmt.Fprint(a.Out, text)
-				return err
-			}
-			file := filepath.Join(out, device, name)
-			if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-				return err
-			}
-			list = append(list, emitted{device, t, file, strings.Count(text, "\n")})
-			return os.WriteFile(file, []byte(text), 0o644)
-		}
-		vrouters, found := false, false
-		for i := range g.Devices {
-			d := &g.Devices[i]
-			t := e.Target(d)
-			if target != "" {
-				t = emit.Target(target)
-			}
-			if device != "" && d.Name != device || device == "" && target != "" && !e.Means(t, d) {
-				continue
-			}
-			found, vrouters = true, vrouters || t == emit.VRouter
-			text, err := e.Device(d, t)
-			if err != nil {
-				return err
-			}
-			if err := write(d.Name, t, emit.Files[t], text); err != nil {
-				return err
-			}
-		}
-		switch {
-		case !found:
-			return fmt.Errorf("%s has no device that %s is for: --device NAME writes one all the same", g.Metadata.Name, target)
-		case out == "":
-			return nil
-		}
-		if vrouters {
-			text, err := e.Common()
-			if err != nil {
-				return err
-			}
-			if err := write("", emit.VRouter, "common.yaml", text); err != nil {
-				return err
-			}
-		}
-		return a.show(*form, list, func() error {
+		return a.show(*form, e.list, func() error {
 			var rows [][]string
-			for _, x := range list {
+			for _, x := range e.list {
 				rows = append(rows, []string{dash(x.Device), string(x.Target), x.File, strconv.Itoa(x.Lines)})
 			}
 			return writeTable(a.Out, []string{"DEVICE", "TARGET", "FILE", "LINES"}, rows)
 		})
 	}
 	return cmd
+}
+
+// emit writes the configurations that are asked for, and what vRouters have in common if there are any among them.
+func (a *app) emit(e *emission, g *fabric.Design) error {
+	w, err := emit.New(g)
+	if err != nil {
+		return err
+	}
+	vrouters, found := false, false
+	for i := range g.Devices {
+		d := &g.Devices[i]
+		t, wanted := e.wants(w, d)
+		if !wanted {
+			continue
+		}
+		found, vrouters = true, vrouters || t == emit.VRouter
+		text, err := w.Device(d, t)
+		if err == nil {
+			err = a.emitFile(e, d.Name, t, emit.Files[t], text)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if !found {
+		return fmt.Errorf("%s has no device that %s is for: --device NAME writes one all the same", g.Metadata.Name, e.target)
+	}
+	if !vrouters || e.out == "" {
+		return nil
+	}
+	text, err := w.Common()
+	if err != nil {
+		return err
+	}
+	return a.emitFile(e, "", emit.VRouter, "common.yaml", text)
+}
+
+// wants tells whether a device is asked for, and for which program it is written.
+func (e *emission) wants(w *emit.Emitter, d *fabric.Device) (emit.Target, bool) {
+	t := e.target
+	if t == "" {
+		t = w.Target(d)
+	}
+	if e.device != "" {
+		return t, d.Name == e.device
+	}
+	return t, e.target == "" || w.Means(t, d)
+}
+
+// emitFile writes one configuration, or prints it.
+func (a *app) emitFile(e *emission, device string, t emit.Target, name, text string) error {
+	if e.out == "" {
+		_, err := fmt.Fprint(a.Out, text)
+		return err
+	}
+	file := filepath.Join(e.out, device, name)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	e.list = append(e.list, emitted{device, t, file, strings.Count(text, "\n")})
+	return os.WriteFile(file, []byte(text), 0o644)
 }
 
 func targetNames() (names []string) {
