@@ -19,6 +19,10 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	if program := os.Getenv(tracedEnv); program != "" {
+		fmt.Fprintln(os.Stderr, runTraced(program))
+		os.Exit(1)
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "muslin-e2e")
 		if err != nil {

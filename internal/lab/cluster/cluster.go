@@ -13,6 +13,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -63,6 +64,7 @@ type Node struct {
 	*lab.Host
 	Server
 	Dir     string // its run directory; the state directory is "state" below
+	Daemon  string // program that Start runs in place of the cluster's binary, if not empty
 	cluster *Cluster
 	etcd    []string // arguments about the datastore
 	proc    *lab.Process
@@ -187,7 +189,7 @@ func (n *Node) API() *api.Client { return api.NewClient(n.Dir) }
 func (n *Node) Command(more ...string) *exec.Cmd {
 	args := append([]string{"run", "--node", n.Server.Name, "--run-dir", n.Dir, "--state-dir", n.StateDir()}, n.etcd...)
 	args = append(append(args, n.Args...), more...)
-	cmd := exec.Command(n.cluster.opts.Binary, args...)
+	cmd := exec.Command(cmp.Or(n.Daemon, n.cluster.opts.Binary), args...)
 	cmd.Env = append(lab.CleanEnv(), n.Env...)
 	return cmd
 }
