@@ -19,15 +19,17 @@ func TestOneSetAfterTheOther(t *testing.T) {
 		rules       []policy.Rule
 		was, now    string // the sets that the address is in
 		there, back string // what the kernel has, one state after the other
+		host        bool   // what the host lets through changes with it
 	}{
-		{"between denials", []policy.Rule{deny(from("x")), deny(from("y"))}, "x", "y", "!x > !x !y > !y", "!y > !x !y > !x"},
-		{"between permissions", []policy.Rule{allow(from("x")), allow(from("y"))}, "x", "y", "x > x y > y", "y > x y > x"},
-		{"a denial alone", []policy.Rule{deny(from("x")), allow(from("y"))}, "", "x", " > !x", "!x > "},
-		{"a denial before a permission", []policy.Rule{deny(from("x")), allow(from("y"))}, "", "x y", " > !x > !x y", "!x y > !x > "},
-		{"a permission before a denial", []policy.Rule{allow(from("x")), never, deny(from("y"))}, "", "x y", " > x > !y x", "!y x > x > "},
-		{"one set", []policy.Rule{deny(toForbidden, from("x")), allow(from("x"))}, "", "x", " > !x > !x x", "!x x > !x > "},
-		{"no order", []policy.Rule{deny(from("x")), allow(from("y")), deny(from("z"))}, "", "x y z", " > !x !z y", "!x !z y > "},
-		{"no order for coming and going", []policy.Rule{deny(from("x")), allow(from("y"))}, "x", "y", "!x > !x y > y", "y > !x y > !x"},
+		{"between denials", []policy.Rule{deny(from("x")), deny(from("y"))}, "x", "y", "!x > !x !y > !y", "!y > !x !y > !x", false},
+		{"between permissions", []policy.Rule{allow(from("x")), allow(from("y"))}, "x", "y", "x > x y > y", "y > x y > x", false},
+		{"a denial alone", []policy.Rule{deny(from("x")), allow(from("y"))}, "", "x", " > !x", "!x > ", false},
+		{"a denial before a permission", []policy.Rule{deny(from("x")), allow(from("y"))}, "", "x y", " > !x > !x y", "!x y > !x > ", false},
+		{"a permission before a denial", []policy.Rule{allow(from("x")), never, deny(from("y"))}, "", "x y", " > x > !y x", "!y x > x > ", false},
+		{"one set", []policy.Rule{deny(toForbidden, from("x")), allow(from("x"))}, "", "x", " > !x > !x x", "!x x > !x > ", false},
+		{"no order", []policy.Rule{deny(from("x")), allow(from("y")), deny(from("z"))}, "", "x y z", " > !x !z y", "!x !z y > ", false},
+		{"no order for coming and going", []policy.Rule{deny(from("x")), allow(from("y"))}, "x", "y", "!x > !x y > y", "y > !x y > !x", false},
+		{"together with the host", []policy.Rule{allow(from("x")), allow(from("y"))}, "x", "y", "x > y", "y > x", true},
 	} {
 		t.Run(k.name, func(t *testing.T) {
 			inNetns(t)
@@ -39,6 +41,9 @@ func TestOneSetAfterTheOther(t *testing.T) {
 						members = append(members, netMembers("10.65.0.1/32", "fd65::1/128")...)
 					}
 					v.set(id, policy.SetNets, members...)
+				}
+				if k.host {
+					v.host(&policy.HostEndpoint{Name: "h", Interfaces: []string{"up0" + in}})
 				}
 			}
 			v.effective(&policy.Effective{ID: "oneaftertheother", Tiers: [2][]policy.TierPolicies{policy.Ingress: {tier("default", false, v.policy(gnp("p", k.rules, nil)))}}})
@@ -82,4 +87,35 @@ func holding(a *actual, f *family) (out []string) {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// TestListsInTwoSteps: a port that moves between lists of one policy comes before it goes,
+// unless what the host lets through changes with it.
+func TestListsInTwoSteps(t *testing.T) {
+	inNetns(t)
+	v, tab := newView(), openTable(t)
+	rules := func(x, y uint16) []policy.Rule {
+		return []policy.Rule{deny(toPort(udp, port(x), port(9)), from("x")), deny(toPort(udp, port(y), port(9)), from("y"))}
+	}
+	v.set("x", policy.SetNets, netMembers("10.65.0.1/32", "fd65::1/128")...)
+	v.set("y", policy.SetNets, netMembers("10.65.0.1/32", "fd65::1/128")...)
+	v.effective(&policy.Effective{ID: "oneaftertheother", Tiers: [2][]policy.TierPolicies{policy.Ingress: {tier("default", false, v.policy(gnp("p", rules(1, 2), nil)))}}})
+	v.host(&policy.HostEndpoint{Name: "h", Interfaces: []string{"eth0"}})
+	must(t, tab.Apply(v, v.flush()))
+	commits := func() int {
+		t.Helper()
+		before := tab.Stats().Commits
+		must(t, tab.Apply(v, v.flush()))
+		return tab.Stats().Commits - before
+	}
+	v.policy(gnp("p", rules(2, 1), nil))
+	if n := commits(); n != 2 {
+		t.Errorf("alone: %d transactions, want 2", n)
+	}
+	v.policy(gnp("p", rules(1, 2), nil))
+	v.host(&policy.HostEndpoint{Name: "h", Interfaces: []string{"up0"}})
+	if n := commits(); n != 1 {
+		t.Errorf("with the host: %d transactions, want 1", n)
+	}
+	quiet(t, tab, v)
 }

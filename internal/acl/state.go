@@ -605,7 +605,7 @@ type setPlace struct {
 // several of them, whose rules all do the same: the same is true of a service that
 // moves among these. Between the two directions it is not: both must allow a packet.
 func (g *stager) onlyLists(ch *policy.Changes) bool {
-	if len(ch.Policies) != 1 || g.out.lists[0] && g.out.lists[1] || len(ch.Effectives)+len(ch.Endpoints)+len(ch.Sets)+len(g.out.chains)+len(g.out.goneChains) > 0 {
+	if len(ch.Policies) != 1 || g.out.lists[0] && g.out.lists[1] || len(ch.Effectives)+len(ch.Endpoints)+len(ch.Hosts)+len(ch.Sets)+len(g.out.chains)+len(g.out.goneChains) > 0 {
 		return false
 	}
 	first := g.out.memberAdd[0].key
@@ -619,7 +619,7 @@ func (g *stager) onlyLists(ch *policy.Changes) bool {
 // becomes of a packet must be what becomes of it before or after: no rule may mix
 // the two.
 func (g *stager) oneMoves(ch *policy.Changes) bool {
-	if len(ch.Policies)+len(ch.Effectives)+len(ch.Endpoints) > 0 {
+	if len(ch.Policies)+len(ch.Effectives)+len(ch.Endpoints)+len(ch.Hosts) > 0 {
 		return false
 	}
 	moved := map[bool]policy.Member{}
