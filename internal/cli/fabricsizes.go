@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/fabric/sim"
 )
 
 // sizes is what muslin fabric sizes answers.
@@ -16,7 +17,9 @@ type sizes struct {
 	Name    string           `json:"name"`
 	Summary string           `json:"summary"`
 	Devices []fabric.Entries `json:"devices"`
-	Updates int              `json:"updates"` // for one endpoint that comes or goes
+	Updates int              `json:"updates"` // for one endpoint or block that comes or goes
+
+	updateCost string
 }
 
 func (a *app) fabricSizesCommand() *cobra.Command {
@@ -25,8 +28,8 @@ func (a *app) fabricSizesCommand() *cobra.Command {
 		Use:   "sizes FILE",
 		Short: "Show what devices have to hold, and what they can",
 		Long: `Shows the paths, routes and peers of each kind of device of a healthy fabric, beside what its
-tables hold. Devices that hold as much are one row. The formulas are those of the model:
-a design that was written by hand, after none, has no sizes.`,
+tables hold. Devices that hold as much are one row. The formulas are those of the model; of
+a design that was written by hand, after none, it is what the simulation counts.`,
 		Example: `  muslin fabric sizes pod-a.yaml
   muslin fabric sizes pod-a.yaml --device r0-t0 -o json`,
 		Args: args(cobra.ExactArgs(1)),
@@ -42,28 +45,27 @@ a design that was written by hand, after none, has no sizes.`,
 			return err
 		}
 		x := g.Index()
-		list, updates, ok := x.Entries()
-		if !ok {
-			return fmt.Errorf("%s: a design after no model has no formulas: give it its model, if it has one", g.Metadata.Name)
+		list, alike, updates, err := sim.Entries(x)
+		if err != nil {
+			return fmt.Errorf("%s: %w", g.Metadata.Name, err)
 		}
 		if device != "" {
 			name, err := deviceOf(g, files[0], device)
 			if err != nil {
 				return err
 			}
-			if list, err = kindOf(x, list, name); err != nil {
+			if list, err = kindOf(alike, list, name); err != nil {
 				return err
 			}
 		}
-		s := sizes{g.Metadata.Name, g.Summary(), list, updates}
+		s := sizes{g.Metadata.Name, g.Summary(), list, updates, x.UpdateCost(updates)}
 		return a.show(*form, s, func() error { return a.showSizes(s) })
 	}
 	return cmd
 }
 
 // kindOf is the row that a device is in.
-func kindOf(x *fabric.Index, list []fabric.Entries, name string) ([]fabric.Entries, error) {
-	alike := x.Alike()
+func kindOf(alike map[string]string, list []fabric.Entries, name string) ([]fabric.Entries, error) {
 	for _, e := range list {
 		if e.Device == alike[name] {
 			e.Device, e.Devices = name, 1
@@ -97,6 +99,6 @@ func (a *app) showSizes(s sizes) error {
 	if err := writeTable(a.Out, []string{"DEVICE", "DEVICES", "ROLE", "PEERS", "PATHS", "ENDPOINT ROUTES", "OTHER", "BGPD", "TABLE", "FILLED"}, rows); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(a.Out, "\n%s UPDATE messages in all of the fabric for one endpoint that comes or goes\n", fabric.Number(s.Updates))
+	_, err := fmt.Fprintf(a.Out, "\n%s\n", s.updateCost)
 	return err
 }

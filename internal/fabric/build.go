@@ -12,7 +12,7 @@ import (
 func (f *Fabric) Design() *Design {
 	b := &builder{f: f, as: f.as(), out: &Design{
 		APIVersion: APIVersion, Kind: KindDesign, Metadata: f.Metadata, Model: f.Spec.Model,
-		Families: f.Spec.Families, Pools: f.Spec.Pools.Endpoints, Growth: f.Spec.Endpoints.Growth, Advanced: f.Spec.BGP.Advanced,
+		Families: f.Spec.Families, Pools: f.Spec.Pools.Endpoints, Growth: f.Spec.Endpoints.Growth, Strays: f.Spec.Endpoints.Strays, Advanced: f.Spec.BGP.Advanced,
 	}}
 	b.filters()
 	b.top()

@@ -53,6 +53,10 @@ func (f *Fabric) check(e *faults) {
 	between("spec.endpoints.perServer", s.Endpoints.PerServer, 1, 65536, "endpoints on a server")
 	between("spec.endpoints.growth.percentPerYear", s.Endpoints.Growth.PercentPerYear, 0, 1000, "percent")
 	between("spec.endpoints.growth.years", s.Endpoints.Growth.Years, 0, 10, "years")
+	between("spec.endpoints.strays", s.Endpoints.Strays, 0, 1<<24, "endpoints that may be outside of their blocks")
+	if s.Endpoints.Strays > 0 && s.Endpoints.Announce == OneByOne {
+		e.add("spec.endpoints.strays", "leave it out, or say announce: server-block", "endpoints that are announced one by one are in no block")
+	}
 	if s.Spine.Kind == L2 {
 		between("spec.spine.count", s.Spine.Count, 1, maxPlanes, "planes")
 	} else {

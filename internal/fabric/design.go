@@ -22,6 +22,7 @@ type Design struct {
 	Families   []Family       `json:"families"`
 	Pools      []EndpointPool `json:"pools,omitempty"`
 	Growth     Growth         `json:"growth,omitzero"`
+	Strays     int            `json:"strays,omitempty"`   // endpoints that may be outside of their blocks, for the capacity of switches
 	Advanced   []Advanced     `json:"advanced,omitempty"` // acknowledged settings
 	Platforms  []Platform     `json:"platforms,omitempty"`
 	Filters    []Filter       `json:"filters,omitempty"`

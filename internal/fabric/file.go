@@ -86,7 +86,9 @@ type ServerSpec struct {
 type Endpoints struct {
 	PerServer int      `json:"perServer"`
 	Announce  Announce `json:"announce,omitempty"`
-	Growth    Growth   `json:"growth,omitzero"`
+	// Strays is how many endpoints may be outside of their blocks, in all of the fabric: each is a route of its own.
+	Strays int    `json:"strays,omitempty"`
+	Growth Growth `json:"growth,omitzero"`
 }
 
 // Growth is how many more endpoints there will be.

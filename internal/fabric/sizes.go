@@ -174,7 +174,7 @@ func (c *counts) remote(but string, paths func(rack string) int) int {
 }
 
 func (c *counts) size(d *Device) Size {
-	z := Size{Role: d.Role, Peers: c.x.Peers(d), Neighbours: c.neighbours(d)}
+	z := Size{Role: d.Role, Peers: c.x.Peers(d), Neighbours: c.x.NeighboursOf(d)}
 	prefixes := c.all
 	switch {
 	case d.Role == RoleServer, d.Role == RoleMachine:
@@ -197,10 +197,13 @@ func (c *counts) size(d *Device) Size {
 	if c.oneWay { // what one ToR of two announces is counted as if both did
 		z.UpTo = true
 	}
-	if !c.blocks {
+	switch {
+	case !c.blocks:
 		z.Hosts = z.Routes
+	case d.Role == RoleServer, d.Role == RoleToR:
+		z.Hosts = c.moved
 	}
-	z.Memory = Bytes(bgpdIdle + bgpdPrefix*prefixes + bgpdPath*z.Paths)
+	z.Memory = MemoryOf(prefixes, z.Paths)
 	return z
 }
 
@@ -385,12 +388,12 @@ func (c *counts) rackReflectorsOnServers() bool {
 	return c.x.Model == ASPerRack && c.x.Profile(reflectorClient) != nil
 }
 
-// neighbours counts who is on a device's segments.
-func (c *counts) neighbours(d *Device) int {
+// NeighboursOf counts who is on a device's segments.
+func (x *Index) NeighboursOf(d *Device) int {
 	n := 0
 	for _, i := range d.Interfaces {
 		if i.Segment != "" {
-			n += len(c.x.On(i.Segment)) - 1
+			n += len(x.On(i.Segment)) - 1
 		}
 	}
 	return n
@@ -424,10 +427,11 @@ func (x *Index) Alike() map[string]string {
 type Entries struct {
 	Size            // of the first family; Paths, Routes and the like are of all together
 	Platform string `json:"platform,omitempty"`
-	Table    Table  `json:"table,omitempty"` // where single addresses are, if that is known
-	Used     int    `json:"used"`            // entries of it; a route of IPv6 takes two
-	Holds    Count  `json:"holds,omitempty"` // 0: not known
-	Grown    int    `json:"grown,omitempty"` // Used, when the growth is over
+	Table    Table  `json:"table,omitempty"`  // where single addresses are, if that is known
+	Used     int    `json:"used"`             // entries of it; a route of IPv6 takes two
+	Holds    Count  `json:"holds,omitempty"`  // 0: not known
+	Strays   int    `json:"strays,omitempty"` // of Used, endpoints that may be outside of their blocks
+	Grown    int    `json:"grown,omitempty"`  // Used, when the growth is over
 	RAM      Bytes  `json:"ram,omitempty"`
 }
 
@@ -437,7 +441,19 @@ func (x *Index) Entries() (list []Entries, updates int, ok bool) {
 	if x.Model == "" {
 		return nil, 0, false
 	}
-	at, alike := map[string]int{}, x.Alike()
+	var all []*counts
+	for _, family := range x.Families {
+		c := x.counts(family)
+		all = append(all, c)
+		updates = max(updates, c.updates())
+	}
+	return x.Enter(x.Alike(), func(n int, d *Device) (Size, int) { return all[n].size(d), all[n].strays(d) }), updates, true
+}
+
+// Enter makes sizes entries: size is what a device holds of the n-th family of the design, and how many endpoints outside
+// of their blocks come to that. Of devices that are alike the first is asked.
+func (x *Index) Enter(alike map[string]string, size func(n int, d *Device) (z Size, strays int)) (list []Entries) {
+	at := map[string]int{}
 	for i := range x.Devices {
 		d := &x.Devices[i]
 		if of := alike[d.Name]; of != d.Name {
@@ -456,20 +472,36 @@ func (x *Index) Entries() (list []Entries, updates int, ok bool) {
 				e.Holds = p.HostTable
 			}
 		}
+		for n, family := range x.Families {
+			z, strays := size(n, d)
+			e.add(z, strays, family, x.Growth, n == 0)
+		}
 		list = append(list, e)
 	}
-	for n, family := range x.Families {
-		c := x.counts(family)
-		updates = max(updates, c.updates())
-		for i := range list {
-			list[i].add(c.size(x.Device(list[i].Device)), family, x.Growth, n == 0)
-		}
+	return list
+}
+
+// MemoryOf is what FRR's bgpd takes for so many prefixes and paths.
+func MemoryOf(prefixes, paths int) Bytes {
+	return Bytes(bgpdIdle + bgpdPrefix*prefixes + bgpdPath*paths)
+}
+
+// strays is to how many endpoints outside of their blocks a device has routes, if there are as many as may be: all,
+// but under Downward Default servers to none, and ToRs to those in their rack, which are taken to be evenly spread.
+func (c *counts) strays(d *Device) int {
+	switch {
+	case c.x.Model != DownwardDefault || d.Role == RoleSpine || d.Role == RoleBorder:
+		return c.x.Strays
+	case d.Role == RoleServer:
+		return 0
+	case c.spines > 0:
+		return (c.x.Strays + c.racks - 1) / max(1, c.racks)
 	}
-	return list, updates, true
+	return c.x.Strays
 }
 
 // add adds what the device holds of a family.
-func (e *Entries) add(z Size, family Family, growth Growth, first bool) {
+func (e *Entries) add(z Size, strays int, family Family, growth Growth, first bool) {
 	weight := 1
 	if family == IPv6 {
 		weight = 2
@@ -480,7 +512,8 @@ func (e *Entries) add(z Size, family Family, growth Growth, first bool) {
 	e.UpTo = e.UpTo || z.UpTo
 	e.Paths, e.Routes, e.Hosts, e.Other = e.Paths+z.Paths, e.Routes+z.Routes, e.Hosts+z.Hosts, e.Other+z.Other
 	e.Memory += z.Memory - bgpdIdle
-	hosts, other := z.Hosts, z.Other+z.Routes-z.Hosts
+	e.Strays += strays
+	hosts, other := z.Hosts+strays, z.Other+z.Routes-z.Hosts
 	if e.Table == HostTable {
 		// Neighbours are in the table of hosts, and subnets and blocks
 		// are not. Loopbacks count as hosts; subnets are few.

@@ -3,6 +3,7 @@
 package fabric
 
 import (
+	"strings"
 	"testing"
 )
 
@@ -100,6 +101,38 @@ func TestSizesOfBlocks(t *testing.T) {
 		for _, z := range s.Devices {
 			if z.Role == RoleToR && [2]int{z.Routes, z.Hosts} != want {
 				t.Errorf("%s: %d routes, %d to single addresses, want %v", name, z.Routes, z.Hosts, want)
+			}
+		}
+	}
+}
+
+// TestStrays: endpoints that may be outside of their blocks are entries of every table that they come to, and routes
+// to exceptions are in the table of single addresses.
+func TestStrays(t *testing.T) {
+	const blocks, host = ", endpoints: {perServer: 4, announce: server-block, strays: 10}", ", switches: {tor: {hostTable: 1k, hostRoutesIn: host}, spine: {lpmTable: 1k}}"
+	for spec, want := range map[string]map[Role][2]int{ // strays, and how many entries more than without
+		"model: as-per-rack" + blocks + host:                                        {RoleServer: {10, 10}, RoleToR: {10, 10}, RoleSpine: {10, 10}},
+		"model: downward-default" + blocks + host:                                   {RoleServer: {0, 0}, RoleToR: {4, 4}, RoleSpine: {10, 10}}, // of 3 racks
+		"model: downward-default, downwardDefault: {exceptions: 7}" + blocks + host: {RoleServer: {0, 7}, RoleToR: {4, 11}, RoleSpine: {10, 10}},
+		"model: downward-default, spine: {kind: l2}" + blocks:                       {RoleServer: {0, 0}, RoleToR: {10, 10}},
+		"model: as-per-rack, families: [ipv4, ipv6]" + blocks:                       {RoleServer: {20, 30}, RoleToR: {20, 30}}, // two entries for one of IPv6
+	} {
+		entries := func(spec string) map[Role]Entries {
+			doc, err := Parse([]byte("apiVersion: fabric/v1\nkind: Fabric\nmetadata: {name: a}\nspec: {racks: {count: 3}, servers: {perRack: 2}, " + spec + "}"))
+			if err != nil {
+				t.Fatalf("%s: %v", spec, err)
+			}
+			list, _, _ := doc.Fabric.Design().Index().Entries()
+			of := map[Role]Entries{}
+			for _, e := range list {
+				of[e.Role] = e
+			}
+			return of
+		}
+		with, without := entries(spec), entries(strings.NewReplacer(", strays: 10", "", ", downwardDefault: {exceptions: 7}", "").Replace(spec))
+		for role, w := range want {
+			if got := [2]int{with[role].Strays, with[role].Used - without[role].Used}; got != w {
+				t.Errorf("%s: %s has %d strays and %d entries more, want %v", spec, role, got[0], got[1], w)
 			}
 		}
 	}

@@ -4,6 +4,7 @@ package fabric
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -80,6 +81,18 @@ func Amount(n int, what string) string {
 		what += "s"
 	}
 	return Number(n) + " " + what
+}
+
+// UpdateCost says what a number of UPDATE messages is for: an endpoint in a block costs none.
+func (x *Index) UpdateCost(messages int) string {
+	unit := "endpoint"
+	for i := range x.Devices {
+		if slices.ContainsFunc(x.Devices[i].Originate, func(o Origin) bool { return o.Kind == OriginBlock }) {
+			unit = "block"
+			break
+		}
+	}
+	return fmt.Sprintf("%s UPDATE messages in all of the fabric for one %s that comes or goes", Number(messages), unit)
 }
 
 // Sessions counts the adjacencies of a design.

@@ -28,7 +28,7 @@ func Template(name string, model Model, racks, servers, endpoints int) string {
 	line("  endpoints:")
 	line("    perServer: %d", endpoints)
 	line("    growth: {percentPerYear: 0, years: 0}  # for the capacity of switches")
-	line("    # announce: one-by-one                 # or server-block, rack-block")
+	line("    # announce: one-by-one                 # or server-block, rack-block; strays: N outside of their blocks")
 	line("")
 	line("  # families: [ipv4]                       # with [ipv4, ipv6] every endpoint is a route of each")
 	if model == Ethernet {

@@ -104,6 +104,6 @@ func downwardFill(s *subject) {
 
 func updateCost(s *subject) {
 	if s.updates > 0 {
-		s.report(fmt.Sprintf("%s UPDATE messages in all of the fabric for one endpoint that comes or goes", fabric.Number(s.updates)), nil)
+		s.report(s.UpdateCost(s.updates), nil)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/fabric/sim"
 )
 
 // Severity is how bad a finding is.
@@ -48,7 +49,7 @@ type Finding struct {
 // subject is a design while rules look at it.
 type subject struct {
 	*fabric.Index
-	// What the design puts into tables; nothing if it is after no model.
+	// What the design puts into tables; nothing if it is after no model, and cannot be simulated.
 	entries   []fabric.Entries
 	updates   int
 	endpoints int         // of all servers
@@ -61,8 +62,8 @@ type subject struct {
 // severity, then of the catalogue.
 func Design(g *fabric.Design) []*Finding {
 	s := &subject{Index: g.Index()}
-	s.entries, s.updates, _ = s.Entries()
 	s.simulated = simulate(g)
+	s.weigh()
 	for _, e := range s.entries {
 		if e.Role != fabric.RoleServer {
 			s.endpoints = max(s.endpoints, e.Routes)
@@ -74,6 +75,22 @@ func Design(g *fabric.Design) []*Finding {
 	}
 	slices.SortStableFunc(s.found, func(a, b *Finding) int { return cmp.Compare(a.Severity.rank(), b.Severity.rank()) })
 	return s.found
+}
+
+// weigh finds out what is in tables: by the formulas of the model, or by the simulation.
+func (s *subject) weigh() {
+	var ok bool
+	if s.entries, s.updates, ok = s.Entries(); ok {
+		return
+	}
+	var tables []*sim.Tables
+	for i := range s.simulated {
+		if s.simulated[i].tables == nil {
+			return
+		}
+		tables = append(tables, s.simulated[i].tables)
+	}
+	s.entries, _, s.updates = sim.EntriesOf(s.Index, tables)
 }
 
 // Worst is the worst severity among findings, or Info.

@@ -93,6 +93,9 @@ func perfect(t testing.TB, g *fabric.Design) *Document {
 					for _, v := range r.Via {
 						k.NextHops = append(k.NextHops, linkLocalOf(x, d, v))
 					}
+					if attached(d, p) {
+						k.State, k.Text = "conflict", "a foreign route to it (protocol 2) wins"
+					}
 					if len(k.NextHops) > 0 && d.Role != fabric.RoleReflector {
 						s.Routes = append(s.Routes, k)
 					}

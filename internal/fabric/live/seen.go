@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/muslin-net/muslin/internal/fabric"
 )
@@ -115,10 +116,18 @@ func (r *BGPRoute) path(n *Names, d *fabric.Device, of map[string]string) Path {
 	return p
 }
 
-// addRoutes puts the kernel's routes into a table, those that it has.
+// attached tells whether a prefix is the subnet of an interface of the device.
+func attached(d *fabric.Device, p netip.Prefix) bool {
+	return slices.ContainsFunc(d.Interfaces, func(i fabric.Interface) bool {
+		return slices.ContainsFunc(i.Addresses, func(a netip.Prefix) bool { return a.Masked() == p })
+	})
+}
+
+// addRoutes puts the kernel's routes into a table, those that it has. What a peer tells of a subnet that the device is on
+// itself has to lose against the route that the kernel makes, and is reported as a conflict.
 func (s *Seen) addRoutes(t Table, n *Names, d *fabric.Device, family fabric.Family) {
 	for _, r := range s.Routes {
-		if r.Prefix.Addr().Is4() != (family == fabric.IPv4) || r.State != "installed" {
+		if r.Prefix.Addr().Is4() != (family == fabric.IPv4) || r.State != "installed" && !attached(d, r.Prefix) {
 			continue
 		}
 		switch r.Kind {

@@ -188,8 +188,9 @@ func (r *Report) findings(b *strings.Builder) {
 }
 
 func (r *Report) tables(b *strings.Builder) {
-	list, updates, ok := r.Design.Index().Entries()
-	if !ok {
+	x := r.Design.Index()
+	list, _, updates, err := sim.Entries(x)
+	if err != nil {
 		return
 	}
 	b.WriteString("<h2>Tables</h2>\n")
@@ -213,7 +214,7 @@ func (r *Report) tables(b *strings.Builder) {
 		rows = append(rows, []string{escape(e.Device), fabric.Number(e.Devices), string(e.Role), fabric.Number(e.Peers), paths, fabric.Number(e.Routes), fmt.Sprintf("%d MB", (e.Memory+5e5)/1e6), fill})
 	}
 	table(b, []string{"device", "so many", "role", "peers", "paths", "endpoint routes", "bgpd", "table"}, rows)
-	fmt.Fprintf(b, "<p>%s UPDATE messages in all of the fabric for one endpoint that comes or goes.</p>\n", fabric.Number(updates))
+	fmt.Fprintf(b, "<p>%s.</p>\n", x.UpdateCost(updates))
 }
 
 // maxCases bounds the table of failures.

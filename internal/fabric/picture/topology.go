@@ -10,6 +10,7 @@ import (
 
 	"github.com/muslin-net/muslin/internal/fabric"
 	"github.com/muslin-net/muslin/internal/fabric/check"
+	"github.com/muslin-net/muslin/internal/fabric/sim"
 )
 
 const (
@@ -86,8 +87,7 @@ func (t *topology) weigh() {
 			t.colours[d.AS] = colour(len(t.colours))
 		}
 	}
-	t.entries, _, _ = t.x.Entries()
-	t.alike = t.x.Alike()
+	t.entries, t.alike, _, _ = sim.Entries(t.x) // without them no table is drawn
 }
 
 // entry is the table of a switch, if it has one.

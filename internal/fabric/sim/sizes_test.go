@@ -66,6 +66,47 @@ func TestSizesBySimulation(t *testing.T) {
 	}
 }
 
+// TestEntriesOfNoModel: of a design that says no model devices have, by the simulation, what the formulas say of the same
+// design after its model, but for routes to routers: the formulas count those that filters hold back, and under Downward
+// Default not the ToR's own loopback.
+func TestEntriesOfNoModel(t *testing.T) {
+	for _, c := range designs {
+		if strings.Contains(c.spec, "rack-block") || strings.Contains(c.spec, "anycast:") || strings.Contains(c.spec, "border:") || strings.Contains(c.spec, "machines:") {
+			continue
+		}
+		d := designed(t, c.spec, 3, 3)
+		formulas, byModel, _, err := Entries(d.Index())
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Model = ""
+		simulated, alike, updates, err := Entries(d.Index())
+		if err != nil || updates == 0 {
+			t.Fatalf("%s: %d UPDATEs, %v", c.spec, updates, err)
+		}
+		row := func(list []fabric.Entries, alike map[string]string, name string) fabric.Entries {
+			return list[slices.IndexFunc(list, func(e fabric.Entries) bool { return e.Device == alike[name] })]
+		}
+		all := 0
+		for _, e := range simulated {
+			all += e.Devices
+		}
+		if all != len(d.Devices) {
+			t.Errorf("%s: %d of %d devices", c.spec, all, len(d.Devices))
+		}
+		for i := range d.Devices {
+			name, role := d.Devices[i].Name, d.Devices[i].Role
+			if role == fabric.RoleReflector {
+				continue // forwards nothing
+			}
+			got, want := row(simulated, alike, name), row(formulas, byModel, name)
+			if got.Peers != want.Peers || got.Neighbours != want.Neighbours || got.Routes != want.Routes || got.Hosts != want.Hosts || got.Other > want.Other+2 || got.Used > want.Used+3 || got.Used < got.Routes {
+				t.Errorf("%s, %s: %+v, by the formulas %+v", c.spec, name, got, want)
+			}
+		}
+	}
+}
+
 // TestRoutesByPeer: with the peers of a device by themselves, it has what it has when every device is.
 func TestRoutesByPeer(t *testing.T) {
 	for i, c := range designs {

@@ -23,17 +23,20 @@ type Table struct {
 	Unusable int `json:"unusable,omitempty"`
 	// Refused are paths that were sent and refused, by reason.
 	Refused map[string]int `json:"refused,omitempty"`
-	FIB     int            `json:"fib"`   // prefixes that are routed elsewhere
-	Local   int            `json:"local"` // prefixes of the device itself
-	Width   int            `json:"width"` // of the widest ECMP group
+	FIB     int            `json:"fib"` // prefixes that are routed elsewhere
+	// Endpoints are those of FIB that lead to endpoints, and Hosts those of them that are single addresses.
+	Endpoints int `json:"endpoints"`
+	Hosts     int `json:"hosts"`
+	Local     int `json:"local"` // prefixes of the device itself
+	Width     int `json:"width"` // of the widest ECMP group
 }
 
 // Tables are what all devices hold, and what one change costs.
 type Tables struct {
 	Family  fabric.Family `json:"family"`
 	Devices []Table       `json:"devices"`
-	// Updates are the UPDATE messages, in the whole fabric, for one endpoint that comes or goes: the
-	// most that any endpoint causes. What a peer must refuse as a loop is not
+	// Updates are the UPDATE messages, in the whole fabric, for one endpoint or block that comes or goes: the
+	// most that any causes. What a peer must refuse as a loop is not
 	// counted.
 	Updates int `json:"updates"`
 	// Simulated are the classes that were looked at, of Classes that there are.
@@ -94,16 +97,16 @@ func (g *graph) tables(f Failure, pins []int) (*Tables, error) {
 		out.Simulated++
 		updates := 0
 		for n := range s.nodes {
-			w.count(n, sub.many*c.count*s.nodes[n].weight(), sum[base.orbitOf(s.nodes[n].device)])
+			w.count(n, sub.many*c.count*s.nodes[n].weight(), c, sum[base.orbitOf(s.nodes[n].device)])
 			updates += s.nodes[n].weight() * w.updates(n)
 		}
-		if c.kind == fabric.OriginEndpoints {
+		if c.kind == fabric.OriginEndpoints || c.kind == fabric.OriginBlock {
 			out.Updates = max(out.Updates, updates)
 		}
 	}
 	for _, o := range orbits {
 		t := sum[o]
-		for _, v := range []*int{&t.Peers, &t.Paths, &t.Unusable, &t.FIB, &t.Local} {
+		for _, v := range []*int{&t.Peers, &t.Paths, &t.Unusable, &t.FIB, &t.Endpoints, &t.Hosts, &t.Local} {
 			*v /= t.Devices // all of them have the same
 		}
 		for why := range t.Refused {
@@ -116,7 +119,7 @@ func (g *graph) tables(f Failure, pins []int) (*Tables, error) {
 }
 
 // count adds so many times what a node holds of the class.
-func (w *spread) count(n, times int, t *Table) {
+func (w *spread) count(n, times int, c *class, t *Table) {
 	st := &w.state[n]
 	for k := range st.in {
 		many := times * w.nodes[n].edges[k].many
@@ -141,8 +144,22 @@ func (w *spread) count(n, times int, t *Table) {
 	}
 	if width > 0 {
 		t.FIB += times
+		if toEndpoints(c.kind) {
+			t.Endpoints += times
+			if c.prefix.IsSingleIP() {
+				t.Hosts += times
+			}
+		}
 		t.Width = max(t.Width, width)
 	}
+}
+
+func toEndpoints(k fabric.OriginKind) bool {
+	switch k {
+	case fabric.OriginEndpoints, fabric.OriginBlock, fabric.OriginRack, fabric.OriginAnycast, fabric.OriginMoved, fabric.OriginStatic:
+		return true
+	}
+	return false
 }
 
 // updates are the messages that a node sends.

@@ -251,6 +251,7 @@ func urgent(t *testing.T, l *Lab) {
 func TestFailures(t *testing.T) {
 	l := boot(t, design(t, "model: as-per-rack"))
 	settled(t, l)
+	l.whole(t, "--live", "--run-dirs", l.dir("")) // servers on the subnet that their ToR tells them of
 	urgent(t, l)
 	watch := func(what string, do func() error) *Event {
 		t.Helper()
