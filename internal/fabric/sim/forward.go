@@ -94,6 +94,8 @@ func (k *walk) choose(n int) (by *spread, ways []way, end string) {
 				return w, nil, "delivered"
 			case w.classes[w.class].prefix.Bits() == 0 && w.state[n].own:
 				return w, nil, outside
+			case w.classes[w.class].kind == fabric.OriginEndpoints, w.classes[w.class].kind == fabric.OriginStatic:
+				return w, nil, "delivered" // a prefix of an appliance, which has all of it
 			}
 			return w, nil, "no such endpoint" // in a block of its own
 		}
