@@ -14,8 +14,18 @@ const (
 	FillGrown = 85 // with growth
 )
 
-// tableFix is what makes tables smaller or hosts more.
-var tableFix = []string{"model: downward-default     # if the ToR is full", "another profile or silicon: `muslin fabric switches`", "endpoints: {announce: rack-block}     # if endpoints stay in their rack"}
+// tableFix is what makes the table of a device smaller, or holds more.
+func (s *subject) tableFix(e fabric.Entries) []string {
+	model := "model: ethernet     # switches then know no endpoint"
+	if e.Role == fabric.RoleToR && s.Model != fabric.DownwardDefault {
+		model = "model: downward-default     # if the ToR is full"
+	}
+	list := []string{model, "another profile or silicon: `muslin fabric switches`"}
+	if e.Hosts > 0 {
+		list = append(list, "endpoints: {announce: rack-block}     # if endpoints stay in their rack")
+	}
+	return list
+}
 
 // fill: FAB-CAP-001. The tables of hosts, FAB-CAP-003, and ToRs of Downward
 // Default, FAB-CAP-004, have rules of their own.
@@ -32,7 +42,7 @@ func fill(s *subject) {
 		if e.Grown > e.Used {
 			message += fmt.Sprintf("; with growth, %d %% a year for %d years, %s", s.Growth.PercentPerYear, s.Growth.Years, fabric.Number(e.Grown))
 		}
-		f := s.report(message+s.asMany(e), []string{e.Device}, tableFix...)
+		f := s.report(message+s.asMany(e), []string{e.Device}, s.tableFix(e)...)
 		if percent < 100 && (grown < FillGrown || e.Grown == e.Used) {
 			f.Severity = Warning
 		}
@@ -74,7 +84,7 @@ func hostTable(s *subject) {
 		}
 		p := s.Platform(e.Platform)
 		f := s.report(fmt.Sprintf("%s: routes to single addresses go to the host table, which has %s entries, and %s are needed%s", e.Device, fabric.Number(int(e.Holds)), fabric.Number(e.Used), s.asMany(e)),
-			[]string{e.Device}, tableFix...)
+			[]string{e.Device}, s.tableFix(e)...)
 		if p != nil && p.Source != "" {
 			f.Evidence = append(f.Evidence, p.Source)
 		}

@@ -496,6 +496,25 @@ spec:
 	// downwardDefault: {fallback: inter-spine}
 }
 
+// TestTableFix: what is to mend a full table fits the device that has it.
+func TestTableFix(t *testing.T) {
+	const full = ", switches: {tor: {lpmTable: 20}, spine: {lpmTable: 20}}"
+	for _, c := range []struct{ spec, device, first string }{
+		{perRack + full, "r0-t0", "model: downward-default"}, {perRack + full, "spine0", "model: ethernet"}, {downward + full, "spine0", "model: ethernet"},
+	} {
+		for _, f := range Design(design(t, c.spec)) {
+			if f.ID == "FAB-CAP-001" && f.Devices[0] == c.device && (!strings.HasPrefix(f.Fix[0], c.first) || len(f.Fix) != 3) {
+				t.Errorf("%s, %s: %q, want %s", c.spec, c.device, f.Fix, c.first)
+			}
+		}
+	}
+	for _, f := range Design(design(t, perRack+", endpoints: {perServer: 4, announce: rack-block}, switches: {spine: {lpmTable: 8}}")) {
+		if f.ID == "FAB-CAP-001" && strings.Contains(strings.Join(f.Fix, "\n"), "rack-block") {
+			t.Errorf("blocks of racks are advised for what has them: %q", f.Fix)
+		}
+	}
+}
+
 // TestPolarised: what chooses differently, or has nothing to choose from, is not found.
 func TestPolarised(t *testing.T) {
 	for spec, change := range map[string]func(*fabric.Design){

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/muslin-net/muslin/internal/fabric"
@@ -242,7 +241,7 @@ func (r *Report) failures(b *strings.Builder) {
 			if c.Apart > 0 {
 				apart = fabric.Number(c.Apart)
 			}
-			rows = append(rows, []string{string(f.Family), escape(c.Failure), strconv.Itoa(c.Cases - 1), result, apart, c.Noticed()})
+			rows = append(rows, []string{string(f.Family), escape(c.Failure), fabric.Number(c.Cases - 1), result, apart, c.Noticed()})
 		}
 	}
 	table(b, []string{"family", "failure", "and like it", "servers that still have a way to each other", "pairs without a way", "noticed"}, rows)
