@@ -76,7 +76,7 @@ func (m *Memory) state(p netip.Prefix, w wish, wishes map[netip.Prefix]wish) (St
 // or takes some of its addresses by being more specific.
 func (m *Memory) conflict(p netip.Prefix, w wish, wishes map[netip.Prefix]wish) (why string) {
 	for _, r := range m.others(p) {
-		if r.Metric <= w.Metric {
+		if r.Metric <= w.Metric && !intoItself(p, r.Protocol, w.Hops) {
 			why = whyLoses(p, r.Protocol, r.Metric, w.Metric)
 		}
 	}

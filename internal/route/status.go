@@ -156,9 +156,10 @@ func (f *fib[K]) conflicts() map[K]string {
 	for p, rs := range f.allForeign() {
 		k := f.make(p)
 		if e := f.entry(k); e.want >= firstAction {
-			metric := f.actions[e.want].key.metric
+			a := &f.actions[e.want].key
+			metric := a.metric
 			for _, r := range rs {
-				if r.metric <= metric {
+				if r.metric <= metric && !intoItself(p, r.proto, a.hops) {
 					out[k] = whyLoses(p, r.proto, r.metric, metric)
 				}
 			}

@@ -372,6 +372,28 @@ func (h *host) clearForeign(p netip.Prefix) {
 		Priority: 1024, Scope: unix.RT_SCOPE_NOWHERE}))
 }
 
+// TestT08_OwnSubnet: a router that announces a subnet to those who are on it tells them nothing new, and the kernel's own
+// route to it is no conflict; by way of another link it is one.
+func TestT08_OwnSubnet(t *testing.T) {
+	h := newHost(t)
+	h.replace("local")
+	h.replace("bgp", via("10.0.0.0/24", "10.0.0.2"), via("fd00::/64", "fd00::2"), via("10.0.1.0/24", "10.0.0.2"), via("fd00:1::/64", "fd00::2"))
+	h.complete()
+	h.apply()
+	var got []string
+	for _, p := range h.tab.Problems() {
+		got = append(got, fmt.Sprintf("%s %s", p.Prefix, p.State))
+	}
+	if want := []string{"10.0.1.0/24 conflict", "fd00:1::/64 conflict"}; !slices.Equal(got, want) {
+		t.Errorf("problems %q, want %q", got, want)
+	}
+	for _, s := range h.tab.List() {
+		if own := s.Prefix == pfx("10.0.0.0/24") || s.Prefix == pfx("fd00::/64"); own && s.State != Installed {
+			t.Errorf("%s is %s: %s", s.Prefix, s.State, s.Detail)
+		}
+	}
+}
+
 // T08: a foreign route that wins over ours is reported and left alone.
 func TestT08_ForeignRouteInTheWay(t *testing.T) {
 	for _, fam := range []struct{ host, block, inside, gw string }{

@@ -5,6 +5,7 @@ package route
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // Why a route is not in force as wanted, in words that every routing table uses.
@@ -44,6 +45,13 @@ func whyInPart(p netip.Prefix, proto uint8) string {
 // protoKernel marks routes that the kernel makes for addresses: inside a
 // learned aggregate they are no accident.
 const protoKernel = 2
+
+// intoItself tells whether a route of the kernel has the place of one that leads to the same links: to a subnet that
+// all next hops of that are in. A router that announces its subnet tells those on it, too.
+func intoItself(p netip.Prefix, proto uint8, hops Hops) bool {
+	addrs := hops.Addrs()
+	return proto == protoKernel && len(addrs) > 0 && !slices.ContainsFunc(addrs, func(a netip.Addr) bool { return !p.Contains(a.WithZone("")) })
+}
 
 func comparePrefix(a, b netip.Prefix) int {
 	if c := a.Addr().Compare(b.Addr()); c != 0 {
