@@ -26,15 +26,8 @@ func (s *subject) attracts(from, to fabric.Role, visit func(a *adjacency)) {
 // blackHole: FAB-DD-001. Besides another spine or a border that leads back, two
 // ToRs in every rack are a way around.
 func blackHole(s *subject) {
-	tors, spines := map[string]int{}, 0
-	for i := range s.Devices {
-		switch s.Devices[i].Role {
-		case fabric.RoleToR:
-			tors[s.Devices[i].Rack]++
-		case fabric.RoleSpine:
-			spines++
-		}
-	}
+	tors, spines := s.torsIn(), 0
+	s.ofRole(fabric.RoleSpine, func(*fabric.Device) { spines++ })
 	escapes := func(d *fabric.Device) bool {
 		for j := range d.Sessions {
 			p := s.Device(d.Sessions[j].Peer)
@@ -70,12 +63,7 @@ func blackHole(s *subject) {
 // on, unless a border tells of one, and it takes the loss of every plane: there
 // it is a warning.
 func torDefault(s *subject) {
-	tors := map[string]int{}
-	for i := range s.Devices {
-		if s.Devices[i].Role == fabric.RoleToR {
-			tors[s.Devices[i].Rack]++
-		}
-	}
+	tors := s.torsIn()
 	const alone, planes = "", "; on planes only a border has one to hand on"
 	var t tally
 	s.attracts(fabric.RoleToR, fabric.RoleServer, func(a *adjacency) {

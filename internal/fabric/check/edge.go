@@ -18,6 +18,13 @@ func (s *subject) ofRole(role fabric.Role, visit func(d *fabric.Device)) {
 	}
 }
 
+// torsIn counts the ToRs of each rack.
+func (s *subject) torsIn() map[string]int {
+	n := map[string]int{}
+	s.ofRole(fabric.RoleToR, func(d *fabric.Device) { n[d.Rack]++ })
+	return n
+}
+
 func oneSpine(s *subject) {
 	spines := 0
 	s.ofRole(fabric.RoleSpine, func(*fabric.Device) { spines++ })

@@ -61,6 +61,19 @@ type subject struct {
 // Design holds a design against every rule. Findings come in the order of
 // severity, then of the catalogue.
 func Design(g *fabric.Design) []*Finding {
+	found, _ := WithFailures(g)
+	return found
+}
+
+// Failures are those of one thing, in one family.
+type Failures struct {
+	Family fabric.Family
+	*sim.WhatIf
+}
+
+// WithFailures is Design, and beside the findings the failures that were simulated
+// for them, in each family in which that is possible.
+func WithFailures(g *fabric.Design) ([]*Finding, []Failures) {
 	s := &subject{Index: g.Index()}
 	s.simulated = simulate(g)
 	s.weigh()
@@ -74,7 +87,13 @@ func Design(g *fabric.Design) []*Finding {
 		s.rule.check(s)
 	}
 	slices.SortStableFunc(s.found, func(a, b *Finding) int { return cmp.Compare(a.Severity.rank(), b.Severity.rank()) })
-	return s.found
+	var failures []Failures
+	for _, x := range s.simulated {
+		if x.whatIf != nil {
+			failures = append(failures, Failures{x.family, x.whatIf})
+		}
+	}
+	return s.found, failures
 }
 
 // weigh finds out what is in tables: by the formulas of the model, or by the simulation.

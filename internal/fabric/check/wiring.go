@@ -230,8 +230,7 @@ func mtu(s *subject) {
 }
 
 func oneToR(s *subject) {
-	tors := map[string]int{}
-	s.ofRole(fabric.RoleToR, func(d *fabric.Device) { tors[d.Rack]++ })
+	tors := s.torsIn()
 	var list []string
 	s.ofRole(fabric.RoleServer, func(d *fabric.Device) {
 		if tors[d.Rack] == 1 {
@@ -289,8 +288,7 @@ func neighbours(s *subject) {
 // polarised: FAB-WI-005. A spine has equal ways where a rack has two ToRs, and gets from a
 // ToR what that one's hash chose among spines.
 func polarised(s *subject) {
-	inRack := map[string]int{}
-	s.ofRole(fabric.RoleToR, func(d *fabric.Device) { inRack[d.Rack]++ })
+	inRack := s.torsIn()
 	var t tally
 	s.ofRole(fabric.RoleSpine, func(d *fabric.Device) {
 		own := s.Platform(d.Platform)

@@ -18,27 +18,15 @@ import (
 type Report struct {
 	Design   *fabric.Design
 	Findings []*check.Finding
-	Failures []Failures
+	Failures []check.Failures
 	Growth   *advise.Growth // nil for a design that follows from no Fabric
-}
-
-// Failures are those of one thing, in one family.
-type Failures struct {
-	Family fabric.Family
-	*sim.WhatIf
 }
 
 // New gathers what a report tells. f is nil for a design that follows from no Fabric. What
 // cannot be simulated is among the findings.
 func New(g *fabric.Design, f *fabric.Fabric) *Report {
-	r := &Report{Design: g, Findings: check.Design(g)}
-	for _, family := range g.Families {
-		if s, err := sim.New(g, family); err == nil {
-			if w, err := s.WhatIf(1); err == nil {
-				r.Failures = append(r.Failures, Failures{family, w})
-			}
-		}
-	}
+	r := &Report{Design: g}
+	r.Findings, r.Failures = check.WithFailures(g)
 	if f != nil && f.Spec.Racks.List == nil {
 		n := f.Spec.Racks.Count
 		racks := []int{n}
