@@ -327,3 +327,76 @@ func TestParseRackList(t *testing.T) {
 		t.Errorf("%v, want %v", count, want)
 	}
 }
+
+// TestNothingTwice: with as many spines, borders and servers as there can be, every address, subnet, router ID and endpoint
+// is there once, and every AS number of a server.
+func TestNothingTwice(t *testing.T) {
+	borders := make([]string, 16)
+	for i := range borders {
+		borders[i] = fmt.Sprintf("{name: b%d, as: %d, default: true}", i, 64900+i)
+	}
+	edge := ", border: [" + strings.Join(borders, ", ") + "]"
+	for _, spec := range []string{
+		"model: as-per-rack, spine: {count: 62}, racks: {count: 3, tors: 2}, tors: {isl: true}" + edge,
+		"model: as-per-rack, spine: {count: 63}, racks: {count: 3, tors: 2}" + edge,
+		"model: as-per-server, spine: {count: 63}, racks: {count: 3, tors: 2}, servers: {perRack: 64}" + edge,
+		"model: downward-default, spine: {count: 63}, racks: {count: 3, tors: 2}" + edge,
+		"model: as-per-rack, spine: {kind: l2, count: 16}, racks: {count: 3, tors: 2}" + edge,
+		"model: ethernet, spine: {count: 16}, racks: {count: 3}, routeReflectors: {perPlane: 8}" + edge,
+		"model: as-per-server, spine: {kind: l2}, racks: {count: 3, tors: 2}, tors: {as: shared}, pools: {as: {style: 2byte}}",
+		"model: as-per-server, spine: {count: 4, as: unique}, racks: [{name: a, tors: 2}, {name: b, servers: 7}, {name: c}], pools: {as: {style: 2byte}}",
+		"model: as-per-rack, spine: {count: 40}, racks: {count: 3, tors: 2}, machines: [{name: m0, rack: r0, attach: port}, {name: m1, rack: r0, attach: port}, {name: m2, rack: r1}]",
+	} {
+		if !strings.Contains(spec, "perRack") {
+			spec += ", servers: {perRack: 40}"
+		}
+		doc, err := Parse([]byte("apiVersion: fabric/v1\nkind: Fabric\nmetadata: {name: a}\nspec: {families: [ipv4, ipv6], endpoints: {perServer: 3}, " + spec + "}"))
+		if err != nil {
+			t.Errorf("%s: %v", spec, err)
+			continue
+		}
+		g, seen := doc.Fabric.Design(), map[string]string{}
+		once := func(what any, where string) {
+			if first, twice := seen[fmt.Sprint(what)]; twice {
+				t.Errorf("%s: %v is at %s and at %s", spec, what, first, where)
+			}
+			seen[fmt.Sprint(what)] = where
+		}
+		var nets []netip.Prefix
+		for _, s := range g.Segments {
+			for _, p := range s.Subnets {
+				for _, other := range nets {
+					if p.Overlaps(other) {
+						t.Errorf("%s: %s of %s overlaps %s", spec, p, s.Name, other)
+					}
+				}
+				nets = append(nets, p)
+			}
+		}
+		switches := map[uint32]bool{}
+		for _, d := range g.Devices {
+			switches[d.AS] = switches[d.AS] || d.Role != RoleServer
+		}
+		for _, d := range g.Devices {
+			once(fmt.Sprint("router ID ", d.RouterID), d.Name)
+			if g.Model == ASPerServer && d.Role == RoleServer && switches[d.AS] {
+				t.Errorf("%s: AS %d of %s is that of a switch", spec, d.AS, d.Name)
+			}
+			if g.Model == ASPerServer && d.Role == RoleServer {
+				once(fmt.Sprint("AS ", d.AS), d.Name)
+			}
+			for _, x := range d.Interfaces {
+				for _, a := range x.Addresses {
+					once(a.Addr(), d.Name+" "+x.Name)
+				}
+			}
+			for _, o := range d.Originate {
+				for p := range o.Each() {
+					if o.Kind == OriginEndpoints {
+						once(fmt.Sprint("endpoint ", p), d.Name)
+					}
+				}
+			}
+		}
+	}
+}

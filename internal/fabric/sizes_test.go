@@ -185,3 +185,18 @@ func TestEntriesApart(t *testing.T) {
 		}
 	}
 }
+
+// TestIPv6TakesTwo: a route of IPv6 takes two entries of a table.
+func TestIPv6TakesTwo(t *testing.T) {
+	used := func(families string) int {
+		doc, err := Parse([]byte("apiVersion: fabric/v1\nkind: Fabric\nmetadata: {name: a}\nspec: {model: as-per-rack, racks: {count: 3}, servers: {perRack: 2}, endpoints: {perServer: 2}, families: " + families + "}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, _, _ := doc.Fabric.Design().Index().Entries()
+		return list[0].Used
+	}
+	if v4, v6, both := used("[ipv4]"), used("[ipv6]"), used("[ipv4, ipv6]"); v4 == 0 || v6 != 2*v4 || both != v4+v6 {
+		t.Errorf("%d of IPv4, %d of IPv6, %d of both", v4, v6, both)
+	}
+}

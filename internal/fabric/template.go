@@ -24,7 +24,11 @@ func Template(name string, model Model, racks, servers, endpoints int) string {
 	line("spec:")
 	line("  model: %s", model)
 	line("  racks: {count: %d, tors: 1}              # or a list: [{name: r0, servers: 40, tors: 2}, …]", racks)
-	line("  servers: {perRack: %d}", servers)
+	if f.Spec.Model == ASPerServer || f.Spec.Model == DownwardDefault {
+		line("  servers: {perRack: %d, uplinks: %s}   # or segment, unnumbered", servers, f.Spec.Servers.Uplinks)
+	} else {
+		line("  servers: {perRack: %d}", servers)
+	}
 	line("  endpoints:")
 	line("    perServer: %d", endpoints)
 	line("    growth: {percentPerYear: 0, years: 0}  # for the capacity of switches")
@@ -44,10 +48,8 @@ func Template(name string, model Model, racks, servers, endpoints int) string {
 		line("  # tors: {isl: false}                     # a link between the two ToRs of a rack")
 	case ASPerServer:
 		line("  # tors: {as: unique}                     # or shared, on planes")
-		line("  # servers: {uplinks: routed}             # or segment, unnumbered")
 	case DownwardDefault:
 		line("  # downwardDefault: {origin: spine, fallback: inter-spine}   # or border, dual-tor; exceptions: N with blocks")
-		line("  # servers: {uplinks: routed}             # or segment, unnumbered")
 	}
 	line("  # anycast: [{ip: 10.99.0.1, servers: [r0/s0, r1/s0]}]")
 	line("  # machines: [{name: db, rack: r0}]         # bare metal: attach: segment, port; routing: bgp, static")

@@ -26,12 +26,7 @@ func TestTemplate(t *testing.T) {
 		for _, c := range regexp.MustCompile(`(?m)^  # ([a-zA-Z]+: \{.*\}|[a-zA-Z]+: \[.*\])`).FindAllStringSubmatch(text, -1) {
 			fields++
 			field := c[1]
-			base := text
-			if strings.HasPrefix(field, "servers:") {
-				base = strings.Replace(text, "  servers: {perRack: 2}\n", "", 1)
-				field = strings.Replace(field, "{", "{perRack: 2, ", 1)
-			}
-			doc, err := Parse([]byte(base + "  " + field + "\n"))
+			doc, err := Parse([]byte(strings.Replace(text, "  # "+field, "  "+field, 1)))
 			if err != nil {
 				t.Errorf("%s: %s: %v", model, field, err)
 				continue
@@ -41,6 +36,11 @@ func TestTemplate(t *testing.T) {
 			if same := string(with) == string(plain); same == example {
 				t.Errorf("%s: %s changes the design: %v", model, field, !same)
 			}
+		}
+		// Fields of several lines, all of them at once.
+		lines := regexp.MustCompile(`(?m)^  # ((?:pools|bgp|switches):.*|  [a-oq-zA-Z][a-zA-Z]*: .*)$`).ReplaceAllString(text, "  $1")
+		if doc, err := Parse([]byte(lines)); err != nil || doc.Fabric.given.Pools.Links == nil || doc.Fabric.given.BGP.Roles != Auto {
+			t.Errorf("%s: %v\n%s", model, err, lines)
 		}
 		if fields < 4 {
 			t.Errorf("%s: only %d fields", model, fields)
