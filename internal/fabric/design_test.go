@@ -400,3 +400,19 @@ func TestNothingTwice(t *testing.T) {
 		}
 	}
 }
+
+// TestEndpointsFilter: a ToR takes from servers what they announce, and no shorter prefix, which would attract the traffic of others.
+func TestEndpointsFilter(t *testing.T) {
+	for announce, want := range map[string]int{"one-by-one": 32, "server-block": 26} {
+		doc, err := Parse([]byte("apiVersion: fabric/v1\nkind: Fabric\nmetadata: {name: a}\nspec: {model: as-per-rack, racks: {count: 3}, servers: {perRack: 2}, endpoints: {perServer: 2, announce: " + announce + "}}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := doc.Fabric.Design().Index().Filter(onlyEndpoints)
+		for bits := 10; bits <= 32; bits++ {
+			if p := netip.PrefixFrom(netip.MustParseAddr("10.64.0.0"), bits); f.Permits(p) != (bits >= want) {
+				t.Errorf("%s: %s passes: %v", announce, p, f.Permits(p))
+			}
+		}
+	}
+}
