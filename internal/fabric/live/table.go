@@ -95,7 +95,9 @@ func Expect(routes []sim.Route, n *Names, d *fabric.Device, family fabric.Family
 			}
 		}
 		for _, v := range r.Via {
-			if d.Role != fabric.RoleReflector { // which forwards nothing, and keeps routes out of its kernel
+			// A reflector forwards nothing, and keeps routes out of its kernel. A learned route to a subnet that a device is on
+			// is written by vRouters alone.
+			if d.Role != fabric.RoleReflector && (d.Software == fabric.Muslin || !attached(d, r.Prefix)) {
 				e.Via = append(e.Via, Via(v.Device, v.Segment))
 			}
 		}

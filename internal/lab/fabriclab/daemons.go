@@ -124,8 +124,7 @@ func (l *Lab) startFRR(ctx context.Context, d *fabric.Device, text string) error
 		}
 	}
 	daemons := []string{"zebra"}
-	// Not for d.Static: the machines that these routes lead to are not booted.
-	if len(d.Discard) > 0 {
+	if len(d.Discard)+len(d.Static) > 0 {
 		daemons = append(daemons, "staticd")
 	}
 	if strings.Contains(text, "\nbfd\n") {

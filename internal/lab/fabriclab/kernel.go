@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -57,6 +58,7 @@ func (l *Lab) kernelRoutes(d *fabric.Device, family fabric.Family, t live.Table)
 			name := names[link]
 			switch {
 			case name == outside: // the world is no part of the design
+			case slices.ContainsFunc(d.Static, func(s fabric.StaticRoute) bool { return ok && s.Via == a.Unmap() }): // nor are machines that speak no BGP
 			case ok && !a.IsUnspecified():
 				t.At(prefix).Via = append(t.At(prefix).Via, live.Via(l.peerAt(d, name, a.Unmap())))
 			case strings.HasPrefix(name, "cali") && prefix.IsSingleIP():
