@@ -24,14 +24,19 @@ import (
 // announced again. A NOTIFICATION in either direction, expiry of the hold
 // timer included, removes all routes at once.
 
-// restartTime is what a peer is told: how long it is to keep our routes.
+// restartTime is what a peer is told: how long it is to keep our routes. 0 means that it is told nothing.
 func (p *peer) restartTime() time.Duration {
-	if p.cfg.RestartTime > 0 {
-		return p.cfg.RestartTime
+	switch own, all := p.cfg.RestartTime, p.s.cfg.RestartTime; {
+	case own == TimerOff, own == 0 && all == TimerOff:
+		return 0
+	case own > 0:
+		return own
 	}
 	return p.s.restartTime()
 }
 
+// restartTime is for how long peers are waited for after a start, and what they are told unless something else is
+// said of one.
 func (s *Speaker) restartTime() time.Duration {
 	if s.cfg.RestartTime > 0 {
 		return s.cfg.RestartTime
@@ -51,7 +56,10 @@ func (s *Speaker) restartLeft() time.Duration {
 
 // staleTime is how long routes of a peer outlive its connection.
 func (p *peer) staleTime(o *openMessage) time.Duration {
-	if p.cfg.RestartTime > 0 {
+	switch {
+	case p.restartTime() == 0:
+		return 0
+	case p.cfg.RestartTime > 0:
 		return min(p.cfg.RestartTime, o.grTime)
 	}
 	return o.grTime

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -108,6 +109,39 @@ func TestB15_RFC4724_4_2_Expiry(t *testing.T) {
 			eventually(t, "swept", func() bool { return b.fibSize() == 0 })
 			if d := time.Since(start); d < 900*time.Millisecond || d > 2*time.Second {
 				t.Errorf("routes went after %v, want 1 s", d)
+			}
+		})
+	}
+}
+
+// Switched off on either end, graceful restart is not offered there, and no route outlives the connection.
+func TestB15_RestartOff(t *testing.T) {
+	t.Parallel()
+	for _, by := range []string{"who ends", "who ends, to this peer", "who stays", "who stays, to this peer"} {
+		t.Run(by, func(t *testing.T) {
+			offers := [2]bool{true, true}
+			a, b := pair(t, 64512, 64512, func(ca, cb *Config) {
+				cfg, end := ca, 0
+				if strings.HasPrefix(by, "who stays") {
+					cfg, end = cb, 1
+				}
+				offers[end] = false
+				if strings.HasSuffix(by, "to this peer") {
+					cfg.Peers[0].RestartTime = TimerOff
+				} else {
+					cfg.RestartTime = TimerOff
+				}
+			})
+			a.originate("10.1.0.0/26", "fd00:1::/122")
+			eventually(t, "both", func() bool { return b.fibSize() == 2 })
+			if got := [2]bool{b.peer(a.cfg.RouterID).GracefulRestart, a.peer(b.cfg.RouterID).GracefulRestart}; got != offers {
+				t.Errorf("a and b offer %v, want %v", got, offers)
+			}
+			a.stop()
+			start := time.Now()
+			eventually(t, "gone", func() bool { return b.fibSize() == 0 })
+			if d := time.Since(start); d > 2*time.Second {
+				t.Errorf("routes went after %v", d)
 			}
 		})
 	}

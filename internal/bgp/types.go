@@ -28,7 +28,7 @@ type Config struct {
 	// Listen holds the addresses to accept connections on; empty means none.
 	Listen []netip.AddrPort
 	// RestartTime is what we announce for graceful restart (RFC 4724); 0
-	// means DefaultRestartTime.
+	// means DefaultRestartTime. With TimerOff it is not offered, and no routes of a peer outlive its connection.
 	RestartTime time.Duration
 	// NextHop4 and NextHop6 are this node's own addresses, used as next hop
 	// for what it originates and for next-hop-self. An invalid one means that
@@ -69,7 +69,7 @@ type PeerConfig struct {
 	// 0, means twice that.
 	SendHold time.Duration
 	// RestartTime is what we announce to this peer for graceful restart, and the upper
-	// bound for keeping its stale routes; 0 means Config.RestartTime, and what it announces.
+	// bound for keeping its stale routes; 0 means Config.RestartTime, and what it announces; or TimerOff.
 	RestartTime time.Duration
 	// TTLSecurity is how many hops away the peer is at most, 1 for one on the
 	// same link: packets from further away are dropped (RFC 5082). 0 is off.

@@ -97,7 +97,7 @@ func (l *loop) applyBFD() {
 
 // longestRestart is for how long some neighbour keeps our routes while we are away.
 func longestRestart(c bgp.Config) time.Duration {
-	d := cmp.Or(c.RestartTime, defaultRestartTime)
+	d := max(0, cmp.Or(c.RestartTime, defaultRestartTime)) // not bgp.TimerOff
 	for _, p := range c.Peers {
 		d = max(d, p.RestartTime)
 	}

@@ -475,7 +475,7 @@ func options(p *v3.BGPPeer, c *bgp.PeerConfig) {
 		c.HoldTime = 3 * c.Keepalive
 	}
 	if p.Spec.MaxRestartTime != nil {
-		c.RestartTime = p.Spec.MaxRestartTime.Duration
+		c.RestartTime = cmp.Or(p.Spec.MaxRestartTime.Duration, bgp.TimerOff)
 	}
 	if p.Spec.TTLSecurity != nil {
 		c.TTLSecurity = *p.Spec.TTLSecurity
@@ -559,7 +559,7 @@ func (in *peeringInput) listen(v4, v6 netip.Addr, port uint16) (list []netip.Add
 
 func (in *peeringInput) restartTime() time.Duration {
 	if in.global != nil && in.global.Spec.NodeMeshMaxRestartTime != nil {
-		return in.global.Spec.NodeMeshMaxRestartTime.Duration
+		return cmp.Or(in.global.Spec.NodeMeshMaxRestartTime.Duration, bgp.TimerOff)
 	}
 	return defaultRestartTime
 }

@@ -291,6 +291,28 @@ spec: {nodeMeshMaxRestartTime: 20s}
 	if d := longestRestart(bgp.Config{}); d != defaultRestartTime {
 		t.Errorf("without a setting for %v", d)
 	}
+	if d := longestRestart(bgp.Config{RestartTime: bgp.TimerOff}); d != 0 {
+		t.Errorf("switched off for %v", d)
+	}
+}
+
+// No time switches graceful restart off, for all or for one.
+func TestPeeringRestartOff(t *testing.T) {
+	cfg, _, problems := peering(input(t, "a", threeNodes+`---
+kind: BGPPeer
+metadata: {name: tor}
+spec: {peerIP: 10.0.0.254, asNumber: 64999, maxRestartTime: 0s}
+---
+kind: BGPConfiguration
+metadata: {name: default}
+spec: {nodeMeshMaxRestartTime: 0s}
+`))
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	if p := peerNamed(t, cfg, "tor"); cfg.RestartTime != bgp.TimerOff || p.RestartTime != bgp.TimerOff {
+		t.Errorf("restart times of %v, and %v of a peer", cfg.RestartTime, p.RestartTime)
+	}
 }
 
 // RFC 4271 section 4.2, RFC 9687: the timers of the mesh and of a BGPPeer, each

@@ -211,6 +211,20 @@ func TestVRouter(t *testing.T) {
 	}
 }
 
+// TestNoRestart: graceful restart that is off in the file is off on servers.
+func TestNoRestart(t *testing.T) {
+	for field, want := range map[string]string{"off": "  maxRestartTime: 0s\n", "30s": "  maxRestartTime: 30s\n", "120s": ""} {
+		e, _ := New(design(t, "model: as-per-rack, bgp: {gracefulRestart: {vrouter: "+field+"}}", "ipv4"))
+		text, err := e.Common()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sessions := strings.Count(text, "kind: BGPPeer"); want != "" && strings.Count(text, want) != sessions || want == "" && strings.Contains(text, "maxRestartTime") {
+			t.Errorf("%s: want %q in each of %d sessions:\n%s", field, want, sessions, text)
+		}
+	}
+}
+
 // asWritten compares with a file of testdata, which UPDATE=1 writes.
 func asWritten(t *testing.T, name, text string) {
 	t.Helper()

@@ -233,8 +233,8 @@ func (e *Emitter) settings(r *v3.BGPPeer, d *fabric.Device, p *fabric.Profile) {
 		n := int32(p.AllowOwnAS)
 		r.Spec.NumAllowedLocalASNumbers = &n
 	}
-	if p.GracefulRestart.On() && time.Duration(p.GracefulRestart) != bgp.DefaultRestartTime {
-		restart := v3.Duration{Duration: time.Duration(p.GracefulRestart)}
+	if time.Duration(p.GracefulRestart) != bgp.DefaultRestartTime {
+		restart := v3.Duration{Duration: max(0, time.Duration(p.GracefulRestart))} // 0 switches it off
 		r.Spec.MaxRestartTime = &restart
 	}
 	if p.Authentication.On() {
