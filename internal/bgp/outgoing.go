@@ -26,6 +26,9 @@ func (g *group) withheld(prefix netip.Prefix, a *attrs, src *source, own bool) s
 	case reflected && !src.client && !g.key.client:
 		return "learned over iBGP, and neither its peer nor this one is a client (RFC 4456 section 6)"
 	}
+	if own { // its communities are for those that hear of it
+		return g.staysHere(a)
+	}
 	for _, c := range a.comms {
 		switch {
 		case c == commNoAdvertise:

@@ -262,6 +262,9 @@ func (s *Speaker) Originate(add []Origination, remove []netip.Prefix) {
 				continue
 			}
 			a := &attrs{localPref: o.LocalPref, hasLocalPref: o.LocalPref != 0}
+			if o.NoExport {
+				a.comms = []uint32{commNoExport}
+			}
 			prefix := o.Prefix.Masked()
 			if s.interfaces[prefix] != o.Interface {
 				s.interfaces[prefix] = o.Interface

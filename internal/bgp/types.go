@@ -188,6 +188,8 @@ type Origination struct {
 	Prefix    netip.Prefix
 	LocalPref uint32
 	Interface string // through which it is reached, for policies; empty if it is not one
+	// NoExport: peers are told it with the community NO_EXPORT (RFC 1997), so that it goes no further than their AS.
+	NoExport bool
 }
 
 // Best is the outcome of path selection for a prefix: the equal-cost next hops

@@ -9,11 +9,12 @@ import (
 
 // The filters of designs, by name.
 const (
-	onlyEndpoints = "endpoints"  // from servers: what lies in the pools
-	onlyDefault   = "default"    // the default route
-	noDefault     = "no-default" // everything else
-	onlyDown      = "down"       // what servers are told with AS override: default route and anycast
-	exceptions    = "exceptions" // the default route, and moved endpoints one by one
+	onlyEndpoints = "endpoints"     // from servers: what lies in the pools
+	onlyDefault   = "default"       // the default route
+	noDefault     = "no-default"    // everything else
+	onlyDown      = "down"          // what servers are told with AS override: default route and anycast
+	exceptions    = "exceptions"    // the default route, and moved endpoints one by one
+	noExceptions  = "no-exceptions" // everything else than those
 )
 
 // filters makes all of them; those that no profile names are left out in the end.
@@ -40,15 +41,13 @@ func (b *builder) filters() {
 		loopbacks, _ := ofFamily(s.Pools.Loopbacks, family)
 		servers.Rules = append(servers.Rules, FilterRule{Permit: true, Within: loopbacks, Min: bits})
 	}
-	single := false
 	for _, m := range s.Machines {
 		for _, p := range m.Prefixes {
 			servers.Rules = append(servers.Rules, FilterRule{Permit: true, Within: p})
 		}
-		single = single || m.Routing == ByBGP && m.Addresses > 0 && s.Endpoints.Announce != OneByOne
 	}
 	for _, p := range s.Pools.Endpoints { // of machines, where servers announce blocks
-		if single {
+		if b.machinesOneByOne() && s.Endpoints.Announce != OneByOne {
 			servers.Rules = append(servers.Rules, FilterRule{Permit: true, Within: p.CIDR, Min: p.CIDR.Addr().BitLen()})
 		}
 	}
@@ -58,21 +57,33 @@ func (b *builder) filters() {
 			x.Rules = append(x.Rules, one)
 		}
 	}
-	b.out.Filters = append([]Filter{servers, def, other, down}, b.exceptionFilters(def)...)
+	b.out.Filters = append([]Filter{servers, def, other, down}, b.exceptionFilters(def, other)...)
+}
+
+// machinesOneByOne tells whether machines announce addresses of the pools, each on its own.
+func (b *builder) machinesOneByOne() bool {
+	return slices.ContainsFunc(b.f.Spec.Machines, func(m Machine) bool { return m.Routing == ByBGP && m.Addresses > 0 })
 }
 
 // exceptionFilters let pass, beside the default route, endpoints one by one: those of all blocks, and for each
-// rack those of its own, which is as far as they need to be known.
-func (b *builder) exceptionFilters(def Filter) []Filter {
+// rack those of its own, which is as far as they need to be known. One lets pass all but these and the default route.
+func (b *builder) exceptionFilters(def, other Filter) []Filter {
 	s := &b.f.Spec
 	if s.Downward.Exceptions == 0 {
 		return nil
 	}
-	all := Filter{Name: exceptions, Rules: slices.Clone(def.Rules)}
-	for _, p := range s.Pools.Endpoints {
-		all.Rules = append(all.Rules, FilterRule{Permit: true, Within: p.CIDR, Min: p.CIDR.Addr().BitLen()})
+	all, none := Filter{Name: exceptions, Rules: slices.Clone(def.Rules)}, Filter{Name: noExceptions}
+	for _, a := range s.Anycast {
+		none.Rules = append(none.Rules, FilterRule{Permit: true, Within: netip.PrefixFrom(a.IP, a.IP.BitLen())})
 	}
-	list := []Filter{all}
+	for _, p := range s.Pools.Endpoints {
+		one := FilterRule{Permit: true, Within: p.CIDR, Min: p.CIDR.Addr().BitLen()}
+		all.Rules = append(all.Rules, one)
+		one.Permit = false
+		none.Rules = append(none.Rules, one)
+	}
+	none.Rules = append(none.Rules, other.Rules...)
+	list := []Filter{all, none}
 	for r := range s.Racks.Count {
 		x := Filter{Name: exceptionsOf(b.f.rack(r).Name), Rules: slices.Clone(def.Rules)}
 		for _, family := range s.Families {

@@ -92,9 +92,15 @@ func (b *builder) exceptions(tor, server, uplink *Profile) {
 }
 
 // acrossSpines links every spine with every other, for packets that reach a
-// spine whose link to their rack is gone.
+// spine whose link to their rack is gone. Exceptions stay away: when one goes, each spine would take it from another
+// for a moment, send packets there, and tell the rack that it came from, which accepts it. Without it packets go where
+// the block leads, and whoever is there knows it from the spines that have the link.
 func (b *builder) acrossSpines() {
-	b.profile(Profile{Name: spineSpine, NextHopSelf: NextHopSelfEBGP, Import: noDefault, Export: noDefault}, b.f.Spec.BGP.BFD.Links)
+	pass := noDefault
+	if b.f.Spec.Downward.Exceptions > 0 && !b.machinesOneByOne() {
+		pass = noExceptions
+	}
+	b.profile(Profile{Name: spineSpine, NextHopSelf: NextHopSelfEBGP, Import: pass, Export: pass}, b.f.Spec.BGP.BFD.Links)
 	for j, y := range b.spines {
 		for i, x := range b.spines[:j] {
 			p, q := b.link(x, y, fmt.Sprintf("spine%d", j), fmt.Sprintf("spine%d", i),

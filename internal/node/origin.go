@@ -34,7 +34,7 @@ type originInput struct {
 type localAddr struct {
 	addr   netip.Addr
 	iface  string
-	shared bool // an endpoint of another node has it, too, or had it a moment ago
+	shared sharing
 }
 
 // origin is what this node says to the rest: prefixes to announce, and blocks
@@ -47,7 +47,8 @@ type origin struct {
 }
 
 // originate computes what the node originates: its confirmed blocks, and every
-// endpoint address outside them, whether or not a pool contains it, or that another node announces on its own, too; with
+// endpoint address outside them, whether or not a pool contains it, or that another node announces on its own, too, or did a
+// moment ago; with
 // workloadIPs every address on its own; and what the Node names of its own addresses. Nobody sends here what is in
 // a block that is not announced: if an endpoint left it with its address, the default route may be the way there,
 // and the block is not dropped. A block with infrastructure in it counts for nothing: its endpoints are announced
@@ -62,7 +63,7 @@ func originate(in originInput) origin {
 		}
 	}
 	out := origin{left: in.left}
-	announce := func(p netip.Prefix, iface string) {
+	announce := func(p netip.Prefix, iface string, noExport bool) {
 		if closed.LookupPrefix(p) {
 			return
 		}
@@ -70,7 +71,7 @@ func originate(in originInput) origin {
 		if p.Addr().Is6() {
 			metric = in.metric6
 		}
-		out.announce = append(out.announce, bgp.Origination{Prefix: p, LocalPref: uint32(filter.MaxPriority - metric), Interface: iface})
+		out.announce = append(out.announce, bgp.Origination{Prefix: p, LocalPref: uint32(filter.MaxPriority - metric), Interface: iface, NoExport: noExport})
 	}
 	for _, b := range in.blocks {
 		if b.IsSingleIP() {
@@ -85,17 +86,18 @@ func originate(in originInput) origin {
 		}
 		if !in.workloadIPs {
 			owned.Insert(b)
-			announce(b, "")
+			announce(b, "", false)
 		}
 	}
 	for _, a := range in.addrs {
 		ignore := slices.ContainsFunc(in.ignored, func(pattern string) bool { return filter.Glob(pattern, a.iface) })
-		if !ignore && (a.shared || !owned.Contains(a.addr)) {
-			announce(netip.PrefixFrom(a.addr, a.addr.BitLen()), a.iface)
+		covered := owned.Contains(a.addr)
+		if !ignore && (a.shared != alone || !covered) {
+			announce(netip.PrefixFrom(a.addr, a.addr.BitLen()), a.iface, covered && a.shared == aloneAgain)
 		}
 	}
 	for _, a := range in.own {
-		announce(netip.PrefixFrom(a, a.BitLen()), "")
+		announce(netip.PrefixFrom(a, a.BitLen()), "", false)
 	}
 	slices.SortFunc(out.announce, func(a, b bgp.Origination) int {
 		return cmp.Or(comparePrefix(a.Prefix, b.Prefix), cmp.Compare(a.Interface, b.Interface))

@@ -656,9 +656,13 @@ func TestOriginate(t *testing.T) {
 			t.Errorf("blackholes (-want +got):\n%s", diff)
 		}
 		// Who is on another server, too, is announced there on its own, and so it is here.
-		both := originate(originInput{infrastructure: newInfrastructure(nil), blocks: blocks, addrs: []localAddr{{addr: addrs[0].addr, shared: true}}, workloadIPs: c.workloadIPs})
-		if !slices.ContainsFunc(both.announce, func(o bgp.Origination) bool { return o.Prefix.Addr() == addrs[0].addr && o.Prefix.IsSingleIP() }) {
-			t.Errorf("workloadIPs %v: announces %v of an address that is elsewhere, too", c.workloadIPs, both.announce)
+		// A moment longer it is for neighbours alone, if the block leads here.
+		for _, s := range []sharing{together, aloneAgain} {
+			both := originate(originInput{infrastructure: newInfrastructure(nil), blocks: blocks, addrs: []localAddr{{addr: addrs[0].addr, shared: s}}, workloadIPs: c.workloadIPs})
+			i := slices.IndexFunc(both.announce, func(o bgp.Origination) bool { return o.Prefix.Addr() == addrs[0].addr && o.Prefix.IsSingleIP() })
+			if i < 0 || both.announce[i].NoExport != (s == aloneAgain && !c.workloadIPs) {
+				t.Errorf("workloadIPs %v, %d: announces %v of an address that is elsewhere, too, or was", c.workloadIPs, s, both.announce)
+			}
 		}
 		// A block that is announced keeps off what is sent here, and one that is not lets packets follow who left it.
 		left := originate(originInput{infrastructure: newInfrastructure(nil), blocks: blocks, left: map[netip.Prefix]bool{blocks[1]: true}, workloadIPs: c.workloadIPs})

@@ -535,7 +535,7 @@ func (l *loop) origin() origin {
 	}
 	l.shared.look(local, l.elsewhere, time.Now())
 	for i := range in.addrs {
-		in.addrs[i].shared = l.shared.has(in.addrs[i].addr)
+		in.addrs[i].shared = l.shared.of(in.addrs[i].addr)
 	}
 	return originate(in)
 }

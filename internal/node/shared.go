@@ -8,12 +8,21 @@ import (
 )
 
 // linger is for how long an address is announced on its own, inside of a block that is announced, after another node
-// has given it up: longer than it takes for that to reach everybody. Who hears of both at once has nowhere to send
-// packets to but the node that has it no more, until that is withdrawn, too.
+// has given it up: longer than it takes for that to reach everybody. Only neighbours hear of it then: they have told
+// others of the address, who may have told them, and without a better way each would believe that for a moment.
 const linger = 2 * time.Second
 
-// shared are the local addresses that an endpoint of another node has, too, or had a moment ago, with the time until
-// which these count; zero for the others.
+// sharing is whether an address of a local endpoint is an endpoint's of another node, too.
+type sharing uint8
+
+const (
+	alone      sharing = iota
+	together           // another node has it, too
+	aloneAgain         // one had it a moment ago
+)
+
+// shared are the local addresses that other nodes have, too, or had a moment ago, with the time until which that
+// counts; zero for the others.
 type shared struct {
 	until map[netip.Addr]time.Time
 	at    <-chan time.Time // look again
@@ -36,7 +45,12 @@ func (s *shared) look(local []netip.Addr, elsewhere func(netip.Addr) bool, now t
 	}
 }
 
-func (s *shared) has(a netip.Addr) bool {
-	_, yes := s.until[a]
-	return yes
+func (s *shared) of(a netip.Addr) sharing {
+	switch until, counted := s.until[a]; {
+	case !counted:
+		return alone
+	case until.IsZero():
+		return together
+	}
+	return aloneAgain
 }
