@@ -20,6 +20,10 @@ import (
 // moveRate is how many packets a second each flow has that a move is watched with.
 const moveRate = 200
 
+// afterwards is for how long a move is watched when packets arrive: the server that an endpoint comes home to
+// withdraws its address 2 s later, and that is to lose none.
+const afterwards = 2500 * time.Millisecond
+
 // WatchMove moves an endpoint to another server while a flow runs to each of its addresses, from an endpoint of a
 // third server, and says what these lost.
 func (l *Lab) WatchMove(ctx context.Context, name, server string) (gaps []Gap, err error) {
@@ -72,6 +76,11 @@ func (l *Lab) WatchMove(ctx context.Context, name, server string) (gaps []Gap, e
 		if err := x.WaitDelivered(ctx, r.Sent-r.Lost+moveRate/4); err != nil {
 			return nil, fmt.Errorf("%s does not come back at %s: %w", gaps[n].Addr, server, err)
 		}
+	}
+	select {
+	case <-time.After(afterwards):
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 	var wait sync.WaitGroup
 	for n, x := range flows {
