@@ -60,13 +60,16 @@ func (a *app) onLab(word string, do func(*fabriclab.Lab) error) error {
 func (a *app) fabricLabUpCommand() *cobra.Command {
 	var racks, servers, endpoints int
 	var daemon string
+	var install bool
 	cmd := &cobra.Command{
 		Use:   "up FILE",
 		Short: "Boot a fabric",
 		Long: `Boots the fabric and waits until every device has what the simulation says. A large one is
 made smaller with --racks and --servers: what is left keeps its names, addresses and AS
 numbers. Without --endpoints each server has two, or as many as the file says if that is
-less. With --daemon switches and borders run FRR or BIRD, whatever the file says.`,
+less. With --daemon switches and borders run FRR or BIRD, whatever the file says. Debian
+packages of these that are missing are installed, and nothing of them is started on the
+host; with --install=false they are named only.`,
 		Example: `  muslin fabric lab up pod-a.yaml --racks 3 --servers 2
   muslin fabric lab test pod-a.yaml
   muslin fabric lab down pod-a.yaml`,
@@ -77,6 +80,7 @@ less. With --daemon switches and borders run FRR or BIRD, whatever the file says
 	f.IntVar(&servers, "servers", 0, "`number` of servers in each rack, if less than in the file")
 	f.IntVar(&endpoints, "endpoints", 2, "`number` of endpoints on each server, if less than in the file")
 	f.StringVar(&daemon, "daemon", "", "the `program` of switches and borders, frr or bird, instead of the file's")
+	f.BoolVar(&install, "install", true, "install Debian packages of switches and borders that are missing")
 	cmd.RunE = func(cmd *cobra.Command, files []string) error {
 		program := fabric.Software(daemon)
 		if daemon != "" && program != fabric.FRR && program != fabric.BIRD {
@@ -98,9 +102,24 @@ less. With --daemon switches and borders run FRR or BIRD, whatever the file says
 		if daemon != "" {
 			fabriclab.SetDaemon(g, program)
 		}
+		if install {
+			if err := a.labInstall(cmd.Context(), g); err != nil {
+				return err
+			}
+		}
 		return a.labUp(cmd.Context(), g)
 	}
 	return cmd
+}
+
+// labInstall installs what the switches and borders of a design run, if it is missing.
+func (a *app) labInstall(ctx context.Context, g *fabric.Design) error {
+	missing, err := fabriclab.Missing(g)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	fmt.Fprintf(a.Out, "installing Debian packages: %s\n", strings.Join(missing, " "))
+	return fabriclab.Install(ctx, missing)
 }
 
 func (a *app) labUp(ctx context.Context, g *fabric.Design) error {

@@ -25,37 +25,6 @@ import (
 	"github.com/muslin-net/muslin/internal/node/api"
 )
 
-// Where Debian puts FRR, and what is not in PATH of everybody.
-const frrDir = "/usr/lib/frr"
-
-var programs = map[fabric.Software]struct {
-	pkg   string
-	files []string
-}{
-	fabric.FRR:  {"frr", []string{frrDir + "/zebra", frrDir + "/bgpd", frrDir + "/bfdd", frrDir + "/staticd", "/usr/bin/vtysh"}},
-	fabric.BIRD: {"bird2", []string{birdProgram, birdClient}},
-}
-
-// checkPrograms says which packages a design needs that are not here.
-func checkPrograms(g *fabric.Design) error {
-	missing := map[string]bool{}
-	var errs []error
-	for i := range g.Devices {
-		d := &g.Devices[i]
-		p, ok := programs[d.Software]
-		if !ok && d.Software != fabric.Muslin {
-			return fmt.Errorf("%s runs %s: the lab has frr, bird and muslin: set switches.tor.software or switches.spine.software", d.Name, d.Software)
-		}
-		for _, f := range p.files {
-			if _, err := os.Stat(f); err != nil && !missing[p.pkg] {
-				missing[p.pkg] = true
-				errs = append(errs, fmt.Errorf("%s runs %s, and %s is not here: apt-get install %s", d.Name, d.Software, f, p.pkg))
-			}
-		}
-	}
-	return errors.Join(errs...)
-}
-
 // SetDaemon has switches and borders run another program than the design says.
 func SetDaemon(g *fabric.Design, s fabric.Software) {
 	for i := range g.Devices {
