@@ -169,7 +169,12 @@ func (r *failing) live() {
 		r.start()
 		return
 	}
-	if err := r.n.Live(r.Context(), 15*time.Second); err != nil {
+	err := r.n.Live(r.Context(), 15*time.Second)
+	if err != nil && !r.n.Running() && strings.Contains(err.Error(), "signal: killed") { // it came to the write just now
+		r.start()
+		return
+	}
+	if err != nil {
 		r.Fatal(err)
 	}
 }
