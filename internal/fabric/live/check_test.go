@@ -30,8 +30,8 @@ func designOf(t testing.TB, spec string) *fabric.Design {
 }
 
 // perfect is what the vRouters of a design see if all is as the simulation says, in the
-// words of their API.
-func perfect(t testing.TB, g *fabric.Design) *Document {
+// words of their API; with what is down, sessions beside.
+func perfect(t testing.TB, g *fabric.Design, down ...string) *Document {
 	t.Helper()
 	x, doc := g.Index(), &Document{}
 	for i := range g.Devices {
@@ -67,11 +67,7 @@ func perfect(t testing.TB, g *fabric.Design) *Document {
 			if err != nil {
 				t.Fatal(err)
 			}
-			routes, err := run.RoutesByPeer(d.Name, sim.Failure{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, r := range routes {
+			for _, r := range routesOf(t, run, d.Name, down) {
 				for n := range r.Count {
 					p := sim.Nth(r.Prefix, n)
 					if r.Local {
@@ -109,6 +105,19 @@ func perfect(t testing.TB, g *fabric.Design) *Document {
 		doc.VRouters, doc.Nodes = append(doc.VRouters, s), append(doc.Nodes, node)
 	}
 	return doc
+}
+
+func routesOf(t testing.TB, run *sim.Sim, device string, down []string) []sim.Route {
+	t.Helper()
+	f, err := run.Failure(down...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	routes, err := run.RoutesByPeer(device, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return routes
 }
 
 // linkLocalOf is a next hop as the kernel has it: on a port without addresses, a link-local one.
@@ -156,6 +165,45 @@ func TestPerfect(t *testing.T) {
 			if a.Sessions < 6 || a.Paths < 12 || a.Routes < 12 {
 				t.Errorf("%s: compared %+v", v, a)
 			}
+		}
+	}
+}
+
+// TestPortDown: a vRouter lists paths whose next hop lies behind a port that is down like others, and nothing differs:
+// that it does not use them is compared by its kernel.
+func TestPortDown(t *testing.T) {
+	g := designOf(t, "model: ethernet, routeReflectors: {placement: all-planes, addPath: true}")
+	x := g.Index()
+	names := NewNames(x)
+	for _, down := range []string{"r0-s0-plane0", "rr0-plane0"} {
+		behind := 0 // paths
+		for _, seen := range perfect(t, g, down).VRouters {
+			d := x.Device(seen.Peers.Node)
+			for _, family := range g.Families {
+				run, err := sim.New(g, family)
+				if err != nil {
+					t.Fatal(err)
+				}
+				routes := routesOf(t, run, d.Name, []string{down})
+				for _, r := range routes {
+					for _, p := range r.Paths {
+						if p.Unusable && OnLink(d, p.NextHop) {
+							behind++
+						}
+					}
+				}
+				got := Table{}
+				seen.AddPaths(got, names, d, family)
+				seen.addRoutes(got, names, d, family)
+				for i, f := range Compare(d.Name, Expect(routes, names, d, family), got).Differences {
+					if i < 3 {
+						t.Errorf("%s down: %s", down, f)
+					}
+				}
+			}
+		}
+		if behind < 10 {
+			t.Errorf("%s down: only %d paths have their next hop behind it", down, behind)
 		}
 	}
 }

@@ -42,7 +42,7 @@ type Path struct {
 	From    string // who sent it
 	NextHop string // who is at its next hop
 	ASPath  []uint32
-	// Unusable: the next hop is on no segment of the device.
+	// Unusable: the next hop is on no segment of the device; with FRR also if its port there is down.
 	Unusable bool
 }
 
@@ -91,7 +91,7 @@ func Expect(routes []sim.Route, n *Names, d *fabric.Device, family fabric.Family
 		e := Entry{Own: r.Local && (r.Prefix.Bits() > 0 || d.Software == fabric.Muslin)}
 		for _, p := range r.Paths {
 			if p.Refused == "" || p.Unusable && d.Software != fabric.BIRD { // else it is in no RIB
-				e.Paths = append(e.Paths, Path{p.From, n.Device(p.NextHop, p.From), p.ASPath, p.Unusable})
+				e.Paths = append(e.Paths, Path{p.From, n.Device(p.NextHop, p.From), p.ASPath, p.Unusable && says(d, p.NextHop)})
 			}
 		}
 		for _, v := range r.Via {
@@ -118,6 +118,12 @@ func Expect(routes []sim.Route, n *Names, d *fabric.Device, family fabric.Family
 		t[p] = &e
 	}
 	return t
+}
+
+// says tells whether what a device lists shows that a path with a next hop it cannot use is unusable. A vRouter's list does
+// not, and is judged by subnets: that a port is down shows in its kernel alone.
+func says(d *fabric.Device, nextHop netip.Addr) bool {
+	return d.Software != fabric.Muslin || !OnLink(d, nextHop)
 }
 
 // endpointsOf are those of a device, each by itself.

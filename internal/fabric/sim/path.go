@@ -38,7 +38,7 @@ type RoutePath struct {
 	Best      bool       `json:"best,omitempty"`
 	Used      bool       `json:"used,omitempty"` // in the ECMP group
 	Refused   string     `json:"refused,omitempty"`
-	// Unusable: it was accepted, and its next hop is on no segment of the device.
+	// Unusable: it was accepted, and its next hop is on no segment of the device, or its port there is down.
 	Unusable bool `json:"unusable,omitempty"`
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -246,6 +247,34 @@ func urgent(t *testing.T, l *Lab) {
 	}
 }
 
+// TestStatusOfCables: a cable that is down is told of at both of its ends; at a ToR, that to a server is a port of a bridge.
+func TestStatusOfCables(t *testing.T) {
+	l := &Lab{Design: design(t, "model: as-per-rack")} // none of it runs
+	l.Name = l.Design.Metadata.Name
+	l.prepare()
+	for what, ends := range map[string][]string{
+		"spine0-r0-t0": {"spine0", "r0-t0"},
+		"r1-t0-r1-s0":  {"r1-t0", "r1-s0"},
+		"r1-s0":        {"r1-t0", "r1-s0"},
+		"r1-t0":        {"spine0", "spine1", "r1-t0", "r1-s0", "r1-s1"},
+	} {
+		l.Failed = []Failed{{what, ByCarrier}}
+		s, err := l.Status()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var down []string
+		for _, d := range s.Devices {
+			if strings.HasSuffix(d.State, "; down (carrier): "+what) {
+				down = append(down, d.Name)
+			}
+		}
+		if !slices.Equal(down, ends) {
+			t.Errorf("%s down: told of at %v, want %v", what, down, ends)
+		}
+	}
+}
+
 // TestFailures: with a link, a switch or a daemon down, and after the repair, every table is what the
 // simulation says; flows that have a way go on, and an agent that is killed costs none.
 func TestFailures(t *testing.T) {
@@ -277,7 +306,7 @@ func TestFailures(t *testing.T) {
 		{Failed{"spine0-r0-t0", ByCarrier}, 0, 0, true, []string{"eBGP; down (carrier)", "; spine0-r0-t0 is down (carrier); tables are what"}},
 		{Failed{"r1-t0-r1-s0", ByCarrier}, 20, 80, false, []string{"iBGP; down (carrier)"}}, // to and from the server
 		{Failed{"spine1", ByCarrier}, 0, 0, false, []string{"sessions; down (carrier)", "eBGP; down (carrier)"}},
-		{Failed{"spine0-r0-t0", Silent}, 0, 0, false, []string{"eBGP; down (silent)"}},
+		{Failed{"spine0-r0-t0", Silent}, 0, 0, false, []string{"eBGP; down (silent)"}}, // no BFD on cables: the hold time
 		{Failed{"r0-s0", ByDaemon}, 0, 0, true, []string{"session; its daemon is dead", "; r0-s0: its daemon is dead; tables are what"}},
 	} {
 		if !c.short && !*full {

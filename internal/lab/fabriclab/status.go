@@ -50,10 +50,7 @@ func (l *Lab) Status() (*Status, error) {
 			x.State = dead
 		}
 		for _, f := range l.Failed {
-			if f.How == ByDaemon {
-				continue
-			}
-			if slices.ContainsFunc(l.cut(f.What), func(c Cable) bool { return c.Port.Space == d.Name }) {
+			if f.How != ByDaemon && slices.ContainsFunc(l.cut(f.What), func(c Cable) bool { return c.ends(d.Name) }) {
 				x.State += "; down (" + string(f.How) + "): " + f.What
 			}
 		}

@@ -23,6 +23,9 @@ type Cable struct {
 	Link    string // the port of the bridge, in the bridge's namespace
 }
 
+// ends tells whether one end of the cable is at a device: that at a ToR to its rack is a port of the bridge there.
+func (c Cable) ends(device string) bool { return c.Port.Space == device || c.Bridge.Space == device }
+
 // Plug is a link in a namespace: of a device, of the switch of a plane, or of the cables.
 type Plug struct{ Space, Link string }
 
