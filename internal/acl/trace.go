@@ -30,6 +30,9 @@ const (
 	traceSentChain  = "sent"
 	traceHereChain  = "here"
 	traceFirstChain = "first"
+	traceBackChain  = "back" // by lo, from this host to itself
+
+	loopbackIndex = 1 // in each network namespace
 )
 
 // Trace sends a probe and follows it. The kernel tells of each rule that a packet
@@ -56,8 +59,9 @@ func (l *Ledger) Trace(q Probe, send func() error) (*Traced, error) {
 	if err := own.transact(q.install()); err != nil {
 		return nil, fmt.Errorf("make table inet %s: %w", traceTable, err)
 	}
-	if err := send(); err != nil {
-		return nil, fmt.Errorf("send the probe: %w", err)
+	sent := send()
+	if sent != nil && !errors.Is(sent, unix.EPERM) { // which is what the sender is told of a packet that is dropped on its way out
+		return nil, fmt.Errorf("send the probe: %w", sent)
 	}
 	f := following{ledger: l, rules: rules}
 	deadline := time.Now().Add(traceTime)
@@ -76,7 +80,10 @@ func (l *Ledger) Trace(q Probe, send func() error) (*Traced, error) {
 			return nil, fmt.Errorf("read nftables traces: %w", err)
 		}
 	}
-	if !f.began {
+	switch {
+	case !f.began && sent != nil:
+		return nil, fmt.Errorf("send the probe: %w", sent)
+	case !f.began:
 		return nil, errors.New("the probe did not come to the packet filter")
 	}
 	return &f.out, nil
@@ -90,13 +97,34 @@ func (q *Probe) install() *msgs {
 	m.data.str(tableAttr, traceTable)
 	m.data.u32(unix.NFTA_TABLE_FLAGS, nftTableOwner)
 	m.end()
-	begins := uint32(unix.NF_INET_PRE_ROUTING)
-	b := &rb{}
-	if q.In == "" {
-		begins = unix.NF_INET_LOCAL_OUT
+	first := hook{num: unix.NF_INET_PRE_ROUTING, priority: tracePriority}
+	chains := []*chain{
+		{name: traceSentChain, hook: &hook{num: unix.NF_INET_POST_ROUTING, priority: traceLast}},
+		{name: traceHereChain, hook: &hook{num: unix.NF_INET_LOCAL_IN, priority: traceLast}},
+	}
+	if q.In != "" {
+		chains = append(chains, &chain{name: traceFirstChain, hook: &first, rules: []*rule{q.traced(q.In)}})
 	} else {
+		chains = append(chains,
+			&chain{name: traceFirstChain, hook: &hook{num: unix.NF_INET_LOCAL_OUT, priority: tracePriority}, rules: []*rule{q.traced("")}},
+			&chain{name: traceBackChain, hook: &first, rules: []*rule{q.traced(policy.Loopback)}})
+	}
+	for _, c := range chains {
+		m.addChain(c)
+		for _, r := range c.rules {
+			m.addRule("", c.name, r)
+		}
+	}
+	return m
+}
+
+// traced is the rule that sets the trace bit of the packet, which comes in on an
+// interface, or none.
+func (q *Probe) traced(in string) *rule {
+	b := &rb{}
+	if in != "" {
 		b.load(expr.MetaKeyIIFNAME, reg1)
-		b.cmp(expr.CmpOpEq, []byte(ifKey(q.In)))
+		b.cmp(expr.CmpOpEq, []byte(ifKey(in)))
 	}
 	f := familyOf(q.Src)
 	b.is(f).addr(f, source, netip.PrefixFrom(q.Src, q.Src.BitLen()), false).addr(f, destination, netip.PrefixFrom(q.Dst, q.Dst.BitLen()), false)
@@ -108,17 +136,7 @@ func (q *Probe) install() *msgs {
 		b.icmpBytes(f, 4, binary.BigEndian.AppendUint16(nil, q.ID), false)
 	}
 	b.traced()
-	for _, c := range []*chain{
-		{name: traceFirstChain, hook: &hook{num: begins, priority: tracePriority}, rules: []*rule{b.done("")}},
-		{name: traceSentChain, hook: &hook{num: unix.NF_INET_POST_ROUTING, priority: traceLast}},
-		{name: traceHereChain, hook: &hook{num: unix.NF_INET_LOCAL_IN, priority: traceLast}},
-	} {
-		m.addChain(c)
-		for _, r := range c.rules {
-			m.addRule("", c.name, r)
-		}
-	}
-	return m
+	return b.done("")
 }
 
 // traced sets the trace bit of the packet.
@@ -139,6 +157,7 @@ type following struct {
 	rules  map[string][]counted
 	id     uint32
 	began  bool
+	looped bool // it left by lo, and is to come in again
 	over   bool
 	out    Traced
 }
@@ -177,6 +196,10 @@ func (f *following) take(data []byte) {
 		switch {
 		case e.chain == traceFirstChain && !f.began:
 			f.began, f.id = true, e.id
+		case e.chain == traceBackChain && f.looped:
+			f.looped, f.id = false, e.id // the number is of where it comes in, too
+		case f.began && e.id == f.id && e.chain == traceSentChain && (f.looped || e.oif == loopbackIndex): // only its first event there has oif
+			f.looped = true
 		case f.began && e.id == f.id && (e.chain == traceSentChain || e.chain == traceHereChain):
 			f.out.Passed, f.out.Out, f.over = true, int(e.oif), true
 		}

@@ -3,6 +3,7 @@
 package acl
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"testing"
@@ -84,17 +85,7 @@ func TestTrace(t *testing.T) {
 		}
 		// What this host sends is asked about by nobody.
 		own := policy.Packet{Src: addrOf(v, "host"), Dst: b, Proto: udp, SrcPort: 40003, DstPort: 81}
-		fromHost := func(packet []byte) error {
-			fd, err := unix.Socket(map[int]int{4: unix.AF_INET, 6: unix.AF_INET6}[v], unix.SOCK_RAW, unix.IPPROTO_RAW)
-			if err != nil {
-				return err
-			}
-			defer unix.Close(fd)
-			if v == 4 {
-				return unix.Sendto(fd, packet, 0, &unix.SockaddrInet4{Addr: b.As4()})
-			}
-			return unix.Sendto(fd, packet, 0, &unix.SockaddrInet6{Addr: b.As16()})
-		}
+		fromHost := func(packet []byte) error { return sendRaw(packet, b) }
 		if got = trace(Probe{Packet: own}, fromHost); !got.Passed {
 			t.Errorf("IPv%d, from the host: %+v", v, got)
 		}
@@ -106,6 +97,82 @@ func TestTrace(t *testing.T) {
 			t.Errorf("tables after all: %v", tables)
 		}
 	}
+}
+
+// sendRaw sends an IP packet from the network namespace of the calling thread.
+func sendRaw(packet []byte, dst netip.Addr) error {
+	domain, to := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Addr: dst.As16()})
+	if dst.Is4() {
+		domain, to = unix.AF_INET, &unix.SockaddrInet4{Addr: dst.As4()}
+	}
+	fd, err := unix.Socket(domain, unix.SOCK_RAW, unix.IPPROTO_RAW)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Sendto(fd, packet, 0, to)
+}
+
+// TestTrace_Process follows what processes of the host send: a packet that is dropped
+// on its way out is refused to its sender, too, and one to another process goes out by
+// lo and comes in again.
+func TestTrace_Process(t *testing.T) {
+	r := processRig(t)
+	ports := func(name string, ingress, egress uint16) *policy.Policy {
+		rules := func(denied uint16) []policy.Rule {
+			return []policy.Rule{with(policy.Deny, toPort(udp, port(denied))), allow()}
+		}
+		return r.v.policy(gnp(name, rules(ingress), rules(egress)))
+	}
+	r.process("p", ports("p", 80, 81))
+	r.process("q", ports("q", 82, 83))
+	r.apply()
+	for i, c := range []struct {
+		to     string
+		port   uint16
+		denied string
+		in     policy.Direction
+	}{
+		{"n", 81, "p", policy.Egress}, {"q", 81, "p", policy.Egress}, {"q", 82, "q", policy.Ingress},
+		{"n", 84, "", 0}, {"a", 84, "", 0}, {"q", 84, "", 0}, {"p", 84, "", 0},
+	} {
+		for _, v := range []int{4, 6} {
+			p := policy.Packet{Src: placed(v, "p"), Dst: placed(v, c.to), Proto: udp, SrcPort: uint16(40100 + i), DstPort: c.port}
+			var got *Traced
+			must(t, r.host.Do(func() (err error) {
+				got, err = r.tab.Ledger().Trace(Probe{Packet: p}, func() error { return sendRaw(Compose(p, 0), p.Dst) })
+				return err
+			}))
+			d := got.Dropped
+			switch {
+			case c.denied == "":
+				out := map[string]string{"n": "up0", "a": "calia"}[c.to]
+				n := 0
+				if out != "" {
+					var err error
+					n, err = r.host.LinkIndex(out)
+					must(t, err)
+				}
+				if !got.Passed || d != nil || got.Out != n {
+					t.Errorf("IPv%d to %s port %d: %+v, want it to pass by %q", v, c.to, c.port, got, out)
+				}
+			case got.Passed, d == nil, d.Policy == nil, d.Policy.Name != c.denied, d.Direction != c.in:
+				t.Errorf("IPv%d to %s port %d: %+v, want it denied by %s", v, c.to, c.port, got, c.denied)
+			}
+			asked := slices.ContainsFunc(got.Steps, func(s Seen) bool { return s.Policy != nil && s.Policy.Name == "q" && s.Direction == policy.Ingress })
+			if want := c.to == "q" && c.denied != "p"; asked != want {
+				t.Errorf("IPv%d to %s port %d: ingress of q asked %v: %+v", v, c.to, c.port, asked, got.Steps)
+			}
+		}
+	}
+	// One who may not send at all is told so, and not that the packet was dropped.
+	p := policy.Packet{Src: placed(4, "p"), Dst: placed(4, "q"), Proto: udp, SrcPort: 40200, DstPort: 84}
+	must(t, r.host.Do(func() error {
+		if _, err := r.tab.Ledger().Trace(Probe{Packet: p}, func() error { return unix.EPERM }); !errors.Is(err, unix.EPERM) {
+			t.Errorf("not sent: %v", err)
+		}
+		return nil
+	}))
 }
 
 func foreignTables(ns *lab.Namespace) (names []string, err error) {
