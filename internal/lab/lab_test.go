@@ -153,6 +153,40 @@ func TestProbeVerdicts(t *testing.T) {
 	}
 }
 
+// TestProbesAreNewFlows: no probe has the source port of an earlier one. By chance one in
+// 28,000 had, which of a thousand are many.
+func TestProbesAreNewFlows(t *testing.T) {
+	_, _, h1, h2 := twoHosts(t)
+	c, err := h2.ListenPacket("udp", netip.AddrPortFrom(h2v6, 80).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	from := make(chan string)
+	go func() {
+		b := make([]byte, 100)
+		for {
+			n, a, err := c.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			_, _ = c.WriteTo(b[:n], a)
+			from <- a.String()
+		}
+	}()
+	seen := map[string]bool{}
+	for range 1000 {
+		if got := h1.Probe(ctx(t), lab.Probe{Proto: lab.UDP, Dst: h2v6, Port: 80}); got.Verdict != lab.Reached {
+			t.Fatalf("%v (%v)", got.Verdict, got.Err)
+		}
+		a := <-from
+		if seen[a] {
+			t.Errorf("two probes from %s", a)
+		}
+		seen[a] = true
+	}
+}
+
 func linkLocal(n *lab.Namespace) (netip.Addr, error) {
 	as, err := n.Addrs("eth0")
 	for _, a := range as {

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -137,11 +138,7 @@ func (n *Namespace) probeTCP(ctx context.Context, p Probe) error {
 }
 
 func (n *Namespace) probeUDP(ctx context.Context, p Probe) error {
-	d := &net.Dialer{}
-	if p.Src.IsValid() {
-		d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(p.Src, 0))
-	}
-	c, err := n.dial(ctx, d, "udp", netip.AddrPortFrom(p.Dst, p.Port).String())
+	c, err := n.dialUDP(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -162,6 +159,33 @@ func (n *Namespace) probeUDP(ctx context.Context, p Probe) error {
 		}
 	}
 }
+
+// dialUDP binds to a port that no other probe of this program has had for long. The kernel
+// chooses by chance, one in 28,000 that of an earlier probe: who tracks connections on the way
+// lets that pass as a part of the earlier flow, whatever policy says by now.
+func (n *Namespace) dialUDP(ctx context.Context, p Probe) (c net.Conn, err error) {
+	for range 100 {
+		d := &net.Dialer{LocalAddr: &net.UDPAddr{IP: p.Src.AsSlice(), Zone: p.Src.Zone(), Port: int(nextFlow())}}
+		c, err = n.dial(ctx, d, "udp", netip.AddrPortFrom(p.Dst, p.Port).String())
+		if !errors.Is(err, unix.EADDRINUSE) {
+			break
+		}
+	}
+	return c, err
+}
+
+// The ports that the kernel chooses from.
+const firstPort, ports = 32768, 28232
+
+// lastFlow is of all namespaces: an address may move from one to another.
+var lastFlow = func() *atomic.Uint32 {
+	n := new(atomic.Uint32)
+	n.Store(binary.BigEndian.Uint32(newNonce()))
+	return n
+}()
+
+// nextFlow is a source port, or an identifier of ICMP, one after the other.
+func nextFlow() uint16 { return uint16(firstPort + lastFlow.Add(1)%ports) }
 
 func newNonce() []byte {
 	b := make([]byte, 16)
@@ -205,7 +229,7 @@ func (n *Namespace) probeICMP(ctx context.Context, p Probe) error {
 	// Type, code, checksum, identifier and sequence number, then a nonce that
 	// tells our echo from everybody else's.
 	msg := append([]byte{request, 0, 0, 0, 0, 0, 0, 1}, newNonce()...)
-	binary.BigEndian.PutUint16(msg[4:], uint16(msg[8])<<8|uint16(msg[9]))
+	binary.BigEndian.PutUint16(msg[4:], nextFlow())
 	if p.Dst.Is4() { // the kernel fills in ICMPv6's, which covers addresses
 		binary.BigEndian.PutUint16(msg[2:], checksum(0, msg))
 	}
