@@ -408,7 +408,10 @@ func (f *fib[K]) uses(index uint32) bool {
 			return true
 		}
 	}
-	for _, rs := range f.allForeign() {
+	for p, rs := range f.allForeign() {
+		if p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() {
+			continue // each link has one: no next hop is found by it, and the kernel tells of its end
+		}
 		if slices.ContainsFunc(rs, func(r foreignRoute) bool { return r.through(index) }) {
 			return true
 		}

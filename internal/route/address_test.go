@@ -222,3 +222,36 @@ func TestEndpointsGoCheaply(t *testing.T) {
 		t.Errorf("read the table %d times", n)
 	}
 }
+
+// The gateway's addresses are taken off the interface of an endpoint that has gone, whose routes have gone before: that
+// costs no dump. The kernel's own route to fe80::/64 on that interface is there until it is gone.
+func TestEndpointsAreRetiredCheaply(t *testing.T) {
+	h := newHost(t)
+	h.must(lab.Veth(lab.End{NS: h.ns, Name: "late"}, lab.End{NS: h.far, Name: "late"}))
+	gateways := []netip.Prefix{pfx("169.254.1.1/32"), pfx("fe80::ecee:eeff:feee:eeee/64")}
+	for _, g := range gateways {
+		h.must(h.ns.AddAddr("late", g))
+	}
+	before := h.tamperBase()
+	routes := []Route{linkRoute("10.65.0.9/32", "late"), linkRoute("fd65::9/128", "late")}
+	h.must(h.tab.Update("local", routes, nil))
+	h.apply()
+	h.watch()
+	h.must(h.tab.Update("local", nil, []netip.Prefix{routes[0].Prefix, routes[1].Prefix}))
+	h.apply()
+	marker := func() {
+		t.Helper()
+		h.must(h.ns.DelRoute(pfx("10.65.0.2/32"), ""))
+		h.repaired(before, "the marker")
+		h.settled()
+	}
+	marker() // behind what was heard when the link came
+	was := h.resyncs()
+	for _, g := range gateways {
+		h.must(h.ns.DelAddr("late", g))
+	}
+	marker()
+	if n := h.resyncs() - was; n != 0 {
+		t.Errorf("read the table %d times", n)
+	}
+}
