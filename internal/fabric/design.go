@@ -246,6 +246,7 @@ type Profile struct {
 	Default         DefaultRoute    `json:"default,omitempty"`
 	Import          string          `json:"import,omitempty"` // name of a Filter; empty: everything
 	Export          string          `json:"export,omitempty"`
+	OwnOnly         bool            `json:"ownOnly,omitempty"` // the peer is told nothing that was learned
 	AddPath         AddPath         `json:"addPath,omitempty"`
 	BFD             Duration        `json:"bfd,omitempty"` // between packets; three may be lost
 	Hold            Duration        `json:"hold,omitempty"`

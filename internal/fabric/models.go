@@ -134,16 +134,18 @@ func (b *builder) planeProfiles() {
 	if s.Reflectors.AddPath {
 		both = AddPathBoth
 	}
-	edge := rr
+	toBorder := Profile{Name: planeBorder, GracefulRestart: rr}
 	if s.Reflectors.Placement == NoReflectors {
-		edge = vrouter
+		// Every server tells a border of what it has. Told of what others have, too, a border would spread
+		// packets over all servers, which send them on.
+		toBorder.GracefulRestart, toBorder.OwnOnly = vrouter, true
 	}
 	for _, p := range []Profile{
 		{Name: serverServer, GracefulRestart: vrouter},
 		{Name: clientReflector, GracefulRestart: vrouter, AddPath: both},
 		{Name: reflectorClient, ReflectorClient: true, GracefulRestart: rr, AddPath: both},
 		{Name: reflectorReflector, GracefulRestart: rr, AddPath: both},
-		{Name: planeBorder, GracefulRestart: edge},
+		toBorder,
 		{Name: borderPlane},
 	} {
 		b.profile(p, bfd)

@@ -85,7 +85,7 @@ func nextHopByDefault(s *subject) {
 func thirdParty(s *subject) {
 	var t tally
 	s.each(func(a *adjacency) {
-		if !a.ibgp && shared(a.segment) && a.profile.NextHopSelf != fabric.NextHopSelfAll && len(s.On(a.segment.Name)) > 2 {
+		if !a.ibgp && !a.profile.OwnOnly && shared(a.segment) && a.profile.NextHopSelf != fabric.NextHopSelfAll && len(s.On(a.segment.Name)) > 2 {
 			t.add(a.segment.Name, a.on.Name, "", "next-hop-self force on these sessions, if packets shall pass the router that told of the route")
 		}
 	})

@@ -279,10 +279,14 @@ func (e *Emitter) birdChannel(p *fabric.Profile, family fabric.Family, d *fabric
 	}
 	t.line("\t\timport filter { if %s then %s reject; };", condition, pass)
 	// What was learned and what is its own; never connected subnets: FAB-RR-008.
-	export := fmt.Sprintf("(source = RTS_BGP || own%s())", n)
-	if p.Default == fabric.AlwaysDefault || gives(d, family) {
-		export = fmt.Sprintf("(source = RTS_BGP || own%s() || proto = \"made_default%s\")", n, n)
+	export := fmt.Sprintf("own%s()", n)
+	if !p.OwnOnly {
+		export = "source = RTS_BGP || " + export
 	}
+	if p.Default == fabric.AlwaysDefault || gives(d, family) {
+		export += fmt.Sprintf(" || proto = \"made_default%s\"", n)
+	}
+	export = "(" + export + ")"
 	if p.Export != "" {
 		export += fmt.Sprintf(" && list_%s_%s()", symbol(p.Export), n)
 	}

@@ -35,7 +35,7 @@ var specs = map[string]string{
 	"ethernet":       "model: ethernet, border: [{name: b1, as: 64999, default: true}]",
 	"add-path":       "model: ethernet, routeReflectors: {placement: all-planes, addPath: true}",
 	"machines":       "model: as-per-rack, machines: [{name: db, rack: r0, addresses: 2, software: bird}, {name: lb, rack: r0, as: 65100, attach: port}, {name: fw, rack: r1, routing: static, addresses: 3}]",
-	"ethernet mesh":  "model: ethernet, routeReflectors: {placement: none}",
+	"ethernet mesh":  "model: ethernet, routeReflectors: {placement: none}, border: [{name: b1, as: 64999, default: true}], machines: [{name: db, rack: r0, addresses: 2}, {name: lb, rack: r1, software: bird}]",
 }
 
 func design(t *testing.T, spec string, families string) *fabric.Design {

@@ -13,7 +13,7 @@ import (
 func (e *Emitter) eos(d *fabric.Device) (string, error) {
 	peers := e.peers(d)
 	profiles := e.profiles(peers)
-	if err := lacks(d, "EOS", profiles, noRoles); err != nil {
+	if err := lacks(d, "EOS", profiles, notWritten); err != nil {
 		return "", err
 	}
 	var t text

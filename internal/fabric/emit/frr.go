@@ -68,7 +68,13 @@ func (e *Emitter) frr(d *fabric.Device) (string, error) {
 		}
 	}
 	t.line("!")
-	e.prefixLists(&t, profiles)
+	lists := e.filters(profiles)
+	for _, p := range profiles {
+		if p.OwnOnly {
+			lists = append(lists, e.own(d, p))
+		}
+	}
+	e.prefixLists(&t, lists)
 	for _, p := range profiles {
 		if p.LocalPref > 0 {
 			t.line("route-map from-%s permit 10", p.Name)
@@ -110,9 +116,9 @@ func (e *Emitter) onPlane(p peer) bool {
 	return s != nil && s.Kind == fabric.Plane && p.Profile.BFD.On()
 }
 
-// prefixLists writes the filters of profiles, a line for each rule.
-func (e *Emitter) prefixLists(t *text, profiles []*fabric.Profile) {
-	for _, f := range e.filters(profiles) {
+// prefixLists writes filters, a line for each rule.
+func (e *Emitter) prefixLists(t *text, filters []*fabric.Filter) {
+	for _, f := range filters {
 		for _, family := range e.x.Families {
 			ip := frrFamilies[family].ip
 			listLines(f, family, func(seq int, action, match string) {
@@ -120,6 +126,28 @@ func (e *Emitter) prefixLists(t *text, profiles []*fabric.Profile) {
 			})
 		}
 	}
+}
+
+// outgoing is the name of the prefix list for what a profile's sessions tell, empty for everything.
+func outgoing(p *fabric.Profile) string {
+	if p.OwnOnly {
+		return "own-" + p.Name
+	}
+	return p.Export
+}
+
+// own is the filter of a profile that tells what the device originates only: it lists that, since no route map of
+// bgpd tells what is its own from what it learned.
+func (e *Emitter) own(d *fabric.Device, p *fabric.Profile) *fabric.Filter {
+	f, export := &fabric.Filter{Name: outgoing(p)}, e.x.Filter(p.Export)
+	for _, o := range d.Originate {
+		for prefix := range o.Each() {
+			if export == nil || export.Permits(prefix) {
+				f.Rules = append(f.Rules, fabric.FilterRule{Permit: true, Within: prefix})
+			}
+		}
+	}
+	return f
 }
 
 // group is the peer group of a profile and family; unnumbered sessions carry
@@ -248,7 +276,7 @@ func (e *Emitter) activate(t *text, p *fabric.Profile, g string, gives bool) {
 	set(p.RemovePrivateAS, "remove-private-AS")
 	set(p.Default == fabric.AlwaysDefault || gives, "default-originate")
 	set(p.Import != "", "prefix-list %s in", p.Import)
-	set(p.Export != "", "prefix-list %s out", p.Export)
+	set(outgoing(p) != "", "prefix-list %s out", outgoing(p))
 	set(p.AddPath.Sends(), "addpath-tx-all-paths")
 	switch {
 	case p.MaxPrefix == 0:

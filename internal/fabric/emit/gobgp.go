@@ -18,7 +18,7 @@ func gobgpLacks(p *fabric.Profile) string {
 	case p.Default == fabric.AlwaysDefault:
 		return "a default route for a peer"
 	}
-	return noRoles(p)
+	return notWritten(p)
 }
 
 // gobgp writes gobgpd.toml. The daemon announces nothing by its configuration: the commands for that

@@ -19,7 +19,7 @@ var junosFamily = map[fabric.Family]string{fabric.IPv4: "inet", fabric.IPv6: "in
 func (e *Emitter) junos(d *fabric.Device) (string, error) {
 	peers := e.peers(d)
 	profiles := e.profiles(peers)
-	if err := lacks(d, "Junos", profiles, noRoles); err != nil {
+	if err := lacks(d, "Junos", profiles, notWritten); err != nil {
 		return "", err
 	}
 	var t text

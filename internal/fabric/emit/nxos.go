@@ -13,7 +13,7 @@ import (
 func (e *Emitter) nxos(d *fabric.Device) (string, error) {
 	peers := e.peers(d)
 	profiles := e.profiles(peers)
-	if err := lacks(d, "NX-OS", profiles, noRoles); err != nil {
+	if err := lacks(d, "NX-OS", profiles, notWritten); err != nil {
 		return "", err
 	}
 	var t text
@@ -45,7 +45,7 @@ func (e *Emitter) nxos(d *fabric.Device) (string, error) {
 		t.line("  no shutdown")
 	}
 	ipRoutes(&t, d, "null0")
-	e.prefixLists(&t, profiles)
+	e.prefixLists(&t, e.filters(profiles))
 	for _, p := range profiles {
 		if p.LocalPref > 0 {
 			t.line("route-map from-%s permit 10", p.Name)

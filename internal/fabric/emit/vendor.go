@@ -26,10 +26,14 @@ func lacks(d *fabric.Device, system string, profiles []*fabric.Profile, what fun
 	return nil
 }
 
-// noRoles: whether they have the roles of RFC 9234 is not known.
-func noRoles(p *fabric.Profile) string {
-	if p.Role != "" {
+// notWritten is what is written for none of them: whether they have the roles of RFC 9234 is not known, and
+// no switch tells a peer of its own routes only.
+func notWritten(p *fabric.Profile) string {
+	switch {
+	case p.Role != "":
 		return "a role (RFC 9234, bgp.roles)"
+	case p.OwnOnly:
+		return "a session for its own routes only (ownOnly)"
 	}
 	return ""
 }

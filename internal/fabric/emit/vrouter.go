@@ -92,8 +92,11 @@ func (e *Emitter) bgpPeers(of v3.BGPPeerSpec, d *fabric.Device, p peer) (list []
 		// address on all.
 		r.Spec.PeerIP, r.Spec.ASNumber, r.Spec.SourceAddress = peerIP, v3.ASNumber(p.AS), "None"
 		e.settings(r, d, p.Profile)
-		if d.Role == fabric.RoleReflector && p.AS != d.AS {
+		switch {
+		case d.Role == fabric.RoleReflector && p.AS != d.AS:
 			r.Spec.NextHopMode = "Keep" // it forwards nothing: the other sends straight to the server
+		case p.AS == d.AS && p.Profile.NextHopSelf == fabric.NextHopSelfNone && learnsOutside(d):
+			r.Spec.NextHopMode = "Keep" // a vRouter is by itself the next hop of what it learned by eBGP
 		}
 		if peerIP != "" && e.x.Device(p.Name).Software == fabric.Muslin {
 			// The other end has a BGPPeer of its own, and need not be known by
@@ -128,6 +131,11 @@ func (e *Emitter) bgpPeers(of v3.BGPPeerSpec, d *fabric.Device, p peer) (list []
 		}
 	}
 	return list
+}
+
+// learnsOutside tells whether a device has sessions with another AS.
+func learnsOutside(d *fabric.Device) bool {
+	return slices.ContainsFunc(d.Sessions, func(s fabric.Session) bool { return s.PeerAS != d.AS })
 }
 
 // end is what a session of a server with another is, seen from the server.
@@ -241,7 +249,7 @@ func (e *Emitter) settings(r *v3.BGPPeer, d *fabric.Device, p *fabric.Profile) {
 		// The secret is a file of the server: NAME/KEY in --secrets-dir.
 		r.Spec.Password = &v3.Password{SecretKeyRef: &v3.SecretKeyRef{Name: "bgp", Key: "password"}}
 	}
-	if p.Import != "" || p.Export != "" {
+	if filtered(p) {
 		r.Spec.Filters = []string{p.Name}
 	}
 }
@@ -281,7 +289,7 @@ func (e *Emitter) Common() (string, error) {
 		list = append(list, pool)
 	}
 	for i := range e.x.Profiles {
-		if p := &e.x.Profiles[i]; (p.Import != "" || p.Export != "") && e.ofVRouter(p) {
+		if p := &e.x.Profiles[i]; filtered(p) && e.ofVRouter(p) {
 			list = append(list, e.bgpFilter(p))
 		}
 	}
@@ -346,6 +354,9 @@ func (e *Emitter) ofVRouter(p *fabric.Profile) bool {
 	return false
 }
 
+// filtered tells whether a profile has a BGPFilter.
+func filtered(p *fabric.Profile) bool { return p.Import != "" || p.Export != "" || p.OwnOnly }
+
 // bgpFilter makes the filters of a profile one object.
 func (e *Emitter) bgpFilter(p *fabric.Profile) *v3.BGPFilter {
 	r := &v3.BGPFilter{Object: object("BGPFilter", p.Name)}
@@ -370,6 +381,10 @@ func (e *Emitter) bgpFilter(p *fabric.Profile) *v3.BGPFilter {
 	}
 	r.Spec.ImportV4, r.Spec.ImportV6 = rules(p.Import, fabric.IPv4), rules(p.Import, fabric.IPv6)
 	r.Spec.ExportV4, r.Spec.ExportV6 = rules(p.Export, fabric.IPv4), rules(p.Export, fabric.IPv6)
+	if p.OwnOnly {
+		learned := []v3.BGPFilterRule{{Source: "RemotePeers", Action: "Reject"}}
+		r.Spec.ExportV4, r.Spec.ExportV6 = slices.Concat(learned, r.Spec.ExportV4), slices.Concat(learned, r.Spec.ExportV6)
+	}
 	return r
 }
 

@@ -53,6 +53,22 @@ func policyOf(f *fabric.Filter) bgp.Policy {
 	}
 }
 
+// exportOf is what a profile tells: of what passes its filter what is the device's own, or all.
+func exportOf(p *fabric.Profile, filter bgp.Policy) bgp.Policy {
+	if !p.OwnOnly {
+		return filter
+	}
+	return func(r *bgp.Route) bgp.Verdict {
+		switch {
+		case !r.Local:
+			return bgp.Verdict{Refused: bgp.RefusedFilter, Detail: "ownOnly of profile " + p.Name}
+		case filter == nil:
+			return bgp.Verdict{}
+		}
+		return filter(r)
+	}
+}
+
 // orRefused is a policy, or the one of eBGP without any where that is needed (RFC 8212): nothing passes. FRR
 // shows (Policy) then, and counts no routes.
 func orRefused(name string, p bgp.Policy) bgp.Policy {

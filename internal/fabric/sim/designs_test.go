@@ -43,6 +43,7 @@ var designs = []struct {
 	{"model: downward-default, spine: {kind: l2}", 0},
 	{"model: ethernet", 0},
 	{"model: ethernet, routeReflectors: {placement: none}", 0},
+	{"model: ethernet, routeReflectors: {placement: none}, border: [{name: b1, as: 64999, default: true}]", 0},
 	{"model: ethernet, routeReflectors: {placement: all-planes}", 1},
 	{"model: ethernet, routeReflectors: {placement: all-planes, addPath: true}", 0},
 	{"model: ethernet, routeReflectors: {hosts: servers}", 0},

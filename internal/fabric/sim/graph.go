@@ -118,7 +118,7 @@ func newGraph(d *fabric.Design, family fabric.Family) (*graph, error) {
 				return nil, fmt.Errorf("profile %q: there is no filter %q", p.Name, name)
 			}
 		}
-		g.profs = append(g.profs, profile{p, withLocalPref(filters[p.Import], p.LocalPref), filters[p.Export]})
+		g.profs = append(g.profs, profile{p, withLocalPref(filters[p.Import], p.LocalPref), exportOf(p, filters[p.Export])})
 	}
 	for i := range d.Segments {
 		g.segOf[d.Segments[i].Name] = i

@@ -103,7 +103,7 @@ func newTwin(d *fabric.Design, family fabric.Family, down ...string) *twin {
 			y := w.device[s.peer]
 			p := bgp.PeerConfig{Addr: netip.AddrPortFrom(s.remote, 179), LocalAddr: s.local, ASN: y.AS, Client: s.mine.ReflectorClient,
 				Role:   map[fabric.PeerRole]bgp.Role{fabric.Provider: bgp.RoleProvider, fabric.Customer: bgp.RoleCustomer, fabric.PeerPeer: bgp.RolePeer}[s.mine.Role],
-				Import: w.policy(s.mine.Import, s.mine.LocalPref), Export: w.policy(s.mine.Export, 0), AllowLocalAS: uint8(s.mine.AllowOwnAS)}
+				Import: w.policy(s.mine.Import, s.mine.LocalPref), Export: w.exports(s.mine), AllowLocalAS: uint8(s.mine.AllowOwnAS)}
 			p.Rewrite.ASOverride, p.Rewrite.DefaultRoute = s.mine.ASOverride, s.mine.Default == fabric.AlwaysDefault
 			switch {
 			case s.mine.NextHopSelf == fabric.NextHopSelfAll:
@@ -123,6 +123,17 @@ func newTwin(d *fabric.Design, family fabric.Family, down ...string) *twin {
 		w.rules[name] = bgp.NewRules(c, ids)
 	}
 	return w
+}
+
+// exports is the policy of what a peer is told.
+func (w *twin) exports(p *fabric.Profile) bgp.Policy {
+	listed := w.policy(p.Export, 0)
+	return func(r *bgp.Route) bgp.Verdict {
+		if p.OwnOnly && r.Peer.IsValid() {
+			return bgp.Verdict{Refused: bgp.RefusedFilter}
+		}
+		return listed(r)
+	}
 }
 
 // addr is the address of a device on a segment.

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package emit
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	v3 "github.com/muslin-net/muslin/api/v3"
+	"github.com/muslin-net/muslin/internal/fabric"
+)
+
+// TestOwnOnly: who is in a full mesh tells a border of its own routes only, whatever runs there, and the others keep
+// the border's next hop; reflectors tell of all.
+func TestOwnOnly(t *testing.T) {
+	g := design(t, specs["ethernet mesh"], "ipv4, ipv6")
+	e, err := New(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	common, err := e.Common()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := e.Device(g.Index().Device("r0-s0"), VRouter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := v3.Decode([]byte(common + "---\n" + own))
+	if err != nil {
+		t.Fatal(err)
+	}
+	filters, borders, mesh := 0, 0, 0
+	for _, r := range list {
+		switch r := r.(type) {
+		case *v3.BGPFilter:
+			if r.Metadata.Name == "to-border" {
+				filters++
+				want := []v3.BGPFilterRule{{Source: "RemotePeers", Action: "Reject"}}
+				if s := r.Spec; fmt.Sprint(s.ExportV4, s.ExportV6, len(s.ImportV4)+len(s.ImportV6)) != fmt.Sprint(want, want, 0) {
+					t.Errorf("%+v", s)
+				}
+			}
+		case *v3.BGPPeer:
+			mode, want := r.Spec.NextHopMode, ""
+			if r.Spec.ASNumber == 64999 {
+				borders++
+				if len(r.Spec.Filters) != 1 || r.Spec.Filters[0] != "to-border" {
+					t.Errorf("%s: %v", r.Metadata.Name, r.Spec.Filters)
+				}
+			} else {
+				mesh++
+				want = "Keep"
+			}
+			if mode != want {
+				t.Errorf("%s: nextHopMode %q, want %q", r.Metadata.Name, mode, want)
+			}
+		}
+	}
+	if filters != 1 || borders != 4 || mesh != 5*4 { // two planes, two families
+		t.Errorf("%d filters, %d sessions with the border, %d in the mesh:\n%s%s", filters, borders, mesh, common, own)
+	}
+
+	db := g.Index().Device("db")
+	text, err := e.Device(db, FRR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, o := range db.Originate {
+		for p := range o.Each() {
+			n++
+			if line := fmt.Sprintf("%s prefix-list own-to-border seq %d permit %s\n", frrFamilies[fabric.FamilyOf(p.Addr())].ip, 5*n, p); fabric.FamilyOf(p.Addr()) == fabric.IPv4 && !strings.Contains(text, line) {
+				t.Errorf("no %q", line)
+			}
+		}
+	}
+	if c := strings.Count(text, "prefix-list own-to-border seq "); n == 0 || c != n+2 || strings.Count(text, " neighbor to-border-4 prefix-list own-to-border out\n") != 1 {
+		t.Errorf("%d lines for %d prefixes:\n%s", c, n, text)
+	}
+	text, err = e.Device(g.Index().Device("lb"), BIRD)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(text, "export filter { if (own4()) then accept; reject; };") != 2 || !strings.Contains(text, "if (source = RTS_BGP || own4()) then") {
+		t.Error(text)
+	}
+	if _, err := e.Device(db, EOS); err == nil || !strings.Contains(err.Error(), "ownOnly") {
+		t.Errorf("EOS: %v", err)
+	}
+
+	g = design(t, specs["ethernet"], "ipv4")
+	e, _ = New(g)
+	common, _ = e.Common()
+	rr, err := e.Device(g.Index().Device("plane0-rr0"), VRouter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(common+rr, "RemotePeers") || strings.Count(rr, "nextHopMode: Keep") != strings.Count(rr, "kind: BGPPeer") {
+		t.Error(rr)
+	}
+}
