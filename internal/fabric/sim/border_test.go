@@ -3,6 +3,7 @@
 package sim
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/muslin-net/muslin/internal/fabric"
@@ -66,4 +67,39 @@ func straight(t *testing.T, routes []Route, device, other string, o fabric.Origi
 		return
 	}
 	t.Errorf("%s has no route to %s", device, o.Prefix)
+}
+
+// TestBorderOfReflectors: reflectors forward nothing, and a border and servers send straight to each other,
+// also where a reflector tells on one plane of a next hop on another.
+func TestBorderOfReflectors(t *testing.T) {
+	for _, placement := range []string{"per-plane", "all-planes, addPath: true"} {
+		d := designed(t, "model: ethernet, routeReflectors: {placement: "+placement+"}, border: [{name: b1, as: 64999, default: true}]", 3, 2)
+		for _, family := range families {
+			s, err := New(d, family)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tables, err := s.RoutesOfAll(Failure{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := 0
+			for name, routes := range tables {
+				if strings.Contains(name, "-rr") || strings.HasPrefix(name, "rr") {
+					continue
+				}
+				for _, r := range routes {
+					for _, v := range r.Via {
+						n++
+						if strings.Contains(v.Device, "rr") {
+							t.Errorf("%s, %s: %s sends %s by way of %s", placement, family, name, r.Prefix, v.Device)
+						}
+					}
+				}
+			}
+			if n < 50 {
+				t.Errorf("%s, %s: %d next hops", placement, family, n)
+			}
+		}
+	}
 }

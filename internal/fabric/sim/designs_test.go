@@ -46,6 +46,7 @@ var designs = []struct {
 	{"model: ethernet, routeReflectors: {placement: none}, border: [{name: b1, as: 64999, default: true}]", 0},
 	{"model: ethernet, routeReflectors: {placement: all-planes}", 1},
 	{"model: ethernet, routeReflectors: {placement: all-planes, addPath: true}", 0},
+	{"model: ethernet, routeReflectors: {placement: all-planes, addPath: true}, border: [{name: b1, as: 64999, default: true}]", 0},
 	{"model: ethernet, routeReflectors: {hosts: servers}", 0},
 	{"model: as-per-rack, machines: [{name: db, rack: r1}, {name: lb, rack: r1, as: 65100}, {name: fw, rack: r2, attach: port, addresses: 3}]", 0},
 	{"model: as-per-rack, inRack: {sessions: mesh}, machines: [{name: db, rack: r1, software: bird}, {name: fw, rack: r1, attach: port}]", 0},

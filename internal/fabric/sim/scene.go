@@ -254,6 +254,9 @@ func (s *scene) rulesOf(i int) *bgp.Rules {
 			pc.Import, pc.Export = orRefused(p.Import, pc.Import), orRefused(p.Export, pc.Export)
 		}
 		pc.NextHopMode = nextHopMode(x.AS != y.AS, p.NextHopSelf)
+		if x.Role == fabric.RoleReflector && x.Software == fabric.Muslin && x.AS != y.AS {
+			pc.NextHopMode = bgp.NextHopKeep // it forwards nothing: emit says so
+		}
 		if s.family == fabric.IPv4 {
 			pc.Rewrite.Shared4 = own.subnet
 		} else {

@@ -106,6 +106,8 @@ func newTwin(d *fabric.Design, family fabric.Family, down ...string) *twin {
 				Import: w.policy(s.mine.Import, s.mine.LocalPref), Export: w.exports(s.mine), AllowLocalAS: uint8(s.mine.AllowOwnAS)}
 			p.Rewrite.ASOverride, p.Rewrite.DefaultRoute = s.mine.ASOverride, s.mine.Default == fabric.AlwaysDefault
 			switch {
+			case x.Role == fabric.RoleReflector && x.Software == fabric.Muslin && x.AS != y.AS:
+				p.NextHopMode = bgp.NextHopKeep
 			case s.mine.NextHopSelf == fabric.NextHopSelfAll:
 				p.NextHopMode = bgp.NextHopSelf
 			case x.AS == y.AS && s.mine.NextHopSelf == fabric.NextHopSelfNone:
