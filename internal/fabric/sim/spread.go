@@ -223,8 +223,12 @@ func (w *spread) hear(n, k int, sent []arrival) {
 		var v bgp.Verdict
 		a.accepted, v = node.rules.Import(k, prefix, a.received)
 		a.refused, a.why = v.Refused, v.Detail
-		if a.refused == bgp.Accepted && w.guarded(n) {
+		switch {
+		case a.refused != bgp.Accepted:
+		case w.guarded(n):
 			a.accepted, a.refused, a.why = bgp.Attributes{}, bgp.RefusedFilter, "served here: the origin guard"
+		case w.elsewhere(n, k):
+			a.accepted, a.refused, a.why = bgp.Attributes{}, bgp.RefusedFilter, "not of that server: the origin guard"
 		}
 		a.on = w.resolve(n, a.received.NextHop())
 		in = append(in, a)
@@ -236,6 +240,16 @@ func (w *spread) hear(n, k int, sent []arrival) {
 func (w *spread) guarded(n int) bool {
 	kind := w.classes[w.class].kind
 	return w.state[n].own && w.devices[w.nodes[n].device].does.guards && (kind == fabric.OriginEndpoints || kind == fabric.OriginMoved)
+}
+
+// elsewhere tells whether a node refuses the class from a peer, a server that does not have it and reflects nothing.
+func (w *spread) elsewhere(n, k int) bool {
+	peer := &w.nodes[w.nodes[n].edges[k].to]
+	y := &w.devices[peer.device]
+	if !w.devices[w.nodes[n].device].does.guards || y.Software != fabric.Muslin || y.Role != fabric.RoleServer || slices.Contains(w.classes[w.class].origins, peer.device) {
+		return false
+	}
+	return !slices.ContainsFunc(peer.edges, func(e edge) bool { return w.profs[e.prof].ReflectorClient })
 }
 
 // resolve finds a next hop on a segment of the node.

@@ -127,6 +127,13 @@ func newTwin(d *fabric.Design, family fabric.Family, down ...string) *twin {
 	return w
 }
 
+// binds tells whether a vRouter takes from another what that one has itself, and nothing else.
+func (w *twin) binds(from, to string) bool {
+	x := w.device[from]
+	return x.Software == fabric.Muslin && x.Role == fabric.RoleServer && w.device[to].Software == fabric.Muslin &&
+		!slices.ContainsFunc(w.sessions[from], func(s twinSession) bool { return s.mine.ReflectorClient })
+}
+
 // exports is the policy of what a peer is told.
 func (w *twin) exports(p *fabric.Profile) bgp.Policy {
 	listed := w.policy(p.Export, 0)
@@ -230,7 +237,7 @@ func (w *twin) run(prefix netip.Prefix) (ribs map[string]*twinRIB, ok bool) {
 					if back.peer == name && back.seg == s.seg {
 						told := w.tell(name, k, prefix, ribs[name], s.peer, j)
 						for i := range told {
-							if ribs[s.peer].served { // the origin guard
+							if ribs[s.peer].served || !ribs[name].own && w.binds(name, s.peer) { // the origin guard
 								told[i].ok = bgp.Attributes{}
 							}
 						}
