@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/muslin-net/muslin/internal/fabric"
 )
 
@@ -75,6 +77,7 @@ func Install(ctx context.Context, packages []string) error {
 	run := func(args ...string) ([]byte, error) {
 		cmd := exec.CommandContext(ctx, apt, args...)
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+		cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) } // killed, it would leave half a package
 		return cmd.CombinedOutput()
 	}
 	install := append([]string{"install", "-qq", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"}, packages...)

@@ -5,6 +5,7 @@
 package fabriclab
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -74,6 +75,24 @@ func TestInstall(t *testing.T) {
 			t.Errorf("%s: %s is not as it was", c.name, policyFile)
 		}
 	}
+	// Who does not want to wait lets apt-get end what it has begun.
+	ended := filepath.Join(dir, "ended")
+	apt("trap 'touch " + ended + "; exit 1' TERM; touch " + ended + "-began; while :; do sleep 0.01; done")
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		for ctx.Err() == nil {
+			if _, err := os.Stat(ended + "-began"); err == nil {
+				cancel()
+			}
+		}
+	}()
+	if err := Install(ctx, missing); err == nil {
+		t.Error("installed, although it was called off")
+	}
+	if _, err := os.Stat(ended); err != nil {
+		t.Errorf("apt-get could not end by itself: %v", err)
+	}
+	cancel()
 	t.Setenv("PATH", dir+"/none")
 	if err := Install(t.Context(), missing); err == nil || !strings.Contains(err.Error(), "no apt-get") {
 		t.Errorf("without apt-get: %v", err)
