@@ -654,18 +654,23 @@ func TestWatchAfterUnobservedCommit(t *testing.T) {
 	}
 }
 
+// otherCommits returns a function that makes another table, each time of another name: a commit of somebody else.
+func otherCommits(c *nftables.Conn) func() error {
+	n := 0
+	return func() error {
+		n++
+		c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: fmt.Sprint("other", n)})
+		return c.Flush()
+	}
+}
+
 // TestSubscribeAfterUnobservedCommit: what others did between a commit without notifications and
 // the first subscription is told then, and nothing else is.
 func TestSubscribeAfterUnobservedCommit(t *testing.T) {
 	inNetns(t)
 	tab := openTable(t)
 	c := foreign(t)
-	n := 0
-	step := func() error {
-		n++
-		c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: fmt.Sprint("other", n)})
-		return c.Flush()
-	}
+	step := otherCommits(c)
 	missed := func() (n int) {
 		t.Helper()
 		must(t, tab.subscribe(func() { n++ }))
@@ -710,9 +715,9 @@ func TestWatchTellsOwnTables(t *testing.T) {
 		}
 	}
 	tamper("first")
-	for n := range 20 {
-		c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: fmt.Sprint("other", n)})
-		must(t, c.Flush())
+	step := otherCommits(c)
+	for range 20 {
+		must(t, step())
 	}
 	tamper("second")
 	tamper("third") // all before it has been read by then
@@ -728,12 +733,7 @@ func TestUnobservedCommit(t *testing.T) {
 	tab := openTable(t)
 	notified := watched(t, tab)
 	c := foreign(t)
-	n := 0
-	step := func() error {
-		n++
-		c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: fmt.Sprint("other", n)})
-		return c.Flush()
-	}
+	step := otherCommits(c)
 	must(t, tab.quietly(step)) // as many commits as ours would be
 	select {
 	case <-notified:

@@ -14,14 +14,7 @@ import (
 func TestBorderOfMesh(t *testing.T) {
 	d := designed(t, "model: ethernet, routeReflectors: {placement: none}, border: [{name: b1, as: 64999, default: true}]", 3, 2)
 	for _, family := range families {
-		s, err := New(d, family)
-		if err != nil {
-			t.Fatal(err)
-		}
-		tables, err := s.RoutesOfAll(Failure{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		_, tables := healthy(t, d, family)
 		servers := 0
 		for i := range d.Devices {
 			x := &d.Devices[i]
@@ -75,14 +68,7 @@ func TestBorderOfReflectors(t *testing.T) {
 	for _, placement := range []string{"per-plane", "all-planes, addPath: true"} {
 		d := designed(t, "model: ethernet, routeReflectors: {placement: "+placement+"}, border: [{name: b1, as: 64999, default: true}]", 3, 2)
 		for _, family := range families {
-			s, err := New(d, family)
-			if err != nil {
-				t.Fatal(err)
-			}
-			tables, err := s.RoutesOfAll(Failure{})
-			if err != nil {
-				t.Fatal(err)
-			}
+			_, tables := healthy(t, d, family)
 			n := 0
 			for name, routes := range tables {
 				if strings.Contains(name, "-rr") || strings.HasPrefix(name, "rr") {

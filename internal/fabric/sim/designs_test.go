@@ -126,3 +126,17 @@ func TestDesigns(t *testing.T) {
 		})
 	}
 }
+
+// healthy returns a simulation of a design, and the routes of all devices in it while nothing has failed.
+func healthy(t *testing.T, d *fabric.Design, family fabric.Family) (*Sim, map[string][]Route) {
+	t.Helper()
+	s, err := New(d, family)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.RoutesOfAll(Failure{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, all
+}

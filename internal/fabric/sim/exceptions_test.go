@@ -30,14 +30,7 @@ func TestExceptions(t *testing.T) {
 					x.Originate = append(x.Originate, fabric.Origin{Kind: fabric.OriginMoved, Prefix: moved, Count: 1})
 				}
 			}
-			s, err := New(d, family)
-			if err != nil {
-				t.Fatal(err)
-			}
-			all, err := s.RoutesOfAll(Failure{})
-			if err != nil {
-				t.Fatal(err)
-			}
+			s, all := healthy(t, d, family)
 			var knows []string
 			for name, routes := range all {
 				if slices.ContainsFunc(routes, func(r Route) bool { return r.Prefix == moved && len(r.Via) > 0 }) {
@@ -57,6 +50,7 @@ func TestExceptions(t *testing.T) {
 			for _, name := range failures {
 				var f Failure
 				if name != "" {
+					var err error
 					if f, err = s.Failure(name); err != nil {
 						t.Fatal(err)
 					}

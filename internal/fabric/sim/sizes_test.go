@@ -113,14 +113,7 @@ func TestRoutesByPeer(t *testing.T) {
 		t.Run(c.spec, func(t *testing.T) {
 			t.Parallel()
 			d := designed(t, c.spec, 4, 4)
-			s, err := New(d, families[i%2])
-			if err != nil {
-				t.Fatal(err)
-			}
-			all, err := s.RoutesOfAll(Failure{})
-			if err != nil {
-				t.Fatal(err)
-			}
+			s, all := healthy(t, d, families[i%2])
 			seen := map[fabric.Role]bool{}
 			for n := range d.Devices {
 				x := &d.Devices[n]
