@@ -137,3 +137,65 @@ func whoIsFirst(rules iter.Seq[*policy.Rule], changes func(policy.SetID) bool) (
 	}
 	return can
 }
+
+// onlyLists tells whether all that changes is lists of services of one policy,
+// several of them, whose rules all do the same: the same is true of a service that
+// moves among these. Between the two directions it is not: both must allow a packet.
+func (g *stager) onlyLists(ch *policy.Changes) bool {
+	if len(ch.Policies) != 1 || g.out.lists[0] && g.out.lists[1] || len(ch.Effectives)+len(ch.Endpoints)+len(ch.Hosts)+len(ch.Sets)+len(g.out.chains)+len(g.out.goneChains) > 0 {
+		return false
+	}
+	first := g.out.memberAdd[0].key
+	return slices.ContainsFunc(slices.Concat(g.out.memberAdd, g.out.memberDel), func(e setElem) bool { return e.key[:16] != first[:16] })
+}
+
+// oneMoves tells whether all that changes is the sets that one address of each
+// family is in. A packet may ask one set before a transaction takes effect and
+// another one after it: it would find what moves in neither. So that goes into
+// the new sets before it leaves the old ones. In between it is in both, and what
+// becomes of a packet must be what becomes of it before or after: no rule may mix
+// the two.
+func (g *stager) oneMoves(ch *policy.Changes) bool {
+	if len(ch.Policies)+len(ch.Effectives)+len(ch.Endpoints)+len(ch.Hosts) > 0 {
+		return false
+	}
+	moved := map[bool]policy.Member{}
+	for id, sc := range ch.Sets {
+		if g.mixing[id] > 0 {
+			return false
+		}
+		for _, m := range slices.Concat(sc.Added, sc.Removed) {
+			v4 := m.Net.Addr().Is4()
+			if other, ok := moved[v4]; sc.Kind != policy.SetNets || ok && other != m {
+				return false
+			}
+			moved[v4] = m
+		}
+	}
+	return true
+}
+
+// mixes lists the sets in the rules of a policy's direction that mix. Of an address that
+// is in the sets of before and of after, the first rule that matches is the first one
+// before or after, and says what becomes of the packet. Unless it passes: then a set of
+// before may lead to the next tier, and one of after through it. Or unless a rule is for
+// who is not in a set: it matches before or after, and not in between. Or unless a
+// rule asks for the end whose policy it is: the policy of the other end may ask for it,
+// too, and both must allow the packet.
+func mixes(p *policy.Policy, d policy.Direction) (out []policy.SetID) {
+	if p.Staged {
+		return nil
+	}
+	for _, ru := range rulesOf(p, d) {
+		own := &ru.Src
+		if d == policy.Ingress {
+			own = &ru.Dst
+		}
+		for _, m := range []*policy.Match{&ru.Src, &ru.Dst} {
+			if ru.Action == policy.Pass || len(m.NotSets) > 0 || m == own {
+				out = append(append(out, m.Sets...), m.NotSets...)
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package acl
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/muslin-net/muslin/internal/policy"
+)
+
+// form tells how one family of a set is held: as networks if any member is more
+// than a single address. Once it was it stays so while the set is in use.
+func (s *state) form(view policy.View, id policy.SetID, f *family) form {
+	k := setFamily{id, f.v}
+	s.forming.Lock()
+	defer s.forming.Unlock()
+	if as, known := s.forms[k]; known {
+		return as
+	}
+	as := asHosts
+	for _, had := range []form{asNets, asNetsToo} {
+		if s.have[memberSet(id, f, had, false).name] != nil || s.have[memberSet(id, f, had, true).name] != nil {
+			as = had
+		}
+	}
+	if as == asHosts {
+		for m := range view.Members(id) {
+			if isNetwork(m) && familyOf(m.Net.Addr()) == f {
+				as = asNets
+				break
+			}
+		}
+	}
+	s.forms[k] = as
+	return as
+}
+
+func isNetwork(m policy.Member) bool { return m.Net.IsValid() && !m.Net.IsSingleIP() }
+
+// maxCopied bounds the members of a set that is replaced as a whole.
+const maxCopied = 4096
+
+// reform finds sets that must be held in another form, and renders what uses
+// them anew. One that gets its first network becomes an interval set. One that is
+// an interval set already changes in place, which takes effect shortly after the
+// rules of the transaction; if policies change with it, it is replaced instead.
+func (g *stager) reform(view policy.View, ch *policy.Changes) {
+	for id, sc := range ch.Sets {
+		if len(g.byID[id]) == 0 { // not in use: what was known may be old
+			delete(g.forms, setFamily{id, 4})
+			delete(g.forms, setFamily{id, 6})
+		}
+		if sc.Kind != policy.SetNets {
+			continue
+		}
+		for _, f := range []*family{ipv4, ipv6} {
+			k := setFamily{id, f.v}
+			was, known := g.forms[k]
+			of := func(m policy.Member) bool { return familyOf(m.Net.Addr()) == f }
+			now := was
+			switch {
+			case !known:
+			case was == asHosts:
+				if slices.ContainsFunc(sc.Added, func(m policy.Member) bool { return of(m) && isNetwork(m) }) {
+					now = asNets
+				}
+			case len(ch.Policies) > 0 && (slices.ContainsFunc(sc.Added, of) || slices.ContainsFunc(sc.Removed, of)) && few(view, id):
+				now = asNets + asNetsToo - was
+			}
+			if now != was {
+				g.forms[k] = now
+				g.renderUsers(memberSet(id, f, was, false).name)
+				g.renderUsers(memberSet(id, f, was, true).name)
+			}
+		}
+	}
+}
+
+func few(view policy.View, id policy.SetID) bool {
+	n := 0
+	for range view.Members(id) {
+		if n++; n > maxCopied {
+			return false
+		}
+	}
+	return true
+}
+
+// renderUsers renders the chains anew that look up a set.
+func (g *stager) renderUsers(name string) {
+	for _, c := range g.chains {
+		switch {
+		case !slices.Contains(c.sets, name):
+		case c.eff != "":
+			g.eff[c.eff] = true
+		default:
+			g.pol[c.pol] = true
+		}
+	}
+}
+
+// takeMembers turns changed members into changed elements of the kernel sets
+// that stay. A set that is new is filled as a whole.
+func (g *stager) takeMembers(ch *policy.Changes) {
+	var dels, adds [2][]setElem // of what permissions ask, and of what denials ask
+	for id, sc := range ch.Sets {
+		for _, name := range g.byID[id] {
+			st := g.sets[name]
+			if !st.live || st.refs == 0 {
+				continue
+			}
+			if sc.New {
+				g.out.lost = true
+			}
+			var del, add []elem
+			owner := st.set.owner()
+			for _, m := range sc.Removed {
+				del = st.set.memberElems(del, m, owner)
+			}
+			for _, m := range sc.Added {
+				add = st.set.memberElems(add, m, owner)
+			}
+			of := askedBy(st.set.denial)
+			dels[of] = append(dels[of], inSet(st.set.kernel(), del)...)
+			adds[of] = append(adds[of], inSet(st.set.kernel(), add)...)
+		}
+	}
+	if g.inTwoSteps(ch, &dels, &adds) {
+		return
+	}
+	g.out.memberDel = slices.Concat(g.out.memberDel, dels[0], dels[1])
+	g.out.memberAdd = slices.Concat(g.out.memberAdd, adds[0], adds[1])
+	if len(g.out.memberDel) > 0 && len(g.out.memberAdd) > 0 && (g.oneMoves(ch) || g.onlyLists(ch)) {
+		gone := map[setPlace]bool{}
+		for _, e := range g.out.memberDel {
+			gone[setPlace{e.set, e.place()}] = true
+		}
+		// One that stays with another value must go before it comes.
+		stays := func(e setElem) bool { return gone[setPlace{e.set, e.place()}] }
+		g.out.early = slices.DeleteFunc(slices.Clone(g.out.memberAdd), stays)
+		g.out.memberAdd = slices.DeleteFunc(g.out.memberAdd, func(e setElem) bool { return !stays(e) })
+	}
+	g.sortMembers()
+}
+
+// sortMembers groups elements by set.
+func (g *stager) sortMembers() {
+	bySet := func(a, b setElem) int { return strings.Compare(a.set, b.set) }
+	for _, list := range [][]setElem{g.out.memberDel, g.out.memberAdd, g.out.early, g.out.earlyDel} {
+		slices.SortStableFunc(list, bySet)
+	}
+}
+
+// setPlace identifies an element among those of all sets.
+type setPlace struct {
+	set string
+	place
+}
+
+func inSet(name string, es []elem) (out []setElem) {
+	for _, e := range es {
+		out = append(out, setElem{name, e})
+	}
+	return out
+}
+
+func (g *stager) settleSets(view policy.View, ch *policy.Changes) {
+	for _, name := range slices.Sorted(maps.Keys(g.touch)) {
+		st := g.sets[name]
+		switch {
+		case st.refs > 0 && !st.live:
+			st.live = true
+			g.out.newSets = append(g.out.newSets, st.set)
+		case st.refs == 0:
+			switch {
+			case st.live && st.set.in != "":
+				g.out.gone = append(g.out.gone, inSet(st.set.in, st.set.before(view, ch))...)
+			case st.live:
+				g.out.goneSets = append(g.out.goneSets, name)
+			}
+			delete(g.sets, name)
+			if id := st.set.id; id != "" {
+				g.byID[id] = slices.DeleteFunc(g.byID[id], func(n string) bool { return n == name })
+				if len(g.byID[id]) == 0 {
+					delete(g.byID, id)
+					delete(g.forms, setFamily{id, 4})
+					delete(g.forms, setFamily{id, 6})
+				}
+			}
+		}
+	}
+	clear(g.touch)
+}
+
+// before returns the elements that a part had before the change.
+func (s *set) before(view policy.View, ch *policy.Changes) (out []elem) {
+	sc := ch.Sets[s.id]
+	if s.id == "" || sc == nil {
+		return s.content(view, nil)
+	}
+	added := make(map[policy.Member]bool, len(sc.Added))
+	for _, m := range sc.Added {
+		added[m] = true
+	}
+	owner := s.owner()
+	for m := range view.Members(s.id) {
+		if !added[m] {
+			out = s.memberElems(out, m, owner)
+		}
+	}
+	for _, m := range sc.Removed {
+		out = s.memberElems(out, m, owner)
+	}
+	return out
+}
