@@ -25,6 +25,7 @@ func TestHostProcess(t *testing.T) {
 	local := attach(t, n1, "local", "--label", "app=web")
 	dns := attachProcess(t, n1, "dns", "--label", "app=dns")
 	mail := attachProcess(t, n2, "mail", "--label", "app=mail")
+	log := attachProcess(t, n1, "log", "--label", "app=mail")
 	apply(t, c, `
 kind: NetworkPolicy
 metadata: {name: dns, namespace: default}
@@ -53,7 +54,7 @@ spec:
 	}
 	at := map[string]place{
 		"web": {web.Namespace, web.Addrs}, "local": {local.Namespace, local.Addrs},
-		"dns": {n1.Host.Namespace, dns}, "mail": {n2.Host.Namespace, mail},
+		"dns": {n1.Host.Namespace, dns}, "mail": {n2.Host.Namespace, mail}, "log": {n1.Host.Namespace, log},
 	}
 	check := func(want bool, from, to string, port uint16) {
 		t.Helper()
@@ -71,9 +72,13 @@ spec:
 				return nil
 			})
 		}
-		// The model says the same, where the process is.
-		out, err := n1.Muslin(context.Background(), "explain", from, to, "tcp", fmt.Sprint(port))
-		if verdict := map[bool]string{true: ": ALLOWED", false: ": DENIED"}[want]; strings.Count(out, verdict) != 2 {
+		// The model says the same, where the process is, and so does a packet of its own.
+		words := []string{"explain", from, to, "tcp", fmt.Sprint(port)}
+		if at[from].ns == n1.Host.Namespace {
+			words = append(words, "--live")
+		}
+		out, err := n1.Muslin(context.Background(), words...)
+		if verdict := map[bool]string{true: ": ALLOWED", false: ": DENIED"}[want]; strings.Count(out, verdict) != 2 || strings.Contains(out, "not what the model says") {
 			t.Errorf("explain %s %s tcp %d: %v\n%s", from, to, port, err, out)
 		}
 	}
@@ -85,6 +90,10 @@ spec:
 		}
 		check(true, "dns", "mail", 8025)
 		check(false, "dns", "mail", 81)
+		check(true, "dns", "log", 8025) // on the same server
+		check(true, "log", "dns", 8053)
+		check(false, "log", "dns", 81)
+		check(false, "dns", "log", 81)
 		check(false, "dns", "web", 81)
 		check(false, "dns", "local", 81)
 		check(true, "mail", "web", 81)
