@@ -3,21 +3,23 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/muslin-net/muslin/internal/lab/cluster"
 )
 
-var failpoints = flag.Int("failpoints", 48, "at how many of its writes TestP09_DeathAtEveryWrite kills the daemon, and has half of them fail; 0 for all")
+var failpoints = flag.Int("failpoints", 32, "at how many of its writes and calls TestP09_DeathAtEveryWrite kills the daemon, and has half of them fail; 0 for all")
 
 // step is one direction of a change, through the datastore or the daemon's API. The
 // other is beside it.
@@ -91,92 +93,162 @@ metadata: {name: p8}
 spec: {cidr: 10.98.0.0/24, natOutgoing: true}
 `),
 		[]step{{"withdraw", pool(true)}, {"announce", pool(false)}},
-		attached("here", n2, own...),
-		[]step{{"stop", func() error { return n2.Stop(10 * time.Second) }}, {"start", func() error { return nil }}})
+		attached("here", n2, own...))
 }
 
-// failpoint is one write of a step.
+// failpoint is one write of a step, or one call to the datastore.
 type failpoint struct {
-	step, at int
-	what     string
+	step  int
+	class class
+	at    int // within its class, counted from 1
+	what  string
 }
 
-// TestP09_DeathAtEveryWrite kills a daemon before each write to the kernel or to its files
-// that a change, or its end, takes, and starts it again; then it has writes fail once.
-// What both models forbid never arrives, what both allow is never lost, and the
-// kernel ends as it does undisturbed.
+// class is what failpoints are counted in: which files are written depends on when the datastore was
+// saved last, and what is written to the kernel does not.
+type class int
+
+const (
+	toKernel class = iota
+	toFiles
+	toEtcd
+	classes
+)
+
+// TestP09_DeathAtEveryWrite kills a daemon before each write to the kernel or to its files and each
+// call to the datastore that a change, or a restart, takes, and behind such calls, and starts it again;
+// then it has them fail once. What both models forbid never arrives, what both allow is never lost,
+// and the kernel ends as it does undisturbed.
 func TestP09_DeathAtEveryWrite(t *testing.T) {
 	g := startGuarded(t, 2)
 	exchanged(t, g.Cluster)
-	r := &failing{T: t, n: g.Nodes[1], table: openNFT(t, g.Nodes[1].Namespace)}
-	r.steps = g.steps(t)
+	n1, n2 := g.Nodes[0], g.Nodes[1]
+	r := &failing{T: t, n: n2, table: openNFT(t, n2.Namespace)}
+	way := newGate(t, &r.counters[toEtcd], func() int { return n2.Process().Pid() },
+		func(ctx context.Context) (net.Conn, error) { return n1.Dial(ctx, "tcp", "127.0.0.1:2379") })
+	n2.Args = append(n2.Args, "--etcd", way.url) // the last one counts
+	r.steps = append(g.steps(t), step{"restart", r.restart}, step{"nothing", func() error { return nil }})
 	r.n.Kill()
-	r.start()
+	r.live()
 	allowed, forbidden := g.traffic(t, 100, 100)
 	points := r.undisturbed()
 	if len(points) < 30 {
 		t.Errorf("%d failpoints, want 30 or more: %v", len(points), points)
 	}
-	t.Logf("%d failpoints", len(points))
-	if n := *failpoints; n > 0 && n < len(points) {
-		some := make([]failpoint, n)
-		for i := range some {
-			some[i] = points[i*len(points)/n]
+	t.Logf("%d failpoints: %d writes to the kernel, %d to files, %d calls to the datastore", len(points),
+		of(points, toKernel), of(points, toFiles), of(points, toEtcd))
+	for i, f := range []fate{fateKilled, fateForgotten, fateFails} {
+		some := points
+		if f == fateForgotten { // of a write nobody waits for an answer
+			some = slices.DeleteFunc(slices.Clone(points), func(p failpoint) bool { return p.class != toEtcd })
 		}
-		points = some
-	}
-	for _, fail := range []bool{false, true} {
-		start, tried, reached := time.Now(), 0, 0
-		for i := range r.steps {
-			for k, p := range points {
-				if p.step != i || fail && k%2 > 0 && *failpoints > 0 {
-					continue
-				}
-				if tried++; r.at(p, fail) {
-					reached++
-				}
-			}
-			r.pass(i)
+		if n := *failpoints >> i; *failpoints > 0 {
+			some = spread(some, n)
 		}
-		t.Logf("failing %v: at %d of %d writes, in %v", fail, reached, tried, time.Since(start).Round(time.Millisecond))
-		if reached*2 < tried { // when a snapshot is saved, and with it which writes there are, is up to the daemon
-			t.Errorf("failing %v: too few of the writes were there again", fail)
-		}
+		r.all(some, f)
 	}
 	allowed.lossless(t)
 	forbidden.silent(t)
 }
 
-// failing is a daemon whose writes fail.
+func of(points []failpoint, c class) (n int) {
+	for _, p := range points {
+		if p.class == c {
+			n++
+		}
+	}
+	return n
+}
+
+// spread takes n of the points, from all of them.
+func spread(points []failpoint, n int) (some []failpoint) {
+	n = min(n, len(points))
+	for i := range n {
+		some = append(some, points[i*len(points)/n])
+	}
+	return some
+}
+
+// all has one fate meet the daemon at each of the points.
+func (r *failing) all(points []failpoint, f fate) {
+	r.Helper()
+	start, reached := time.Now(), 0
+	for i := range r.steps {
+		for _, p := range points {
+			if p.step != i {
+				continue
+			}
+			if r.meet(p, f) {
+				reached++
+			} else {
+				r.Logf("%s, %s: not reached", p.what, f)
+			}
+		}
+		r.pass(i)
+	}
+	r.Logf("%s: at %d of %d points, in %v", f, reached, len(points), time.Since(start).Round(time.Millisecond))
+	if reached*4 < len(points)*3 {
+		r.Errorf("%s: too few of the points were there again", f)
+	}
+}
+
+// failing is a daemon whose writes and calls fail.
 type failing struct {
 	*testing.T
-	n     *cluster.Node
-	table *nft
-	steps []step
-	want  []string // the kernel before each step, and after the last
-	tr    *tracer
+	n        *cluster.Node
+	table    *nft
+	steps    []step
+	want     []string // the kernel before each step, and after the last
+	counters [classes]counter
 }
 
-func (r *failing) start() {
-	r.Helper()
-	r.tr = startTraced(r.T, r.n)
-	r.live()
-}
-
+// live waits until the daemon is, and starts it again if it has been ended.
 func (r *failing) live() {
 	r.Helper()
-	if !r.n.Running() { // it has been ended
-		r.start()
-		return
+	for range 2 {
+		if !r.n.Running() {
+			startTraced(r.T, r.n, &r.counters[toKernel], &r.counters[toFiles])
+		}
+		err := r.n.Live(r.Context(), 15*time.Second)
+		if err == nil {
+			return
+		}
+		if r.n.Running() {
+			r.Fatal(err)
+		}
 	}
-	err := r.n.Live(r.Context(), 15*time.Second)
-	if err != nil && !r.n.Running() && strings.Contains(err.Error(), "signal: killed") { // it came to the write just now
-		r.start()
-		return
+	r.Fatal("the daemon ends again and again: ", r.n.Log())
+}
+
+// restart ends the daemon in order, and starts it.
+func (r *failing) restart() error {
+	_ = r.n.Stop(10 * time.Second) // it may be killed at that
+	startTraced(r.T, r.n, &r.counters[toKernel], &r.counters[toFiles])
+	return nil
+}
+
+// saved tells whether the daemon has saved what the datastore holds, and writes down what changes.
+func (r *failing) saved() bool {
+	_, err := os.Stat(filepath.Join(r.n.StateDir(), "datastore.journal"))
+	return err == nil
+}
+
+// ready waits until it has: it does so within 1.5 s of a start, and then not for a minute.
+func (r *failing) ready() {
+	r.Helper()
+	for end := time.Now().Add(2 * time.Second); !r.saved() && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
 	}
-	if err != nil {
-		r.Fatal(err)
+	if !r.saved() {
+		r.n.Kill()
+		r.live()
 	}
+	eventually(r.T, 10*time.Second, func() error {
+		if !r.saved() {
+			return errors.New("the datastore has not been saved")
+		}
+		return nil
+	})
 }
 
 // state is what the kernel has of the daemon; interfaces that come again have another number.
@@ -207,7 +279,9 @@ func (r *failing) is(what, want string) {
 // pass takes a step undisturbed.
 func (r *failing) pass(i int) {
 	r.Helper()
-	r.tr.arm(0, 0)
+	for c := range r.counters {
+		r.counters[c].arm(0, fateNone)
+	}
 	if err := r.steps[i].do(); err != nil {
 		r.Fatalf("%s: %v", r.steps[i].name, err)
 	}
@@ -217,50 +291,52 @@ func (r *failing) pass(i int) {
 	}
 }
 
-// undisturbed takes all steps, and returns what is written by them.
+// undisturbed takes all steps, and returns what is written and asked by them.
 func (r *failing) undisturbed() (points []failpoint) {
 	r.Helper()
 	want := []string{r.state()}
 	for i, s := range r.steps {
-		tr := r.tr
+		r.ready()
 		r.pass(i)
 		last := want[len(want)-1]
 		for end := time.Now().Add(300 * time.Millisecond); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-			if now := r.state(); now != last { // a route that another server announces may come later
+			if now := r.state(); now != last || !r.saved() { // a route that another server announces may come later
 				last, end = now, time.Now().Add(300*time.Millisecond)
 			}
 		}
 		want = append(want, last)
-		for at, what := range tr.writes() {
-			points = append(points, failpoint{i, at + 1, s.name + ": " + what})
+		for c := range r.counters {
+			for at, what := range r.counters[c].counted() {
+				points = append(points, failpoint{i, class(c), at + 1, s.name + ": " + what})
+			}
 		}
 	}
 	r.want = want
 	return points
 }
 
-// at takes a step, in which the daemon is killed at a write, or that fails, and takes it
-// back. It returns false if it did not come to the write.
-func (r *failing) at(p failpoint, fail bool) bool {
+// meet takes a step, in which one point meets its fate, and takes it back. It returns false
+// if it did not come to that.
+func (r *failing) meet(p failpoint, f fate) bool {
 	r.Helper()
-	s, back := r.steps[p.step], r.steps[p.step^1]
-	errno := unix.Errno(0)
-	if fail {
-		errno = unix.ENOBUFS
-		if strings.Contains(p.what, "state/") || strings.Contains(p.what, "datastore.") {
-			errno = unix.ENOSPC
-		}
+	if p.class != toKernel {
+		r.ready()
 	}
-	tr := r.tr
-	tr.arm(p.at, errno)
+	s, back, at := r.steps[p.step], r.steps[p.step^1], &r.counters[p.class]
+	at.arm(p.at, f)
 	err := s.do()
-	reached := tr.reached(func() bool {
-		return r.n.Live(r.Context(), 50*time.Millisecond) == nil && r.state() == r.want[p.step+1]
+	reached := at.reached(func() bool {
+		return r.n.Live(r.Context(), 50*time.Millisecond) == nil && r.state() == r.want[p.step+1] && (p.class == toKernel || r.saved())
 	})
-	if reached && !fail {
-		<-r.n.Process().Done()
+	at.arm(0, fateNone)
+	if reached && f != fateFails {
+		eventually(r.T, 5*time.Second, func() error {
+			if r.n.Running() && s.name != "restart" {
+				return errors.New("it has not been ended")
+			}
+			return nil
+		})
 	}
-	tr.arm(0, 0)
 	r.live()
 	if err != nil { // it has been taken in part: as it is asked for, it is finished
 		if err = s.do(); err != nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -78,21 +79,84 @@ type answer struct {
 	flags uint32
 }
 
-// tracer is asked about the writes of a daemon.
-type tracer struct {
-	pid  int
-	fd   int
-	done chan struct{}
+// fate is what becomes of something that a daemon is about to do.
+type fate int
 
-	mu    sync.Mutex
-	at    int        // the write that it stops at, counted from 1; 0 for none
-	errno unix.Errno // what that fails with; 0 kills the daemon
-	seen  []string   // writes since arm
-	hit   chan struct{}
+const (
+	fateNone      fate = iota // it is done
+	fateFails                 // it is told that it cannot be done
+	fateKilled                // the daemon is killed before it is done
+	fateForgotten             // and this: it is done, and the daemon killed before it knows
+)
+
+func (f fate) String() string {
+	return [...]string{"done", "failing", "killed before", "killed after"}[f]
 }
 
-// startTraced starts the daemon of a server so that its writes are asked about.
-func startTraced(t *testing.T, n *cluster.Node) *tracer {
+// counter counts what a daemon does, in all its lives, and says where that meets
+// another fate. It is safe for concurrent use.
+type counter struct {
+	mu   sync.Mutex
+	at   int // the one that does, counted from 1; 0 for none
+	fate fate
+	seen []string // since arm
+	hit  chan struct{}
+}
+
+// arm begins to count anew.
+func (c *counter) arm(at int, f fate) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at, c.fate, c.seen, c.hit = at, f, nil, make(chan struct{})
+}
+
+// next counts one, and returns its fate.
+func (c *counter) next(what string) fate {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen = append(c.seen, what)
+	if len(c.seen) != c.at {
+		return fateNone
+	}
+	close(c.hit)
+	return c.fate
+}
+
+// counted are those since arm.
+func (c *counter) counted() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.seen)
+}
+
+// reached waits until the daemon comes to where it was armed, or has nothing more to do.
+func (c *counter) reached(idle func() bool) bool {
+	c.mu.Lock()
+	hit := c.hit
+	c.mu.Unlock()
+	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); {
+		select {
+		case <-hit:
+			return true
+		case <-time.After(10 * time.Millisecond):
+			if idle() {
+				return false
+			}
+		}
+	}
+	return false
+}
+
+// tracer is asked about the writes of a daemon.
+type tracer struct {
+	kernel, files *counter
+	pid           int
+	fd            int
+	done          chan struct{}
+}
+
+// startTraced starts the daemon of a server so that its writes are counted, and ends with it.
+func startTraced(t *testing.T, n *cluster.Node, kernel, files *counter) {
 	t.Helper()
 	if n.Daemon == "" {
 		self, err := os.Executable()
@@ -105,7 +169,7 @@ func startTraced(t *testing.T, n *cluster.Node) *tracer {
 	if err := n.Start(); err != nil {
 		t.Fatal(err)
 	}
-	tr := &tracer{pid: n.Process().Pid(), done: make(chan struct{}), hit: make(chan struct{})}
+	tr := &tracer{kernel: kernel, files: files, pid: n.Process().Pid(), done: make(chan struct{})}
 	pidfd, err := unix.PidfdOpen(tr.pid, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +198,6 @@ func startTraced(t *testing.T, n *cluster.Node) *tracer {
 		n.Kill()
 		<-tr.done
 	})
-	return tr
 }
 
 // serve answers until all processes of the daemon have ended.
@@ -157,10 +220,11 @@ func (tr *tracer) serve() {
 			continue // it was killed meanwhile
 		}
 		a := answer{id: n.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
-		if stop, errno := tr.judge(&n); stop && errno == 0 {
+		switch f, errno := tr.judge(&n); f {
+		case fateKilled:
 			unix.Kill(tr.pid, unix.SIGKILL)
 			continue
-		} else if stop {
+		case fateFails:
 			a.flags, a.errno = 0, -int32(errno)
 		}
 		_ = tr.ioctl(unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&a)) // fails if it was killed meanwhile
@@ -174,78 +238,46 @@ func (tr *tracer) ioctl(req uintptr, arg unsafe.Pointer) error {
 	return nil
 }
 
-// judge counts what writes, and tells whether this is where the daemon stops.
-func (tr *tracer) judge(n *notification) (stop bool, errno unix.Errno) {
-	what := tr.what(n)
+// judge counts what writes, and tells what becomes of it.
+func (tr *tracer) judge(n *notification) (fate, unix.Errno) {
+	where, errno, what := tr.what(n)
 	if what == "" {
-		return false, 0
+		return fateNone, 0
 	}
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	tr.seen = append(tr.seen, what)
-	if len(tr.seen) != tr.at {
-		return false, 0
-	}
-	close(tr.hit)
-	return true, tr.errno
+	return where.next(what), errno
 }
 
-// arm stops the daemon at its at-th write from now on; at 0 counts only.
-func (tr *tracer) arm(at int, errno unix.Errno) {
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	tr.at, tr.errno, tr.seen, tr.hit = at, errno, nil, make(chan struct{})
-}
-
-// reached waits until the daemon stops, or has nothing more to do.
-func (tr *tracer) reached(done func() bool) bool {
-	tr.mu.Lock()
-	hit := tr.hit
-	tr.mu.Unlock()
-	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); {
-		select {
-		case <-hit:
-			return true
-		case <-time.After(10 * time.Millisecond):
-			if done() {
-				return false
-			}
-		}
-	}
-	return false
-}
-
-// writes are those since arm.
-func (tr *tracer) writes() []string {
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	return append([]string(nil), tr.seen...)
-}
-
-// what names a call that writes to the kernel or to a file; "" is any other.
-func (tr *tracer) what(n *notification) string {
+// what names a call that writes to the kernel or to a file, where it is counted and how it
+// fails; "" is any other.
+func (tr *tracer) what(n *notification) (where *counter, errno unix.Errno, what string) {
 	call := tracedCalls[uint32(n.nr)]
 	switch call {
 	case "write", "sync":
 		link, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", tr.pid, n.args[0]))
 		if i := strings.Index(link, "/state/"); i >= 0 {
-			return call + " " + link[i+1:]
+			return tr.files, unix.ENOSPC, call + " " + link[i+1:]
 		}
 		if name, ok := strings.CutPrefix(link, "/proc/sys/"); ok {
-			return call + " " + name
+			return tr.kernel, unix.EPERM, call + " " + name
 		}
 	case "rename", "remove":
 		if path := tr.text(n.args[1]); strings.Contains(path, "/state/") {
-			return call + " " + filepath.Base(path)
+			return tr.files, unix.ENOSPC, call + " " + filepath.Base(path)
 		}
 	case "send":
-		if uint32(n.nr) == unix.SYS_SENDTO {
-			return routeWrites[tr.messageType(n.args[1])]
-		}
-		if iov := tr.read(n.args[1]+16, 8); iov != nil { // msg_iov of struct msghdr
-			if base := tr.read(enc.NativeEndian.Uint64(iov), 8); base != nil {
-				return filterWrites[tr.messageType(enc.NativeEndian.Uint64(base))]
-			}
+		return tr.kernel, unix.ENOBUFS, tr.message(n)
+	}
+	return nil, 0, ""
+}
+
+// message names the first message that a call sends to the kernel, if it changes something.
+func (tr *tracer) message(n *notification) string {
+	if uint32(n.nr) == unix.SYS_SENDTO {
+		return routeWrites[tr.messageType(n.args[1])]
+	}
+	if iov := tr.read(n.args[1]+16, 8); iov != nil { // msg_iov of struct msghdr
+		if base := tr.read(enc.NativeEndian.Uint64(iov), 8); base != nil {
+			return filterWrites[tr.messageType(enc.NativeEndian.Uint64(base))]
 		}
 	}
 	return ""
