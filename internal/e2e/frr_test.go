@@ -84,7 +84,9 @@ func startFRR(t *testing.T, ns *lab.Namespace, daemons map[string]string) *frr {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Log(f.ask("show ip route"), f.ask("show ipv6 route"))
+			for _, about := range []string{"ip route", "ipv6 route", "bgp neighbors", "bfd peers"} {
+				t.Log("show "+about, f.ask("show "+about))
+			}
 		}
 	})
 	return f
