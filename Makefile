@@ -15,7 +15,7 @@ PORTABLE    := ./selector ./api/... ./internal/prefixmap ./internal/secret ./int
 	./internal/bfd ./internal/filter ./internal/fabric ./internal/fabric/emit ./internal/fabric/sim ./internal/node/api ./internal/dataplane/...
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-oracle test-history test-guest test-flood soak race bench bench-agent bench-bgp bench-policy bench-fabric bench-fabric-lab test-fabric fuzz lint clean
+.PHONY: help build demo test test-oracle test-history test-guest test-flood test-crash soak race bench bench-agent bench-bgp bench-policy bench-fabric bench-fabric-lab test-fabric fuzz lint clean
 
 help: ## explain the targets
 	@echo 'muslin $(VERSION)'
@@ -45,6 +45,9 @@ test-fabric: ## the fabric simulator against its slow twin, larger than in make 
 
 test-flood: ## a thousand changes of each kind while packets flow that both ends forbid, or both allow (root)
 	MUSLIN_REQUIRE_ROOT=1 $(GO) test ./internal/acl -count=1 -run 'I4_Together|T14' -v -flood.commits=$(or $(COMMITS),1000) -timeout 60m
+
+test-crash: ## daemons killed or refused at each write and call, in churn and in a loop, stopped, and with flapping interfaces; half an hour (root)
+	MUSLIN_REQUIRE_ROOT=1 $(GO) test ./internal/e2e -count=1 -v -run 'P09|TestStorms|TestRestartIsInvisible' -failpoints 0 -crashes 100 -storm 1m -storm.kills 200 -timeout 60m
 
 soak: ## SOAK=24h with BIRD, FRR, GoBGP and OpenBGPD, the tables held against each other (root)
 	MUSLIN_REQUIRE_ROOT=1 $(GO) test ./internal/bgp -count=1 -run B21 -v -soak $(or $(SOAK),1h) -timeout 0

@@ -4,9 +4,14 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -102,10 +107,15 @@ func exchanged(t *testing.T, c *cluster.Cluster) {
 // writing to the kernel after all.
 const aftermath = 500 * time.Millisecond
 
-// TestRestartIsInvisible ends the agent of each server, by a crash and by
-// request, and starts it again: under traffic on the same server and across
+var crashes = flag.Int("crashes", 3, "how often TestRestartIsInvisible kills a daemon a second after its start")
+
+// restartLimit is how long half of the restarts may take at most.
+const restartLimit = 2 * time.Second
+
+// TestRestartIsInvisible ends the agent of each server, by a crash, by
+// request, and by one crash after the other (P03), and starts it again: under traffic on the same server and across
 // nothing is lost, nothing forbidden arrives, and on no server is any kernel
-// object written.
+// object written. Nothing of the lives before is left.
 func TestRestartIsInvisible(t *testing.T) {
 	g := startGuarded(t, 2)
 	exchanged(t, g.Cluster)
@@ -120,6 +130,7 @@ func TestRestartIsInvisible(t *testing.T) {
 		tables, generations = append(tables, table), append(generations, table.generation(t))
 	}
 	hears(t, g.Nodes[1], monitors[1])
+	var starts spans
 	round := func(name string, end func() error, nodes ...*cluster.Node) {
 		t.Helper()
 		if err := end(); err != nil {
@@ -135,6 +146,7 @@ func TestRestartIsInvisible(t *testing.T) {
 			t.Fatal(err)
 		}
 		live := time.Since(ended)
+		starts = append(starts, live)
 		exchanged(t, g.Cluster)
 		t.Logf("%s: live %v after the start, routes exchanged %v after it", name, live.Round(time.Millisecond), time.Since(ended).Round(time.Millisecond))
 		time.Sleep(aftermath)
@@ -153,6 +165,26 @@ func TestRestartIsInvisible(t *testing.T) {
 		}
 		round("SIGKILL of all", func() error { g.Nodes[0].Kill(); g.Nodes[1].Kill(); return nil }, g.Nodes...)
 	}
+	last := g.Nodes[1]
+	left := leftovers(t, last)
+	round(fmt.Sprint(*crashes, " crashes of ", last.Server.Name), func() error {
+		last.Kill()
+		for range *crashes {
+			if err := last.Start(); err != nil {
+				return err
+			}
+			time.Sleep(time.Second)
+			last.Kill()
+		}
+		return nil
+	}, last)
+	if now := leftovers(t, last); now != left {
+		t.Errorf("after crashes there is\n%s\nand was\n%s", now, left)
+	}
+	t.Logf("live: %v", starts)
+	if slices.Sort(starts); starts[len(starts)/2] > restartLimit {
+		t.Errorf("live after %v", starts)
+	}
 	allowed.lossless(t)
 	for name, f := range forbidden.flows {
 		if r := f.Report(); r.Delivered > 0 {
@@ -162,6 +194,29 @@ func TestRestartIsInvisible(t *testing.T) {
 	// They were kept out by the policy and by nothing else.
 	apply(t, g.Cluster, allowAllFirst)
 	forbidden.running(t)
+}
+
+// leftovers is what a daemon could leave behind with each of its lives: sockets in its network namespace, and files.
+func leftovers(t *testing.T, n *cluster.Node) string {
+	t.Helper()
+	var text strings.Builder
+	err := n.Do(func() error {
+		for _, kind := range []string{"netlink", "unix", "packet", "raw", "raw6"} {
+			b, err := os.ReadFile("/proc/thread-self/net/" + kind)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(&text, "%d sockets: %s\n", strings.Count(string(b), "\n"), kind)
+		}
+		return filepath.WalkDir(n.Dir, func(path string, _ fs.DirEntry, err error) error {
+			fmt.Fprintln(&text, path)
+			return err
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text.String()
 }
 
 // TestRestartCatchesUp changes policy and takes an endpoint away while the
