@@ -29,26 +29,28 @@ type Table struct {
 	ahead  chan *actual    // what ReadAhead reads, until it is taken
 	after  <-chan struct{} // closed when a commit may be made; nil for at once
 
-	sure     uint32           // the generation at which the whole was found to be right; 0 if it was not since the last commit
-	reached  epoch            // the last one that this Table has begun; 0 for none
-	noFrames bool             // the kernel cannot hook interfaces to come
-	noZones  bool             // the kernel's connection tracking has no zones
-	state    *state           // nil before the first Resync, and when track was lost
-	bad      map[string]error // quarantined objects, by owner
-	stats    Stats
-	kept     map[hitsOf]Hits // what chains that are gone had counted
-	last     time.Time       // when the last transaction was committed
+	sure      uint32           // the generation at which the whole was found to be right; 0 if it was not since the last commit
+	reached   epoch            // the last one that this Table has begun; 0 for none
+	noFrames  bool             // the kernel cannot hook interfaces to come
+	noZones   bool             // the kernel's connection tracking has no zones
+	maybeShut bool             // workloads may be shut out by a table of another name
+	state     *state           // nil before the first Resync, and when track was lost
+	bad       map[string]error // quarantined objects, by owner
+	stats     Stats
+	kept      map[hitsOf]Hits // what chains that are gone had counted
+	last      time.Time       // when the last transaction was committed
 
 	refuse func(m *msgs) error // tests make transactions fail
 }
 
 // Open connects to nf_tables and checks that the kernel has what the table
-// needs. It changes nothing; the first Apply or Resync does.
+// needs. It changes nothing; the first Apply or Resync does. If it fails because a table of
+// ours belongs to another process, all workloads are closed.
 func Open(opts Options) (*Table, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
 	}
-	t := &Table{opts: opts, bad: map[string]error{}}
+	t := &Table{opts: opts, bad: map[string]error{}, maybeShut: true}
 	var err error
 	if t.sock, err = openOwner(opts); err != nil {
 		return nil, err
@@ -61,6 +63,11 @@ func Open(opts Options) (*Table, error) {
 	t.opts.Socket = nil // taken
 	t.port.Store(t.sock.port())
 	lacks, err := t.sock.probe()
+	if errors.Is(err, unix.EPERM) {
+		if a, rerr := t.sock.read(); rerr == nil {
+			err = errors.Join(err, t.shutOut(a))
+		}
+	}
 	if err != nil {
 		t.Close()
 		return nil, err
@@ -91,6 +98,9 @@ func (t *Table) Close() error {
 func (t *Table) Teardown() error {
 	t.awaitAhead()
 	t.state = nil
+	if err := t.sock.unshut(); err != nil {
+		return fmt.Errorf("remove nftables table %s: %w", shutName, err)
+	}
 	var m msgs
 	for _, table := range tables {
 		flags, err := t.sock.tableFlags(table)
@@ -287,8 +297,23 @@ func (t *Table) resync(view policy.View) error {
 			return err
 		}
 	}
+	if t.maybeShut {
+		if err := t.sock.unshut(); err != nil {
+			return err
+		}
+		t.maybeShut = false
+	}
 	t.state = st
 	return nil
+}
+
+// shutOut closes all workloads: the tables that should do it belong to another process.
+func (t *Table) shutOut(a *actual) error {
+	if a.lastPolicy() {
+		return nil
+	}
+	t.maybeShut = true
+	return t.sock.shut(t.opts.Prefixes)
 }
 
 // Unchanged tells whether another Resync would find nothing, as long as the view
@@ -312,7 +337,8 @@ func (t *Table) compare(view policy.View, give func(*msgs)) (st *state, gen uint
 	}
 	for table, have := range a.tables {
 		if have.owner != 0 && have.owner != t.port.Load() {
-			return nil, 0, fmt.Errorf("table %s belongs to another process (netlink port %d): stop it, or remove the table", tableWord(table), have.owner)
+			err := fmt.Errorf("table %s belongs to another process (netlink port %d): stop it, or remove the table", tableWord(table), have.owner)
+			return nil, 0, errors.Join(err, t.shutOut(a))
 		}
 	}
 	r := t.renderer()

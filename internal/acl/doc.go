@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package acl turns effective policy into the objects of nftables tables named
-// muslin, over netlink. It touches no other table and runs no program.
+// muslin, over netlink. It touches no other table and runs no program. While one of these
+// belongs to another process, there is one named muslin-shut besides (shut.go).
 //
 // The walk of its datum: the loop that owns the policy index hands Apply a
 // view and a hint of what changed. A stage renders the objects the hint points

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -11,8 +12,10 @@ import (
 	"testing"
 	"time"
 
+	mdnetlink "github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/muslin-net/muslin/internal/lab"
 	"github.com/muslin-net/muslin/internal/lab/labtest"
 )
 
@@ -136,5 +139,102 @@ spec: {selector: all(), order: 1, types: [Ingress], ingress: [{action: Deny}]}
 	}
 	if text, err := openNFT(t, n.Namespace).text(); err != nil || strings.Contains(text, "muslin") {
 		t.Errorf("the table is left: %v\n%s", err, text)
+	}
+}
+
+// TestT12_StolenTable takes our table away and makes another of its name, which nobody but its owner can change: what
+// is forbidden passes for less than a second, and then nothing does, under the next agent neither. When the
+// thief has gone, all is as before.
+func TestT12_StolenTable(t *testing.T) {
+	g := startGuarded(t, 2)
+	n := g.Nodes[0]
+	const pps = 200
+	forbidden := newStreams(30000)
+	forbidden.begin(t, g.strangers[0], g.members[0], pps, false)
+	forbidden.begin(t, g.strangers[1], g.members[0], pps, false)
+	forbidden.begin(t, g.mutes[0], g.members[2], pps, false)
+	table, thief := openNFT(t, n.Namespace), openNFT(t, n.Namespace)
+	want := table.ruleset(t)
+	thief.steal(t)
+	closed := func(when string) {
+		t.Helper()
+		eventually(t, 5*time.Second, func() error {
+			s, err := n.API().Status(t.Context(), 0)
+			if err == nil && (s.Live || !strings.Contains(strings.Join(s.Missing, " "), "belongs to another process")) {
+				err = fmt.Errorf("live %v, missing %q", s.Live, s.Missing)
+			}
+			return err
+		})
+		for family, dst := range families(g.members[1]) {
+			if o := g.members[0].Probe(t.Context(), lab.Probe{Proto: lab.ICMP, Dst: dst, Timeout: 200 * time.Millisecond}); o.Verdict == lab.Reached {
+				t.Errorf("%s: a member reaches another by %s", when, family)
+			}
+		}
+		before := forbidden.delivered()
+		time.Sleep(300 * time.Millisecond)
+		if more := forbidden.delivered() - before; more > 0 {
+			t.Errorf("%s: %d forbidden datagrams arrive", when, more)
+		}
+	}
+	closed("stolen")
+	if let := forbidden.delivered(); let > pps*len(forbidden.flows) {
+		t.Errorf("%d forbidden datagrams arrived, a second's worth is %d", let, pps*len(forbidden.flows))
+	}
+	n.Kill()
+	if err := n.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// It cannot open the tables, says so and ends.
+	if err := n.Process().Wait(); err == nil || !strings.Contains(n.Log(), "may belong to another process") {
+		t.Errorf("the next agent: %v", err)
+	}
+	let := forbidden.delivered()
+	if err := thief.gen.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Start(); err != nil {
+		t.Fatal(err)
+	}
+	live(t, g.Cluster)
+	for _, a := range g.members[1].Addrs {
+		reaches(t, g.members[0].Namespace, a)
+	}
+	if got := table.ruleset(t); got != want {
+		t.Errorf("the ruleset is\n%s\nand was\n%s", got, want)
+	}
+	if more := forbidden.delivered() - let; more > 0 {
+		t.Errorf("%d forbidden datagrams arrived after that", more)
+	}
+	if others := rulesOfOthers(t, n.Namespace); others != "" {
+		t.Errorf("left: %s", others)
+	}
+}
+
+// steal takes table inet muslin away and makes another of its name, which belongs to the connection, in one transaction.
+func (n *nft) steal(t *testing.T) {
+	t.Helper()
+	message := func(typ, flags mdnetlink.HeaderFlags, family, resource byte, more ...mdnetlink.Attribute) mdnetlink.Message {
+		data, err := mdnetlink.MarshalAttributes(more)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return mdnetlink.Message{
+			Header: mdnetlink.Header{Type: mdnetlink.HeaderType(typ), Flags: mdnetlink.Request | flags},
+			Data:   append([]byte{family, unix.NFNETLINK_V0, 0, resource}, data...),
+		}
+	}
+	const nftables, inet = unix.NFNL_SUBSYS_NFTABLES << 8, byte(unix.NFPROTO_INET)
+	name := mdnetlink.Attribute{Type: unix.NFTA_TABLE_NAME, Data: []byte("muslin\x00")}
+	owned := mdnetlink.Attribute{Type: unix.NFTA_TABLE_FLAGS, Data: []byte{0, 0, 0, 2}} // NFT_TABLE_F_OWNER
+	if _, err := n.gen.SendMessages([]mdnetlink.Message{
+		message(unix.NFNL_MSG_BATCH_BEGIN, 0, 0, unix.NFNL_SUBSYS_NFTABLES),
+		message(nftables|unix.NFT_MSG_DELTABLE, 0, inet, 0, name),
+		message(nftables|unix.NFT_MSG_NEWTABLE, mdnetlink.Create|mdnetlink.Acknowledge, inet, 0, name, owned),
+		message(unix.NFNL_MSG_BATCH_END, 0, 0, unix.NFNL_SUBSYS_NFTABLES),
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.gen.Receive(); err != nil {
+		t.Fatal(err)
 	}
 }
