@@ -57,6 +57,17 @@ func (k *link) setting(s *setting) (value string, ok bool) {
 	return strconv.Itoa(int(int32(binary.NativeEndian.Uint32(list[at:])))), true
 }
 
+// asSet tells whether all settings that the message has are as they should be.
+func (k *link) asSet() bool {
+	for i := range hostSettings {
+		s := &hostSettings[i]
+		if value, known := k.setting(s); known && value != s.value {
+			return false
+		}
+	}
+	return true
+}
+
 // parseLink reads an ifinfomsg with its attributes.
 func parseLink(b []byte) (k link, ok bool) {
 	if len(b) < unix.SizeofIfInfomsg {

@@ -9,7 +9,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync"
 	"syscall"
+	"time"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -69,11 +71,16 @@ func (w *Watcher) list() error {
 
 // Run calls changed with the names of interfaces that may differ from what
 // they were, in no order, or with nil when any of them may. It is called on
-// this goroutine and should only take note. Run returns nil when ctx ends; it
+// two goroutines and should only take note. Run returns nil when ctx ends; it
 // closes the Watcher.
 func (w *Watcher) Run(ctx context.Context, changed func(names []string)) error {
 	stop := context.AfterFunc(ctx, w.sock.Close)
+	ctx, cancel := context.WithCancel(ctx)
+	var looking sync.WaitGroup
+	looking.Go(func() { w.lookAtSettings(ctx, changed) })
 	defer func() {
+		cancel()
+		looking.Wait()
 		if stop() {
 			w.sock.Close()
 		}
@@ -102,6 +109,40 @@ func (w *Watcher) Run(ctx context.Context, changed func(names []string)) error {
 		if all {
 			changed(nil)
 		} else if len(names) > 0 {
+			changed(names)
+		}
+	}
+}
+
+const (
+	// lookEvery is how often settings are looked at: of some, as accept_ra and route_localnet, the kernel
+	// tells nobody.
+	lookEvery = 4 * time.Second
+	// lookShare bounds which part of a processor that takes, where interfaces are very many.
+	lookShare = 300
+)
+
+// lookAtSettings finds interfaces whose settings are not as Sync leaves them.
+func (w *Watcher) lookAtSettings(ctx context.Context, changed func(names []string)) {
+	for pause := lookEvery; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		start := time.Now()
+		links, err := w.wire.links()
+		pause = max(lookEvery, lookShare*time.Since(start))
+		if err != nil {
+			continue // there is another look
+		}
+		var names []string
+		for name, k := range links {
+			if hasPrefix(name, w.prefixes) && !k.asSet() {
+				names = append(names, name)
+			}
+		}
+		if len(names) > 0 {
 			changed(names)
 		}
 	}
