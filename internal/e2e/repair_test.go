@@ -5,7 +5,10 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
+	"maps"
+	"net/netip"
 	"os/exec"
 	"slices"
 	"strings"
@@ -172,6 +175,144 @@ func (n *nft) repaired(t *testing.T, want string, tamper func() error) time.Dura
 		t.Fatal(err)
 	}
 	return at.Sub(first)
+}
+
+var tampers = flag.Int("tampers", 3, "how often TestT06_T07_Verbs does each of its verbs")
+
+// settingLimit is how long a kernel setting may be wrong.
+const settingLimit = 5 * time.Second
+
+// TestT06_T07_Verbs does with ip(8) and to files of /proc/sys what a careless administrator may do to routes, neighbours,
+// addresses and settings of workloads, under an agent that has tables of its own as well as under one that has not: all of it is
+// put back, other routes stay as they are, and afterwards nothing is lost.
+func TestT06_T07_Verbs(t *testing.T) {
+	labtest.Programs(t, "iproute2", "/usr/sbin/ip")
+	g := startGuarded(t, 2)
+	n, w, remote := g.Nodes[0], g.members[0], g.members[2]
+	if err := program(t, n.Namespace, "ip", "route", "add", "192.0.2.0/24", "dev", n.Uplink); err != nil { // somebody else's
+		t.Fatal(err)
+	}
+	mac, err := w.MAC("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	etcd, key := openDatastore(t, g.Cluster), v3.Key("WorkloadEndpoint", "default", "n1-muslin-a1-eth0")
+	kv, err := etcd.Get(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fixed := strings.Replace(string(kv.Value), `"interfaceName"`, fmt.Sprintf(`"mac":%q,"interfaceName"`, mac), 1) // and so are its neighbours
+	if _, err := etcd.Update(t.Context(), key, []byte(fixed), kv.Revision); err != nil {
+		t.Fatal(err)
+	}
+	live(t, g.Cluster)
+	conf4, conf6 := "net/ipv4/conf/"+w.Interface+"/", "net/ipv6/conf/"+w.Interface+"/"
+	settings := []map[string]string{
+		{
+			"net/ipv4/ip_forward": "0", "net/ipv6/conf/all/forwarding": "0", conf4 + "rp_filter": "1", conf4 + "forwarding": "0", conf6 + "forwarding": "0",
+			conf4 + "proxy_arp": "1", conf6 + "proxy_ndp": "1",
+		},
+		{conf6 + "accept_ra": "2", conf4 + "route_localnet": "1", conf6 + "accept_redirects": "1"}, // of these the kernel tells nobody
+	}
+	// all is what an administrator sees of it.
+	all := func() string {
+		t.Helper()
+		text := ""
+		for _, words := range []string{"-4 route show", "-6 route show", "neigh show nud permanent", "-o addr show dev " + w.Interface, "rule show", "-6 rule show"} {
+			out, err := output(n.Namespace, "ip", strings.Fields(words)...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines := strings.Split(strings.ReplaceAll(out, " nodad", ""), "\n")
+			slices.Sort(lines)
+			text += strings.Join(lines, "\n") + "\n"
+		}
+		for _, some := range settings {
+			for _, key := range slices.Sorted(maps.Keys(some)) {
+				value, err := n.Sysctl(key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				text += key + " = " + value + "\n"
+			}
+		}
+		return text
+	}
+	for _, own := range []bool{false, true} {
+		t.Run(map[bool]string{false: "repaired", true: "owned"}[own], func(t *testing.T) {
+			if own {
+				n.Kill()
+				n.Args = append(n.Args, "--own-tables")
+				if err := n.Start(); err != nil {
+					t.Fatal(err)
+				}
+				live(t, g.Cluster)
+				if strings.Contains(n.Log(), "lacks owners") {
+					t.Skip("the kernel lacks owners of tables that stay")
+				}
+			}
+			want := all()
+			for _, a := range w.Addrs {
+				if !strings.Contains(want, a.String()+" dev "+w.Interface+" lladdr") {
+					t.Fatalf("%s has no fixed neighbour:\n%s", a, want)
+				}
+			}
+			back := func(verb string, limit time.Duration) time.Duration {
+				t.Helper()
+				start := time.Now()
+				eventually(t, limit, func() error {
+					if now := all(); now != want {
+						return fmt.Errorf("after %s:\n%s", verb, difference(strings.Split(want, "\n"), strings.Split(now, "\n")))
+					}
+					return nil
+				})
+				return time.Since(start)
+			}
+			verbs := []string{"link set IF down; link set IF up", "neigh flush dev IF nud permanent"}
+			for _, f := range []struct {
+				flag        string
+				addr, other netip.Addr
+				gateway     string
+				length      int
+			}{{"-4", w.V4, remote.V4, "169.254.1.1/32", 32}, {"-6", w.V6, remote.V6, "fe80::ecee:eeff:feee:eeee/64", 128}} {
+				route := fmt.Sprintf("%s/%d", f.addr, f.length)
+				for _, v := range []string{
+					"route del R", "route replace R dev eth0 metric 1024", "route replace blackhole R metric 1024", "route replace R dev IF metric 1024 proto 177 mtu 1300",
+					"route del R; route add R dev IF metric 2000 proto 177", "route add R dev IF metric 7 proto 177", "route add blackhole R metric 9 proto 177",
+					"route flush table main proto 177", "route flush dev IF proto 177", "neigh del A dev IF", "neigh replace A dev IF lladdr 02:00:00:00:00:99 nud permanent", "addr del G dev IF",
+				} {
+					v = strings.NewReplacer("R", route, "A", f.addr.String(), "G", f.gateway).Replace(v)
+					verbs = append(verbs, f.flag+" "+strings.ReplaceAll(v, "; ", "; "+f.flag+" "))
+				}
+			}
+			var took spans
+			for _, v := range verbs {
+				v = strings.ReplaceAll(v, "IF", w.Interface)
+				for range *tampers {
+					for _, words := range strings.Split(v, "; ") {
+						if err := program(t, n.Namespace, "ip", strings.Fields(words)...); err != nil {
+							t.Fatal(err)
+						}
+					}
+					took = append(took, back("ip "+v, repairLimit))
+				}
+			}
+			t.Logf("%d verbs of ip: put back in %v", len(verbs), took)
+			for _, some := range settings {
+				for key, bad := range some {
+					if err := n.SetSysctl(key, bad); err != nil {
+						t.Fatal(err)
+					}
+				}
+				t.Logf("%d settings: put back in %v", len(some), back("a change of settings", settingLimit).Round(time.Millisecond))
+			}
+			allowed := newStreams(21000)
+			allowed.begin(t, g.members[1], w, 200, true)
+			allowed.begin(t, w, remote, 200, true)
+			allowed.running(t)
+			allowed.lossless(t)
+		})
+	}
 }
 
 // TestT06_DeleteRoute deletes each kind of route by hand, of both families.
