@@ -187,7 +187,7 @@ func (r *failing) all(points []failpoint, f fate) {
 		r.pass(i)
 	}
 	r.Logf("%s: at %d of %d points, in %v", f, reached, len(points), time.Since(start).Round(time.Millisecond))
-	if reached*4 < len(points)*3 {
+	if reached*8 < len(points)*7 {
 		r.Errorf("%s: too few of the points were there again", f)
 	}
 }

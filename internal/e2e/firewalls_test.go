@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	_ "embed"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -51,6 +52,9 @@ func TestT04_FirewallsOfOthers(t *testing.T) {
 		{"docker", 2, docker},
 		{"ufw", 1, ufw},
 		{"firewalld", 1, func(t *testing.T) [][]string { return firewalld(t, n.Namespace) }},
+	}
+	if *dockerRoot != "" {
+		list = append(list, firewall{"dockerd", 3, dockerd})
 	}
 	t.Run("repaired", func(t *testing.T) {
 		var all spans
@@ -220,6 +224,26 @@ func iptables(*testing.T) (do [][]string) {
 			[]string{name, "-A", "FORWARD", "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "mine"}, []string{name, "-A", "mine", "-j", "ACCEPT"})
 	}
 	return do
+}
+
+var dockerRoot = flag.String("docker", "", "folder into which Debian's docker.io, containerd and runc are extracted, for TestT04_FirewallsOfOthers to run the daemon itself")
+
+// dockerd starts Docker's daemon and a container with a published port, and ends both, in a file system and processes of their own.
+func dockerd(t *testing.T) [][]string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/tmp", "mu-docker")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	const script = `export PATH="$1/usr/sbin:$1/usr/bin:$PATH" DOCKER_HOST="unix://$0/sock"
+mount --make-rprivate / && mount -t tmpfs none /run && mount -t proc proc /proc
+dockerd --data-root "$0/data" --exec-root "$0/exec" --pidfile "$0/pid" -H "$DOCKER_HOST" --storage-driver vfs >"$0/log" 2>&1 &
+for i in $(seq 300); do docker info >/dev/null 2>&1 && break; sleep 0.1; done
+mkdir -p "$0/root" && cp "$2" "$0/root/muslin" && tar -C "$0/root" -c . | docker import - muslin >/dev/null &&
+docker run -d --name web -p 8080:80 --entrypoint /muslin muslin version >/dev/null &&
+iptables-nft -I DOCKER-USER -j ACCEPT && docker rm -f web >/dev/null && kill $(cat "$0/pid") && wait || { tail -20 "$0/log" >&2; exit 1; }`
+	return [][]string{{"unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", script, dir, *dockerRoot, binary}}
 }
 
 // docker is a start of dockerd. What it forwards by itself it says in FORWARD, whose
