@@ -4,6 +4,7 @@ package acl
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"github.com/muslin-net/muslin/internal/lab"
 	"github.com/muslin-net/muslin/internal/lab/labtest"
 	"github.com/muslin-net/muslin/internal/policy"
+	"golang.org/x/sys/unix"
 )
 
 // gate counts, in a table of its own, the packets of a test that our checks of
@@ -254,6 +256,45 @@ func TestS07_Leaders(t *testing.T) {
 		t.Errorf("%d of %d harmless frames passed", n, len(fine))
 	}
 	quiet(t, r.tab, r.v)
+}
+
+// TestS07_NamesOfOthers has a workload answer to questions for names on the link (mDNS, LLMNR), in groups that the host is a
+// member of on that interface: it does not hear them, unless its operator lets workloads talk to it.
+func TestS07_NamesOfOthers(t *testing.T) {
+	r := spoofRig(t)
+	index, err := r.host.LinkIndex("calia")
+	must(t, err)
+	for port, groups := range map[uint16][2]netip.Addr{5353: {ip("224.0.0.251"), ip("ff02::fb")}, 5355: {ip("224.0.0.252"), ip("ff02::1:3")}} {
+		h := newHears(r, r.host, port)
+		must(t, r.host.Do(func() error { // a member for as long as these sockets are there
+			four, err4 := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+			six, err6 := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+			r.Cleanup(func() { unix.Close(four); unix.Close(six) })
+			return errors.Join(err4, err6,
+				unix.SetsockoptIPMreqn(four, unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP, &unix.IPMreqn{Multiaddr: groups[0].As4(), Ifindex: int32(index)}),
+				unix.SetsockoptIPv6Mreq(six, unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP, &unix.IPv6Mreq{Multiaddr: groups[1].As16(), Interface: uint32(index)}))
+		}))
+		for _, action := range []HostAction{HostDrop, HostAccept} {
+			r.retune(func(o *Options) { o.HostAction = action })
+			for _, p := range []lab.Packet{
+				{Src: addr4["a"], Dst: groups[0], DstMAC: net.HardwareAddr{1, 0, 0x5e, 0, 0, groups[0].As4()[3]}}, {Src: addr4["a"], Dst: addr4["host"], DstMAC: hostMAC},
+				{Src: own("a"), Dst: groups[1], DstMAC: append(net.HardwareAddr{0x33, 0x33}, groups[1].AsSlice()[12:]...)}, {Src: addr6["a"], Dst: addr6["host"], DstMAC: hostMAC},
+			} {
+				p.Proto, p.SrcPort, p.DstPort, p.Payload = lab.ProtoUDP, port, port, []byte("answer")
+				must(t, r.wl["a"].SendPacket("eth0", p))
+			}
+			r.expect(true, lab.UDP, "a", "n", 80) // they are through
+			c, err := r.n.Dial(t.Context(), "udp", netip.AddrPortFrom(addr4["host"], port).String())
+			must(t, err)
+			_, err = c.Write([]byte("last"))
+			must(t, err)
+			must(t, c.Close())
+			want := map[HostAction]int{HostDrop: 0, HostAccept: 4}[action]
+			if got := h.until("last"); len(got) != want {
+				t.Errorf("port %d, %v: the host heard %q, want %d", port, action, got, want)
+			}
+		}
+	}
 }
 
 // shots renders a packet in one frame or in fragments.

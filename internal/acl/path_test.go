@@ -22,14 +22,18 @@ var icmpErrors = map[string]map[int][2]byte{
 	"port":    {4: {3, 3}, 6: {1, 4}},
 	"host":    {4: {3, 1}, 6: {1, 3}},
 	"too big": {4: {3, 4}, 6: {2, 0}},
+	"tiny":    {4: {3, 4}, 6: {2, 0}}, // an MTU of 68, the least of IPv4
 }
 
 // icmpError is such a message about the packet in a frame.
 func icmpError(p policy.Packet, v int, what string, about []byte) []byte {
 	kind := icmpErrors[what][v]
 	mtu := uint32(0)
-	if what == "too big" {
+	switch what {
+	case "too big":
 		mtu = 1300
+	case "tiny":
+		mtu = 68
 	}
 	b := binary.BigEndian.AppendUint32([]byte{kind[0], kind[1], 0, 0}, mtu)
 	return summed(p, append(b, about[14:]...), 2)
@@ -88,10 +92,12 @@ func TestS14_ICMPErrors(t *testing.T) {
 		wrong := icmpError(p, v, "port", sent("a", 4000))
 		wrong[2] ^= 0xff
 		var bad [][]byte
-		for range 200 {
+		for range 2000 {
 			bad = append(bad,
 				icmpError(p, v, "port", sent("c", 4000)), // a flow of another
 				icmpError(p, v, "too big", sent("c", 4000)),
+				icmpError(p, v, "tiny", sent("c", 4000)),
+				icmpError(p, v, "tiny", sent("a", 4001)),
 				icmpError(p, v, "port", sent("a", 4001)), // none
 				icmpError(p, v, "port", sent("b", 4000)),
 				wrong)
