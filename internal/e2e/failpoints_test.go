@@ -19,7 +19,7 @@ import (
 	"github.com/muslin-net/muslin/internal/lab/cluster"
 )
 
-var failpoints = flag.Int("failpoints", 32, "at how many of its writes and calls TestP09_DeathAtEveryWrite kills the daemon, and has half of them fail; 0 for all")
+var failpoints = flag.Int("failpoints", 20, "at how many of its writes and calls TestP09_DeathAtEveryWrite kills the daemon, and has half of them fail; 0 for all")
 
 // step is one direction of a change, through the datastore or the daemon's API. The
 // other is beside it.
