@@ -79,8 +79,12 @@ func (s *Speaker) dialPeer(ctx context.Context, pc PeerConfig) (net.Conn, error)
 // less than the peer is allowed, and signs with the password if there is one.
 func dialTCP(ctx context.Context, pc PeerConfig, ttl int) (net.Conn, error) {
 	d := net.Dialer{KeepAlive: -1}
-	if pc.LocalAddr.IsValid() {
-		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(pc.LocalAddr.WithZone(""), 0))
+	from := pc.LocalAddr
+	if !from.IsValid() {
+		from = sourceTo(pc.Addr.Addr())
+	}
+	if from.IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from.WithZone(""), 0))
 	}
 	d.SetMultipathTCP(false)
 	is6 := pc.Addr.Addr().Is6()

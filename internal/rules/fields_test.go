@@ -75,7 +75,7 @@ var bgpFields = []struct {
 		"password.secretKeyRef.name":     by("TCP MD5: the folder of the secret", "node TestPeeringPasswords", "bgp TestB13_RFC2385_Passwords"),
 		"password.secretKeyRef.key":      by("the file in it", "node TestPeeringPasswords"),
 		"password.secretKeyRef.optional": none("a session that is to have a password has one, or is not there"),
-		"sourceAddress":                  by("None: the kernel chooses where connections come from, and that is the next hop", "node TestPeeringSourceAddress", "e2e TestBGPConfigurationFields"),
+		"sourceAddress":                  by("None: the kernel chooses where connections come from, or for a peer on a link the address on that, and that is the next hop", "node TestPeeringSourceAddress", "bgp TestDial_FromThePeersLink", "e2e TestBGPConfigurationFields"),
 		"maxRestartTime":                 by("restart time that the neighbour is told, and for how long at most its routes are kept", "node TestPeeringOptions", "bgp TestB15_RFC4724_4_2_Expiry"),
 		"keepaliveTime":                  by("keepalive; hold time is three times that", "node TestPeeringOptions"),
 		"numAllowedLocalASNumbers":       by("how often our AS number may be in the path", "node TestPoliceOptions", "bgp TestB20_Loops", "e2e TestBGPPeerFields"),
