@@ -17,7 +17,7 @@ import (
 // Whoever is on no link is called from what the kernel chooses.
 func TestDial_FromThePeersLink(t *testing.T) {
 	x := labtest.New(t)
-	a, b := namespace(t, x, "a"), namespace(t, x, "b")
+	a, b := labtest.Namespace(t, x, "a"), labtest.Namespace(t, x, "b")
 	do := func(errs ...error) {
 		t.Helper()
 		for _, err := range errs {
@@ -89,13 +89,4 @@ func TestDial_FromThePeersLink(t *testing.T) {
 		want(is6, "2", netip.Addr{})
 		want(is6, "3", on(is6, "1", "1"))
 	}
-}
-
-func namespace(t *testing.T, x *lab.Lab, name string) *lab.Namespace {
-	t.Helper()
-	n, err := x.Namespace(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }

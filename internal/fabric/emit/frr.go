@@ -185,6 +185,8 @@ func (e *Emitter) groups(t *text, profiles []*fabric.Profile, peers []peer) {
 				keepalive, hold := holdOf(p)
 				t.line(" neighbor %s timers %d %d", g, keepalive, hold)
 			}
+			// A first try that comes before the other end is ready is repeated after 10 s by the profile datacenter.
+			t.line(" neighbor %s timers connect 2", g)
 			if p.BFD.On() {
 				// Behind a switch a dead link has no carrier: FAB-TIM-001.
 				t.line(" neighbor %s bfd", g)
