@@ -33,6 +33,15 @@ const (
 	reg2 = unix.NFT_REG_2 // 16 bytes after reg1: behind an interface name or an IPv6 address
 )
 
+// register is the name of one by its distance from the first, in fours of bytes, as the
+// kernel shows it.
+func register(at uint32) uint32 {
+	if at%4 == 0 {
+		return unix.NFT_REG_1 + at/4
+	}
+	return unix.NFT_REG32_00 + at
+}
+
 // Bits of ct state, in host byte order.
 const (
 	ctInvalid     = 1
@@ -395,14 +404,6 @@ func (r *rb) endIn(f *family, e end, set string, not bool) *rb {
 	r.payload(expr.PayloadBaseTransportHeader, e.portOff(), 2, port)
 	r.in(set, not)
 	return r.say("%s %s . meta l4proto . th %s %s@%s", f.word, e.word, e.port, notWord(not), set)
-}
-
-// protoBetween matches the protocol that the header names, where that is not one of
-// IPv6 extension headers.
-func (r *rb) protoBetween(f *family, lo, hi byte) *rb {
-	r.payload(expr.PayloadBaseNetworkHeader, f.next, 1, reg1)
-	r.between([]byte{lo}, []byte{hi}, false)
-	return r.say("%s %s %d-%d", f.word, f.nextWord, lo, hi)
 }
 
 // portsNot matches a port that is none of a few. Comparisons of what is loaded once cost

@@ -89,6 +89,9 @@ func (r *renderer) framesOf(e *policy.Endpoint) *chain {
 	case e.Guest:
 		r.questions(c, e)
 	default:
+		for _, e := range []uint16{unix.ETH_P_IP, unix.ETH_P_IPV6} { // what most frames are, sooner
+			c.add(r.rule().etherType(e).accept().done(""))
+		}
 		c.add(r.rule().goTo(chainFrames).done(""))
 	}
 	return c

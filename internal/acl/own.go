@@ -11,31 +11,38 @@ import (
 )
 
 // Nearly all that a workload sends is TCP or UDP under its own addresses: one
-// lookup of interface, MAC address and source tells that, where the long way asks
-// for each by itself. What is found here has still to come from where it is routed
-// to, and to be of no kind that workloads may not send; whatever fails goes the
+// lookup of interface, MAC address, source and protocol tells that, where the long way
+// asks for each by itself. What is found here has still to come from where it is routed
+// to, and to go to no port that workloads may not send to; whatever fails goes the
 // long way, which says why. So nothing passes here that would not pass there, and
 // to do without this page would cost packets nothing but time.
 const (
 	chainOwnAny = "antispoof-own-any" // where the MAC address is perhaps not known
 
-	setOwn4    = "own4" // interface . its MAC address . its address
+	setOwn4    = "own4" // interface . its MAC address . its address . protocol
 	setOwn6    = "own6"
-	setOwnAny4 = "own4-any" // interface whose MAC address is not known . its address
+	setOwnAny4 = "own4-any" // interface whose MAC address is not known . its address . protocol
 	setOwnAny6 = "own6-any"
 )
 
 var (
-	setIfOwn4 = &setType{0, concat(typeIfname, typeEther, typeIPv4), 28, 0, "ifname . ether_addr . ipv4_addr", 0}
-	setIfOwn6 = &setType{0, concat(typeIfname, typeEther, typeIPv6), 40, 0, "ifname . ether_addr . ipv6_addr", 0}
+	setIfOwn4    = &setType{0, concat(typeIfname, typeEther, typeIPv4, typeProto), 32, 0, "ifname . ether_addr . ipv4_addr . inet_proto", 0}
+	setIfOwn6    = &setType{0, concat(typeIfname, typeEther, typeIPv6, typeProto), 44, 0, "ifname . ether_addr . ipv6_addr . inet_proto", 0}
+	setIfOwnAny4 = &setType{0, concat(typeIfname, typeIPv4, typeProto), 24, 0, "ifname . ipv4_addr . inet_proto", 0}
+	setIfOwnAny6 = &setType{0, concat(typeIfname, typeIPv6, typeProto), 36, 0, "ifname . ipv6_addr . inet_proto", 0}
 )
+
+// ownProtocols are those that are told by a lookup. What has no ports, but the octets of a
+// refused one in their place, goes the long way; what has extension headers is no such
+// protocol by its first header.
+var ownProtocols = []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP}
 
 func ownSets() []*set {
 	return []*set{
 		{name: setOwn4, typ: setIfOwn4, static: true, comment: "MAC and IPv4 addresses"},
 		{name: setOwn6, typ: setIfOwn6, static: true, comment: "MAC and IPv6 addresses"},
-		{name: setOwnAny4, typ: setIfIPv4, static: true, comment: "IPv4 addresses, where the MAC address is not known"},
-		{name: setOwnAny6, typ: setIfIPv6, static: true, comment: "IPv6 addresses, where the MAC address is not known"},
+		{name: setOwnAny4, typ: setIfOwnAny4, static: true, comment: "IPv4 addresses, where the MAC address is not known"},
+		{name: setOwnAny6, typ: setIfOwnAny6, static: true, comment: "IPv6 addresses, where the MAC address is not known"},
 	}
 }
 
@@ -59,27 +66,41 @@ func (r *renderer) ownSources(c *chain) {
 	}
 	for _, f := range families {
 		for _, prefix := range r.opts.Prefixes {
-			c.add(r.plain(r.rule().version(f).own(f, prefix), f))
+			c.add(r.plain(r.rule().version(f).own(f, prefix)))
 		}
 	}
 }
 
-// own matches (input interface, source of the frame, source address) in the set
-// of such. What comes from elsewhere than from workloads is not looked up.
+// own matches (input interface, source of the frame, source address, protocol) in the
+// set of such. What comes from elsewhere than from workloads is not looked up.
 func (r *rb) own(f *family, prefix string) *rb {
 	r.load(expr.MetaKeyIIFNAME, reg1)
 	r.cmp(expr.CmpOpEq, []byte(prefix))
 	r.payload(expr.PayloadBaseLLHeader, 6, 6, reg2)
-	r.payload(expr.PayloadBaseNetworkHeader, f.src, f.bytes, unix.NFT_REG32_06)
+	r.ownFrom(f, 6)
 	r.in(f.own(true), false)
-	return r.say("iifname \"%s*\" . ether saddr . %s saddr @%s", prefix, f.word, f.own(true))
+	return r.say("iifname \"%s*\" . ether saddr . %s saddr . %s %s @%s", prefix, f.word, f.word, f.nextWord, f.own(true))
 }
 
-// plain ends a rule that accepts what is of a kind that workloads may send and comes
-// from where it is routed to. Of the protocols that are looked at closer only UDP has a
-// number between these two, and ports; what has none but the same octets there goes the long way.
-func (r *renderer) plain(b *rb, f *family) *rule {
-	b.protoBetween(f, protoIPIP+1, protoIPv6-1).portsNot(destination, r.opts.refusedPorts())
+// ownAny matches (input interface, source address, protocol).
+func (r *rb) ownAny(f *family) *rb {
+	r.load(expr.MetaKeyIIFNAME, reg1)
+	r.ownFrom(f, 4)
+	r.in(f.own(false), false)
+	return r.say("iifname . %s saddr . %s %s @%s", f.word, f.word, f.nextWord, f.own(false))
+}
+
+// ownFrom loads the source address, at a number of four bytes from the first register, and
+// behind it the protocol that the header names.
+func (r *rb) ownFrom(f *family, at uint32) {
+	r.payload(expr.PayloadBaseNetworkHeader, f.src, f.bytes, register(at))
+	r.payload(expr.PayloadBaseNetworkHeader, f.next, 1, register(at+f.bytes/4))
+}
+
+// plain ends a rule that accepts what goes to no port that is refused and comes from
+// where it is routed to.
+func (r *renderer) plain(b *rb) *rule {
+	b.portsNot(destination, r.opts.refusedPorts())
 	if !r.opts.withoutRPF {
 		b.reversePath()
 	}
@@ -90,7 +111,7 @@ func (r *renderer) ownChains() []*chain {
 	unknown := &chain{name: chainOwnAny}
 	for _, f := range families {
 		if !r.opts.withoutSources {
-			unknown.add(r.plain(r.rule().version(f).iifAnd(expr.PayloadBaseNetworkHeader, f.src, f.bytes, f.word+" saddr", f.own(false)), f))
+			unknown.add(r.plain(r.rule().version(f).ownAny(f)))
 		}
 	}
 	unknown.add(r.rule().goTo(chainAntispoofWl).done("the long way"))
@@ -111,7 +132,9 @@ func ownAddresses(e *policy.Endpoint, add func(set, key, target string)) {
 			continue
 		}
 		for _, sender := range senders {
-			add(familyOf(a).own(e.HasMAC), sender+string(a.AsSlice()), "")
+			for _, proto := range ownProtocols {
+				add(familyOf(a).own(e.HasMAC), sender+string(a.AsSlice())+string([]byte{proto, 0, 0, 0}), "")
+			}
 		}
 	}
 }

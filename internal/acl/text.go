@@ -142,7 +142,9 @@ func elemTexts(s *set, es []elem) []string {
 		case setIfEther:
 			t = cstr([]byte(e.key[:16])) + " . " + net.HardwareAddr(e.key[16:22]).String()
 		case setIfOwn4, setIfOwn6:
-			t = cstr([]byte(e.key[:16])) + " . " + net.HardwareAddr(e.key[16:22]).String() + " . " + keyText(e.key[24:])
+			t = cstr([]byte(e.key[:16])) + " . " + net.HardwareAddr(e.key[16:22]).String() + " . " + ownText(e.key[24:])
+		case setIfOwnAny4, setIfOwnAny6:
+			t = cstr([]byte(e.key[:16])) + " . " + ownText(e.key[16:])
 		case setSender:
 			t = cstr([]byte(e.key[:16])) + " . " + net.HardwareAddr(e.key[16:22]).String() + " . " + net.HardwareAddr(e.key[24:30]).String() + " . " + keyText(e.key[32:])
 		default:
@@ -202,4 +204,10 @@ func keyText(k string) string {
 		return strconv.Itoa(int(k[0]))
 	}
 	return fmt.Sprintf("%x", k)
+}
+
+// ownText is an address and a protocol.
+func ownText(key string) string {
+	at := len(key) - 4
+	return keyText(key[:at]) + " . " + strconv.Itoa(int(key[at]))
 }
