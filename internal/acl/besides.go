@@ -45,7 +45,7 @@ func (r *renderer) besidesChains() []*chain {
 func (r *renderer) besidesAnswers(c *chain) {
 	for _, p := range r.opts.Prefixes {
 		if r.opts.AnySource {
-			c.add(r.rule().prefixed(expr.MetaKeyIIFNAME, p).ctDirection(true).ctZone().drop().done("no answer comes from there"))
+			c.add(r.rule().prefixed(expr.MetaKeyIIFNAME, p).ctReply().ctZone().drop().done("no answer comes from there"))
 		}
 	}
 }

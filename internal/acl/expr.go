@@ -470,19 +470,14 @@ func (r *rb) ctState(mask uint32, words string) *rb {
 	return r.say("ct state %s", words)
 }
 
-// ctDirection matches packets that go the way of the first of their connection, or
-// answers.
-func (r *rb) ctDirection(answers bool) *rb {
+// ctReply matches packets that go the other way than the first of their connection.
+func (r *rb) ctReply() *rb {
 	r.expr("ct", func(b *buf) {
 		b.u32(unix.NFTA_CT_DREG, reg1)
 		b.u32(unix.NFTA_CT_KEY, uint32(expr.CtKeyDIRECTION))
 	})
-	dir, word := byte(0), "original"
-	if answers {
-		dir, word = 1, "reply"
-	}
-	r.cmp(expr.CmpOpEq, []byte{dir})
-	return r.say("ct direction %s", word)
+	r.cmp(expr.CmpOpEq, []byte{1})
+	return r.say("ct direction reply")
 }
 
 func (r *rb) loadMark() {

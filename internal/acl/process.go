@@ -115,8 +115,8 @@ func (r *renderer) processChains() []*chain {
 		ingress.add(lo(expr.MetaKeyIIFNAME).is(f).process(f, source, true).accept().done("this host"))
 		ingress.add(lo(expr.MetaKeyIIFNAME).is(f).processSelf(f).accept().done("itself"))
 	}
-	ingress.add(r.accepted(policy.Ingress, false).accept().done("in this epoch"))
-	ingress.add(r.accepted(policy.Egress, true).accept().done("an answer"))
+	ingress.add(r.accepted(policy.Ingress).accept().done("in this epoch"))
+	ingress.add(r.answers(policy.Egress).accept().done("an answer"))
 	each(ingress, func(b *rb, f *family) *rule { return b.processVerdict(f, policy.Ingress).done("") })
 	ingress.add(r.rule().drop().done("unknown process"))
 
@@ -134,8 +134,8 @@ func (r *renderer) processChains() []*chain {
 	for _, f := range families {
 		egress.add(lo(expr.MetaKeyOIFNAME).is(f).processSelf(f).accept().done("itself"))
 	}
-	egress.add(r.accepted(policy.Egress, false).accept().done("in this epoch"))
-	egress.add(r.accepted(policy.Ingress, true).accept().done("an answer"))
+	egress.add(r.accepted(policy.Egress).accept().done("in this epoch"))
+	egress.add(r.answers(policy.Ingress).accept().done("an answer"))
 	each(egress, func(b *rb, f *family) *rule { return b.processVerdict(f, policy.Egress).done("") })
 	egress.add(r.rule().drop().done("unknown process"))
 

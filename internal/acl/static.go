@@ -175,25 +175,29 @@ func (r *renderer) base(name, target string, num uint32, priority int32, key exp
 	return c
 }
 
-// accepted begins a rule about what a direction of policy has accepted in this
-// epoch, or the answers to that. It is asked for first, whoever sends it: the others
-// are accepted in any case.
-func (r *renderer) accepted(d policy.Direction, answers bool) *rb {
-	return r.rule().ctDirection(answers).ctMarkIn(markCut|markOf(d), setAccepted)
+// accepted begins a rule about flows that a direction of policy has accepted in this
+// epoch. It is asked for first, whoever sends it: the others are accepted in any case.
+// Which way the packet goes need not be asked: an answer is of a flow that both ends
+// know, and policy lets pass what is established, unless it is cut.
+func (r *renderer) accepted(d policy.Direction) *rb {
+	return r.rule().ctMarkIn(markCut|markOf(d), setAccepted)
 }
 
-// An answer comes from where the flow goes to, whose ingress has accepted it, and
-// goes to where the flow comes from.
+// answers begins one about the answers of such flows. An answer comes from where the flow
+// goes to, whose ingress has accepted it, and goes to where the flow comes from.
+func (r *renderer) answers(d policy.Direction) *rb {
+	return r.rule().ctReply().ctMarkIn(markCut|markOf(d), setAccepted)
+}
 
 func (r *renderer) outAccepted(c *chain) { // from a known interface, says antispoof
 	r.besidesAnswers(c)
-	c.add(r.accepted(policy.Egress, false).accept().done("in this epoch"))
-	c.add(r.accepted(policy.Ingress, true).accept().done("an answer"))
+	c.add(r.accepted(policy.Egress).accept().done("in this epoch"))
+	c.add(r.answers(policy.Ingress).accept().done("an answer"))
 }
 
 func (r *renderer) inAccepted(c *chain) {
-	c.add(r.accepted(policy.Ingress, false).ifIn(expr.MetaKeyOIFNAME, setInterfaces).accept().done("in this epoch"))
-	c.add(r.accepted(policy.Egress, true).ifIn(expr.MetaKeyOIFNAME, setInterfaces).accept().done("an answer"))
+	c.add(r.accepted(policy.Ingress).ifIn(expr.MetaKeyOIFNAME, setInterfaces).accept().done("in this epoch"))
+	c.add(r.answers(policy.Egress).ifIn(expr.MetaKeyOIFNAME, setInterfaces).accept().done("an answer"))
 }
 
 // neighbours ends a rule that accepts what neighbour discovery needs.
