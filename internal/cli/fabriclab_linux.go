@@ -314,7 +314,7 @@ func (a *app) fabricLabMoveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "move FILE ENDPOINT SERVER",
 		Short: "Move an endpoint to another server, and measure what it loses",
-		Long: `Detaches the endpoint from its server and attaches it to another with the same addresses,
+		Long: `Attaches the endpoint to another server with the same addresses, and detaches it from its own 0.5 s later,
 while flows of 200 packets a second run to it from a third server.`,
 		Example: "  muslin fabric lab move pod-a.yaml r0-s0-e1 r2-s1",
 		Args:    args(cobra.ExactArgs(3)),
@@ -325,7 +325,7 @@ while flows of 200 packets a second run to it from a third server.`,
 			return err
 		}
 		return a.onLab(words[0], func(l *fabriclab.Lab) error {
-			gaps, err := l.WatchMove(cmd.Context(), words[1], words[2])
+			gaps, err := l.WatchMove(cmd.Context(), words[1], words[2], "")
 			if err != nil {
 				return err
 			}

@@ -37,6 +37,7 @@ type FlowReport struct {
 	// are counted: at the receiver, with Echo at the sender. It includes the
 	// time since the last arrival.
 	MaxGap     time.Duration
+	GapEnd     time.Time // when the last arrived of the two that are so far apart; zero while none has
 	Duplicates int
 	SendErrors int // refused by the sender's own host; counted in Sent and Lost too
 }
@@ -75,6 +76,7 @@ type arrivals struct {
 	duplicates int
 	last       time.Time
 	maxGap     time.Duration
+	gapEnd     time.Time
 }
 
 func (a *arrivals) add(seq uint32, now, start time.Time) {
@@ -88,7 +90,9 @@ func (a *arrivals) add(seq uint32, now, start time.Time) {
 	}
 	a.seen[w] |= 1 << (seq % 64)
 	a.count++
-	a.maxGap = max(a.maxGap, a.gap(now, start))
+	if g := a.gap(now, start); g > a.maxGap {
+		a.maxGap, a.gapEnd = g, now
+	}
 	a.last = now
 }
 
@@ -217,6 +221,7 @@ func (f *Flow) Report() FlowReport {
 		Returned:   f.back.count,
 		Lost:       int(f.sent) - end.count,
 		MaxGap:     max(end.maxGap, end.gap(time.Now(), f.started)),
+		GapEnd:     end.gapEnd,
 		Duplicates: f.there.duplicates + f.back.duplicates,
 		SendErrors: f.sendErrors,
 	}

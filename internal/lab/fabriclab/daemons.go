@@ -117,7 +117,8 @@ func (l *Lab) startFRR(ctx context.Context, d *fabric.Device, text string) error
 func (l *Lab) startFRRDaemon(device, daemon string) error {
 	dir := l.dir(device)
 	at := func(name string) string { return filepath.Join(dir, name) }
-	args := []string{"-f", at("frr.conf"), "-i", at(daemon + ".pid"), "-z", at("zserv"), "--vty_socket", dir, "-u", "frr", "-g", "frr", "-P", "0"}
+	args := []string{"-f", at("frr.conf"), "-i", at(daemon + ".pid"), "-z", at("zserv"), "--vty_socket", dir, "-u", "frr", "-g", "frr", "-P", "0",
+		"--log", "stdout", "--log-level", "informational"} // as which it warns of too many prefixes
 	if daemon == "bfdd" {
 		args = append(args, "--bfdctl", at("bfdd.sock"))
 	}

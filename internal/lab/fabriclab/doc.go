@@ -22,6 +22,7 @@
 // so does each daemon (frr.go, bird.go, muslin.go), and for its routes the kernel
 // (kernel.go, tables.go). Compare names each difference by device and prefix
 // (compare.go). That is the reason to trust either of them. What happens to the
-// lab meanwhile, failures (fail.go) and moves of endpoints (move.go), is measured
+// lab meanwhile, failures (fail.go) and moves of endpoints (move.go,
+// and exceptions.go for how many may), is measured
 // by flows of real packets (gaps.go).
 package fabriclab

@@ -25,6 +25,7 @@ type Gap struct {
 	Sent int           `json:"sent"`
 	Lost int           `json:"lost"`
 	Gap  time.Duration `json:"gap"` // the longest time between two arrivals
+	End  time.Time     `json:"-"`   // of that time
 	// Cut: the simulation says that it loses packets for as long as the failure lasts.
 	Cut bool `json:"cut,omitempty"`
 }
@@ -133,7 +134,7 @@ func (l *Lab) Watch(ctx context.Context, what string, do func() error) (*Event, 
 	wait.Wait()
 	for i, r := range ended {
 		g := gaps[i]
-		g.Sent, g.Lost, g.Gap, g.Cut = r.Sent-reports[i].Sent, r.Lost-reports[i].Lost, r.MaxGap, before(g) || after(g)
+		g.Sent, g.Lost, g.Gap, g.End, g.Cut = r.Sent-reports[i].Sent, r.Lost-reports[i].Lost, r.MaxGap, r.GapEnd, before(g) || after(g)
 		e.Flows = append(e.Flows, g)
 	}
 	flows = nil

@@ -42,7 +42,9 @@ type Lab struct {
 	x     *fabric.Index
 	names *live.Names
 	lock  *os.File
-	now   *fabric.Design // with endpoints where they are
+
+	places sync.Mutex     // Moved and now, while several endpoints move
+	now    *fabric.Design // with endpoints where they are
 
 	mu     sync.Mutex
 	spaces map[string]*lab.Namespace

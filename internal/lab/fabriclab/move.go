@@ -24,16 +24,19 @@ const moveRate = 200
 // withdraws its address 2 s later, and that is to lose none.
 const afterwards = 2500 * time.Millisecond
 
-// WatchMove moves an endpoint to another server while a flow runs to each of its addresses, from an endpoint of a
-// third server, and says what these lost.
-func (l *Lab) WatchMove(ctx context.Context, name, server string) (gaps []Gap, err error) {
+// WatchMove moves an endpoint to another server while a flow runs to each of its addresses, and says what these lost.
+// They come from the endpoint that is given, which is to stay where it is, or the first one of a third server. Several
+// endpoints may move at once.
+func (l *Lab) WatchMove(ctx context.Context, name, server, from string) (gaps []Gap, err error) {
 	all := l.Endpoints()
 	i := slices.IndexFunc(all, func(e Endpoint) bool { return e.Name == name })
 	if i < 0 {
 		return nil, fmt.Errorf("no endpoint %q is on a server", name)
 	}
 	to := all[i]
-	f := slices.IndexFunc(all, func(e Endpoint) bool { return !e.Anycast && e.Server != to.Server && e.Server != server })
+	f := slices.IndexFunc(all, func(e Endpoint) bool {
+		return !e.Anycast && e.Server != to.Server && e.Server != server && (from == "" || e.Name == from)
+	})
 	if f < 0 || to.Anycast {
 		return nil, errors.New("want an endpoint that nobody else has the address of, and a third server to send from")
 	}
@@ -87,6 +90,7 @@ func (l *Lab) WatchMove(ctx context.Context, name, server string) (gaps []Gap, e
 		wait.Go(func() {
 			r := x.Stop(300 * time.Millisecond)
 			gaps[n].Sent, gaps[n].Lost, gaps[n].Gap = r.Sent-before[n].Sent, r.Lost-before[n].Lost, r.MaxGap
+			gaps[n].End = r.GapEnd
 		})
 	}
 	wait.Wait()

@@ -3,29 +3,39 @@
 package fabriclab
 
 import (
+	"context"
 	"flag"
+	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/lab"
 )
 
-var moves = flag.Int("fabric.moves", 0, "how many endpoints move under Downward Default; 0 is a few, or 500 with -fabric.full")
+var (
+	moves    = flag.Int("fabric.moves", 0, "how many endpoints move under Downward Default; 0 is a few, or 500 with -fabric.full")
+	together = flag.Int("fabric.together", 4, "how many of them move at once")
+	seed     = flag.Uint64("fabric.seed", 1, "which moves")
+)
 
 // maxGap is how long an endpoint that moves may be without packets, where it is measured.
 const maxGap = 200 * time.Millisecond
 
-// TestMoves: under Downward Default endpoints move among servers of all racks with the addresses that they have, and
-// packets follow. Announced one by one, no ToR ever has a route of its own to an endpoint of another rack, since none
-// was asked for; with blocks it has one to those that left its rack, and to no more than it is planned for. In the
-// end all tables are as simulated, and so they are when everybody is home, and no such route is left. With an uplink
-// down nobody is cut off.
+// TestMoves: under Downward Default endpoints move among servers of all racks with the addresses that they have,
+// several at once, and packets follow. Announced one by one, no ToR ever has a route of its own to an endpoint of another
+// rack, since none was asked for; with blocks it has one to those that left its rack, and at no moment to more than it
+// is planned for. With an uplink down nobody is cut off. In the end all tables are as simulated, and so they are when
+// everybody is home, and no such route is left.
 func TestMoves(t *testing.T) {
 	const blocks = downward + ", endpoints: {perServer: 4, announce: server-block}, downwardDefault: {exceptions: 3}"
+	dual := strings.Replace(blocks, "exceptions: 3", "exceptions: 3, fallback: dual-tor", 1) + ", racks: {count: 3, tors: 2}"
 	for _, c := range []struct {
 		name, spec string
 		daemon     fabric.Software
@@ -35,6 +45,8 @@ func TestMoves(t *testing.T) {
 		{"one by one", downward, fabric.FRR, 0, true},
 		{"blocks", blocks, fabric.FRR, 3, false},
 		{"blocks on BIRD", blocks, fabric.BIRD, 3, true},
+		{"blocks and two ToRs", dual, fabric.FRR, 3, false},
+		{"blocks and two ToRs on BIRD", dual, fabric.BIRD, 3, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if !c.short && !*full && *moves == 0 {
@@ -42,73 +54,147 @@ func TestMoves(t *testing.T) {
 			}
 			g := design(t, c.spec)
 			SetDaemon(g, c.daemon)
-			movesAround(t, boot(t, g), c.budget)
+			l := boot(t, g)
+			settled(t, l)
+			m := &mover{lab: l, budget: c.budget, random: rand.New(rand.NewPCG(*seed, 1)), busy: map[string]bool{}, routes: followRoutes(t, l, c.budget)}
+			m.movesAround(t)
+			settled(t, l)
+			uplinkDown(t, m)
+			everybodyHome(t, m)
 		})
 	}
 }
 
-// movesAround is that of one design, with so many exceptions on a ToR at most.
-func movesAround(t *testing.T, l *Lab, budget int) {
-	settled(t, l)
-	count := *moves
-	if count == 0 {
-		count = 6
+// mover has endpoints move. The first of each server stays, and sends.
+type mover struct {
+	lab    *Lab
+	budget int
+	routes *routeLog
+
+	mu      sync.Mutex
+	random  *rand.Rand
+	busy    map[string]bool
+	left    int
+	gaps    []time.Duration
+	refused int
+}
+
+// movesAround has as many move as there are to, and tells how long they were without packets.
+func (m *mover) movesAround(t *testing.T) {
+	if m.left = *moves; m.left == 0 {
+		m.left = 6
 		if *full {
-			count = 500
+			m.left = 500
 		}
 	}
-	var servers []string
-	for i := range l.Design.Devices {
-		if d := &l.Design.Devices[i]; d.Role == fabric.RoleServer {
-			servers = append(servers, d.Name)
-		}
-	}
-	random := rand.New(rand.NewPCG(1, uint64(count)))
-	var gaps []time.Duration
-	refused, most := 0, 0
-	for n := 0; n < count; {
-		all := l.Endpoints()
-		e := all[random.IntN(len(all))]
-		to := e.Server
-		for l.x.Device(to).Rack == l.x.Device(e.Server).Rack {
-			to = servers[random.IntN(len(servers))]
-		}
-		list, err := l.WatchMove(t.Context(), e.Name, to)
-		if err != nil && budget > 0 && strings.Contains(err.Error(), "cannot leave") {
-			refused++
-			if most < budget {
-				t.Fatalf("move %d: %v, and no ToR has more than %d", n, err, most)
+	count := m.left
+	var wait sync.WaitGroup
+	for range *together {
+		wait.Go(func() {
+			for t.Context().Err() == nil && m.one(t) {
 			}
-			continue
-		}
-		if n++; err != nil {
-			t.Fatalf("move %d: %v", n, err)
-		}
-		for _, g := range list {
-			gaps = append(gaps, g.Gap)
-			if g.Gap > maxGap {
-				t.Logf("move %d: %s from %s to %s: %s lost %d of %d packets, gap %v", n, e.Name, e.Server, to, g.Addr, g.Lost, g.Sent, g.Gap.Round(time.Millisecond))
-			}
-		}
-		most = max(most, exceptions(t, l, budget))
+		})
 	}
-	if budget > 0 && most == 0 {
-		t.Error("no ToR had a route to an endpoint that left its rack")
+	wait.Wait()
+	slices.Sort(m.gaps)
+	if t.Failed() || len(m.gaps) == 0 {
+		t.FailNow()
 	}
-	t.Logf("%d exceptions on a ToR at most, of %d; %d more moves would have been one too many", most, budget, refused)
-	slices.Sort(gaps)
-	over := len(gaps) - slices.IndexFunc(append(slices.Clone(gaps), 1<<62), func(g time.Duration) bool { return g > maxGap })
-	t.Logf("%d moves: gaps of %v in the middle, %v of 99 in 100, %v at most; %d of %d over %v", count, gaps[len(gaps)/2].Round(time.Millisecond),
-		gaps[len(gaps)*99/100].Round(time.Millisecond), gaps[len(gaps)-1].Round(time.Millisecond), over, len(gaps), maxGap)
+	over := len(m.gaps) - slices.IndexFunc(append(slices.Clone(m.gaps), 1<<62), func(g time.Duration) bool { return g > maxGap })
+	t.Logf("%d moves, %d at once: gaps of %v in the middle, %v of 99 in 100, %v at most; %d of %d over %v", count, *together, m.gaps[len(m.gaps)/2].Round(time.Millisecond),
+		m.gaps[len(m.gaps)*99/100].Round(time.Millisecond), m.gaps[len(m.gaps)-1].Round(time.Millisecond), over, len(m.gaps), maxGap)
 	if *full && over > 0 {
 		t.Errorf("%d gaps over %v", over, maxGap)
 	}
+	most := m.routes.check(t)
+	if m.budget > 0 && most == 0 || m.refused > 0 && most < m.budget {
+		t.Errorf("no ToR had more than %d routes to endpoints that left its rack, and %d more were refused", most, m.refused)
+	}
+	t.Logf("%d exceptions on a ToR at most, of %d; %d more moves would have been one too many", most, m.budget, m.refused)
+}
+
+// one moves an endpoint to a server of another rack, and tells whether there was one to move.
+func (m *mover) one(t *testing.T) bool {
+	e, to, from, ok := m.next()
+	if !ok {
+		return false
+	}
+	list, err := m.lab.WatchMove(t.Context(), e.Name, to, from)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.busy, e.Name)
+	if err != nil {
+		m.left++
+		if m.budget > 0 && strings.Contains(err.Error(), "cannot leave") {
+			m.refused++
+			return true
+		}
+		t.Errorf("%s from %s to %s: %v", e.Name, e.Server, to, err)
+		return false
+	}
+	for _, g := range list {
+		m.gaps = append(m.gaps, g.Gap)
+		if g.Gap > maxGap {
+			t.Logf("%s from %s to %s: %s, from %s, lost %d of %d packets, gap %v until %s:%s", e.Name, e.Server, to, g.Addr, g.From, g.Lost, g.Sent,
+				g.Gap.Round(time.Millisecond), g.End.Format("15:04:05.000"), m.routes.around(g))
+		}
+	}
+	return true
+}
+
+// next chooses an endpoint that does not move yet, a server of another rack for it, and who sends to it meanwhile.
+func (m *mover) next() (e Endpoint, to, from string, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.left == 0 {
+		return e, "", "", false
+	}
+	m.left--
+	var stay, move []Endpoint
+	for _, e := range m.lab.Endpoints() {
+		switch {
+		case strings.HasSuffix(e.Name, "-e0"):
+			stay = append(stay, e)
+		case !m.busy[e.Name]:
+			move = append(move, e)
+		}
+	}
+	e = move[m.random.IntN(len(move))]
+	m.busy[e.Name] = true
+	for to = e.Server; m.lab.x.Device(to).Rack == m.lab.x.Device(e.Server).Rack; {
+		to = stay[m.random.IntN(len(stay))].Server
+	}
+	sender := e
+	for sender.Server == e.Server || sender.Server == to {
+		sender = stay[m.random.IntN(len(stay))]
+	}
+	return e, to, sender.Name, true
+}
+
+// uplinkDown: while endpoints are in other racks, one that left and one that came among them, a link to a spine is
+// cut. All packets reach them, and everybody else.
+func uplinkDown(t *testing.T, m *mover) {
+	t.Helper()
+	l := m.lab
+	for name, to := range map[string]string{"r0-s0-e1": "r1-s0", "r1-s1-e1": "r0-s1"} {
+		if l.Moved[name] != "" {
+			continue
+		}
+		if err := l.Move(t.Context(), name, to); err != nil && !strings.Contains(err.Error(), "cannot leave") {
+			t.Fatal(err)
+		}
+	}
 	settled(t, l)
+	if m.budget > 0 && m.routes.now() == 0 {
+		t.Error("no ToR has an exception while an uplink is cut")
+	}
+	stop := flowsToMoved(t, l)
 	e, err := l.Watch(t.Context(), "spine0-r0-t0 down", func() error { return l.Fail(Failed{"spine0-r0-t0", ByCarrier}) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%s; settled after %v", e.Summary(), e.Settled.Round(10*time.Millisecond))
+	t.Logf("%d endpoints in other places, %d exceptions: %s; settled after %v", len(l.Moved), m.routes.now(), e.Summary(), e.Settled.Round(10*time.Millisecond))
+	stop()
 	for _, d := range e.Differences {
 		t.Error(d)
 	}
@@ -118,7 +204,70 @@ func movesAround(t *testing.T, l *Lab, budget int) {
 	if err := l.Heal(t.Context(), "spine0-r0-t0"); err != nil {
 		t.Fatal(err)
 	}
-	for name := range l.Moved {
+	settled(t, l)
+}
+
+// flowsToMoved sends to all that moved, from each rack, until it is told to stop, and then wants packets to arrive.
+func flowsToMoved(t *testing.T, l *Lab) (stop func()) {
+	t.Helper()
+	var flows []*lab.Flow
+	var names []string
+	port := uint16(flowPort + 1000)
+	for _, e := range l.Endpoints() {
+		if _, moved := l.Moved[e.Name]; !moved {
+			continue
+		}
+		for _, from := range []string{"r0-s0-e0", "r1-s0-e0", "r2-s0-e0"} {
+			for _, a := range e.Addrs {
+				src, err := l.space(from)
+				if err != nil {
+					t.Fatal(err)
+				}
+				dst, err := l.space(e.Name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				port++
+				f, err := lab.StartFlow(lab.FlowConfig{From: src, To: dst, Dst: netip.AddrPortFrom(a, port), PPS: flowRate})
+				if err != nil {
+					t.Fatal(err)
+				}
+				flows, names = append(flows, f), append(names, fmt.Sprintf("%s to %s, %s on %s", from, e.Name, a, e.Server))
+			}
+		}
+	}
+	for i, f := range flows {
+		if err := f.WaitDelivered(t.Context(), 5); err != nil {
+			t.Fatalf("%s: %v", names[i], err)
+		}
+		f.Mark()
+	}
+	return func() {
+		t.Helper()
+		longest, hit := time.Duration(0), 0
+		for i, f := range flows {
+			n := f.Report().Delivered
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			if err := f.WaitDelivered(ctx, n+flowRate/5); err != nil {
+				t.Errorf("%s does not go on: %v", names[i], err)
+			}
+			cancel()
+		}
+		for _, f := range flows {
+			r := f.Stop(300 * time.Millisecond)
+			if longest = max(longest, r.MaxGap); r.Lost > 0 {
+				hit++
+			}
+		}
+		t.Logf("of %d flows to endpoints that moved %d lost packets, gap %v at most", len(flows), hit, longest.Round(time.Millisecond))
+	}
+}
+
+// everybodyHome: no exception is left when all are where they were.
+func everybodyHome(t *testing.T, m *mover) {
+	t.Helper()
+	l := m.lab
+	for name := range maps.Clone(l.Moved) {
 		home, _, _ := strings.Cut(name, "-e")
 		if err := l.Move(t.Context(), name, home); err != nil {
 			t.Fatal(err)
@@ -128,41 +277,24 @@ func movesAround(t *testing.T, l *Lab, budget int) {
 		t.Errorf("not home: %v", l.Moved)
 	}
 	settled(t, l)
-	exceptions(t, l, 0)
-}
-
-// exceptions are how many endpoints a ToR sends packets to upwards by a route to that endpoint alone, in one family,
-// where it does so with most. It fails if they are too many.
-func exceptions(t *testing.T, l *Lab, budget int) (most int) {
-	t.Helper()
-	endpoints := map[netip.Addr]bool{}
-	for _, e := range l.Endpoints() {
-		for _, a := range e.Addrs {
-			endpoints[a] = true
+	for _, rack := range []string{"r0", "r1", "r2"} {
+		known, err := l.exceptionsIn(t.Context(), rack)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for a := range known {
+			if m.routes.endpoints[a] {
+				t.Errorf("a ToR of %s has a route to %s upwards, which is home", rack, a)
+			}
 		}
 	}
-	for i := range l.Design.Devices {
-		d := &l.Design.Devices[i]
-		if d.Role != fabric.RoleToR {
-			continue
-		}
-		for _, family := range l.Design.Families {
-			table, err := l.actual(t.Context(), d, family)
-			if err != nil {
-				t.Fatal(err)
-			}
-			n := 0
-			for p, e := range table {
-				if endpoints[p.Addr()] && p.IsSingleIP() && slices.ContainsFunc(e.Via, func(v string) bool { return strings.HasPrefix(v, "spine") }) {
-					if n++; n > budget {
-						t.Errorf("%s has a route to %s upwards, its number %d of %d: %v", d.Name, p, n, budget, e.Via)
-					}
-				}
-			}
-			most = max(most, n)
-		}
+	m.routes.check(t)
+	if n := m.routes.now(); n > 0 {
+		t.Errorf("%d exceptions are left", n)
 	}
-	return most
+	for _, w := range warnings(t, l) {
+		t.Error(w)
+	}
 }
 
 // doubles is how many pairs of failures are tried in each variant.
