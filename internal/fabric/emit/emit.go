@@ -48,11 +48,12 @@ func (e *Emitter) Means(t Target, d *fabric.Device) bool {
 	return e.Target(d) == t
 }
 
-// Emitter writes the configurations of one design.
+// Emitter writes the configurations of one design, for one goroutine.
 type Emitter struct {
 	x         *fabric.Index
 	hash      string
-	selectors map[end]string // of sessions that many servers have
+	selectors map[end]string  // of sessions that many servers have
+	reflects  map[string]bool // devices that reflect for one that is no vRouter, as far as it was asked
 }
 
 // New prepares a design.
@@ -61,7 +62,7 @@ func New(g *fabric.Design) (*Emitter, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Emitter{x: g.Index(), hash: fmt.Sprintf("%x", sha256.Sum256(text))[:12]}
+	e := &Emitter{x: g.Index(), hash: fmt.Sprintf("%x", sha256.Sum256(text))[:12], reflects: map[string]bool{}}
 	e.selectors = e.shared()
 	return e, nil
 }

@@ -97,7 +97,63 @@ func TestOwnOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(common+rr, "RemotePeers") || strings.Count(rr, "nextHopMode: Keep") != strings.Count(rr, "kind: BGPPeer") {
+	if strings.Contains(common, "Reject") || strings.Count(rr, "nextHopMode: Keep") != strings.Count(rr, "kind: BGPPeer") {
 		t.Error(rr)
+	}
+}
+
+// TestPassOn: a reflector that serves a border or a ToR passes on whatever it learned, in the family of the session; one
+// that serves vRouters alone needs no filter for it, and neither does a server.
+func TestPassOn(t *testing.T) {
+	for spec, want := range map[string]string{
+		"model: ethernet, border: [{name: b1, as: 64999, default: true}]": "plane0-rr0",
+		"model: as-per-rack, inRack: {reflector: standalone}":             "r0-rr0",
+		"model: as-per-rack, inRack: {reflector: server}":                 "r0-s0",
+		"model: ethernet":    "",
+		"model: as-per-rack": "",
+	} {
+		g := design(t, spec, "ipv4, ipv6")
+		e, err := New(g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		docs, err := e.Common()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range g.Devices {
+			if d := &g.Devices[i]; d.Software == fabric.Muslin {
+				text, err := e.Device(d, VRouter)
+				if err != nil {
+					t.Fatal(err)
+				}
+				docs += "---\n" + text
+			}
+		}
+		list, err := v3.Decode([]byte(docs))
+		if err != nil {
+			t.Fatal(err)
+		}
+		filters, sessions := 0, 0
+		for _, r := range list {
+			switch r := r.(type) {
+			case *v3.BGPFilter:
+				if r.Metadata.Name == passOn {
+					filters++
+					if rules := []v3.BGPFilterRule{{Source: "RemotePeers", Action: "Accept"}}; fmt.Sprint(r.Spec.ExportV4, r.Spec.ExportV6) != fmt.Sprint(rules, rules) {
+						t.Errorf("%s: %+v", spec, r.Spec)
+					}
+				}
+			case *v3.BGPPeer:
+				if n := len(r.Spec.Filters); n > 0 && r.Spec.Filters[n-1] == passOn { // after the family's, or that would not be asked
+					sessions++
+				} else if want != "" && r.Spec.Node == want {
+					t.Errorf("%s: %s: %v", spec, r.Metadata.Name, r.Spec.Filters)
+				}
+			}
+		}
+		if yes := want != ""; filters > 1 || (filters == 1) != yes || (sessions > 0) != yes {
+			t.Errorf("%s: %d filters, on %d sessions", spec, filters, sessions)
+		}
 	}
 }

@@ -110,6 +110,9 @@ func (e *Emitter) bgpPeers(of v3.BGPPeerSpec, d *fabric.Device, p peer) (list []
 				r.Metadata.Annotations["muslin/bfd-multihop"] = "Disabled"
 			}
 		}
+		if p.Profile.Export == "" && e.reflectsRouters(d.Name) {
+			r.Spec.Filters = append(r.Spec.Filters, passOn)
+		}
 		list = append(list, r)
 		return r
 	}
@@ -118,7 +121,7 @@ func (e *Emitter) bgpPeers(of v3.BGPPeerSpec, d *fabric.Device, p peer) (list []
 		if len(p.Address) > 1 && e.x.Device(p.Name).Software == fabric.Muslin {
 			// vRouters offer both families on every session, and would tell each
 			// other everything twice.
-			r.Spec.Filters = append(r.Spec.Filters, onlyFamily(fabric.FamilyOf(a)))
+			r.Spec.Filters = slices.Insert(r.Spec.Filters, 0, onlyFamily(fabric.FamilyOf(a)))
 		}
 	}
 	if len(p.Address) == 0 {
@@ -305,12 +308,22 @@ func (e *Emitter) Common() (string, error) {
 			list = append(list, r)
 		}
 	}
+	if slices.ContainsFunc(e.x.Devices, func(d fabric.Device) bool { return d.Software == fabric.Muslin && e.reflectsRouters(d.Name) }) {
+		r := &v3.BGPFilter{Object: object("BGPFilter", passOn)}
+		learned := []v3.BGPFilterRule{{Source: "RemotePeers", Action: "Accept"}}
+		r.Spec.ExportV4, r.Spec.ExportV6 = learned, learned
+		list = append(list, r)
+	}
 	list = append(list, e.commonPeers()...)
 	return e.resources(fmt.Sprintf("# What all vRouters of %s have in common, design %s. Made by muslin fabric emit, for muslin apply.\n", e.x.Metadata.Name, e.hash), list)
 }
 
 // onlyFamily is the filter of a session that carries the routes of one family.
 func onlyFamily(family fabric.Family) string { return "only-" + string(family) }
+
+// passOn is the filter of reflectors that serve routers, too: by itself a vRouter passes on only what lies in a pool, and
+// no default route of a border.
+const passOn = "pass-on"
 
 // amongVRouters tells whether any have sessions with each other.
 func (e *Emitter) amongVRouters() bool {
@@ -328,9 +341,14 @@ func (e *Emitter) amongVRouters() bool {
 
 // reflectsRouters tells whether a device reflects for one that is no vRouter.
 func (e *Emitter) reflectsRouters(name string) bool {
-	d := e.x.Device(name)
-	return slices.ContainsFunc(e.peers(d), func(p peer) bool { return p.Profile.ReflectorClient }) &&
-		slices.ContainsFunc(e.peers(d), func(p peer) bool { return e.x.Device(p.Name).Software != fabric.Muslin })
+	yes, known := e.reflects[name]
+	if !known {
+		peers := e.peers(e.x.Device(name))
+		yes = slices.ContainsFunc(peers, func(p peer) bool { return p.Profile.ReflectorClient }) &&
+			slices.ContainsFunc(peers, func(p peer) bool { return e.x.Device(p.Name).Software != fabric.Muslin })
+		e.reflects[name] = yes
+	}
+	return yes
 }
 
 // ofVRouter tells whether a vRouter has a profile.
