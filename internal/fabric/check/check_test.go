@@ -39,6 +39,7 @@ const (
 	planes   = "model: ethernet"
 	border   = ", border: [{name: b1, as: 64999, default: true}]"
 	borders  = ", border: [{name: b1, as: 64999, default: true}, {name: b2, as: 64998, default: true}]"
+	twins    = ", border: [{name: b1, as: 64999, default: true}, {name: b2, as: 64999, default: true}]"
 	note     = ", racks: {count: 8}, servers: {perRack: 80}, endpoints: {perServer: 200}" // 128,000 endpoints
 	override = ", bgp: {advanced: [{name: as-override, reason: anycast}]}, downwardDefault: {asOverride: true}"
 )
@@ -122,6 +123,12 @@ var cases = []struct {
 	{"FAB-AS-006", downward + ", downwardDefault: {asOverride: true}", nil, downward + override, "as-override on 12 sessions of spine0, spine1 and 3 more"},
 	{"FAB-AS-007", downward, with("tor-server", func(p *fabric.Profile) { p.RemovePrivateAS = true }), "", "keeps the AS number of the peer itself: 6 sessions"},
 	{"FAB-NH-001", perRack, with("tor-server", func(p *fabric.Profile) { p.NextHopSelf = "" }), "", "r0-t0, r1-t0, r2-t0 pass next hops on by iBGP that its peers cannot reach, on 6 sessions"},
+	{"FAB-NH-001", planes + border + ", routeReflectors: {placement: none}", func(g *fabric.Design) {
+		d, m := device(g, "r0-s1"), &g.Meshes[1]
+		d.Interfaces = slices.DeleteFunc(d.Interfaces, func(i fabric.Interface) bool { return i.Segment == m.Segment })
+		m.Members = slices.DeleteFunc(m.Members, func(name string) bool { return name == d.Name })
+		drop(g, d.Name, true, func(s fabric.Session) bool { return s.Segment == m.Segment })
+	}, "", "r0-s0, r1-s0 and 3 more pass next hops on by iBGP that its peers cannot reach, on 5 sessions"},
 	{"FAB-NH-002", perRack, with("tor-server", func(p *fabric.Profile) { p.NextHopSelf = "" }), "", "22 paths on each of r0-s0, r0-s1 and 4 more: their next hop is on no segment there (6 devices)"},
 	{"FAB-NH-003", perRack + border, with("tor-server", func(p *fabric.Profile) { p.NextHopSelf = "" }), "", "only through the default route of b1"},
 	{"FAB-NH-004", perRack + ", spine: {kind: l2}", nil, perRack, "next hops of third parties on plane0: 3 routers speak eBGP there"},
@@ -452,7 +459,11 @@ func TestDefaultsAreClean(t *testing.T) {
 		downward + ", servers: {perRack: 2, uplinks: segment}, racks: {count: 3, tors: 2}, endpoints: {perServer: 4, announce: server-block}, downwardDefault: {exceptions: 9}",
 		downward + borders + ", spine: {kind: l2}, racks: {count: 3, tors: 2}, downwardDefault: {origin: border}",
 		downward + ", machines: [{name: db, rack: r0}, {name: fw, rack: r1, routing: static}]", planes + ", machines: [{name: db, rack: r0}]",
-		perRack + border, downward + border, planes + border, perRack + border + ", spine: {kind: l2}"} {
+		perRack + border, downward + border, planes + border, perRack + border + ", spine: {kind: l2}",
+		perRack + twins, perSrv + twins, downward + twins, planes + twins, planes + twins + ", routeReflectors: {placement: none}",
+		planes + border + ", routeReflectors: {placement: none}", planes + borders + ", routeReflectors: {placement: all-planes, addPath: true}",
+		perRack + twins + ", spine: {kind: l2}", perSrv + twins + ", spine: {kind: l2}", downward + twins + ", spine: {kind: l2}",
+		downward + twins + ", spine: {kind: l2}, racks: {count: 3, tors: 2}, downwardDefault: {origin: border}"} {
 		for _, families := range []string{"", ", families: [ipv4, ipv6]", ", families: [ipv6]"} {
 			for _, f := range Design(design(t, spec+families)) {
 				if f.Severity == Error || f.Severity == Advanced {

@@ -37,12 +37,24 @@ func (s *subject) unreachable(visit func(a *adjacency, segment string)) {
 	for i := range s.Devices {
 		learned[&s.Devices[i]] = s.foreign(&s.Devices[i])
 	}
+	type at struct {
+		mesh    *fabric.Mesh
+		segment string
+	}
+	onAll := map[at]bool{} // whether all members of a mesh are on a segment, as far as it was asked
+	everybody := func(m *fabric.Mesh, segment string) bool {
+		k := at{m, segment}
+		if _, known := onAll[k]; !known {
+			onAll[k] = !slices.ContainsFunc(m.Members, func(name string) bool { return s.Device(name).Interface(segment) == nil })
+		}
+		return onAll[k]
+	}
 	s.each(func(a *adjacency) {
 		if !a.ibgp || a.profile.NextHopSelf != fabric.NextHopSelfNone {
 			return
 		}
 		for _, segment := range learned[a.on] {
-			if a.peer != nil && a.peer.Interface(segment) == nil || a.peer == nil && segment != a.segment.Name {
+			if a.peer != nil && a.peer.Interface(segment) == nil || a.peer == nil && !everybody(a.mesh, segment) {
 				visit(a, segment)
 				return
 			}
@@ -53,7 +65,11 @@ func (s *subject) unreachable(visit func(a *adjacency, segment string)) {
 func nextHop(s *subject) {
 	var t tally
 	s.unreachable(func(a *adjacency, segment string) {
-		t.add(string(a.on.Role), a.on.Name, fmt.Sprintf("%s learns by eBGP on %s, and %s has no port there", a.on.Name, segment, a.with()),
+		who := "one of the others on its mesh"
+		if a.peer != nil {
+			who = a.peer.Name
+		}
+		t.add(string(a.on.Role), a.on.Name, fmt.Sprintf("%s learns by eBGP on %s, and %s has no port there", a.on.Name, segment, who),
 			fmt.Sprintf("neighbor %s next-hop-self        ! FRR, without force", a.address()), "next hop self ebgp;                  # BIRD")
 	})
 	t.report(s, func(_ string, c *sameCase) string {
@@ -78,7 +94,7 @@ func nextHopByDefault(s *subject) {
 		t.add("", a.on.Name, "", "set next-hop-self on these sessions: see FAB-NH-001")
 	})
 	t.report(s, func(_ string, c *sameCase) string {
-		return fmt.Sprintf("next hops that %s passes on resolve only through the default route of %s", names(c.devices), origin)
+		return fmt.Sprintf("next hops that %s pass%s on resolve only through the default route of %s", names(c.devices), verb(len(c.devices), "es", ""), origin)
 	})
 }
 

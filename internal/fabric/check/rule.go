@@ -200,19 +200,12 @@ func names(list []string) string {
 type adjacency struct {
 	on      *fabric.Device
 	peer    *fabric.Device // nil in a mesh
+	mesh    *fabric.Mesh   // nil of one session
 	session *fabric.Session
 	segment *fabric.Segment // nil between loopbacks
 	profile *fabric.Profile
 	ibgp    bool
 	n       int
-}
-
-// with names the peer.
-func (a *adjacency) with() string {
-	if a.peer != nil {
-		return a.peer.Name
-	}
-	return "the others on " + a.segment.Name
 }
 
 // address is how the peer is called in a router's configuration.
@@ -229,11 +222,11 @@ func (s *subject) each(visit func(a *adjacency)) {
 		d := &s.Devices[i]
 		for j := range d.Sessions {
 			x := &d.Sessions[j]
-			visit(&adjacency{d, s.Device(x.Peer), x, s.Segment(x.Segment), s.Profile(x.Profile), x.PeerAS == d.AS, 1})
+			visit(&adjacency{d, s.Device(x.Peer), nil, x, s.Segment(x.Segment), s.Profile(x.Profile), x.PeerAS == d.AS, 1})
 		}
 		for _, m := range s.MeshesOf(d) {
 			if n := s.MeshPeers(m, d); n > 0 {
-				visit(&adjacency{d, nil, nil, s.Segment(m.Segment), s.Profile(m.Profile), m.Kind == fabric.MeshIBGP, n})
+				visit(&adjacency{d, nil, m, nil, s.Segment(m.Segment), s.Profile(m.Profile), m.Kind == fabric.MeshIBGP, n})
 			}
 		}
 	}
