@@ -111,7 +111,7 @@ func (l *Lab) Heal(ctx context.Context, what string) error {
 			errs = append(errs, l.cable(c, f.How, true))
 		}
 	}
-	return errors.Join(append(errs, l.save())...)
+	return errors.Join(append(errs, l.followBorders(), l.save())...)
 }
 
 // downNames are what the simulation is told to be down: a daemon's routes are kept by its neighbours.
@@ -132,7 +132,7 @@ func (l *Lab) inflict(f Failed) error {
 	for _, c := range l.cut(f.What) {
 		errs = append(errs, l.cable(c, f.How, false))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, l.followBorders())...)
 }
 
 // cable unplugs a cable or plugs it in: at the bridge, so that the port of the device is up all the time.

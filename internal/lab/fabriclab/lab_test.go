@@ -70,7 +70,7 @@ var variants = []variant{
 	{"rack mesh", "model: as-per-rack, inRack: {sessions: mesh}", false, fabric.FRR},
 	{"default dual", "model: downward-default, racks: {count: 3, tors: 2}, downwardDefault: {fallback: dual-tor}", false, fabric.FRR},
 	{"add-path", "model: ethernet, routeReflectors: {placement: all-planes, addPath: true}", false, fabric.FRR},
-	{"ethernet mesh", "model: ethernet, routeReflectors: {placement: none}, border: [{name: b1, as: 64999, default: true}], " +
+	{"ethernet mesh", "model: ethernet, routeReflectors: {placement: none}, border: [{name: b1, as: 64999, default: true}, {name: b2, as: 64999, default: true}], " +
 		"pools: {endpoints: [{cidr: 10.64.0.0/12, external: advertise}, {cidr: 'fd00:64::/48', external: nat}]}", false, fabric.FRR},
 	{"transit", "model: as-per-server, spine: {kind: l2}, tors: {as: shared}", false, fabric.FRR},
 	{"machines", "model: as-per-rack, machines: [{name: db, rack: r0, addresses: 2}, {name: lb, rack: r1, attach: port, prefixes: [203.0.113.0/28]}, {name: fw, rack: r2, routing: static}]", false, fabric.FRR},
@@ -210,6 +210,9 @@ func TestVariants(t *testing.T) {
 			}
 			if strings.Contains(v.spec, "border:") {
 				crosses(t, l, plain)
+				if len(l.edge()) > 1 {
+					edgeFails(t, l, plain)
+				}
 			}
 			if len(shared) > 0 {
 				withdraws(t, l)

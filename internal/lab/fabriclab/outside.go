@@ -86,7 +86,7 @@ func (l *Lab) startOutside() error {
 			return err
 		}
 	}
-	return l.routesOutside(host, len(borders))
+	return l.followBorders()
 }
 
 // connectOutside gives the i-th border a port there, and its own default route: what it tells the
@@ -96,7 +96,7 @@ func (l *Lab) connectOutside(host *lab.Namespace, d *fabric.Device, i int) error
 	if err != nil {
 		return err
 	}
-	port := fmt.Sprintf("b%d", i)
+	port := outsidePort(i)
 	if err := errors.Join(lab.Veth(lab.End{NS: host, Name: port}, lab.End{NS: b, Name: outside}), host.Enslave(port, outsideLink)); err != nil {
 		return err
 	}
@@ -118,8 +118,35 @@ func (l *Lab) connectOutside(host *lab.Namespace, d *fabric.Device, i int) error
 	return b.Masquerade(outside, private...)
 }
 
-// routesOutside tells the host the way to public pools, by all borders.
-func (l *Lab) routesOutside(host *lab.Namespace, borders int) error {
+// outsidePort is where the host has the i-th border.
+func outsidePort(i int) string { return fmt.Sprintf("b%d", i) }
+
+// followBorders has the world outside know of the borders that are up, and no others: one that fails does so with its
+// port there.
+func (l *Lab) followBorders() error {
+	borders := l.edge()
+	if len(borders) == 0 {
+		return nil
+	}
+	host, err := l.space(outside)
+	if err != nil {
+		return err
+	}
+	var up []int
+	for i, d := range borders {
+		set := host.LinkUp
+		if slices.ContainsFunc(l.Failed, func(f Failed) bool { return f.What == d.Name && f.How != ByDaemon }) {
+			set = host.LinkDown
+		} else {
+			up = append(up, i)
+		}
+		err = errors.Join(err, set(outsidePort(i)))
+	}
+	return errors.Join(err, l.routesOutside(host, up))
+}
+
+// routesOutside tells the host the way to public pools, by some borders.
+func (l *Lab) routesOutside(host *lab.Namespace, borders []int) error {
 	h, err := host.Handle()
 	if err != nil {
 		return err
@@ -133,10 +160,14 @@ func (l *Lab) routesOutside(host *lab.Namespace, borders int) error {
 			continue
 		}
 		r := &netlink.Route{Dst: &net.IPNet{IP: p.CIDR.Addr().AsSlice(), Mask: net.CIDRMask(p.CIDR.Bits(), p.CIDR.Addr().BitLen())}, Protocol: unix.RTPROT_STATIC}
-		for i := range borders {
+		for _, i := range borders {
 			r.MultiPath = append(r.MultiPath, &netlink.NexthopInfo{LinkIndex: link, Gw: outsideAddr(fabric.FamilyOf(p.CIDR.Addr()), 2+i).Addr().AsSlice()})
 		}
-		if err := h.RouteAdd(r); err != nil {
+		change := h.RouteReplace
+		if len(borders) == 0 {
+			change = h.RouteDel
+		}
+		if err := change(r); err != nil && !errors.Is(err, unix.ESRCH) { // it may be gone already
 			return fmt.Errorf("outside: route to %s: %w", p.CIDR, err)
 		}
 	}

@@ -41,6 +41,22 @@ func crosses(t *testing.T, l *Lab, endpoints int) {
 	}
 }
 
+// edgeFails: with a border down, and its port to the outside with it, the others carry everything.
+func edgeFails(t *testing.T, l *Lab, endpoints int) {
+	t.Helper()
+	down := Failed{l.edge()[0].Name, ByCarrier}
+	if err := l.Fail(down); err != nil {
+		t.Fatal(err)
+	}
+	settled(t, l)
+	crosses(t, l, endpoints)
+	if err := l.Heal(t.Context(), down.What); err != nil {
+		t.Fatal(err)
+	}
+	settled(t, l)
+	crosses(t, l, endpoints)
+}
+
 // withdraws: of two servers with an address one gives it up, and the other serves all; then it is back.
 func withdraws(t *testing.T, l *Lab) {
 	t.Helper()
