@@ -28,6 +28,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/muslin-net/muslin/internal/bfdd"
+	"github.com/muslin-net/muslin/internal/keeper"
 	"github.com/muslin-net/muslin/internal/lab"
 	"github.com/muslin-net/muslin/internal/node/api"
 )
@@ -135,7 +136,7 @@ func (c *Cluster) add(i int, s Server) error {
 	return nil
 }
 
-// Close ends every daemon, and the BFD processes that they leave behind, and
+// Close ends every daemon, and the processes for BFD and the keepers of tables that they leave behind, and
 // removes the servers, the workloads and the directories. It is idempotent.
 func (c *Cluster) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -144,7 +145,8 @@ func (c *Cluster) Close() error {
 	for _, n := range c.Nodes {
 		n.Kill()
 		_, err := bfdd.End(ctx, n.Dir)
-		errs = append(errs, err)
+		_, kerr := keeper.End(n.Dir)
+		errs = append(errs, err, kerr)
 		if n.log != nil {
 			n.log.Close()
 		}
