@@ -8,10 +8,14 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/muslin-net/muslin/internal/lab"
 	"github.com/muslin-net/muslin/internal/policy"
 )
 
@@ -182,6 +186,38 @@ func TestS13_LargeDatagrams(t *testing.T) {
 			}
 			must(t, in.Close())
 			must(t, out.Close())
+		}
+	}
+}
+
+// TestS13_Memory has a workload send first fragments of datagrams that have no other: the host keeps so much of them
+// and no more.
+func TestS13_Memory(t *testing.T) {
+	r := spoofRig(t)
+	l := link{mac: wlMAC("a"), hmac: hostMAC}
+	limit, err := r.host.Sysctl("net/ipv4/ipfrag_high_thresh")
+	must(t, err)
+	most, err := strconv.Atoi(limit)
+	must(t, err)
+	for _, v := range []int{4, 6} {
+		p := policy.Packet{Src: addrOf(v, "a"), Dst: addrOf(v, "b"), Proto: udp, SrcPort: 4000, DstPort: 4000}
+		var flood [][]byte
+		for id := range 20_000 {
+			flood = append(flood, frame(l, p, make([]byte, 1024), uint32(id+1), 0, true))
+		}
+		r.pour("a", flood)
+	}
+	r.expect(true, lab.UDP, "a", "b", 80) // what is whole passes
+	for file, family := range map[string]string{"sockstat": "FRAG:", "sockstat6": "FRAG6:"} {
+		var text []byte
+		must(t, r.host.Do(func() (err error) { text, err = os.ReadFile("/proc/thread-self/net/" + file); return err }))
+		var queues, memory int
+		at := strings.Index(string(text), family)
+		_, err := fmt.Sscanf(string(text[at:]), family+" inuse %d memory %d", &queues, &memory)
+		must(t, err)
+		t.Logf("%s %d datagrams, %d bytes of %d", family, queues, memory, most)
+		if memory > most+most/10 {
+			t.Errorf("%s %d bytes are kept, and %d is the limit", family, memory, most)
 		}
 	}
 }

@@ -498,6 +498,60 @@ func TestT11_ForeignTables(t *testing.T) {
 	}
 }
 
+// TestT11_ManyForeignRules puts a hundred thousand rules of somebody else beside the table: to look at our own takes
+// no longer for it, nor does a change.
+func TestT11_ManyForeignRules(t *testing.T) {
+	ns := inNetns(t)
+	v := scale(50, 50, 3, 2, 10)
+	tab := openTable(t)
+	must(t, tab.Apply(v, v.flush()))
+	variant := 0
+	apply := func() {
+		variant++
+		v.policy(scalePolicy(7, 3, 2, variant%2))
+		must(t, tab.Apply(v, v.flush()))
+	}
+	median := func(f func()) time.Duration {
+		var took []time.Duration
+		for range 50 {
+			start := time.Now()
+			f()
+			took = append(took, time.Since(start))
+		}
+		slices.Sort(took)
+		return took[len(took)/2]
+	}
+	compare := func() { must(t, tab.Resync(v)) }
+	apply()
+	applied, compared := median(apply), median(compare)
+
+	other, err := openSocket(int(ns))
+	must(t, err)
+	defer other.close()
+	r := (&rb{}).counter().accept().done("\xff\xfe foreign")
+	for part := range 100 {
+		m := msgs{table: "other"}
+		if part == 0 {
+			m.begin("", inetTable, unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE)
+			m.data.str(tableAttr, "other")
+			m.end()
+			m.addChain(&chain{name: "many"})
+		}
+		for range 1000 {
+			m.addRule("", "many", r)
+		}
+		must(t, other.transact(&m))
+	}
+	nowApplied, nowCompared := median(apply), median(compare)
+	t.Logf("a change: %v alone, %v beside 100,000 rules; a comparison: %v and %v", applied, nowApplied, compared, nowCompared)
+	for _, x := range [][2]time.Duration{{applied, nowApplied}, {compared, nowCompared}} {
+		if x[1] > x[0]*3/2+time.Millisecond { // a tenth, on a machine that does nothing else
+			t.Errorf("%v beside many foreign rules, and %v without", x[1], x[0])
+		}
+	}
+	quiet(t, tab, v)
+}
+
 // TestT12_TakenName meets a table of our name, made by another with other
 // types, and one that another process owns.
 func TestT12_TakenName(t *testing.T) {

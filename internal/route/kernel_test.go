@@ -602,6 +602,30 @@ func TestN09_NextHopsFollowAddresses(t *testing.T) {
 		return fmt.Errorf("kernel has %v", h.kernel(true))
 	})
 
+	// The other uplink takes smaller packets, and loses and gets a default route, which is somebody else's.
+	before := h.kernel(true)
+	up, err := h.nl.LinkByName("eth1")
+	h.must(err)
+	h.must(h.nl.LinkSetMTU(up, 1400))
+	for range 20 {
+		h.must(h.ns.AddRoute(pfx("0.0.0.0/0"), netip.MustParseAddr("10.0.1.254"), ""))
+		h.must(h.ns.DelRoute(pfx("0.0.0.0/0"), ""))
+	}
+	h.settled()
+	is(before...)
+
+	// It is replaced: another interface has its name and addresses.
+	addrs, err := h.ns.Addrs("eth1")
+	h.must(err)
+	h.must(h.ns.DeleteLink("eth1"))
+	h.must(lab.Veth(lab.End{NS: h.ns, Name: "eth1"}, lab.End{NS: h.far, Name: "eth1"}))
+	for _, a := range addrs {
+		if !a.Addr().IsLinkLocalUnicast() {
+			h.must(h.ns.AddAddr("eth1", a))
+		}
+	}
+	is(before...)
+
 	// While its subnet is gone, a route that forwards stays.
 	h.must(h.ns.DelAddr("eth1", pfx("10.0.2.1/24")))
 	h.resync()
