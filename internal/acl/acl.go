@@ -214,9 +214,9 @@ func (t *Table) retries(ch *policy.Changes) bool {
 	}
 	for id := range ch.Sets {
 		for _, f := range []*family{ipv4, ipv6} {
-			touched = touched || t.bad[portSet(id, f).owner()] != nil
-			for _, as := range []form{asHosts, asNets, asNetsToo} {
+			for _, as := range forms {
 				for _, denial := range []bool{false, true} {
+					touched = touched || !as.nets() && t.bad[portSet(id, f, as, denial).owner()] != nil
 					touched = touched || t.bad[memberSet(id, f, as, denial).owner()] != nil
 				}
 			}
@@ -355,7 +355,7 @@ func (t *Table) compare(view policy.View, give func(*msgs)) (st *state, gen uint
 	if a.tables[inetTable] == nil {
 		return t.create(a, view, r, give), a.gen, nil
 	}
-	st, w := entire(r, view, a.sets)
+	st, w := entire(r, view, a)
 	st.epoch = r.epoch
 	before, m, again, ok := w.repair(a, view, r, was, steady)
 	if !ok {

@@ -17,6 +17,7 @@ type actual struct {
 	tables map[byte]*actualTable
 	chains map[string]*actualChain
 	sets   map[string]*actualSet
+	asked  map[string]bool // parts of sets that rules look up, by what their elements begin with
 }
 
 // actualTable is one of our tables, without what is in it.
@@ -136,7 +137,7 @@ func (s *socket) read() (*actual, error) {
 func ours(b *buf) { b.str(tableAttr, TableName) }
 
 func (s *socket) readOnce() (*actual, error) {
-	a := &actual{tables: map[byte]*actualTable{}, chains: map[string]*actualChain{}, sets: map[string]*actualSet{}}
+	a := &actual{tables: map[byte]*actualTable{}, chains: map[string]*actualChain{}, sets: map[string]*actualSet{}, asked: map[string]bool{}}
 	for _, table := range tables {
 		if err := s.readTable(a, table); err != nil {
 			return nil, err
@@ -266,7 +267,21 @@ func (a *actual) takeRule(t *actualTable, data []byte) {
 	r := readRule(data)
 	if c := a.chains[in(t.table, r.chain)]; r.table == TableName && c != nil {
 		c.rules = append(c.rules, ruleSum(r.exprs, r.note))
+		a.takeAsked(r.exprs)
 	}
+}
+
+// takeAsked notes which parts of sets a rule looks up: what it loads with name.
+func (a *actual) takeAsked(exprs []byte) {
+	attrs(exprs, func(_ uint16, e []byte) bool {
+		if string(attr(e, unix.NFTA_EXPR_NAME)) == "immediate\x00" {
+			part := attr(attr(attr(e, unix.NFTA_EXPR_DATA), unix.NFTA_IMMEDIATE_DATA), unix.NFTA_DATA_VALUE)
+			if len(part) == 16 && !a.asked[string(part)] {
+				a.asked[string(part)] = true
+			}
+		}
+		return true
+	})
 }
 
 // shownRule is a rule as the kernel shows it.

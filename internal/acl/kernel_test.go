@@ -304,7 +304,7 @@ func tampering(t *testing.T, own bool) {
 			m.elems(unix.NFT_MSG_NEWSETELEM, setServices, es[:1])
 		})},
 		{"add network to a set", func() {
-			must(t, c.SetAddElements(setOf("n4-wide"), []nftables.SetElement{{Key: []byte{1, 2, 3, 0}}, {Key: []byte{1, 2, 4, 0}, IntervalEnd: true}}))
+			must(t, c.SetAddElements(setOf("dn4-wide"), []nftables.SetElement{{Key: []byte{1, 2, 3, 0}}, {Key: []byte{1, 2, 4, 0}, IntervalEnd: true}}))
 		}},
 		{"add to a merged set", raw(func(m *msgs) {
 			_, w := entire(tab.renderer(), v, nil)

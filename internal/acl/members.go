@@ -13,7 +13,8 @@ import (
 )
 
 // form tells how one family of a set is held: as networks if any member is more
-// than a single address. Once it was it stays so while the set is in use.
+// than a single address. Once it was it stays so while the set is in use, and under the
+// name that it has in the kernel.
 func (s *state) form(view policy.View, id policy.SetID, f *family) form {
 	k := setFamily{id, f.v}
 	s.forming.Lock()
@@ -22,12 +23,10 @@ func (s *state) form(view policy.View, id policy.SetID, f *family) form {
 		return as
 	}
 	as := asHosts
-	for _, had := range []form{asNets, asNetsToo} {
-		if s.have[memberSet(id, f, had, false).name] != nil || s.have[memberSet(id, f, had, true).name] != nil {
-			as = had
-		}
+	if s.have != nil {
+		as = s.have.form(id, f)
 	}
-	if as == asHosts {
+	if !as.nets() {
 		for m := range view.Members(id) {
 			if isNetwork(m) && familyOf(m.Net.Addr()) == f {
 				as = asNets
@@ -39,23 +38,39 @@ func (s *state) form(view policy.View, id policy.SetID, f *family) form {
 	return as
 }
 
+// form is that in which the kernel has a set, asHosts if it has none.
+func (a *actual) form(id policy.SetID, f *family) (as form) {
+	for _, denial := range []bool{false, true} {
+		for _, nets := range []form{asNets, asNetsToo} {
+			if a.sets[memberSet(id, f, nets, denial).name] != nil {
+				as = nets
+			}
+		}
+		if as == asHosts && (a.asked[memberSet(id, f, asHostsToo, denial).part] || a.sets[portSet(id, f, asHostsToo, denial).name] != nil) {
+			as = asHostsToo
+		}
+	}
+	return as
+}
+
 func isNetwork(m policy.Member) bool { return m.Net.IsValid() && !m.Net.IsSingleIP() }
 
-// maxCopied bounds the members of a set that is replaced as a whole.
+// maxCopied bounds the members of sets that are replaced as a whole.
 const maxCopied = 4096
 
 // reform finds sets that must be held in another form, and renders what uses
-// them anew. One that gets its first network becomes an interval set. One that is
-// an interval set already changes in place, which takes effect shortly after the
-// rules of the transaction; if policies change with it, it is replaced instead.
+// them anew. One that gets its first network becomes an interval set. Those whose
+// change in place could be seen in part are replaced as a whole, by ones of the other
+// name that no rule has asked so far (see torn). So are interval sets when
+// policies change with them: in place they change shortly after the rules of the transaction.
 func (g *stager) reform(view policy.View, ch *policy.Changes) {
+	torn := g.torn(ch)
+	copied := (torn || len(ch.Policies) > 0) && g.few(view, ch)
+	users := map[string]bool{}
 	for id, sc := range ch.Sets {
 		if len(g.byID[id]) == 0 { // not in use: what was known may be old
 			delete(g.forms, setFamily{id, 4})
 			delete(g.forms, setFamily{id, 6})
-		}
-		if sc.Kind != policy.SetNets {
-			continue
 		}
 		for _, f := range []*family{ipv4, ipv6} {
 			k := setFamily{id, f.v}
@@ -64,37 +79,43 @@ func (g *stager) reform(view policy.View, ch *policy.Changes) {
 			now := was
 			switch {
 			case !known:
-			case was == asHosts:
-				if slices.ContainsFunc(sc.Added, func(m policy.Member) bool { return of(m) && isNetwork(m) }) {
-					now = asNets
-				}
-			case len(ch.Policies) > 0 && (slices.ContainsFunc(sc.Added, of) || slices.ContainsFunc(sc.Removed, of)) && few(view, id):
-				now = asNets + asNetsToo - was
+			case !was.nets() && slices.ContainsFunc(sc.Added, func(m policy.Member) bool { return of(m) && isNetwork(m) }):
+				now = asNets
+			case copied && (torn || was.nets()) && (slices.ContainsFunc(sc.Added, of) || slices.ContainsFunc(sc.Removed, of)):
+				now = was.other()
 			}
 			if now != was {
 				g.forms[k] = now
-				g.renderUsers(memberSet(id, f, was, false).name)
-				g.renderUsers(memberSet(id, f, was, true).name)
+				for _, name := range g.byID[id] {
+					users[name] = users[name] || g.sets[name].set.fam == f
+				}
 			}
 		}
 	}
+	g.renderUsers(users)
 }
 
-func few(view policy.View, id policy.SetID) bool {
+// few tells whether the sets in use that change have few members together.
+func (g *stager) few(view policy.View, ch *policy.Changes) bool {
 	n := 0
-	for range view.Members(id) {
-		if n++; n > maxCopied {
-			return false
+	for id := range ch.Sets {
+		if len(g.byID[id]) == 0 {
+			continue
+		}
+		for range view.Members(id) {
+			if n++; n > maxCopied {
+				return false
+			}
 		}
 	}
 	return true
 }
 
-// renderUsers renders the chains anew that look up a set.
-func (g *stager) renderUsers(name string) {
+// renderUsers renders the chains anew that look up sets.
+func (g *stager) renderUsers(sets map[string]bool) {
 	for _, c := range g.chains {
 		switch {
-		case !slices.Contains(c.sets, name):
+		case !slices.ContainsFunc(c.sets, func(name string) bool { return sets[name] }):
 		case c.eff != "":
 			g.eff[c.eff] = true
 		default:

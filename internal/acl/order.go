@@ -18,6 +18,113 @@ import (
 // last: in between it is as before, or as after. Each of the two steps only opens, or only closes:
 // whatever a packet sees of one, it is judged as before it or as after it.
 // TestLookupsOnTheWay plays that.
+//
+// Where there is no such order (torn) members change by rules: a walk has the rules of one
+// transaction from its begin to its end. The sets are replaced by others, under their other name,
+// with the members of after; the same transaction has all who ask them ask those; and the old ones go with
+// the next (leftovers). So rules of before find what they ask as it was, and rules of after as
+// it is. Egress and ingress are two walks: if both have changed, again.go sees to that. It takes as many
+// elements as there are members, and the kernel validates all rules. TestOnTheWay plays both ways.
+
+// torn tells whether what changes could be seen in part, whatever the order of its
+// elements. What only opens, or only closes, cannot: a packet that meets some of it is judged as before
+// it or as after it. Nor can what one address is in if there is an order of two steps of that kind.
+func (g *stager) torn(ch *policy.Changes) bool {
+	var adds, dels [2]bool // by who asks
+	mixes, changes := false, false
+	for id, sc := range ch.Sets {
+		for _, name := range g.byID[id] {
+			st := g.sets[name]
+			of := func(m policy.Member) bool { return familyOf(m.Net.Addr()) == st.set.fam }
+			add, del := slices.ContainsFunc(sc.Added, of), slices.ContainsFunc(sc.Removed, of)
+			by := askedBy(st.set.denial)
+			adds[by], dels[by] = adds[by] || add, dels[by] || del
+			changes, mixes = changes || add || del, mixes || g.mixing[id] > 0
+		}
+	}
+	if !changes {
+		return false
+	}
+	if len(ch.Hosts) > 0 || g.rewrites(ch) {
+		return true // rules of before would ask members of after
+	}
+	opens, closes := adds[0] || dels[1], dels[0] || adds[1]
+	for id, e := range ch.Endpoints {
+		opens, closes = opens || e != nil, closes || g.endpoints[id] != nil
+	}
+	switch {
+	case !(opens && closes) && !(mixes && g.passes(ch)), g.oneAddress(ch) && g.askedOnce(ch):
+		return false
+	case !g.oneMoves(ch):
+		return true
+	}
+	both := func(l [2]bool) bool { return l[0] && l[1] }
+	comes, goes := adds != [2]bool{}, dels != [2]bool{}
+	if comes && goes {
+		return both(adds) || both(dels)
+	}
+	_, ok := g.askedFirst(ch)
+	return !ok
+}
+
+// passes tells whether a rule that passes asks a set that changes: who comes into that may be let in
+// by it, or not.
+func (g *stager) passes(ch *policy.Changes) bool {
+	for id := range g.asking(ch) {
+		for _, d := range directions {
+			for ru := range g.rulesIn(g.effectives[id].effective, d) {
+				if ru.Action == policy.Pass && asks(&ru.Src, ch)+asks(&ru.Dst, ch) > 0 {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// askedOnce tells whether of all rules that a packet may meet one at most asks for what changes.
+func (g *stager) askedOnce(ch *policy.Changes) bool {
+	for id := range g.asking(ch) {
+		e := g.effectives[id].effective
+		for _, d := range directions {
+			n := 0
+			for ru := range g.rulesIn(e, d) {
+				own := asks(ownEnd(ru, d), ch) // the policy of the other end may ask for it, too
+				n += asks(&ru.Src, ch) + asks(&ru.Dst, ch)
+				if n > 1 || own > 0 || n > 0 && e.Stage != policy.StageWorkload {
+					return false
+				}
+			}
+		}
+	}
+	return true
+}
+
+// asks counts the sets that change which one end of a rule asks.
+func asks(m *policy.Match, ch *policy.Changes) (n int) {
+	for _, list := range [][]policy.SetID{m.Sets, m.NotSets, m.PortSets, m.NotPortSets} {
+		n += count(list, func(id policy.SetID) bool { return ch.Sets[id] != nil })
+	}
+	return n
+}
+
+// ownEnd is what a rule says of the end whose policy it is.
+func ownEnd(ru *policy.Rule, d policy.Direction) *policy.Match {
+	if d == policy.Ingress {
+		return &ru.Dst
+	}
+	return &ru.Src
+}
+
+// rewrites tells whether rules change of policies that are in use.
+func (g *stager) rewrites(ch *policy.Changes) bool {
+	for key, p := range ch.Policies {
+		if old := g.policies[key]; old != nil && p != nil && !sameRules(old, p) {
+			return true
+		}
+	}
+	return false
+}
 
 // askedBy is the place of what denials ask, or permissions.
 func askedBy(denial bool) int {
@@ -156,14 +263,21 @@ func (g *stager) onlyLists(ch *policy.Changes) bool {
 // becomes of a packet must be what becomes of it before or after: no rule may mix
 // the two.
 func (g *stager) oneMoves(ch *policy.Changes) bool {
+	for id := range ch.Sets {
+		if g.mixing[id] > 0 {
+			return false
+		}
+	}
+	return g.oneAddress(ch)
+}
+
+// oneAddress tells whether all that changes is the sets that one address of each family is in.
+func (g *stager) oneAddress(ch *policy.Changes) bool {
 	if len(ch.Policies)+len(ch.Effectives)+len(ch.Endpoints)+len(ch.Hosts) > 0 {
 		return false
 	}
 	moved := map[bool]policy.Member{}
-	for id, sc := range ch.Sets {
-		if g.mixing[id] > 0 {
-			return false
-		}
+	for _, sc := range ch.Sets {
 		for _, m := range slices.Concat(sc.Added, sc.Removed) {
 			v4 := m.Net.Addr().Is4()
 			if other, ok := moved[v4]; sc.Kind != policy.SetNets || ok && other != m {
@@ -187,10 +301,7 @@ func mixes(p *policy.Policy, d policy.Direction) (out []policy.SetID) {
 		return nil
 	}
 	for _, ru := range rulesOf(p, d) {
-		own := &ru.Src
-		if d == policy.Ingress {
-			own = &ru.Dst
-		}
+		own := ownEnd(&ru, d)
 		for _, m := range []*policy.Match{&ru.Src, &ru.Dst} {
 			if ru.Action == policy.Pass || len(m.NotSets) > 0 || m == own {
 				out = append(append(out, m.Sets...), m.NotSets...)

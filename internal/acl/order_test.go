@@ -27,9 +27,9 @@ func TestOneSetAfterTheOther(t *testing.T) {
 		{"a denial before a permission", []policy.Rule{deny(from("x")), allow(from("y"))}, "", "x y", " > !x > !x y", "!x y > !x > ", false},
 		{"a permission before a denial", []policy.Rule{allow(from("x")), never, deny(from("y"))}, "", "x y", " > x > !y x", "!y x > x > ", false},
 		{"one set", []policy.Rule{deny(toForbidden, from("x")), allow(from("x"))}, "", "x", " > !x > !x x", "!x x > !x > ", false},
-		{"no order", []policy.Rule{deny(from("x")), allow(from("y")), deny(from("z"))}, "", "x y z", " > !x !z y", "!x !z y > ", false},
+		{"no order", []policy.Rule{deny(from("x")), allow(from("y")), deny(from("z"))}, "", "x y z", " > !x' !z' y'", "!x' !z' y' > ", false},
 		{"no order for coming and going", []policy.Rule{deny(from("x")), allow(from("y"))}, "x", "y", "!x > !x y > y", "y > !x y > !x", false},
-		{"together with the host", []policy.Rule{allow(from("x")), allow(from("y"))}, "x", "y", "x > y", "y > x", true},
+		{"together with the host", []policy.Rule{allow(from("x")), allow(from("y"))}, "x", "y", "x > x y' > y'", "y' > x y' > x", true},
 	} {
 		t.Run(k.name, func(t *testing.T) {
 			inNetns(t)
@@ -74,13 +74,16 @@ func TestOneSetAfterTheOther(t *testing.T) {
 	}
 }
 
-// holding lists the sets that the kernel has the address of a in; those of denials with "!".
+// holding lists the sets that the kernel has the address of a in: those of denials with "!", those that
+// are in the place of another with "'".
 func holding(a *actual, f *family) (out []string) {
 	for p := range a.sets[map[*family]string{ipv4: setHosts4, ipv6: setHosts6}[f]].elems {
 		for _, id := range []policy.SetID{"x", "y", "z"} {
 			for _, denial := range []bool{false, true} {
-				if p.key == memberSet(id, f, asHosts, denial).part+string(addrOf(f.v, "a").AsSlice()) {
-					out = append(out, either(denial, string(id), "!"+string(id)))
+				for _, as := range []form{asHosts, asHostsToo} {
+					if p.key == memberSet(id, f, as, denial).part+string(addrOf(f.v, "a").AsSlice()) {
+						out = append(out, either(denial, "", "!")+string(id)+either(as == asHosts, "'", ""))
+					}
 				}
 			}
 		}
@@ -118,4 +121,26 @@ func TestListsInTwoSteps(t *testing.T) {
 		t.Errorf("with the host: %d transactions, want 1", n)
 	}
 	quiet(t, tab, v)
+}
+
+// TestRestartFindsForms: an agent that starts anew writes nothing, whichever name each family of a set
+// has, and whether it has members or not.
+func TestRestartFindsForms(t *testing.T) {
+	inNetns(t)
+	v, tab := newView(), openTable(t)
+	rules := []policy.Rule{deny(toForbidden, from("x")), allow(from("x")), deny(from("x"))}
+	v.effective(&policy.Effective{ID: "oneaftertheother", Tiers: [2][]policy.TierPolicies{policy.Ingress: {tier("default", false, v.policy(gnp("p", rules, nil)))}}})
+	v.set("x", policy.SetNets)
+	must(t, tab.Apply(v, v.flush()))
+	for _, members := range [][]string{{"10.65.0.1/32"}, {"fd65::1/128"}, {"10.65.0.2/32"}, {}} {
+		v.set("x", policy.SetNets, netMembers(members...)...)
+		before := tab.state.forms[setFamily{"x", 4}]
+		must(t, tab.Apply(v, v.flush()))
+		if after := tab.state.forms[setFamily{"x", 4}]; after == before {
+			t.Errorf("%v: the IPv4 set is still in form %d", members, after)
+		}
+		must(t, tab.Close())
+		tab = openTable(t)
+		quiet(t, tab, v)
+	}
 }

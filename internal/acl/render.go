@@ -416,17 +416,17 @@ func (r *renderer) end(c *chain, b *rb, e end, m *policy.Match, f *family, which
 		for _, id := range m.Sets {
 			b.addrIn(f, e, use(c, r.netSet(id, f, denial)), false)
 		}
-		for _, id := range m.NotSets {
-			b.addrIn(f, e, use(c, r.netSet(id, f, denial)), true)
+		for _, id := range m.NotSets { // who comes into it is denied by a permission
+			b.addrIn(f, e, use(c, r.netSet(id, f, !denial)), true)
 		}
 	}
 	if which.port.set != "" {
-		b.endIn(f, e, use(c, portSet(which.port.set, f)).name, false)
+		b.endIn(f, e, use(c, r.portSet(which.port.set, f, denial)).name, false)
 	}
 	r.ports(c, b, e, which.port.ports, false)
 	r.ports(c, b, e, mergePorts(m.NotPorts), true)
 	for _, id := range m.NotPortSets {
-		b.endIn(f, e, use(c, portSet(id, f)).name, true)
+		b.endIn(f, e, use(c, r.portSet(id, f, !denial)).name, true)
 	}
 }
 
@@ -489,24 +489,39 @@ func denies(ru *policy.Rule) bool {
 	return ru.Action != policy.Allow && ru.Action != policy.Pass && ru.Action != policy.Log
 }
 
-// form is how the kernel holds one family of a set of networks. An interval set
-// has two names, which change places when it is replaced as a whole.
+func (r *renderer) portSet(id policy.SetID, f *family, denial bool) *set {
+	return portSet(id, f, r.form(id, f), denial)
+}
+
+// form is how the kernel holds one family of a set. Each has two names, which change
+// places when it is replaced as a whole.
 type form uint8
 
 const (
 	asHosts form = iota
-	asNets
+	asHostsToo
+	asNets // which only a set of networks can be
 	asNetsToo
 )
 
+var forms = []form{asHosts, asHostsToo, asNets, asNetsToo}
+
+func (as form) nets() bool { return as >= asNets }
+
+// other is the form under the other name.
+func (as form) other() form { return as ^ 1 }
+
 func memberSet(id policy.SetID, f *family, as form, denial bool) *set {
 	s := &set{id: id, kind: policy.SetNets, fam: f, denial: denial}
-	letter, part := []string{"h", "n", "m"}[as], string(id)
+	letter, part := []string{"h", "g", "n", "m"}[as], string(id)
+	if as == asHostsToo { // for one family: rules of the kernel tell the form of each
+		part = fmt.Sprintf("too%d %s", f.v, part)
+	}
 	if denial {
 		letter, part = "d"+letter, "denied "+part
 	}
 	switch {
-	case as != asHosts:
+	case as.nets():
 		s.typ = addrSet(f)
 	case f.v == 4:
 		s.typ, s.in, s.part = setPartIPv4, setHosts4, key16(part)
@@ -519,12 +534,16 @@ func memberSet(id policy.SetID, f *family, as form, denial bool) *set {
 
 // portSet is the kernel's set for the members of one family of a set of
 // (address, protocol, port).
-func portSet(id policy.SetID, f *family) *set {
-	s := &set{id: id, kind: policy.SetPorts, fam: f, typ: setEnd6}
+func portSet(id policy.SetID, f *family, as form, denial bool) *set {
+	s := &set{id: id, kind: policy.SetPorts, fam: f, typ: setEnd6, denial: denial}
 	if f.v == 4 {
 		s.typ = setEnd4
 	}
-	s.name = fmt.Sprintf("p%d-%s", f.v, safeName(string(id)))
+	letter := []string{"p", "q"}[as]
+	if denial {
+		letter = "d" + letter
+	}
+	s.name = fmt.Sprintf("%s%d-%s", letter, f.v, safeName(string(id)))
 	return s
 }
 

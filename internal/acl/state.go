@@ -28,10 +28,10 @@ type state struct {
 	chains     map[string]*chainState
 	sets       map[string]*setState
 	byID       map[policy.SetID][]string // kernel sets of a policy set
-	forms      map[setFamily]form        // of sets of networks in use
+	forms      map[setFamily]form        // of sets of members in use
 	forming    sync.Mutex                // of forms, while policies are rendered
 	mixing     map[policy.SetID]int      // chains that ask a set in rules that mix
-	have       map[string]*actualSet     // the kernel's, while everything is staged
+	have       *actual                   // the kernel's, while everything is staged
 	problems   map[string]error          // by owner
 	epoch      epoch                     // in force
 	opts       Options                   // with which all of it was rendered
@@ -56,7 +56,7 @@ type chainState struct {
 	eff    string // or an effective policy
 }
 
-// setFamily names one family of a set of networks.
+// setFamily names one family of a set of members.
 type setFamily struct {
 	id policy.SetID
 	v  int
@@ -151,8 +151,10 @@ type stager struct {
 func (s *state) stage(r *renderer, view policy.View, ch *policy.Changes) *change {
 	g := &stager{state: s, r: r, out: &change{isNew: map[string]bool{}, was: map[string]*chainState{}},
 		pol: map[polDir]bool{}, used: map[polDir]bool{}, eff: map[string]bool{}, touch: map[string]bool{}}
-	if len(s.have) > 0 {
-		r.has = func(name string) bool { return s.have[name] != nil }
+	if have := s.have; have != nil {
+		r.has = func(name string) bool { return have.sets[name] != nil }
+	} else {
+		r.has = nil
 	}
 	r.form = func(id policy.SetID, f *family) form { return s.form(view, id, f) }
 	g.reform(view, ch)

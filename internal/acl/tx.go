@@ -182,9 +182,9 @@ type whole struct {
 }
 
 // entire stages everything into a new state and collects the whole table.
-// A set that the kernel has as an interval set may stay one, so that a restart
+// What the kernel has of a set may stay in its form, so that a restart
 // after the last network left changes nothing.
-func entire(r *renderer, view policy.View, have map[string]*actualSet) (*state, *whole) {
+func entire(r *renderer, view policy.View, have *actual) (*state, *whole) {
 	st := newState()
 	st.have, st.opts = have, r.opts
 	defer func() { st.have = nil }()

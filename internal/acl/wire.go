@@ -85,6 +85,17 @@ func attrs(data []byte, f func(typ uint16, v []byte) bool) {
 	}
 }
 
+// attr is the first attribute of a type, nil if there is none.
+func attr(data []byte, typ uint16) (found []byte) {
+	attrs(data, func(t uint16, v []byte) bool {
+		if t == typ {
+			found = v
+		}
+		return found == nil
+	})
+	return found
+}
+
 // cutAttr takes the first attribute off data.
 func cutAttr(data []byte) (typ uint16, v, rest []byte, ok bool) {
 	if len(data) < 4 {
