@@ -128,6 +128,7 @@ var exampleTests = map[string]func(*testing.T, *cluster.Cluster){
 // TestExamples applies every file of the examples, and every folder as a whole, to
 // servers of its own.
 func TestExamples(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob(examples + "/*/*.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no examples: %v", err)
