@@ -11,7 +11,64 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	v3 "github.com/muslin-net/muslin/api/v3"
 )
+
+// TestObjectsOfTheDocs holds every object that a page shows against what `muslin apply` takes: who copies
+// it must not be told that it is wrong.
+func TestObjectsOfTheDocs(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatal("no pages:", err)
+	}
+	seen := 0
+	for _, page := range append(pages, "../../README.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range shownObjects(string(text)) {
+			objects, err := v3.DecodeDocuments([]byte(block))
+			if err != nil {
+				t.Errorf("%s: %v\n%s", page, err, block)
+			}
+			for i := range objects {
+				seen++
+				if err := objects[i].Check(); err != nil {
+					t.Errorf("%s: %v\n%s", page, err, block)
+				}
+			}
+		}
+	}
+	if seen < 10 {
+		t.Errorf("%d objects are shown: the pages are not read as they are written", seen)
+	}
+}
+
+// shownObjects are the indented blocks of a page with objects of the datastore in them, without commands around.
+func shownObjects(page string) (blocks []string) {
+	var block strings.Builder
+	end := func() {
+		// A Fabric is no object of the datastore.
+		if text := block.String(); strings.Contains("\n"+text, "\nkind: ") && !strings.Contains(text, "kind: Fabric") {
+			blocks = append(blocks, text)
+		}
+		block.Reset()
+	}
+	for line := range strings.Lines(page) {
+		code, indented := strings.CutPrefix(line, "    ")
+		switch {
+		case strings.TrimSpace(line) == "":
+		case !indented || strings.HasPrefix(code, "muslin ") || strings.HasPrefix(code, "bin/muslin ") || code == "YAML\n":
+			end()
+		default:
+			block.WriteString(code)
+		}
+	}
+	end()
+	return blocks
+}
 
 // TestSyntaxOfTheDocs holds the Syntax sections of docs against the commands:
 // each command has an entry there, with all of its flags.
