@@ -164,5 +164,5 @@ func (r *renderer) validInterface(name string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("spec.interfaceName %q: starts with none of the workload prefixes %s", name, strings.Join(r.opts.Prefixes, ", "))
+	return fmt.Errorf("spec.interfaceName %q: starts with none of the workload prefixes %s; call it so, or name its prefix in interfacePrefix of the FelixConfiguration", name, strings.Join(r.opts.Prefixes, ", "))
 }

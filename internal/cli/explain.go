@@ -140,12 +140,12 @@ func (a *app) showExplain(e api.Explain) error {
 		if l := f.Live; l != nil {
 			where := ""
 			if l.Verdict == "passed" {
-				where = " to this server"
+				where = "to this server"
 				if l.Device != "" {
-					where = " by " + l.Device
+					where = "by " + l.Device
 				}
 			}
-			fmt.Fprintf(w, "  live\t%s%s\t\n", l.Verdict, where)
+			fmt.Fprintf(w, "  live\t%s\t%s\n", l.Verdict, where)
 			for _, s := range l.Steps {
 				fmt.Fprintf(w, "    %s\t%s\t%s\n", s.Where, s.Verdict, s.Text)
 			}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/fabric"
 	"github.com/muslin-net/muslin/internal/fabric/check"
 	"github.com/muslin-net/muslin/internal/fabric/picture"
@@ -112,6 +113,16 @@ FILE it is printed. A file that is there already is not touched.`,
 		if len(files) > 1 {
 			return usagef("%s is no model: want %s", files[0], strings.Join(modelNames(), ", "))
 		}
+		if len(files) > 0 {
+			if near := v3.Nearest(files[0], modelNames()); near != "" {
+				return usagef("%s is no model: did you mean %s? A file of that name is ./%[1]s", files[0], near)
+			}
+		}
+		for flag, n := range map[string]int{"racks": racks, "servers": servers, "endpoints": endpoints} {
+			if n < 1 {
+				return usagef("--%s %d: want 1 or more", flag, n)
+			}
+		}
 		name := "pod-a"
 		if len(files) > 0 && files[0] != "-" {
 			name = strings.TrimSuffix(filepath.Base(files[0]), filepath.Ext(files[0]))
@@ -125,6 +136,9 @@ FILE it is printed. A file that is there already is not touched.`,
 			return err
 		}
 		w, err := os.OpenFile(files[0], os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		if errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("%w: it is not touched; remove it, or give another name", err)
+		}
 		if err != nil {
 			return err
 		}

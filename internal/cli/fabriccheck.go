@@ -159,13 +159,19 @@ func seenOf(ctx context.Context, dir string) (*live.Seen, error) {
 	ctx, cancel := context.WithTimeout(ctx, daemonTime)
 	defer cancel()
 	c, s := api.NewClient(dir), &live.Seen{}
-	err := errors.Join(
-		c.Get(ctx, "/v1/bgp/peers", nil, &s.Peers),
-		c.Get(ctx, "/v1/bgp/routes", url.Values{"view": {"accepted"}}, &s.Paths),
-		c.Get(ctx, "/v1/bgp/routes", url.Values{"view": {"rejected"}}, &s.Refused),
-		c.Get(ctx, "/v1/routes", nil, &s.Routes))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", dir, err)
+	for _, question := range []struct {
+		path   string
+		query  url.Values
+		answer any
+	}{
+		{"/v1/bgp/peers", nil, &s.Peers},
+		{"/v1/bgp/routes", url.Values{"view": {"accepted"}}, &s.Paths},
+		{"/v1/bgp/routes", url.Values{"view": {"rejected"}}, &s.Refused},
+		{"/v1/routes", nil, &s.Routes},
+	} {
+		if err := c.Get(ctx, question.path, question.query, question.answer); err != nil {
+			return nil, fmt.Errorf("%s: %w", dir, err) // the others would fail alike
+		}
 	}
 	return s, nil
 }

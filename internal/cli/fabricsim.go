@@ -38,7 +38,7 @@ func (a *app) simulate(file, family string) (list []simulated, err error) {
 		list = append(list, simulated{g, f, s})
 	}
 	if list == nil {
-		return nil, usagef("--family %s: %s has %v", family, file, g.Families)
+		return nil, usagef("%s has no family %s: it has %s", file, family, strings.Trim(fmt.Sprint(g.Families), "[]"))
 	}
 	return list, nil
 }
@@ -285,6 +285,12 @@ arrives, 1 if some does not, and 2 if the file cannot be read or has no such dev
 	return cmd
 }
 
+// shared tells whether packets come to a hop over what more than the two devices are on: a cable between
+// them is called after them.
+func shared(from string, h sim.Hop) bool {
+	return h.Segment != "" && h.Segment != from+"--"+h.Device && h.Segment != h.Device+"--"+from
+}
+
 // pathText is the ways of packets for people.
 func pathText(p *sim.Path) string {
 	var b strings.Builder
@@ -300,8 +306,11 @@ func pathText(p *sim.Path) string {
 			fmt.Fprintf(&b, ", by %d ways like this", x.Many)
 		}
 		b.WriteByte('\n')
-		for _, h := range x.Hops {
+		for i, h := range x.Hops {
 			fmt.Fprintf(&b, "    %-12s", h.Device)
+			if i > 0 && shared(x.Hops[i-1].Device, h) {
+				fmt.Fprintf(&b, " over %s", h.Segment)
+			}
 			switch {
 			case !h.Prefix.IsValid():
 			case len(h.ASPath) == 0:

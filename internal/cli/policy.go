@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,7 +32,8 @@ the first packets only: the others are known by connection tracking, and asked n
 
 Rules of one policy that the kernel has as one are counted together, and listed as 0-2,7.
 A rule counts anew when its policy is changed. Rules that have decided nothing are left
-out, unless they are asked for by the NAME of their policy or by --all.`,
+out, unless they are asked for by the NAME of their policy or by --all. What a rule of a staged
+policy would have decided is counted, too, and marked as staged.`,
 		Example: `  muslin policy stats
   muslin policy stats shop/db web -o wide`,
 	}
@@ -48,21 +50,42 @@ out, unless they are asked for by the NAME of their policy or by --all.`,
 		if err := a.daemon().Get(ctx, "/v1/policy/stats", nil, &stats); err != nil {
 			return err
 		}
-		stats.Rules = slices.DeleteFunc(stats.Rules, func(r api.RuleStats) bool {
-			if len(names) > 0 {
-				return !slices.Contains(names, r.Name) && !slices.Contains(names, r.Namespace+"/"+r.Name)
-			}
-			return !all && r.Packets == 0
-		})
-		stats.Ends = slices.DeleteFunc(stats.Ends, func(e api.EndStats) bool {
-			return len(names) > 0 || !all && e.Packets == 0
-		})
+		stats, err := chosenStats(stats, names, all)
+		if err != nil {
+			return err
+		}
 		if *form != formTable && *form != formWide {
 			return writeValue(a.Out, *form, stats)
 		}
 		return a.showPolicyStats(stats, *form == formWide)
 	}
 	return cmd
+}
+
+// chosenStats are the counters of the policies that are named; without names those that have counted, or all.
+func chosenStats(stats api.PolicyStats, names []string, all bool) (api.PolicyStats, error) {
+	out := api.PolicyStats{Rules: []api.RuleStats{}, Ends: []api.EndStats{}}
+	for _, name := range names {
+		if !slices.ContainsFunc(stats.Rules, func(r api.RuleStats) bool { return isPolicy(r, name) }) {
+			return out, fmt.Errorf("no rule of a policy %q is in force on this server: `muslin policy stats --all` lists those that are", name)
+		}
+	}
+	for _, r := range stats.Rules {
+		if slices.ContainsFunc(names, func(name string) bool { return isPolicy(r, name) }) || len(names) == 0 && (all || r.Packets > 0) {
+			out.Rules = append(out.Rules, r)
+		}
+	}
+	for _, e := range stats.Ends {
+		if len(names) == 0 && (all || e.Packets > 0) {
+			out.Ends = append(out.Ends, e)
+		}
+	}
+	return out, nil
+}
+
+// isPolicy tells whether a rule is one of the policy that a person calls so, with or without its namespace.
+func isPolicy(r api.RuleStats, name string) bool {
+	return name == r.Name || name == r.Namespace+"/"+r.Name
 }
 
 func (a *app) showPolicyStats(stats api.PolicyStats, wide bool) error {
@@ -83,7 +106,11 @@ func (a *app) showPolicyStats(stats api.PolicyStats, wide bool) error {
 		if r.Namespace != "" {
 			name = r.Namespace + "/" + name
 		}
-		add(r.Tier, r.Kind, name, r.Direction+" "+r.Rule, r.Action, r.Packets, r.Bytes)
+		action := r.Action
+		if strings.HasPrefix(r.Kind, "Staged") {
+			action += " (staged)"
+		}
+		add(r.Tier, r.Kind, name, r.Direction+" "+r.Rule, action, r.Packets, r.Bytes)
 	}
 	for _, e := range stats.Ends {
 		add("", "", e.End, e.Direction, "Deny", e.Packets, e.Bytes)

@@ -25,6 +25,14 @@ var deviceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 const wantName = "want small letters, digits and - inside, 63 at most"
 
+// smaller ends what is said of a name that would do in small letters.
+func smaller(name string) string {
+	if small := strings.ToLower(name); small != name && deviceName.MatchString(small) {
+		return fmt.Sprintf(", such as %q", small)
+	}
+	return ""
+}
+
 // designName is what ports, filters and the like are called: words of every configuration language.
 var designName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9._:/-]{0,126})$`)
 
@@ -33,7 +41,7 @@ var designName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9._:/-]{0,126})$`)
 func (f *Fabric) check(e *faults) {
 	s := &f.Spec
 	if !deviceName.MatchString(f.Metadata.Name) {
-		e.add("metadata.name", wantName, "%q", clip(f.Metadata.Name))
+		e.add("metadata.name", wantName+smaller(f.Metadata.Name), "%q", clip(f.Metadata.Name))
 	}
 	checkFamilies(e, "spec.families", s.Families)
 	if s.Model == "" {
@@ -43,6 +51,14 @@ func (f *Fabric) check(e *faults) {
 	between := func(field string, n, from, to int, what string) {
 		if n < from || n > to {
 			e.add(field, fmt.Sprintf("want %d to %d %s", from, to, what), "%d", n)
+		}
+	}
+	for field, n := range map[string]int{
+		"spec.spine.count": f.given.Spine.Count, "spec.racks.tors": f.given.Racks.ToRs, "spec.routeReflectors.perPlane": f.given.Reflectors.PerPlane,
+		"spec.plan.serversPerRack": f.given.Plan.ServersPerRack, "spec.plan.endpointsPerServer": f.given.Plan.EndpointsPerServer,
+	} {
+		if n == 0 && f.lines[field] > 0 { // what is filled in would be taken for what was said
+			e.add(field, "want 1 or more, or leave it out", "0")
 		}
 	}
 	between("spec.racks.count", s.Racks.Count, 1, maxRacks, "racks")
@@ -182,7 +198,7 @@ func (f *Fabric) checkRacks(e *faults) {
 		at := fmt.Sprintf("spec.racks[%d]", i)
 		r := f.rack(i)
 		if !deviceName.MatchString(r.Name) || len(r.Name) > maxRackName {
-			e.add(at+".name", fmt.Sprintf("want small letters, digits and - inside, %d at most, since names of servers begin with it", maxRackName), "%q", clip(r.Name))
+			e.add(at+".name", fmt.Sprintf("want small letters, digits and - inside, %d at most, since names of servers begin with it", maxRackName)+smaller(r.Name), "%q", clip(r.Name))
 		}
 		seen.unique(e, at, r.Name)
 		if r.Servers < 1 || r.Servers > 4096 {

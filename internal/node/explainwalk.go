@@ -113,7 +113,12 @@ func (d *Daemon) walk(ctx context.Context, w *world, o acl.Options, f policy.Flo
 	case k.trace.Ingress != nil:
 		add(explainStep(k.trace.Ingress))
 		k.staged(k.trace.Ingress)
-	case k.trace.Egress == nil && !policed:
+	case k.trace.Egress != nil || policed:
+	case toHost:
+		add(step("host-ingress", true, "none", "no host endpoint is where it comes in: no policy applies"))
+	case fromHost:
+		add(step("host-egress", true, "none", "no host endpoint is where it goes out: no policy applies"))
+	default:
 		add(step("forward", true, "none", "neither end is a workload: no policy applies"))
 	}
 	for i := range out {

@@ -131,7 +131,7 @@ func TestObjectsRefused(t *testing.T) {
 	must[v3.Resource](t)(o.Create(ctx, parse(t, doc("Node", "n1", "{bgp: {ipv4Address: 10.0.0.1/24, ipv6Address: 'fd00::1/64'}}"))))
 	must[v3.Resource](t)(o.Create(ctx, parse(t, doc("IPPool", "no-nat", "{cidr: 10.0.0.0/16, disabled: true}"))))
 	for _, tc := range []struct{ doc, want string }{
-		{doc("NetworkPolicy", "nosuch.web", "{tier: nosuch}"), `spec.tier: there is no tier "nosuch"`},
+		{doc("NetworkPolicy", "nosuch.web", "{tier: nosuch}"), `spec.tier: there is no tier "nosuch": apply it first`},
 		{doc("NetworkPolicy", "knp.default.web", "{}"), "read-only"},
 		{doc("ClusterInformation", "default", "{}"), "read-only"},
 		{doc("Profile", "projectcalico-default-allow", "{}"), "read-only"},

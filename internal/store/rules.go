@@ -60,7 +60,7 @@ func (o *Objects) check(ctx context.Context, obj, old v3.Resource) error {
 func (o *Objects) exists(ctx context.Context, field, kind, name string) error {
 	_, err := o.c.Get(ctx, v3.Key(kind, "", name))
 	if errors.Is(err, ErrNotFound) {
-		return fmt.Errorf("%s: there is no %s %q", field, strings.ToLower(kind), name)
+		return fmt.Errorf("%s: there is no %s %q: apply it first", field, strings.ToLower(kind), name)
 	}
 	return err
 }

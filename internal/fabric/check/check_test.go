@@ -205,7 +205,7 @@ var cases = []struct {
 	{"FAB-CAP-001", perRack + ", endpoints: {perServer: 4, announce: server-block, strays: 100}, switches: {tor: {lpmTable: 100}}", nil,
 		perRack + ", endpoints: {perServer: 4, announce: server-block, strays: 10}, switches: {tor: {lpmTable: 100}}", "routes of 100"},
 	{"FAB-CAP-006", perRack + ", switches: {tor: {lpmTable: 128k}}", func(g *fabric.Design) { g.Platforms[0].URPF = true }, "", "strict uRPF on tor: 65,536 of 131,072 LPM entries are left"},
-	{"FAB-CAP-007", planes + ", racks: {count: 26}, servers: {perRack: 40}", nil, planes + ", racks: {count: 25}, servers: {perRack: 40}", "plane0 has 1,042 neighbours; Linux keeps 1,024"},
+	{"FAB-CAP-007", planes + ", racks: {count: 26}, servers: {perRack: 40}", nil, planes + ", racks: {count: 25}, servers: {perRack: 40}", "plane0, plane1 have 1,042 neighbours; Linux keeps 1,024"},
 	{"FAB-CAP-008", perRack + note + ", spine: {count: 4}", nil, "", "672 UPDATE messages in all of the fabric"},
 	{"FAB-CAP-009", perRack + ", spine: {count: 4}, switches: {tor: {ecmp: 2}}", nil, perRack + ", spine: {count: 4}, switches: {tor: {ecmp: 4}}", "2-way groups, 4 are needed"},
 	{"FAB-DD-001", downward + ", downwardDefault: {fallback: none}", nil, downward, "50 % of the traffic for that rack is dropped at the spine until the repair (3 racks, spine0, spine1)"},

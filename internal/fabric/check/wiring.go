@@ -276,12 +276,24 @@ func urpf(s *subject) {
 const kernelNeighbours = 1024
 
 func neighbours(s *subject) {
+	alike := map[int][]string{} // segments by how many are on them
+	var counts []int
 	for i := range s.Segments {
-		x := &s.Segments[i]
-		if n := len(s.On(x.Name)); n > kernelNeighbours {
-			s.report(fmt.Sprintf("%s has %s neighbours; Linux keeps %s", x.Name, fabric.Number(n), fabric.Number(kernelNeighbours)), nil,
-				fmt.Sprintf("sysctl -w net.ipv4.neigh.default.gc_thresh3=%d", 4*n), fmt.Sprintf("sysctl -w net.ipv6.neigh.default.gc_thresh3=%d", 4*n))
+		n := len(s.On(s.Segments[i].Name))
+		if n <= kernelNeighbours {
+			continue
 		}
+		if alike[n] == nil {
+			counts = append(counts, n)
+		}
+		alike[n] = append(alike[n], s.Segments[i].Name)
+	}
+	for _, n := range counts {
+		var fix []string
+		for _, f := range s.Families {
+			fix = append(fix, fmt.Sprintf("sysctl -w net.%s.neigh.default.gc_thresh3=%d", f, 4*n))
+		}
+		s.report(fmt.Sprintf("%s ha%s %s neighbours; Linux keeps %s", names(alike[n]), verb(len(alike[n]), "s", "ve"), fabric.Number(n), fabric.Number(kernelNeighbours)), nil, fix...)
 	}
 }
 
