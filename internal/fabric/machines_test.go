@@ -183,3 +183,22 @@ func TestDesignJSON(t *testing.T) {
 		}
 	}
 }
+
+// TestMachineAS: a machine that has an AS number by its place has that of a server there: with a port of its own under AS per
+// rack what it would have under AS per server.
+func TestMachineAS(t *testing.T) {
+	const list = "  - {name: db, rack: r1, attach: port}\n  - {name: lb, rack: r1, attach: port}"
+	rack, err := machinesOf(t, "model: as-per-rack", list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := machinesOf(t, "model: as-per-server", list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"db", "lb"} {
+		if a, b := rack.Index().Device(name).AS, server.Index().Device(name).AS; a != b || a <= 4200100000 {
+			t.Errorf("%s: AS %d, want %d", name, a, b)
+		}
+	}
+}

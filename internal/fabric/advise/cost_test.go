@@ -4,6 +4,7 @@ package advise
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -106,6 +107,21 @@ func TestVariant(t *testing.T) {
 		}
 		if after := fmt.Sprintf("%+v", doc.Fabric.Spec); after != before {
 			t.Errorf("a variant changed the fabric itself:\n%s\n%s", before, after)
+		}
+	}
+}
+
+// TestOrder: what cannot be designed stands behind what does not fit.
+func TestOrder(t *testing.T) {
+	a := Models(read(t, "model: as-per-rack, machines: [{name: db, rack: r0, routing: static}], switches: {tor: {lpmTable: 200}}"), false)
+	var order []int
+	for _, o := range a.Options {
+		order = append(order, bad(o))
+	}
+	if a.Pick != a.Options[0] || a.Pick.Model != fabric.DownwardDefault || !slices.IsSorted(order) || !slices.Contains(order, 1) || !slices.Contains(order, 2) {
+		t.Errorf("%s, %v", a.Pick.Model, order)
+		for _, o := range a.Options {
+			t.Logf("%s %s %s", o.Model, o.Spine, o.Reason)
 		}
 	}
 }

@@ -4,7 +4,9 @@ package change
 
 import (
 	"fmt"
+	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -146,6 +148,51 @@ func TestLargeMesh(t *testing.T) {
 	for _, c := range [][2]string{{"13" + mesh, "14" + mesh}, {"13" + reflectors, "13" + mesh}, {"13" + mesh, "13" + reflectors}} {
 		if _, err := newMix(design(t, spec+c[0]).Index(), design(t, spec+c[1]).Index()); err == nil || !strings.Contains(err.Error(), "ask about fewer racks") {
 			t.Errorf("%v: %v", c, err)
+		}
+	}
+}
+
+// TestLoss: a pair that is cut weighs more than one that loses a part, whether there is a cable or not, and what does not
+// come to rest is a loss.
+func TestLoss(t *testing.T) {
+	var last State
+	for _, r := range []sim.Reach{{Restless: []string{"x"}}, {Cut: 1}, {Partly: 3}, {Cut: 1, Apart: 1}, {Cut: 1, Apart: 1, Partly: 1}, {Apart: 3}} {
+		if s := (State{Reach: r}); s.loss() <= last.loss() {
+			t.Errorf("%+v is %d, no more than %d", r, s.loss(), last.loss())
+		} else {
+			last = s
+		}
+	}
+	if c := (Change{After: last}); c.Lossless() {
+		t.Error("lossless, and the new one loses")
+	}
+}
+
+// TestHalfway: in a mesh of which the members change their AS number most is lost when half of them have it.
+func TestHalfway(t *testing.T) {
+	const mesh = "model: ethernet, routeReflectors: {placement: none}, pools: {as: {start: "
+	p, err := Plan(design(t, mesh+"64512}}"), design(t, mesh+"64600}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Steps) != 1 || p.Steps[0].Worst.Done != 3 || p.Steps[0].Worst.Cut != 2*3*3 {
+		t.Errorf("%+v", p.Steps)
+	}
+}
+
+// TestWorseFamily: a design is judged by the family that loses more.
+func TestWorseFamily(t *testing.T) {
+	for _, worse := range []fabric.Family{fabric.IPv4, fabric.IPv6} {
+		g := design(t, "model: as-per-server")
+		for i := range g.Devices {
+			for j := range g.Devices[i].Sessions {
+				if s := &g.Devices[i].Sessions[j]; s.Peer == "r0-s0" || g.Devices[i].Name == "r0-s0" {
+					s.Address = slices.DeleteFunc(slices.Clone(s.Address), func(a netip.Addr) bool { return fabric.FamilyOf(a) == worse })
+				}
+			}
+		}
+		if s, err := judge(g); err != nil || s.Family != worse || s.loss() == 0 {
+			t.Errorf("%v, %+v; want %s", err, s, worse)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/fabric/sim"
 )
 
 // design reads a file of three racks with two servers each; spec says the
@@ -537,6 +538,58 @@ func TestPolarised(t *testing.T) {
 		change(g)
 		if got := found(Design(g), "FAB-WI-005"); len(got) > 0 {
 			t.Errorf("%s: %q", spec, got)
+		}
+	}
+}
+
+// TestWorstFailure: of failures of a kind the one is named that cuts most pairs, and of those that cut as many, the one
+// that takes more of a pair's flows.
+func TestWorstFailure(t *testing.T) {
+	g := design(t, perRack)
+	part := func(name string, cut int, worst float64) sim.Reach {
+		return sim.Reach{Failure: name, Kind: "link", Cases: 1, Pairs: 30, Cut: cut, Partly: 1, Worst: worst}
+	}
+	for want, cases := range map[string][]sim.Reach{
+		"b": {part("a", 0, .25), part("b", 0, .5), part("c", 0, .25)},
+		"d": {part("a", 0, .9), part("d", 1, .5), part("c", 0, .9)},
+	} {
+		s := &subject{Index: g.Index(), rule: &Rules[0], simulated: []simulated{{whatIf: &sim.WhatIf{Cases: cases}}}}
+		singleFailure(s)
+		if len(s.found) != 1 || !strings.HasPrefix(s.found[0].Message, want+" down: ") || !strings.Contains(s.found[0].Message, "(3 such failures)") {
+			t.Errorf("want %s: %+v", want, s.found)
+		}
+	}
+}
+
+// TestNumbersOfOthers: which AS numbers are reserved, and where a public one, or one that is removed, is nothing to speak of.
+func TestNumbersOfOthers(t *testing.T) {
+	const public = 3356
+	remove := with("spine-tor", func(p *fabric.Profile) { p.RemovePrivateAS = true })
+	for _, c := range []struct {
+		rule   string
+		change func(g *fabric.Design)
+		says   string // part of the message; empty: it finds nothing
+	}{
+		{"FAB-AS-004", func(g *fabric.Design) { renumber(g, "r0", 0) }, "AS 0 is reserved"},
+		{"FAB-AS-004", func(g *fabric.Design) { renumber(g, "r0", 23456) }, "AS 23456 is reserved"},
+		{"FAB-AS-004", func(g *fabric.Design) { renumber(g, "r0", 4294967295) }, "AS 4294967295 is reserved"},
+		{"FAB-AS-004", func(g *fabric.Design) { device(g, "b1").AS = public }, ""}, // that is what they are for
+		{"FAB-AS-007", remove, "keeps the AS number of the peer"},
+		{"FAB-AS-007", func(g *fabric.Design) {
+			remove(g)
+			each(fabric.RoleSpine, func(d *fabric.Device) { d.Software = fabric.BIRD })(g)
+		}, ""},
+		{"FAB-AS-007", func(g *fabric.Design) {
+			remove(g)
+			for _, r := range []string{"r0", "r1", "r2"} {
+				renumber(g, r, public)
+			}
+		}, ""},
+	} {
+		g := design(t, perRack+border)
+		c.change(g)
+		if got := strings.Join(found(Design(g), c.rule), "\n"); !strings.Contains(got, c.says) || (got == "") != (c.says == "") {
+			t.Errorf("%s: %q, want %q", c.rule, got, c.says)
 		}
 	}
 }

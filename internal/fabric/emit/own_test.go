@@ -157,3 +157,54 @@ func TestPassOn(t *testing.T) {
 		}
 	}
 }
+
+// TestAlone: the session of the only server of a rack is its own, and in its own file.
+func TestAlone(t *testing.T) {
+	for _, racks := range []string{"1", "2"} {
+		g := design(t, "model: as-per-rack, servers: {perRack: 1}, racks: {count: "+racks+"}", "ipv4")
+		e, err := New(g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		common, err := e.Common()
+		if err != nil {
+			t.Fatal(err)
+		}
+		own, err := e.Device(g.Index().Device("r0-s0"), VRouter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(common, "kind: BGPPeer") || strings.Count(own, "kind: BGPPeer") != 1 {
+			t.Errorf("%s racks:\n%s\n%s", racks, common, own)
+		}
+	}
+}
+
+// TestNextHopOfBIRD: next hop self is for iBGP if it is to be for what eBGP brought, and on eBGP for all there is.
+func TestNextHopOfBIRD(t *testing.T) {
+	g := design(t, "model: as-per-rack", "ipv4")
+	e, err := New(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := g.Index().Device("r0-t0")
+	for _, c := range []struct {
+		self fabric.NextHopSelf
+		as   uint32
+		want string
+	}{
+		{fabric.NextHopSelfNone, d.AS, ""}, {fabric.NextHopSelfNone, d.AS + 1, ""},
+		{fabric.NextHopSelfEBGP, d.AS, "next hop self ebgp;"}, {fabric.NextHopSelfEBGP, d.AS + 1, "next hop self;"},
+		{fabric.NextHopSelfAll, d.AS, "next hop self;"}, {fabric.NextHopSelfAll, d.AS + 1, "next hop self;"},
+	} {
+		got := ""
+		for line := range strings.Lines(e.birdChannel(&fabric.Profile{NextHopSelf: c.self}, fabric.IPv4, d, c.as, false)) {
+			if strings.Contains(line, "next hop") {
+				got += strings.TrimSpace(line)
+			}
+		}
+		if got != c.want {
+			t.Errorf("%q with AS %d: %q, want %q", c.self, c.as, got, c.want)
+		}
+	}
+}

@@ -302,6 +302,9 @@ func TestEachDifference(t *testing.T) {
 		{"a server that the file does not know", "", func(doc *Document) {
 			doc.Nodes = append(doc.Nodes, Node{Name: "r9-s9", AS: 1, Addresses: []netip.Addr{netip.MustParseAddr("172.20.0.99")}})
 		}, "device r9-s9 | no such server | a Node", 0},
+		{"a server that is called as a switch", "", func(doc *Document) {
+			doc.Nodes = append(doc.Nodes, Node{Name: "r0-t0", AS: 4200001000, Addresses: []netip.Addr{netip.MustParseAddr("172.20.0.99")}})
+		}, "device r0-t0 | no such server | a Node", 0},
 		{"a server that never came up", "", func(doc *Document) {
 			for i := range doc.VRouters[:5] {
 				for _, a := range doc.Nodes[5].Endpoints {

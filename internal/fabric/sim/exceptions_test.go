@@ -5,6 +5,7 @@ package sim
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/muslin-net/muslin/internal/fabric"
@@ -65,6 +66,58 @@ func TestExceptions(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// TestMovedTwice: a vRouter refuses what it is told of an endpoint that moved to it, as of any of its own.
+func TestMovedTwice(t *testing.T) {
+	d := designed(t, "model: ethernet, routeReflectors: {placement: none}", 2, 1)
+	moved := netip.MustParsePrefix("10.64.99.1/32")
+	for i := range d.Devices {
+		if x := &d.Devices[i]; x.Role == fabric.RoleServer {
+			x.Originate = append(x.Originate, fabric.Origin{Kind: fabric.OriginMoved, Prefix: moved, Count: 1})
+		}
+	}
+	_, all := healthy(t, d, fabric.IPv4)
+	paths := 0
+	for _, r := range all["r0-s0"] {
+		for _, p := range r.Paths {
+			if r.Prefix == moved {
+				paths++
+				if !strings.Contains(p.Refused, "served here") {
+					t.Errorf("%+v is not refused", p)
+				}
+			}
+		}
+	}
+	if paths != 2 { // one on each plane
+		t.Errorf("%d paths", paths)
+	}
+}
+
+// TestLongestDiscard: a discard route goes before a shorter route, be it by one bit, and the longest of several is named.
+func TestLongestDiscard(t *testing.T) {
+	to := netip.MustParseAddr("198.51.100.1")
+	for _, list := range [][]string{{"128.0.0.0/1"}, {"128.0.0.0/1", "192.0.0.0/2", "0.0.0.0/1"}} {
+		d := designed(t, "model: as-per-rack, border: [{name: b1, as: 64999, default: true}]", 2, 1)
+		for i := range d.Devices {
+			if x := &d.Devices[i]; x.Name == "r0-t0" {
+				for _, p := range list {
+					x.Discard = append(x.Discard, netip.MustParsePrefix(p))
+				}
+			}
+		}
+		s, _ := healthy(t, d, fabric.IPv4)
+		e, err := s.Explain("r0-t0", to, Failure{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := list[min(1, len(list)-1)]; e.Reached || e.Discard != netip.MustParsePrefix(want) {
+			t.Errorf("%v: %+v, want it dropped by %s", list, e, want)
+		}
+		if e, err := s.Explain("r1-t0", to, Failure{}); err != nil || !e.Reached {
+			t.Errorf("elsewhere: %v, %+v", err, e)
 		}
 	}
 }

@@ -115,7 +115,7 @@ func (k *walk) choose(n int) (by *spread, ways []way, end string) {
 // discards tells whether the node has a discard route that is longer than so many bits.
 func (k *walk) discards(n, bits int) bool {
 	return slices.ContainsFunc(k.devices[k.nodes[n].device].Discard, func(p netip.Prefix) bool {
-		return p.Bits() > bits && p.Bits() <= k.to.Bits() && p.Contains(k.to.Addr())
+		return p.Bits() > bits && p.Contains(k.to.Addr())
 	})
 }
 
