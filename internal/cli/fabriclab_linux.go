@@ -267,7 +267,7 @@ table is what the simulation says with that failure; a difference makes the exit
 	cmd.Flags().BoolVar(&silent, "silent", false, "nobody sees it by the carrier")
 	cmd.Flags().BoolVar(&daemon, "daemon", false, "kill the routing daemon of the device")
 	cmd.RunE = func(cmd *cobra.Command, words []string) error {
-		f := fabriclab.Failed{What: words[1], How: fabriclab.ByCarrier}
+		f := fabriclab.Failed{What: dashed(words[1]), How: fabriclab.ByCarrier}
 		switch {
 		case silent && daemon:
 			return usagef("--silent and --daemon: want one of them")
@@ -293,7 +293,10 @@ func (a *app) fabricLabHealCommand() *cobra.Command {
 	form := answerForm(cmd)
 	cmd.RunE = func(cmd *cobra.Command, words []string) error {
 		return a.labEvent(cmd.Context(), words[0], *form, func(l *fabriclab.Lab) (string, func() error) {
-			what := words[1:]
+			what := []string{}
+			for _, w := range words[1:] {
+				what = append(what, dashed(w))
+			}
 			if len(what) == 0 {
 				for _, f := range l.Failed {
 					what = append(what, f.What)
@@ -325,7 +328,7 @@ while flows of 200 packets a second run to it from a third server.`,
 			return err
 		}
 		return a.onLab(words[0], func(l *fabriclab.Lab) error {
-			gaps, err := l.WatchMove(cmd.Context(), words[1], words[2], "")
+			gaps, err := l.WatchMove(cmd.Context(), dashed(words[1]), dashed(words[2]), "")
 			if err != nil {
 				return err
 			}
