@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -50,7 +51,10 @@ func newSpace(t *testing.T, addrs ...string) *space {
 					return err
 				}
 			}
-			return netlink.LinkSetUp(lo)
+			if err := netlink.LinkSetUp(lo); err != nil {
+				return err
+			}
+			return usable(addrs)
 		}()
 	}()
 	if err := <-errc; err != nil {
@@ -58,6 +62,22 @@ func newSpace(t *testing.T, addrs ...string) *space {
 	}
 	t.Cleanup(func() { _ = s.fd.Close() })
 	return s
+}
+
+// usable waits until the kernel has routes to addresses of this host, which it makes for IPv6 in its own time: a daemon that
+// connects before may try again only minutes later.
+func usable(addrs []string) (err error) {
+	for _, a := range addrs {
+		for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			if _, err = netlink.RouteGet(netip.MustParsePrefix(a).Addr().AsSlice()); err == nil {
+				break
+			}
+			if time.Now().After(end) {
+				return fmt.Errorf("%s: %w", a, err)
+			}
+		}
+	}
+	return nil
 }
 
 // inSpace runs fn on a thread inside the namespace.
