@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 )
 
 // RFC 5882 section 4.2, RFC 9384: a lost path ends the session and its routes
@@ -30,6 +31,25 @@ func TestRFC5882_4_2_PathDown(t *testing.T) {
 	b.PathDown(b.cfg.RouterID, true)
 	if p := b.peer(addr); p.Established != 2 || p.State != "Established" {
 		t.Errorf("%+v", p)
+	}
+}
+
+// B10: a path that is lost and found again and again, as that over a port that flaps, is no error of either end: the
+// session comes back as soon as after one that broke.
+func TestB10_PathsAreNotDamped(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t, 64512, 64512, nil)
+	addr, start := a.cfg.RouterID, time.Now()
+	b.waitUp(addr)
+	for n := range 3 {
+		b.PathDown(addr, true)
+		eventually(t, "the session is back", func() bool {
+			p := b.peer(addr)
+			return p.Established == uint64(n+2) && p.State == "Established"
+		})
+	}
+	if d := time.Since(start); d > 6*time.Second { // with damping the third is 8 s alone
+		t.Errorf("came back three times in %v", d)
 	}
 }
 

@@ -284,15 +284,20 @@ func (s *Speaker) fire(c *conn, ev event, n *notification, cause error) action {
 	if act&actClose != 0 {
 		// A connection that loses a collision is no failure of the peer.
 		if ev != evCollision && len(p.conns) == 0 {
-			var told *notification
-			broken := ev == evTCPFail || errors.As(cause, &told) && told.code == codeCease && told.sub == ceaseCollision
-			p.lose(broken, act&actDown != 0 && time.Since(c.since) > stableAfter)
+			p.lose(ev == evTCPFail || isBroken(cause), act&actDown != 0 && time.Since(c.since) > stableAfter)
 		}
 		p.connectLater()
 		s.forgetLater(p)
 	}
 	p.show(cause)
 	return act
+}
+
+// isBroken tells whether a connection ended for no error of the peer, as one that TCP loses: another one is kept in its
+// place, or BFD has found the path dead.
+func isBroken(cause error) bool {
+	var told *notification
+	return errors.As(cause, &told) && told.code == codeCease && (told.sub == ceaseCollision || told.sub == ceaseBFDDown)
 }
 
 // sendOpen starts the writer's output with our OPEN.
