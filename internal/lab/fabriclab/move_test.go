@@ -306,6 +306,9 @@ func everybodyHome(t *testing.T, m *mover) {
 	}
 }
 
+// slow is what is told of: BFD takes two seconds to come up (RFC 5880 section 6.8.3), and BGP up to five to call again.
+const slow = 7 * time.Second
+
 // doubles is how many pairs of failures are tried in each variant.
 const doubles = 5
 
@@ -329,6 +332,7 @@ func everyFailure(t *testing.T, l *Lab) {
 	start, paths, routes := time.Now(), 0, 0
 	same := func(what string) {
 		t.Helper()
+		start := time.Now()
 		c, err := l.Settle(t.Context(), time.Minute)
 		if err != nil {
 			t.Fatalf("%s: %v", what, err)
@@ -341,6 +345,9 @@ func everyFailure(t *testing.T, l *Lab) {
 			t.Errorf("%s: %s", what, d)
 		}
 		paths, routes = paths+c.Paths, routes+c.Routes
+		if d := time.Since(start); d > slow {
+			t.Logf("%s: settled after %v only", what, d.Round(100*time.Millisecond))
+		}
 	}
 	for _, c := range cases {
 		what := strings.Join(c, " + ")
@@ -355,7 +362,7 @@ func everyFailure(t *testing.T, l *Lab) {
 				t.Fatal(err)
 			}
 		}
+		same(what + " up")
 	}
-	same("all up")
 	t.Logf("%d failures, %d of them of two things, in %v: %d paths and %d routes compared", len(cases), doubles, time.Since(start).Round(time.Second), paths, routes)
 }
