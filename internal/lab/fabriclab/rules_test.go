@@ -20,6 +20,7 @@ import (
 
 	"github.com/muslin-net/muslin/internal/fabric"
 	"github.com/muslin-net/muslin/internal/fabric/check"
+	"github.com/muslin-net/muslin/internal/fabric/live"
 	"github.com/muslin-net/muslin/internal/lab"
 	"github.com/muslin-net/muslin/internal/lab/labtest"
 )
@@ -101,7 +102,12 @@ var ruleCases = []ruleCase{
 			d := deviceOf(g, name)
 			d.Interfaces = d.Interfaces[:1]
 		}
+		withBIRD("plane0-rr1", nil)(g)
 	}, down: []string{"plane1"}, shows: apart},
+	{rule: "FAB-RR-008", spec: planes, change: withBIRD("plane0-rr0", func(d *fabric.Device) {
+		d.Interfaces[0].Addresses = append(d.Interfaces[0].Addresses, reflectorNet)
+		d.Originate = append(d.Originate, fabric.Origin{Kind: fabric.OriginSubnet, Prefix: reflectorNet.Masked(), Count: 1})
+	}), shows: toReflector},
 	{rule: "FAB-DD-001", spec: downward + ", downwardDefault: {fallback: none}", down: []string{"spine0-r0-t0"}, short: true},
 	{rule: "FAB-DD-002", spec: downward + ", racks: {count: 2, tors: 2}", change: profileOf("tor-server", func(p *fabric.Profile) { p.Default = fabric.AlwaysDefault }), down: []string{"spine0-r0-t0", "spine1-r0-t0"}},
 	{rule: "FAB-DD-003", spec: downward + ", spine: {as: unique}, bgp: {roles: off}", change: func(g *fabric.Design) {
@@ -159,7 +165,6 @@ var computed = map[string]struct {
 	"FAB-ADR-005": {numbering, "nothing is lost until an endpoint is given the address of a router, which FAB-ADR-002 shows"},
 	"FAB-AS-004":  {by: numbering}, "FAB-PHY-001": {by: numbering}, "FAB-PHY-002": {by: numbering}, "FAB-PHY-004": {by: numbering},
 
-	"FAB-RR-008": {hygiene, "muslin announces no subnet, whatever a file says, and reflectors of planes run it"},
 	"FAB-AS-006": {by: hygiene}, "FAB-AS-007": {by: hygiene}, "FAB-NH-003": {by: hygiene}, "FAB-RR-007": {by: hygiene}, "FAB-DD-005": {by: hygiene},
 	"FAB-BR-003": {by: hygiene}, "FAB-VR-005": {by: hygiene}, "FAB-SEC-002": {by: hygiene}, "FAB-SIM-001": {by: hygiene},
 
@@ -590,6 +595,20 @@ func leaked(t *testing.T, l *Lab) {
 		table, err := l.actual(t.Context(), l.x.Device("spine0"), fabric.IPv4)
 		if e := table[netip.PrefixFrom(gateway4, 32)]; err == nil && (e == nil || len(e.Via) == 0) {
 			err = fmt.Errorf("spine0 knows no way to %s", gateway4)
+		}
+		return err
+	})
+}
+
+// reflectorNet is a network that a reflector is on, and nobody else.
+var reflectorNet = netip.MustParsePrefix("192.0.2.1/24")
+
+// toReflector: a server sends a reflector, which is none of its routers, what is for a network that this is on.
+func toReflector(t *testing.T, l *Lab) {
+	labtest.Poll(t, time.Minute, func() error {
+		table, err := l.actual(t.Context(), l.x.Device("r0-s0"), fabric.IPv4)
+		if e := table[reflectorNet.Masked()]; err == nil && (e == nil || !slices.Equal(e.Via, []string{live.Via("plane0-rr0", "plane0")})) {
+			err = fmt.Errorf("r0-s0 has %+v to %s", e, reflectorNet.Masked())
 		}
 		return err
 	})
