@@ -112,7 +112,11 @@ func (a *app) emit(e *emission, g *fabric.Design) error {
 			return err
 		}
 	}
-	if !found {
+	switch {
+	case found:
+	case g.Model == fabric.Ethernet && e.target != emit.VRouter:
+		return fmt.Errorf("%s is an Ethernet fabric: its switches do not route, and there is nothing to write for %s", g.Metadata.Name, e.target)
+	default:
 		return fmt.Errorf("%s has no device that %s is for: --device NAME writes one all the same", g.Metadata.Name, e.target)
 	}
 	if !vrouters || e.out == "" {
