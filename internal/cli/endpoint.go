@@ -212,7 +212,7 @@ func about(verb, namespace, name string, err error) error {
 	return fmt.Errorf("%s %s: %w", verb, id, err)
 }
 
-// otherInterface is the hint for a workload that is attached here, and not as
+// otherInterface is the hint for a workload that is not attached here, or not as
 // the interface that detach was asked for.
 func (a *app) otherInterface(cmd *cobra.Command, namespace, name, asked string) string {
 	list, err := a.endpoints(cmd)
@@ -228,7 +228,10 @@ func (a *app) otherInterface(cmd *cobra.Command, namespace, name, asked string) 
 			have = append(have, w.Endpoint)
 		}
 	}
-	if len(have) == 0 || slices.Contains(have, asked) {
+	switch {
+	case len(have) == 0:
+		return ": `muslin endpoint list` lists those of this server"
+	case slices.Contains(have, asked):
 		return ""
 	}
 	return fmt.Sprintf(" (it is attached as %s: add --interface %s)", strings.Join(have, ", "), have[0])

@@ -155,6 +155,9 @@ func (a *app) showExplain(e api.Explain) error {
 		}
 	}
 	for _, n := range e.Notes {
+		if slices.ContainsFunc(e.Families, func(f api.ExplainPath) bool { return f.Blocked == n }) {
+			continue // said as the way
+		}
 		fmt.Fprintf(w, "note: %s\n", n)
 	}
 	return w.Flush()

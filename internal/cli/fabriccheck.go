@@ -276,11 +276,23 @@ func checkText(c *live.Answer, g *fabric.Design, all bool) string {
 		return b.String()
 	}
 	fmt.Fprintf(&b, "%d differences\n", len(c.Findings))
+	alike := map[live.Finding]int{} // but for the device
 	for _, f := range c.Findings {
-		if f.Follows && !all {
+		f.Device = ""
+		alike[f]++
+	}
+	for _, f := range c.Findings {
+		device := f.Device
+		f.Device = ""
+		n := alike[f]
+		alike[f] = 0
+		if n == 0 || f.Follows && !all {
 			continue
 		}
-		fmt.Fprintf(&b, "%s: %s", f.Device, f.Kind)
+		if n > 1 {
+			device += fmt.Sprintf(" and %s like it", fabric.Number(n-1))
+		}
+		fmt.Fprintf(&b, "%s: %s", device, f.Kind)
 		if f.Prefix.IsValid() {
 			fmt.Fprintf(&b, " %s", f.Prefix)
 			if f.Count > 1 {

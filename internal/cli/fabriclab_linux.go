@@ -302,7 +302,11 @@ func (a *app) fabricLabHealCommand() *cobra.Command {
 					what = append(what, f.What)
 				}
 			}
-			return strings.Join(what, ", ") + " up", func() (err error) {
+			done := strings.Join(what, ", ") + " up"
+			if len(what) == 0 {
+				done = "nothing was down"
+			}
+			return done, func() (err error) {
 				for _, name := range what {
 					err = errors.Join(err, l.Heal(cmd.Context(), name))
 				}

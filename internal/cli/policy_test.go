@@ -48,18 +48,20 @@ func TestPolicyStats(t *testing.T) {
 	}
 }
 
-// What passed by an interface with a long name does not push the other columns aside.
+// What passed by an interface with a long name does not push the other columns aside, and what blocks the
+// way is said once.
 func TestExplainLiveColumns(t *testing.T) {
 	var out bytes.Buffer
 	e := api.Explain{Source: "web", Destination: "db", Protocol: "tcp", Port: 80, Families: []api.ExplainPath{{
 		Family: "ipv4", From: "10.0.0.1", To: "10.0.0.2", Allowed: true,
 		Steps: []api.ExplainStep{{Where: "egress", Verdict: "allow", Text: "all", Rule: -1}},
 		Live:  &api.ExplainLive{Verdict: "passed", Device: "cali0123456789a"},
-	}}}
+	}}, Notes: []string{"db is down", "db is old"}}
+	e.Families[0].Blocked = "db is down"
 	if err := (&app{Streams: Streams{Out: &out}}).showExplain(e); err != nil {
 		t.Fatal(err)
 	}
-	if want := "  egress  allow   all\n  live    passed  by cali0123456789a\n"; !strings.HasSuffix(out.String(), want) {
+	if want := "  egress  allow   all\n  way     none    db is down\n  live    passed  by cali0123456789a\nnote: db is old\n"; !strings.HasSuffix(out.String(), want) {
 		t.Errorf("%s\nwant at the end\n%s", out.String(), want)
 	}
 }

@@ -259,7 +259,7 @@ func addRoute(in *netlink.Handle, r *netlink.Route) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("add route %s: the namespace already has another route to %s; remove that one", routeText(r), r.Dst)
+	return fmt.Errorf("add route %s: the namespace already has another route to %s; remove that one, or give another namespace if an endpoint has it", routeText(r), r.Dst)
 }
 
 func routeText(r *netlink.Route) string {

@@ -254,7 +254,7 @@ func (b *builder) finish() *Design {
 // platform is what a switch of a spec can hold: what the spec says, and for the
 // rest what the catalogue does.
 func (s *SwitchSpec) platform(name string) Platform {
-	p, _ := Silicon(s.Catalog)
+	p, _ := silicon(s.Catalog)
 	p.Name = name
 	for _, x := range []struct {
 		field *Count

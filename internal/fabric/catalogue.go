@@ -45,8 +45,8 @@ const (
 	cumulusTables = "NVIDIA, Cumulus Linux, supported route table entries"
 )
 
-// Silicon finds an entry of the catalogue.
-func Silicon(name string) (Platform, bool) {
+// silicon finds an entry of the catalogue.
+func silicon(name string) (Platform, bool) {
 	for _, p := range Catalogue {
 		if p.Name == name {
 			return p, true

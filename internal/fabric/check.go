@@ -91,7 +91,7 @@ func (f *Fabric) check(e *faults) {
 		between("spec.routeReflectors.perPlane", s.Reflectors.PerPlane, 1, 8, "reflectors")
 	}
 	for _, c := range []struct{ field, name string }{{"spec.switches.tor.catalog", s.Switches.ToR.Catalog}, {"spec.switches.spine.catalog", s.Switches.Spine.Catalog}} {
-		if _, ok := Silicon(c.name); !ok && c.name != "" {
+		if _, ok := silicon(c.name); !ok && c.name != "" {
 			e.add(c.field, meant(c.name, siliconNames(), reflect.TypeFor[struct{}]())+"; `muslin fabric switches` lists them", "%q is not in the catalogue", clip(c.name))
 		}
 	}

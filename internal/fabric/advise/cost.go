@@ -84,7 +84,7 @@ func at(f *fabric.Fabric, racks int) (row Row, known bool) {
 	row.Updates = updates
 	for _, e := range list {
 		known = known || e.Holds > 0 || e.RAM > 0
-		if over := Exceeded(x, &e); over != nil {
+		if over := exceeded(x, &e); over != nil {
 			known = true
 			row.Limits = append(row.Limits, over...)
 		}
@@ -97,8 +97,8 @@ func at(f *fabric.Fabric, racks int) (row Row, known bool) {
 	return row, known
 }
 
-// Exceeded are the limits of a device that it is beyond.
-func Exceeded(x *fabric.Index, e *fabric.Entries) (list []string) {
+// exceeded are the limits of a device that it is beyond.
+func exceeded(x *fabric.Index, e *fabric.Entries) (list []string) {
 	say := func(format string, v ...any) { list = append(list, e.Device+": "+fmt.Sprintf(format, v...)) }
 	switch holds := int(e.Holds); {
 	case holds == 0:

@@ -31,7 +31,7 @@ func (l *Lab) WatchMove(ctx context.Context, name, server, from string) (gaps []
 	all := l.Endpoints()
 	i := slices.IndexFunc(all, func(e Endpoint) bool { return e.Name == name })
 	if i < 0 {
-		return nil, fmt.Errorf("no endpoint %q is on a server", name)
+		return nil, fmt.Errorf("no endpoint %q is on a server: want one such as r0-s0-e0, the first of r0-s0", name)
 	}
 	to := all[i]
 	f := slices.IndexFunc(all, func(e Endpoint) bool {
