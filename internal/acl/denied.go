@@ -87,6 +87,8 @@ const (
 	ulogCopyPacket = 2
 
 	ulogHeader  = 1 // NFULA_PACKET_HDR
+	ulogIn      = 4 // NFULA_IFINDEX_INDEV
+	ulogOut     = 5
 	ulogPayload = 9
 )
 
@@ -132,7 +134,7 @@ func (l *DeniedLog) Read(ctx context.Context, f func([]Denied)) error {
 	for {
 		list = list[:0]
 		err := l.sock.receive(func(typ, _ uint16, _, _ uint32, data []byte) error {
-			if d, ok := parseDenied(typ, data); ok {
+			if d, ok := parseDenied(typ, data, l.sock.interfaceName); ok {
 				list = append(list, d)
 			}
 			return nil
@@ -151,7 +153,8 @@ func (l *DeniedLog) Read(ctx context.Context, f func([]Denied)) error {
 	}
 }
 
-func parseDenied(typ uint16, data []byte) (d Denied, ok bool) {
+// parseDenied reads one message; name tells the name of an interface by its number.
+func parseDenied(typ uint16, data []byte, name func(uint32) string) (d Denied, ok bool) {
 	if typ != ulogPacket || len(data) < 4 {
 		return d, false
 	}
@@ -162,10 +165,34 @@ func parseDenied(typ uint16, data []byte) (d Denied, ok bool) {
 			if len(v) >= 3 && (v[2] == unix.NF_INET_FORWARD || v[2] == unix.NF_INET_LOCAL_IN) {
 				d.Direction = policy.Ingress
 			}
+		case ulogIn:
+			d.In = numbered(v, name)
+		case ulogOut:
+			d.Out = numbered(v, name)
 		case ulogPayload:
 			d.Packet, ok = parsePacket(v)
 		}
 		return true
 	})
 	return d, ok
+}
+
+func numbered(v []byte, name func(uint32) string) string {
+	if len(v) < 4 {
+		return ""
+	}
+	return name(binary.BigEndian.Uint32(v))
+}
+
+// interfaceName is the name of an interface of the socket's network namespace, empty
+// if it is gone.
+func (s *socket) interfaceName(index uint32) (name string) {
+	s.raw.Control(func(fd uintptr) {
+		var r unix.Ifreq
+		r.SetUint32(index)
+		if unix.IoctlIfreq(int(fd), unix.SIOCGIFNAME, &r) == nil {
+			name = r.Name()
+		}
+	})
+	return name
 }

@@ -97,6 +97,13 @@ func TestDenied(t *testing.T) {
 				return nil
 			})
 		}
+		mu.Lock()
+		for _, d := range seen {
+			if in, out := d.In != "", d.Out != ""; !in || out != (d.Direction == policy.Ingress) {
+				t.Errorf("%+v: where it was dropped is not known", d)
+			}
+		}
+		mu.Unlock()
 		r.expect(true, lab.UDP, "a", "b", 81, v)
 		if n := count(what{addrOf(v, "a"), addrOf(v, "b"), udp, 81, policy.Ingress}); n != 0 {
 			t.Errorf("%d packets that were allowed are logged", n)

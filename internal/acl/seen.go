@@ -41,10 +41,12 @@ type Reviewed struct {
 	Ended    int
 }
 
-// Denied is a packet that policy has denied.
+// Denied is a packet that policy has denied. In and Out are the interfaces by which it
+// came and was to leave, empty if it did not, or if that was not known yet.
 type Denied struct {
 	policy.Packet
-	Direction policy.Direction // at the end that denied it
+	Direction policy.Direction // in which workloads are asked there
+	In, Out   string
 }
 
 // ChainDenied is where packets go that policy denies while they are logged: as

@@ -122,17 +122,16 @@ func (l *loop) name(p *acl.Denied) api.Denied {
 	if id, ok := x.NameAt(p.Dst); ok {
 		out.To = id.String()
 	}
-	at := p.Dst
-	if p.Direction == policy.Egress {
-		at = p.Src
-	}
-	e := x.LocalAt(at)
-	if e == nil {
+	r, asked := l.denier(p)
+	switch {
+	case !asked:
 		out.By = "an endpoint that is closed or gone"
 		return out
-	}
-	switch r := x.Judge(e, p.Direction, &p.Packet); {
 	case r.Allowed:
+		return out
+	}
+	out.Direction = directionWord(r.Direction)
+	switch {
 	case r.Rule != nil:
 		ref := policy.PolicyRef{Key: r.Policy.Key, Name: r.Policy.Name}
 		out.By = fmt.Sprintf("%s, %s rule %d", ref, out.Direction, r.Rule.Index)
@@ -141,7 +140,36 @@ func (l *loop) name(p *acl.Denied) api.Denied {
 	default:
 		out.By = "no profile allows"
 	}
+	if r.Host != "" {
+		out.By = "HostEndpoint " + r.Host + ": " + out.By
+	}
 	return out
+}
+
+// denier is what the first one says that denies a packet, of the endpoints and host
+// endpoints that were asked where it was dropped; asked is false if that was nobody. A
+// process is asked as it sends, and who it sends to at once.
+func (l *loop) denier(p *acl.Denied) (r policy.Ruling, asked bool) {
+	x := l.model.index
+	from, to := x.LocalAt(p.Src), x.LocalAt(p.Dst)
+	sends := p.Direction == policy.Egress
+	ask := func(e *policy.Endpoint, d policy.Direction) bool {
+		r, asked = x.Judge(e, d, &p.Packet), true
+		r.Direction = d
+		return !r.Allowed
+	}
+	process := from != nil && from.Process || to != nil && to.Process
+	switch {
+	case sends && from != nil && ask(from, policy.Egress),
+		to != nil && (!sends || from != nil && from.Process) && ask(to, policy.Ingress):
+		return r, true
+	}
+	if !l.ways().asks {
+		return r, asked
+	}
+	workload := func(iface string) bool { return isWorkload(l.settings.prefixes, iface) }
+	via := policy.Passage{In: p.In, Out: p.Out, FromWorkload: workload(p.In), ToWorkload: workload(p.Out), Process: process}
+	return x.JudgePassage(via, &p.Packet, &p.Packet, l.settings.failsafes), true
 }
 
 // denied takes note of a denied packet, and writes a line for the first of its

@@ -5,6 +5,7 @@ package node
 import (
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/acl"
 	"github.com/muslin-net/muslin/internal/node/api"
+	"github.com/muslin-net/muslin/internal/policy"
 )
 
 // TestLogSettings reads the rates and the prefix of the packet logs.
@@ -67,4 +69,89 @@ func TestDeniedIsBounded(t *testing.T) {
 	if !strings.Contains(log.String(), "packets=3") {
 		t.Errorf("in the next window: %s", log.String())
 	}
+}
+
+// TestDenier names who denied a packet where it was dropped: a workload, a process of
+// this host, which is asked as it sends, or a host endpoint, in either direction and
+// before and after routing.
+func TestDenier(t *testing.T) {
+	x := policy.NewIndex("n1")
+	put := func(kind, namespace, name string, r v3.Resource) {
+		x.Set(policy.Key{Kind: kind, Namespace: namespace, Name: name}, r, nil)
+	}
+	endpoint := func(name, iface, addr string, annotations map[string]string) {
+		w := &v3.WorkloadEndpoint{Object: v3.Object{Metadata: v3.ObjectMeta{Labels: map[string]string{"app": name}, Annotations: annotations}}}
+		w.Spec.Node, w.Spec.InterfaceName, w.Spec.IPNetworks = "n1", iface, []string{addr}
+		put("WorkloadEndpoint", "default", name, w)
+	}
+	deny := func(port uint16) v3.Rule {
+		udp := v3.ProtocolName("UDP")
+		return v3.Rule{Action: "Deny", Protocol: &udp, Destination: v3.EntityRule{Ports: []v3.Port{v3.SinglePort(port)}}}
+	}
+	global := func(name, selector string, edit func(*v3.GlobalPolicySpec)) {
+		p := &v3.GlobalNetworkPolicy{}
+		p.Spec.Selector, p.Spec.Types = selector, []string{"Ingress", "Egress"}
+		p.Spec.Ingress, p.Spec.Egress = []v3.Rule{{Action: "Allow"}}, []v3.Rule{{Action: "Allow"}}
+		edit(&p.Spec)
+		put("GlobalNetworkPolicy", "", name, p)
+	}
+	endpoint("w", "cali1", "10.65.0.1/32", nil)
+	endpoint("p", "process", "10.65.0.9/32", map[string]string{"muslin/host-process": "Enabled"})
+	global("wl", "has(app)", func(s *v3.GlobalPolicySpec) {
+		s.Ingress = []v3.Rule{deny(80), {Action: "Allow"}}
+		s.Egress = []v3.Rule{deny(81), {Action: "Allow"}}
+	})
+	denied := func(in, out, src, dst string, port uint16, d policy.Direction) *acl.Denied {
+		return &acl.Denied{In: in, Out: out, Direction: d,
+			Packet: policy.Packet{Src: netip.MustParseAddr(src), Dst: netip.MustParseAddr(dst), Proto: 17, DstPort: port}}
+	}
+	l := &loop{model: newModel("n1", x)}
+	l.settings.prefixes = []string{"cali"}
+	const w, p, host, far, gone = "10.65.0.1", "10.65.0.9", "172.16.0.1", "172.16.0.2", "an endpoint that is closed or gone"
+	type named struct {
+		what          string
+		p             *acl.Denied
+		direction, by string
+	}
+	check := func(list []named) {
+		t.Helper()
+		x.Flush()
+		for _, c := range list {
+			if got := l.name(c.p); got.Direction != c.direction || got.By != c.by {
+				t.Errorf("%s: %s by %q, want %s by %q", c.what, got.Direction, got.By, c.direction, c.by)
+			}
+		}
+	}
+	workloads := []named{
+		{"from a workload", denied("cali1", "", w, far, 81, policy.Egress), "egress", "GlobalNetworkPolicy wl, egress rule 0"},
+		{"to a workload", denied("up0", "cali1", far, w, 80, policy.Ingress), "ingress", "GlobalNetworkPolicy wl, ingress rule 0"},
+		{"to a process", denied("up0", "", far, p, 80, policy.Ingress), "ingress", "GlobalNetworkPolicy wl, ingress rule 0"},
+		{"from a process", denied("", "up0", p, far, 81, policy.Egress), "egress", "GlobalNetworkPolicy wl, egress rule 0"},
+		{"from a process to a workload", denied("", "cali1", p, w, 80, policy.Egress), "ingress", "GlobalNetworkPolicy wl, ingress rule 0"},
+		{"allowed by now", denied("up0", "cali1", far, w, 99, policy.Ingress), "ingress", "policy that has changed since"},
+	}
+	check(append(workloads, named{"nobody's", denied("up0", "", far, host, 82, policy.Ingress), "ingress", gone}))
+
+	h := &v3.HostEndpoint{Object: v3.Object{Metadata: v3.ObjectMeta{Labels: map[string]string{"is": "host"}}}}
+	h.Spec.Node, h.Spec.InterfaceName = "n1", "up0"
+	put("HostEndpoint", "", "h", h)
+	global("raw", "is == 'host'", func(s *v3.GlobalPolicySpec) {
+		s.DoNotTrack, s.ApplyOnForward, s.Ingress, s.Egress = true, true, []v3.Rule{deny(82)}, []v3.Rule{deny(82)}
+	})
+	global("pre", "is == 'host'", func(s *v3.GlobalPolicySpec) {
+		s.PreDNAT, s.ApplyOnForward, s.Types, s.Ingress, s.Egress = true, true, []string{"Ingress"}, []v3.Rule{deny(83)}, nil
+	})
+	global("forward", "is == 'host'", func(s *v3.GlobalPolicySpec) {
+		s.ApplyOnForward = true
+		s.Ingress, s.Egress = []v3.Rule{deny(84), {Action: "Allow"}}, []v3.Rule{deny(85), {Action: "Allow"}}
+	})
+	check(append(workloads, []named{
+		{"before connection tracking", denied("up0", "", far, host, 82, policy.Egress), "ingress", "HostEndpoint h: GlobalNetworkPolicy raw, ingress rule 0"},
+		{"before translation", denied("up0", "", far, w, 83, policy.Egress), "ingress", "HostEndpoint h: GlobalNetworkPolicy pre, ingress rule 0"},
+		{"to the host", denied("up0", "", far, host, 84, policy.Ingress), "ingress", "HostEndpoint h: GlobalNetworkPolicy forward, ingress rule 0"},
+		{"from the host", denied("", "up0", host, far, 85, policy.Egress), "egress", "HostEndpoint h: GlobalNetworkPolicy forward, egress rule 0"},
+		{"from the host, before connection tracking", denied("", "up0", host, far, 82, policy.Egress), "egress", "HostEndpoint h: GlobalNetworkPolicy raw, egress rule 0"},
+		{"forwarded in", denied("up0", "cali1", far, w, 84, policy.Ingress), "ingress", "HostEndpoint h: GlobalNetworkPolicy forward, ingress rule 0"},
+		{"forwarded out", denied("cali1", "up0", w, far, 85, policy.Ingress), "egress", "HostEndpoint h: GlobalNetworkPolicy forward, egress rule 0"},
+	}...))
 }

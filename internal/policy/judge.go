@@ -9,12 +9,15 @@ import (
 
 // Ruling is what compiled policy says of the first packet of a flow at one
 // endpoint. Policy is that of the Rule; both are nil if none matched. Tier is set
-// if the end of a tier decided, and if a policy in it did.
+// if the end of a tier decided, and if a policy in it did. Host is the host endpoint
+// that denies, if one does, and Direction in which.
 type Ruling struct {
-	Allowed bool
-	Rule    *Rule
-	Policy  *Policy
-	Tier    string
+	Allowed   bool
+	Rule      *Rule
+	Policy    *Policy
+	Tier      string
+	Host      string
+	Direction Direction
 }
 
 // KeepsEstablished tells whether a flow that was allowed before is to go on
@@ -63,7 +66,7 @@ tiers:
 			case r.Action == Pass:
 				continue tiers
 			default:
-				return Ruling{r.Action == Allow, r, pol, t.Name}, true
+				return Ruling{Allowed: r.Action == Allow, Rule: r, Policy: pol, Tier: t.Name}, true
 			}
 		}
 		if !t.DefaultPass && e.Stage <= StageForward {
@@ -72,7 +75,7 @@ tiers:
 	}
 	for _, pol := range e.Profiles {
 		if r := x.first(pol, d, p); r != nil && r.Action != Pass {
-			return Ruling{r.Action == Allow, r, pol, ""}, true
+			return Ruling{Allowed: r.Action == Allow, Rule: r, Policy: pol}, true
 		}
 	}
 	return Ruling{}, false

@@ -19,9 +19,11 @@ func (x *Index) JudgePassage(via Passage, p, before *Packet, open [2][]Failsafe)
 		if s > StageForward {
 			packet = before
 		}
-		r := x.judgeStage(x.hostOf(iface, workload, s), s, d, packet, open)
+		h := x.hostOf(iface, workload, s)
+		r := x.judgeStage(h, s, d, packet, open)
 		if !r.Allowed && (out.Allowed || out.KeepsEstablished()) {
 			out = r
+			out.Host, out.Direction = h.Name, d
 		}
 		return r.Allowed && r.Rule != nil
 	}

@@ -59,6 +59,10 @@ func TestQ01_IndexAgreesWithEvaluator(t *testing.T) {
 			denies := slices.ContainsFunc(slices.Concat(trace.In, trace.Out), func(d Decision) bool { return !d.Allowed })
 			if r := views[f.Via.Node].index.JudgePassage(f.Via, &f.Packet, &f.Packet, w.Failsafes); r.Allowed == denies {
 				t.Fatalf("%+v: judged %+v, the evaluator says %+v and %+v", f, r, trace.In, trace.Out)
+			} else if denies && !slices.ContainsFunc(slices.Concat(trace.In, trace.Out), func(d Decision) bool {
+				return !d.Allowed && d.Host == r.Host && d.Direction == r.Direction
+			}) {
+				t.Fatalf("%+v: %v of %q denies it, the evaluator says %+v and %+v", f, r.Direction, r.Host, trace.In, trace.Out)
 			}
 			for _, d := range slices.Concat(trace.In, trace.Out) {
 				verdicts[string(d.Reason)+stageWords[d.Stage]]++
