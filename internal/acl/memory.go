@@ -122,7 +122,7 @@ func (m *Memory) Judge(p policy.Packet, in, out string) Verdict {
 		return Verdict{Why: "closed: the address of a process that is gone"}
 	}
 	from, known := m.endpointAt(in)
-	if m.workload(in) {
+	if m.Workload(in) {
 		why := m.opts.Refused(p)
 		switch owner, _ := m.inForce.Owner(p.Src); {
 		case !known:
@@ -145,7 +145,7 @@ func (m *Memory) Judge(p policy.Packet, in, out string) Verdict {
 	switch {
 	case in == "" && process == none:
 		to = none // what this host sends is not asked about at its workloads
-	case m.workload(out) && !known:
+	case m.Workload(out) && !known:
 		return Verdict{Why: "unknown: interface " + out}
 	case in != "" && process != none:
 		return Verdict{Why: "spoofed: the source is a process of this host"}
@@ -170,7 +170,7 @@ func (m *Memory) Judge(p policy.Packet, in, out string) Verdict {
 // leaves by lo, and comes in by it.
 func (m *Memory) passage(p policy.Packet, in, out string) policy.Passage {
 	process := func(a netip.Addr) bool { return m.processAt(a) != policy.EndpointID{} }
-	via := policy.Passage{Node: m.node, In: in, Out: out, FromWorkload: m.workload(in), ToWorkload: m.workload(out),
+	via := policy.Passage{Node: m.node, In: in, Out: out, FromWorkload: m.Workload(in), ToWorkload: m.Workload(out),
 		Process: in == "" && process(p.Src) || out == "" && process(p.Dst)}
 	if in == "" && out == "" {
 		via.Out = policy.Loopback
@@ -182,7 +182,7 @@ func (m *Memory) passage(p policy.Packet, in, out string) policy.Passage {
 // address: one of a workload's of which the address is known has that.
 func (m *Memory) Speaks(in string, mac [6]byte) bool {
 	id, known := m.endpointAt(in)
-	if !m.made || !m.workload(in) || !known {
+	if !m.made || !m.Workload(in) || !known {
 		return true
 	}
 	e := m.inForce.Endpoints[id]
@@ -219,7 +219,8 @@ func (m *Memory) Outside(p policy.Packet, before, iface netip.Addr) netip.Addr {
 	return p.Src
 }
 
-func (m *Memory) workload(name string) bool {
+// Workload tells whether an interface is a workload's, by its name.
+func (m *Memory) Workload(name string) bool {
 	return slices.ContainsFunc(m.opts.Prefixes, func(p string) bool { return strings.HasPrefix(name, p) })
 }
 

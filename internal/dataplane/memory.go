@@ -55,9 +55,9 @@ func (m *Memory) Send(f Frame) Outcome {
 		return Outcome{Why: "spoofed: the MAC address is not that interface's"}
 	}
 	if first, ok := m.flows[flowOf(f.Packet)]; ok {
-		// By the interface by which that came out, it is nobody else's; and it is
-		// an answer for as long as that passes.
-		if way := m.forward(first); way.Passes && way.Out == f.In {
+		// It is an answer for as long as that passes. A workload answers by the interface
+		// by which that came out; what comes from elsewhere may take another way back.
+		if way := m.forward(first); way.Passes && (way.Out == f.In || way.Out != "" && f.In != "" && !m.Policy.Workload(f.In)) {
 			return m.answer(f, first)
 		}
 	}

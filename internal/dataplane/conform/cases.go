@@ -419,6 +419,7 @@ spec: {order: 1, selector: role == 'uplink', applyOnForward: true, types: [Ingre
 		{"answers to what passed", func(s *scene) {
 			s.attach("a")
 			s.attach("b")
+			s.attach("c")
 			s.put(sendAll, `
 kind: GlobalNetworkPolicy
 metadata: {name: b}
@@ -436,7 +437,11 @@ spec: {selector: role == 'b', types: [Ingress], ingress: [{action: Allow, protoc
 				s.expect(f, false, "") // to another flow
 				f = s.answer("b", "a", ask)
 				f.Src = addr("c", family)
-				s.expect(f, false, "") // under another's address
+				s.expect(f, false, "")                       // under another's address
+				s.expect(s.answer("c", "a", ask), false, "") // from another workload
+				ask = s.packet("a", "far", family, udp, 53)
+				s.expect(ask, true, "up0")
+				s.expect(s.answer("up1", "a", ask), true, "calia") // by another uplink than it left by
 			}
 		}},
 	}
