@@ -228,9 +228,15 @@ func pods(s *LabelSelector) (string, error) {
 func expression(s *LabelSelector) (string, error) {
 	var terms []string
 	for _, k := range slices.Sorted(maps.Keys(s.MatchLabels)) {
+		if !plain(k, s.MatchLabels[k]) {
+			return "", fmt.Errorf("matchLabels: %q, %q: want a label and its value", k, s.MatchLabels[k])
+		}
 		terms = append(terms, fmt.Sprintf("%s == '%s'", k, s.MatchLabels[k]))
 	}
 	for i, r := range s.MatchExpressions {
+		if !plain(r.Key, r.Values...) {
+			return "", fmt.Errorf("matchExpressions[%d]: %q, %q: want a label and its values", i, r.Key, r.Values)
+		}
 		list := "{'" + strings.Join(r.Values, "', '") + "'}"
 		switch {
 		case (r.Operator == "In" || r.Operator == "NotIn") && len(r.Values) == 0:
@@ -248,11 +254,20 @@ func expression(s *LabelSelector) (string, error) {
 		}
 	}
 	for _, t := range terms {
-		if _, err := selector.Parse(t); err != nil { // a quote in a value, say
+		if _, err := selector.Parse(t); err != nil { // a label that is too long, say
 			return "", err
 		}
 	}
 	return strings.Join(terms, " && "), nil
+}
+
+// plain tells whether a label and values are no more than that in the language of the
+// model: with a quote, or a blank in the label, they would be another expression.
+func plain(label string, values ...string) bool {
+	odd := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("_./-", r)
+	}
+	return label != "" && !strings.ContainsFunc(label, odd) && !slices.ContainsFunc(values, func(v string) bool { return strings.Contains(v, "'") })
 }
 
 // Namespace is the profile of a namespace: what no policy concerns is allowed, and

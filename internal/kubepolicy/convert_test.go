@@ -52,6 +52,9 @@ func TestPolicy(t *testing.T) {
 		`{"ingress":[{"ports":[{"port":"x","endPort":5}]}]}`, `{"ingress":[{"ports":[{"port":"80:90"}]}]}`, `{"ingress":[{"ports":[{"port":80,"endPort":79}]}]}`, `{"egress":[{"to":[{"ipBlock":{"cidr":"10.0.0.0/33"}}]}]}`,
 		`{"egress":[{"to":[{"ipBlock":{"cidr":"10.0.0.0/8"},"podSelector":{}}]}]}`, `{"podSelector":{"matchExpressions":[{"key":"a","operator":"In"}]}}`,
 		`{"podSelector":{"matchExpressions":[{"key":"a","operator":"Like","values":["b"]}]}}`, `{"podSelector":{"matchLabels":{"a":"it's"}}}`,
+		`{"podSelector":{"matchLabels":{"a":"b' || c == 'd"}}}`, `{"podSelector":{"matchLabels":{"a == 'b' || c":"d"}}}`, `{"podSelector":{"matchLabels":{"":"d"}}}`,
+		`{"podSelector":{"matchExpressions":[{"key":"a","operator":"In","values":["b'} || c in {'d"]}]}}`, `{"podSelector":{"matchExpressions":[{"key":"a) || has(b","operator":"Exists"}]}}`,
+		`{"ingress":[{"ports":[{"port":80,"endPort":65536}]}]}`,
 	} {
 		p := &NetworkPolicy{}
 		if err := json.Unmarshal([]byte(spec), &p.Spec); err != nil {
