@@ -157,6 +157,15 @@ func TestMemory_Loopback(t *testing.T) {
 			t.Errorf("from %s by the uplink: %s", src, v.Why)
 		}
 	}
+	o := m.opts
+	o.Leaving = []netip.Addr{closed}
+	must(t, m.SetOptions(o))
+	apply()
+	for _, p := range []policy.Packet{{Src: closed, Dst: far, Proto: tcp, DstPort: 80}, {Src: own, Dst: closed, Proto: tcp, DstPort: 80}} {
+		if v := m.Judge(p, "", ""); v.Passes || !strings.HasPrefix(v.Why, "closed") {
+			t.Errorf("%s to %s, an address that is to leave lo: %s", p.Src, p.Dst, v.Why)
+		}
+	}
 	h := &v3.HostEndpoint{}
 	h.Spec.Node, h.Spec.InterfaceName = node, "*"
 	world.Put(policy.Key{Kind: "HostEndpoint", Name: "h"}, h, nil)

@@ -155,3 +155,48 @@ func TestFloatingIPOfThisServer(t *testing.T) {
 		expect(true)
 	}
 }
+
+// TestFloatingIPRivals: of several endpoints of a server with one floating IP that with the
+// lowest internal address has it, as text, in whichever order they come; and one pair of
+// addresses is of one family.
+func TestFloatingIPRivals(t *testing.T) {
+	for _, c := range []struct{ external, first, second string }{
+		{"203.0.113.7", "10.0.0.10", "10.0.0.9"}, // as text the lower one
+		{"2001:db8:f::7", "2001:db8::10", "2001:db8::9"},
+	} {
+		for _, reversed := range []bool{false, true} {
+			s := newScene(t)
+			s.w.FloatingIPs = true
+			own := []string{c.first, c.second}
+			for i := range own {
+				name := string('p' + rune(i))
+				if reversed {
+					i = 1 - i
+				}
+				s.endpoint(name, 20+i, func(w *v3.WorkloadEndpoint) {
+					w.Spec.IPNetworks = own[i : i+1]
+					w.Spec.IPNATs = []v3.IPNAT{{InternalIP: own[i], ExternalIP: c.external}}
+				})
+			}
+			s.x.Flush()
+			var has []string
+			for _, e := range newInterp(s.x).eps {
+				for _, f := range e.FloatingIPs(true) {
+					has = append(has, f.Internal.String())
+				}
+			}
+			if !slices.Equal(has, own[:1]) {
+				t.Errorf("%s leads to %v, want %s", c.external, has, c.first)
+			}
+			if _, in, ok := s.w.Floating(netip.MustParseAddr(c.external)); !ok || in.String() != c.first {
+				t.Errorf("the evaluator leads %s to %s, want %s", c.external, in, c.first)
+			}
+		}
+	}
+	for _, n := range []v3.IPNAT{{InternalIP: "10.0.0.1", ExternalIP: "2001:db8:f::7"}, {InternalIP: "2001:db8::1", ExternalIP: "203.0.113.7"}} {
+		own := []netip.Prefix{netip.MustParsePrefix("10.0.0.1/32"), netip.MustParsePrefix("2001:db8::1/128")}
+		if list, odd := floatingIPs(&v3.WorkloadEndpointSpec{IPNATs: []v3.IPNAT{n}}, own); len(list) != 0 || len(odd) != 1 {
+			t.Errorf("%+v is taken for %v, with problems %v", n, list, odd)
+		}
+	}
+}
