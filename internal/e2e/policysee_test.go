@@ -157,13 +157,14 @@ spec: {selector: app == "web", types: [Egress], egress: [{action: Allow}]}
 		{"no such source", n1, []string{"web", "near", "udp", "80", "--source", "198.51.100.7"}, append([]step{{"anti-spoof", "deny", "WorkloadEndpoint default/n1-muslin-web-eth0"}}, allowed[1],
 			step{"route", "allow", "WorkloadEndpoint default/n1-muslin-near-eth0"}, denied), "dropped"},
 		{"from the server", n1, []string{"host", "near", "udp", "81"}, []step{{"route", "allow", "WorkloadEndpoint default/n1-muslin-near-eth0"}, {"ingress", "allow", "none"}}, "passed"},
+		{"to its gateway", n1, []string{"web", "169.254.1.1", "udp", "81"}, append(allowed[:2:2], step{"route", "allow", "kernel"}, step{"to-host", "deny", "FelixConfiguration defaultEndpointToHostAction"}), "dropped"},
 		{"to the server", n1, []string{"web", "host", "udp", "81"}, append(allowed[:2:2], step{"route", "allow", "kernel"}, step{"to-host", "deny", "FelixConfiguration defaultEndpointToHostAction"}), "dropped"},
 	} {
 		t.Run(q.name, func(t *testing.T) {
 			var e api.Explain
 			ask(t, q.node, &e, append(append([]string{"explain"}, q.words...), "--live", "-o", "json")...)
 			families := 2
-			if q.name == "no such source" {
+			if q.name == "no such source" || q.name == "to its gateway" {
 				families = 1
 			}
 			if len(e.Families) != families {

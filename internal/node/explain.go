@@ -30,6 +30,9 @@ func (d *Daemon) getExplain(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if w.Interfaces, err = endpoint.InterfaceAddrs(); err != nil {
+		return nil, err
+	}
 	src, err := w.end(q.Get("src"))
 	if err != nil {
 		return nil, fmt.Errorf("source: %w", err)
@@ -55,9 +58,6 @@ func (d *Daemon) getExplain(r *http.Request) (any, error) {
 		}
 	}
 	w.Failsafes = o.Failsafes
-	if w.Interfaces, err = endpoint.InterfaceAddrs(); err != nil {
-		return nil, err
-	}
 	answer := api.Explain{Source: q.Get("src"), Destination: q.Get("dst"), Protocol: q.Get("proto"), Port: port}
 	for _, six := range []bool{false, true} {
 		if !proto.in(six) {
@@ -227,6 +227,17 @@ func (w *world) take(self string, c store.Change) {
 	}
 }
 
+// isHeld tells whether an interface of the server that was asked has an address, such
+// as that of a workload's gateway.
+func (w *world) isHeld(a netip.Addr) bool {
+	for _, addrs := range w.Interfaces {
+		if slices.ContainsFunc(addrs, func(own netip.Addr) bool { return own.WithZone("").Unmap() == a.WithZone("") }) {
+			return true
+		}
+	}
+	return false
+}
+
 // end is one end of a packet: a workload, or just addresses.
 type end struct {
 	id    policy.EndpointID
@@ -254,8 +265,9 @@ func (w *world) end(s string) (end, error) {
 		return end{addrs: w.self, host: true}, nil
 	}
 	if a, err := netip.ParseAddr(s); err == nil {
-		id, _ := w.Owner(a.Unmap())
-		return end{id: id, addrs: []netip.Addr{a.Unmap()}, host: slices.Contains(w.self, a.Unmap())}, nil
+		a = a.Unmap()
+		id, owned := w.Owner(a)
+		return end{id: id, addrs: []netip.Addr{a}, host: slices.Contains(w.self, a) || !owned && w.isHeld(a)}, nil
 	}
 	ns, name, qualified := strings.Cut(s, "/")
 	if !qualified {

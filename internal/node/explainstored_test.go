@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -42,6 +43,29 @@ func TestExplainProtocols(t *testing.T) {
 	}
 	if _, _, err := protocolAndPort("icmpv4", ""); err == nil || !strings.Contains(err.Error(), "icmpv6") {
 		t.Errorf("the protocols there are: %v", err)
+	}
+}
+
+// TestExplainHost: every address of an interface of the server is the server's, but for
+// those of its workloads and processes.
+func TestExplainHost(t *testing.T) {
+	w := &world{self: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
+	process := &v3.WorkloadEndpoint{}
+	process.Spec.Node, process.Spec.InterfaceName, process.Spec.IPNetworks = "n1", "x", []string{"10.65.0.9/32"}
+	w.Put(policy.Key{Kind: "WorkloadEndpoint", Namespace: "default", Name: "p"}, process, nil)
+	w.Interfaces = map[string][]netip.Addr{}
+	for iface, addrs := range map[string][]string{"cali1": {"169.254.1.1", "fe80::ecee:eeff:feee:eeee%cali1"}, "up1": {"198.51.100.1"}, "lo": {"127.0.0.1", "10.65.0.9"}} {
+		for _, a := range addrs {
+			w.Interfaces[iface] = append(w.Interfaces[iface], netip.MustParseAddr(a))
+		}
+	}
+	for a, want := range map[string]bool{
+		"192.0.2.1": true, "::ffff:192.0.2.1": true, "169.254.1.1": true, "fe80::ecee:eeff:feee:eeee": true, "198.51.100.1": true, "127.0.0.1": true,
+		"10.65.0.9": false, "198.51.100.2": false,
+	} {
+		if e, err := w.end(a); err != nil || e.host != want {
+			t.Errorf("%s is the server's: %v (%v), want %v", a, e.host, err, want)
+		}
 	}
 }
 
