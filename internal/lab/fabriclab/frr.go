@@ -113,13 +113,29 @@ func (l *Lab) readFRR(d *fabric.Device, text []byte, t live.Table) error {
 
 // peerNamed is the device that a daemon calls by an address or by the interface towards it.
 func (l *Lab) peerNamed(d *fabric.Device, word string) string {
-	if a, err := netip.ParseAddr(word); err == nil && a.Zone() == "" {
-		return l.names.Device(a, word)
-	} else if err == nil {
+	a, err := netip.ParseAddr(word)
+	switch {
+	case err == nil && a.Zone() != "":
 		word = a.Zone()
+	case err == nil && a.IsLinkLocalUnicast(): // bgpd of 8.4 does not say on which port
+		return l.behindPorts(d, a)
+	case err == nil:
+		return l.names.Device(a, word)
 	}
 	name, _ := l.peerAt(d, word, netip.Addr{})
 	return name
+}
+
+// behindPorts is the device that has a link-local address behind any port of another.
+func (l *Lab) behindPorts(d *fabric.Device, a netip.Addr) string {
+	for i := range d.Interfaces {
+		for _, o := range l.x.On(d.Interfaces[i].Segment) {
+			if o.Device != d && l.linkLocal(o) == a {
+				return o.Device.Name
+			}
+		}
+	}
+	return a.String()
 }
 
 // asPath reads AS numbers with spaces between them.

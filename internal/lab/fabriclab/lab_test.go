@@ -68,8 +68,13 @@ var variants = []variant{
 	{"unique spines", "model: as-per-rack, spine: {as: unique}", false, fabric.FRR},
 	{"dual", "model: as-per-rack, racks: {count: 3, tors: 2}", false, fabric.FRR},
 	{"rack mesh", "model: as-per-rack, inRack: {sessions: mesh}", false, fabric.FRR},
+	{"rack reflectors", "model: as-per-rack, inRack: {sessions: reflector, reflector: server}", false, fabric.FRR},
+	{"isl", "model: as-per-rack, racks: {count: 3, tors: 2}, tors: {isl: true}", false, fabric.FRR},
+	{"unnumbered", "model: as-per-server, servers: {perRack: 2, uplinks: unnumbered}", false, fabric.FRR},
 	{"default dual", "model: downward-default, racks: {count: 3, tors: 2}, downwardDefault: {fallback: dual-tor}", false, fabric.FRR},
 	{"add-path", "model: ethernet, routeReflectors: {placement: all-planes, addPath: true}", false, fabric.FRR},
+	{"reflected default", "model: ethernet, border: [{name: b1, as: 64999, default: true}], " +
+		"pools: {endpoints: [{cidr: 10.64.0.0/12, external: nat}, {cidr: 'fd00:64::/48', external: advertise}]}", false, fabric.FRR},
 	{"ethernet mesh", "model: ethernet, routeReflectors: {placement: none}, border: [{name: b1, as: 64999, default: true}, {name: b2, as: 64999, default: true}], " +
 		"pools: {endpoints: [{cidr: 10.64.0.0/12, external: advertise}, {cidr: 'fd00:64::/48', external: nat}]}", false, fabric.FRR},
 	{"transit", "model: as-per-server, spine: {kind: l2}, tors: {as: shared}", false, fabric.FRR},
