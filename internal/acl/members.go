@@ -55,8 +55,12 @@ func (a *actual) form(id policy.SetID, f *family) (as form) {
 
 func isNetwork(m policy.Member) bool { return m.Net.IsValid() && !m.Net.IsSingleIP() }
 
-// maxCopied bounds the members of sets that are replaced as a whole.
-const maxCopied = 4096
+// Bounds of what is replaced as a whole: members of sets, and chains that ask these. A
+// chain takes longer, because its rules are rendered, counted and validated anew.
+const (
+	maxCopied = 4096
+	maxAsking = 64
+)
 
 // reform finds sets that must be held in another form, and renders what uses
 // them anew. One that gets its first network becomes an interval set. Those whose
@@ -95,7 +99,7 @@ func (g *stager) reform(view policy.View, ch *policy.Changes) {
 	g.renderUsers(users)
 }
 
-// few tells whether the sets in use that change have few members together.
+// few tells whether the sets in use that change have few members together, and few chains ask them.
 func (g *stager) few(view policy.View, ch *policy.Changes) bool {
 	n := 0
 	for id := range ch.Sets {
@@ -108,7 +112,13 @@ func (g *stager) few(view policy.View, ch *policy.Changes) bool {
 			}
 		}
 	}
-	return true
+	asking := 0
+	for _, c := range g.chains {
+		if g.concerned(c, ch) {
+			asking++
+		}
+	}
+	return asking <= maxAsking
 }
 
 // renderUsers renders the chains anew that look up sets.

@@ -180,10 +180,6 @@ func (g *stager) askedFirst(ch *policy.Changes) (first int, ok bool) {
 
 // asking gives the effective policies in which rules ask a set that changes.
 func (g *stager) asking(ch *policy.Changes) iter.Seq[string] {
-	asks := func(name string) bool {
-		st := g.sets[name]
-		return st != nil && st.set.id != "" && ch.Sets[st.set.id] != nil
-	}
 	return func(yield func(string) bool) {
 		given := map[string]bool{}
 		give := func(id string) bool {
@@ -194,7 +190,7 @@ func (g *stager) asking(ch *policy.Changes) iter.Seq[string] {
 			return yield(id)
 		}
 		for _, c := range g.chains {
-			if !slices.ContainsFunc(c.sets, asks) {
+			if !g.concerned(c, ch) {
 				continue
 			}
 			if c.eff != "" && !give(c.eff) {
@@ -207,6 +203,14 @@ func (g *stager) asking(ch *policy.Changes) iter.Seq[string] {
 			}
 		}
 	}
+}
+
+// concerned tells whether a chain asks a set that changes.
+func (g *stager) concerned(c *chainState, ch *policy.Changes) bool {
+	return slices.ContainsFunc(c.sets, func(name string) bool {
+		st := g.sets[name]
+		return st != nil && st.set.id != "" && ch.Sets[st.set.id] != nil
+	})
 }
 
 // rulesIn gives the rules that decide in an effective policy, in the order in which they are asked.

@@ -191,6 +191,40 @@ var togetherKinds = []togetherKind{
 			r.member("p", second, false)
 		}
 	}},
+	{"an address comes into a rule that passes and a denial behind it", func(r *rig) func(bool) {
+		p := r.v.policy(gnp("p", []policy.Rule{allow(toAllowed), with(policy.Pass, from("x"))}, nil))
+		q := r.v.policy(gnp("q", []policy.Rule{deny(toForbidden, from("y")), allow(toForbidden)}, nil))
+		r.endpoint("a", r.allowAllEffective())
+		r.endpoint("b", r.v.effective(&policy.Effective{ID: "togethertogether",
+			Tiers: [2][]policy.TierPolicies{policy.Ingress: {tier("first", false, p), tier("second", false, q)}}}))
+		return func(second bool) {
+			r.member("x", second, false)
+			r.member("y", second, false)
+		}
+	}},
+	{"both ends move, and egress opens as ingress closes", func(r *rig) func(bool) {
+		to := func(rule *policy.Rule) { rule.Dst.Sets = []policy.SetID{"x"} }
+		out := r.v.policy(gnp("out", nil, []policy.Rule{allow(toAllowed), allow(toForbidden, to)}))
+		in := r.v.policy(gnp("in", []policy.Rule{allow(toAllowed), allow(toForbidden, from("y"))}, nil))
+		r.endpoint("a", r.v.effective(&policy.Effective{ID: "egressegressegre", Tiers: [2][]policy.TierPolicies{policy.Egress: {tier("default", false, out)}}}))
+		r.endpoint("b", r.v.effective(&policy.Effective{ID: "togethertogether", Tiers: [2][]policy.TierPolicies{policy.Ingress: {tier("default", false, in)}}}))
+		return func(second bool) {
+			r.v.set("x", policy.SetNets, netMembers(either(second, "10.65.0.9/32", "10.65.0.2/32"), either(second, "fd65::9/128", "fd65::2/128"))...)
+			r.member("y", !second, false)
+		}
+	}},
+	{"an address moves between sets as rules change places", func(r *rig) func(bool) {
+		put := func(second bool) *policy.Policy {
+			x, y := policy.SetID(either(second, "y", "x")), policy.SetID(either(second, "x", "y"))
+			return r.v.policy(gnp("p", []policy.Rule{deny(toForbidden, from(x)), allow(toAllowed, from(x)), allow(toForbidden, from(y)), deny(from(y)), allow(toForbidden)}, nil))
+		}
+		r.ingressOf(put(false))
+		return func(second bool) {
+			put(second)
+			r.member("x", second, false)
+			r.member("y", !second, false)
+		}
+	}},
 	{"a port moves between groups of denials", func(r *rig) func(bool) {
 		r.member("x", true, false)
 		r.member("y", true, false)
