@@ -65,6 +65,8 @@ var variants = []variant{
 	{"default L3", "model: downward-default", true, fabric.FRR},
 	{"default L2", "model: downward-default, spine: {kind: l2}", true, fabric.FRR},
 	{"ethernet", "model: ethernet, anycast: [{ip: 10.199.0.1, servers: [r0/s0, r2/s0]}, {ip: 'fd00:99::1', servers: [r0/s0, r2/s0]}]", true, fabric.FRR},
+	{"ethernet border", "model: ethernet, border: [{name: b1, as: 64999, default: true}, {name: b2, as: 64999, default: true}], " +
+		"pools: {endpoints: [{cidr: 10.64.0.0/12, external: advertise}, {cidr: 'fd00:64::/48', external: nat}]}", false, fabric.FRR},
 	{"unique spines", "model: as-per-rack, spine: {as: unique}", false, fabric.FRR},
 	{"dual", "model: as-per-rack, racks: {count: 3, tors: 2}", false, fabric.FRR},
 	{"rack mesh", "model: as-per-rack, inRack: {sessions: mesh}", false, fabric.FRR},
