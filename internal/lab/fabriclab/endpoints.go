@@ -158,6 +158,12 @@ const overlap = 500 * time.Millisecond
 // fabric knows; that is how virtual machines migrate. If the server is empty it is on none. Different endpoints may
 // move at once.
 func (l *Lab) Move(ctx context.Context, name, server string) error {
+	defer l.over(name)
+	return l.move(ctx, name, server)
+}
+
+// move is Move, after which the endpoint is under way until over.
+func (l *Lab) move(ctx context.Context, name, server string) error {
 	e, err := l.moves(ctx, name, server)
 	if err != nil {
 		return err
@@ -214,9 +220,21 @@ func (l *Lab) moves(ctx context.Context, name, server string) (e Endpoint, err e
 	if l.Moved == nil {
 		l.Moved = map[string]string{}
 	}
+	if l.underway == nil {
+		l.underway = map[string]bool{}
+	}
 	l.Moved[name] = server
+	l.underway[name] = true
 	l.settlePlaces()
 	return e, l.save()
+}
+
+// over ends that an endpoint is under way. Until then it counts among those that left their rack: of one that comes home
+// spines prefer the route from there, but may take the other once more when the first is for neighbours alone.
+func (l *Lab) over(name string) {
+	l.places.Lock()
+	defer l.places.Unlock()
+	delete(l.underway, name)
 }
 
 // setAside has the routes out of an endpoint by its interface give way to those by the next one that it gets.

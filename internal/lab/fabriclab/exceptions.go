@@ -17,7 +17,7 @@ import (
 
 // room refuses a move for which the ToRs of the rack that the endpoint's block is in had to know more exceptions
 // than the design lets them. Those count that are on their way out, of which ToRs have not heard yet, and those that
-// came home, as long as a ToR has not heard of that.
+// came home, as long as a ToR has not heard of that, or they are under way.
 func (l *Lab) room(ctx context.Context, e Endpoint, server string, all []Endpoint) error {
 	budget := l.x.Exceptions()
 	if budget == 0 || server == "" {
@@ -36,7 +36,7 @@ func (l *Lab) room(ctx context.Context, e Endpoint, server string, all []Endpoin
 		if o.Name == e.Name || homes[o.Name] != home {
 			continue
 		}
-		if o.Server != "" && l.x.Device(o.Server).Rack != home || slices.ContainsFunc(o.Addrs, func(a netip.Addr) bool { return known[a] }) {
+		if o.Server != "" && l.x.Device(o.Server).Rack != home || l.underway[o.Name] || slices.ContainsFunc(o.Addrs, func(a netip.Addr) bool { return known[a] }) {
 			away++
 		}
 	}

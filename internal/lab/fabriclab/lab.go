@@ -43,8 +43,9 @@ type Lab struct {
 	names *live.Names
 	lock  *os.File
 
-	places sync.Mutex     // Moved and now, while several endpoints move
-	now    *fabric.Design // with endpoints where they are
+	places   sync.Mutex      // the following, and Moved, while several endpoints move
+	now      *fabric.Design  // with endpoints where they are
+	underway map[string]bool // endpoints that move, or moved a moment ago
 
 	mu     sync.Mutex
 	spaces map[string]*lab.Namespace

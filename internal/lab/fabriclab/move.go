@@ -71,7 +71,8 @@ func (l *Lab) WatchMove(ctx context.Context, name, server, from string) (gaps []
 		x.Mark() // to find neighbours for the first time is no part of a move
 		before[n] = x.Report()
 	}
-	if err := l.Move(ctx, name, server); err != nil {
+	defer l.over(name)
+	if err := l.move(ctx, name, server); err != nil {
 		return nil, err
 	}
 	for n, x := range flows { // a while of them, so that none comes of what was on its way
