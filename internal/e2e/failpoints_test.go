@@ -187,7 +187,7 @@ func (r *failing) all(points []failpoint, f fate) {
 		r.pass(i)
 	}
 	r.Logf("%s: at %d of %d points, in %v", f, reached, len(points), time.Since(start).Round(time.Millisecond))
-	if reached*8 < len(points)*7 {
+	if missed := len(points) - reached; missed > max(1, len(points)/8) {
 		r.Errorf("%s: too few of the points were there again", f)
 	}
 }

@@ -113,8 +113,8 @@ func (f firewall) passes(t *testing.T, g *guardedServers, forbidden *streams, ow
 	t.Helper()
 	n, before := g.Nodes[0], forbidden.delivered()
 	table := openNFT(t, n.Namespace)
-	want := table.ruleset(t)
 	do := f.do(t)
+	want := table.atRest(t)
 	for range f.rounds {
 		for _, args := range do {
 			took = append(took, table.bent(t, want, func() error { return program(t, n.Namespace, args[0], args[1:]...) })...)

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/nftables"
 	mdnetlink "github.com/mdlayher/netlink"
@@ -177,6 +178,22 @@ func (n *nft) ruleset(t *testing.T) string {
 	}
 	t.Fatal("the ruleset never stood still")
 	return ""
+}
+
+// atRest is the ruleset when nobody has changed it for half a second: a daemon that has just
+// started may still have something to add.
+func (n *nft) atRest(t *testing.T) string {
+	t.Helper()
+	last, since := n.generation(t), time.Now()
+	for start := time.Now(); time.Since(since) < 500*time.Millisecond; time.Sleep(10 * time.Millisecond) {
+		if g := n.generation(t); g != last {
+			last, since = g, time.Now()
+		}
+		if time.Since(start) > 20*time.Second {
+			t.Fatal("the ruleset never came to rest")
+		}
+	}
+	return n.ruleset(t)
 }
 
 // routes lists the routes of the main table, one line each, sorted.
