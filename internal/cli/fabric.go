@@ -118,9 +118,12 @@ FILE it is printed. A file that is there already is not touched.`,
 				return usagef("%s is no model: did you mean %s? A file of that name is ./%[1]s", files[0], near)
 			}
 		}
-		for flag, n := range map[string]int{"racks": racks, "servers": servers, "endpoints": endpoints} {
-			if n < 1 {
-				return usagef("--%s %d: want 1 or more", flag, n)
+		for _, c := range []struct {
+			flag string
+			n    int
+		}{{"racks", racks}, {"servers", servers}, {"endpoints", endpoints}} {
+			if c.n < 1 {
+				return usagef("--%s %d: want 1 or more", c.flag, c.n)
 			}
 		}
 		name := "pod-a"

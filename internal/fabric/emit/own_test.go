@@ -11,22 +11,34 @@ import (
 	"github.com/muslin-net/muslin/internal/fabric"
 )
 
-// TestOwnOnly: who is in a full mesh tells a border of its own routes only, whatever runs there, and the others keep
-// the border's next hop; reflectors tell of all.
-func TestOwnOnly(t *testing.T) {
-	g := design(t, specs["ethernet mesh"], "ipv4, ipv6")
+// written is what vRouters have in common, and the documents of some of them.
+func written(t *testing.T, g *fabric.Design, names ...string) (e *Emitter, common, own string) {
+	t.Helper()
 	e, err := New(g)
 	if err != nil {
 		t.Fatal(err)
 	}
-	common, err := e.Common()
-	if err != nil {
+	if common, err = e.Common(); err != nil {
 		t.Fatal(err)
 	}
-	own, err := e.Device(g.Index().Device("r0-s0"), VRouter)
-	if err != nil {
-		t.Fatal(err)
+	for i, name := range names {
+		text, err := e.Device(g.Index().Device(name), VRouter)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i > 0 {
+			own += "---\n"
+		}
+		own += text
 	}
+	return e, common, own
+}
+
+// TestOwnOnly: who is in a full mesh tells a border of its own routes only, whatever runs there, and the others keep
+// the border's next hop; reflectors tell of all.
+func TestOwnOnly(t *testing.T) {
+	g := design(t, specs["ethernet mesh"], "ipv4, ipv6")
+	e, common, own := written(t, g, "r0-s0")
 	list, err := v3.Decode([]byte(common + "---\n" + own))
 	if err != nil {
 		t.Fatal(err)
@@ -91,12 +103,7 @@ func TestOwnOnly(t *testing.T) {
 	}
 
 	g = design(t, specs["ethernet"], "ipv4")
-	e, _ = New(g)
-	common, _ = e.Common()
-	rr, err := e.Device(g.Index().Device("plane0-rr0"), VRouter)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, common, rr := written(t, g, "plane0-rr0")
 	if strings.Contains(common, "Reject") || strings.Count(rr, "nextHopMode: Keep") != strings.Count(rr, "kind: BGPPeer") {
 		t.Error(rr)
 	}
@@ -113,24 +120,14 @@ func TestPassOn(t *testing.T) {
 		"model: as-per-rack": "",
 	} {
 		g := design(t, spec, "ipv4, ipv6")
-		e, err := New(g)
-		if err != nil {
-			t.Fatal(err)
-		}
-		docs, err := e.Common()
-		if err != nil {
-			t.Fatal(err)
-		}
+		var servers []string
 		for i := range g.Devices {
 			if d := &g.Devices[i]; d.Software == fabric.Muslin {
-				text, err := e.Device(d, VRouter)
-				if err != nil {
-					t.Fatal(err)
-				}
-				docs += "---\n" + text
+				servers = append(servers, d.Name)
 			}
 		}
-		list, err := v3.Decode([]byte(docs))
+		_, common, own := written(t, g, servers...)
+		list, err := v3.Decode([]byte(common + "---\n" + own))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,18 +159,7 @@ func TestPassOn(t *testing.T) {
 func TestAlone(t *testing.T) {
 	for _, racks := range []string{"1", "2"} {
 		g := design(t, "model: as-per-rack, servers: {perRack: 1}, racks: {count: "+racks+"}", "ipv4")
-		e, err := New(g)
-		if err != nil {
-			t.Fatal(err)
-		}
-		common, err := e.Common()
-		if err != nil {
-			t.Fatal(err)
-		}
-		own, err := e.Device(g.Index().Device("r0-s0"), VRouter)
-		if err != nil {
-			t.Fatal(err)
-		}
+		_, common, own := written(t, g, "r0-s0")
 		if strings.Contains(common, "kind: BGPPeer") || strings.Count(own, "kind: BGPPeer") != 1 {
 			t.Errorf("%s racks:\n%s\n%s", racks, common, own)
 		}
