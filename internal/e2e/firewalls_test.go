@@ -158,12 +158,14 @@ func (n *nft) bent(t *testing.T, want string, do func() error) (took spans) {
 	last := n.generation(t)
 	go func() { done <- do() }()
 	var since time.Time
-	start, ended := time.Now(), false
+	start, ended, seen := time.Now(), false, want
+	var failed error
 	for {
 		if g := n.generation(t); g != last {
 			now := time.Now()
-			if text, err := n.text(); err == nil && n.generation(t) == g { // else another commit interrupted it
-				last = g
+			var text string
+			if text, failed = n.text(); failed == nil && n.generation(t) == g { // else another commit interrupted it
+				last, seen = g, text
 				if whole := text == want; whole && !since.IsZero() {
 					took, since = append(took, now.Sub(since)), time.Time{}
 				} else if !whole && since.IsZero() {
@@ -182,10 +184,17 @@ func (n *nft) bent(t *testing.T, want string, do func() error) (took spans) {
 		default:
 		}
 		if time.Since(start) > 20*time.Second {
-			t.Fatal("not repaired after 20 s")
+			t.Fatalf("not repaired after 20 s; generation %d, last read %d (%v); the program ended: %v; gone:\n%s\nmore:\n%s",
+				n.generation(t), last, failed, ended, linesWithout(want, seen), linesWithout(seen, want))
 		}
 		time.Sleep(50 * time.Microsecond)
 	}
+}
+
+// linesWithout is the lines of a that b lacks.
+func linesWithout(a, b string) string {
+	have := strings.Split(b, "\n")
+	return strings.Join(slices.DeleteFunc(strings.Split(a, "\n"), func(line string) bool { return slices.Contains(have, line) }), "\n")
 }
 
 // rulesOfOthers is what nft says of all tables but ours, handles included and counts left out.
