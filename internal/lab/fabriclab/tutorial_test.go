@@ -76,16 +76,47 @@ func TestTutorial(t *testing.T) {
 	})
 	dir := t.TempDir()
 	for _, s := range list {
-		cmd := exec.CommandContext(t.Context(), "sh", "-c", s.command)
-		cmd.Dir, cmd.Env = dir, append(os.Environ(), "PATH="+filepath.Dir(muslin)+":"+os.Getenv("PATH"))
-		var errors strings.Builder
-		cmd.Stderr = &errors
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("%s: %v: %s%s", s.command, err, out, errors.String())
+		s.run(t, dir, 0)
+	}
+}
+
+// TestPage runs what is shown on the page about fabrics with the files that are shown there, and holds what it
+// prints against the page. What asks a fabric that runs is left to the tutorial.
+func TestPage(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/fabric.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, files := t.TempDir(), regexp.MustCompile(`(?m)^    apiVersion: fabric/v1\n(?:    .*\n)+`).FindAllString(string(text), -1)
+	for _, f := range files {
+		name := regexp.MustCompile(`metadata: \{name: (.*)\}`).FindStringSubmatch(f)
+		if err := os.WriteFile(filepath.Join(dir, name[1]+".yaml"), []byte(strings.ReplaceAll(f, "\n    ", "\n")[4:]), 0o600); err != nil {
+			t.Fatal(err)
 		}
-		if got := strings.TrimSpace(string(out)) + "\n"; !s.pattern().MatchString(got) && strings.TrimSpace(got+s.output) != "" {
-			t.Errorf("%s\nprints\n%s\nand the page has\n%s", s.command, got, s.output)
+	}
+	list := steps(string(text))
+	if len(files) < 3 || len(list) < 7 {
+		t.Fatalf("only %d files and %d commands", len(files), len(list))
+	}
+	for _, s := range list {
+		if !strings.Contains(s.command, "--live") {
+			s.run(t, dir, 1)
 		}
+	}
+}
+
+// run runs a command in a directory: it succeeds, or ends with the code that it may, and prints what the page has.
+func (s step) run(t *testing.T, dir string, may int) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", s.command)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "PATH="+filepath.Dir(muslin)+":"+os.Getenv("PATH"))
+	var errors strings.Builder
+	cmd.Stderr = &errors
+	out, err := cmd.Output()
+	if err != nil && cmd.ProcessState.ExitCode() != may {
+		t.Fatalf("%s: %v: %s%s", s.command, err, out, errors.String())
+	}
+	if got := strings.TrimSpace(string(out)) + "\n"; !s.pattern().MatchString(got) && strings.TrimSpace(got+s.output) != "" {
+		t.Errorf("%s\nprints\n%s\nand the page has\n%s", s.command, got, s.output)
 	}
 }
