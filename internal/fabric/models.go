@@ -17,6 +17,11 @@ func (b *builder) asPerServer() {
 	if b.roles() {
 		tor.Role, server.Role = Provider, Customer
 	}
+	if b.f.dualToRs() && s.BGP.Roles != Off {
+		// Else a server tells each of its ToRs what it has from the other, and is a way between the two. It marks and
+		// withholds such routes by itself: the ToR need not know of roles (RFC 9234 section 4.2).
+		server.Role = Customer
+	}
 	b.serverProfiles(tor, server)
 	b.servers(func(tor, server port) { session(tor, server, torServer, serverTor) })
 	b.rackBlocks()

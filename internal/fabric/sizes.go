@@ -256,9 +256,17 @@ func (c *counts) tor(d *Device, z *Size) int {
 	case c.spines > 0:
 		z.Paths = n + c.remote(d.Rack, func(string) int { return c.spines })
 	case c.transit():
-		z.Paths = n + c.remote(d.Rack, func(string) int { return (c.torCount - c.tors[d.Rack]) * c.planes })
+		others := c.torCount - c.tors[d.Rack]
+		if c.twinTells(d) {
+			others = c.torCount - 1
+			z.Paths, z.UpTo = n*others*c.planes, true
+		}
+		z.Paths += n + c.remote(d.Rack, func(string) int { return others * c.planes })
 	default:
 		z.Paths = n + c.remote(d.Rack, func(r string) int { return c.tors[r] * c.planes })
+		if c.twinTells(d) {
+			z.Paths += n * c.planes
+		}
 	}
 	if c.x.Model == ASPerRack && (c.reflector > 0 || c.rackReflectorsOnServers()) {
 		z.Paths += n - c.own[d.Name] // from either of the rack's reflectors
@@ -267,9 +275,6 @@ func (c *counts) tor(d *Device, z *Size) int {
 		if p := c.x.Device(d.Sessions[j].Peer); p.Role == RoleToR { // the link between the two of a rack
 			z.Paths, z.UpTo = z.Paths+z.Routes, true
 		}
-	}
-	if c.tors[d.Rack] > 1 && c.x.Model == ASPerServer && c.spines == 0 {
-		z.UpTo = true
 	}
 	return z.Routes
 }
@@ -365,6 +370,10 @@ func (c *counts) transit() bool {
 	}
 	return false
 }
+
+// twinTells tells whether there is another ToR in the rack, from which a ToR takes what both have from their servers.
+// Where they and the servers are one AS, it refuses that.
+func (c *counts) twinTells(d *Device) bool { return c.tors[d.Rack] > 1 && c.x.Model != ASPerRack }
 
 func (c *counts) interSpine() bool { return c.x.Profile(spineSpine) != nil }
 

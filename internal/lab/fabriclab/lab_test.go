@@ -73,6 +73,7 @@ var variants = []variant{
 	{"rack reflectors", "model: as-per-rack, inRack: {sessions: reflector, reflector: server}", false, fabric.FRR},
 	{"isl", "model: as-per-rack, racks: {count: 3, tors: 2}, tors: {isl: true}", false, fabric.FRR},
 	{"unnumbered", "model: as-per-server, servers: {perRack: 2, uplinks: unnumbered}", false, fabric.FRR},
+	{"server dual", "model: as-per-server, racks: {count: 3, tors: 2}", false, fabric.FRR},
 	{"default dual", "model: downward-default, racks: {count: 3, tors: 2}, downwardDefault: {fallback: dual-tor}", false, fabric.FRR},
 	{"add-path", "model: ethernet, routeReflectors: {placement: all-planes, addPath: true}", false, fabric.FRR},
 	{"reflected default", "model: ethernet, border: [{name: b1, as: 64999, default: true}], " +
