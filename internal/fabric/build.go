@@ -232,6 +232,7 @@ func (b *builder) finish() *Design {
 		add(r.tors)
 		add(r.servers)
 	}
+	b.rates()
 	// A profile or filter that this fabric has no use for is left out.
 	used := map[string]bool{}
 	for i := range b.out.Devices {

@@ -102,6 +102,7 @@ func (f *Fabric) check(e *faults) {
 	}
 	f.checkAdvanced(e)
 	f.checkTimes(e)
+	f.checkRates(e)
 	f.checkRacks(e)
 	f.checkModel(e)
 	f.checkBorders(e)
@@ -230,6 +231,7 @@ func (f *Fabric) checkModel(e *faults) {
 	only("spec.downwardDefault", s.Downward != Downward{}, DownwardDefault)
 	only("spec.tors.as", s.ToRs.AS != "", ASPerServer)
 	only("spec.tors.isl", s.ToRs.ISL, ASPerRack)
+	only("spec.rates.uplink", s.Rates.Uplink != 0, ASPerRack, ASPerServer, DownwardDefault)
 	only("spec.servers.uplinks", s.Servers.Uplinks != "", ASPerRack, ASPerServer, DownwardDefault)
 	if s.Model == Ethernet && s.Spine.Kind == L3 {
 		e.add("spec.spine.kind", "want l2: an Ethernet fabric has planes", "l3")

@@ -83,6 +83,8 @@ type Device struct {
 	// them as origins of the kind static.
 	Static  []StaticRoute `json:"static,omitempty"`
 	VRouter *VRouter      `json:"vrouter,omitempty"`
+	// Load is what a server sends out of its rack at most; 0 if it is not known.
+	Load Rate `json:"load,omitempty"`
 }
 
 // Cluster is the cluster ID of a device that reflects.
@@ -143,6 +145,7 @@ type Segment struct {
 	// ToR of a rack's segment, the spine switch of a plane. None for a cable.
 	Switch string `json:"switch,omitempty"`
 	MTU    int    `json:"mtu,omitempty"`
+	Rate   Rate   `json:"rate,omitempty"` // of each port; 0 if it is not known
 }
 
 // Session is one end of a BGP adjacency. With addresses of both families it

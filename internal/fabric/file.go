@@ -46,6 +46,7 @@ type Spec struct {
 	Machines   []Machine   `json:"machines,omitempty"`
 	Borders    []Border    `json:"border,omitempty"`
 	Switches   SwitchSpecs `json:"switches,omitzero"`
+	Rates      Rates       `json:"rates,omitzero"`
 	Plan       Plan        `json:"plan,omitzero"`
 }
 

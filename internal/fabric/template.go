@@ -60,6 +60,11 @@ func Template(name string, model Model, racks, servers, endpoints int) string {
 	line("  #   loopbacks: [%s]", p.Loopbacks[0])
 	line("  #   links: [%s]", p.Links[0])
 	line("  #   as: {start: %d, style: %s}", p.AS.Start, p.AS.Style)
+	if model == Ethernet {
+		line("  # rates: {server: 25G, load: 2G}         # of ports, and what a server sends out of its rack")
+	} else {
+		line("  # rates: {server: 25G, uplink: 100G, load: 2G}   # of ports, and what a server sends out of its rack")
+	}
 	line("  # plan: {serversPerRack: %d, endpointsPerServer: %d}   # what numbers are kept for; powers of two", f.Spec.Plan.ServersPerRack, f.Spec.Plan.EndpointsPerServer)
 	line("")
 	line("  # bgp:")

@@ -71,6 +71,7 @@ var Rules = []Rule{
 	{"FAB-PHY-003", Error, "a device on one of two ToRs that do not speak with each other", "the other ToR refuses the route when it comes back from a spine, with its own AS number in it", oneOfTwo},
 	{"FAB-PHY-004", Warning, "segments with different MTUs", "large packets are lost or cut on the way", mtu},
 	{"FAB-WI-001", Error, "traffic that is lost, in health or after one failure", "the servers are connected, and their packets do not arrive until somebody repairs it", singleFailure},
+	{"FAB-WI-003", Warning, "links that are to carry more than they can, in health or after one failure", "what a port has no room for is dropped, and everybody who uses it is slow", overloaded},
 	{"FAB-WI-004", Error, "routes without a stable state", "best paths change each other for ever", restless},
 	{"FAB-WI-005", Warning, "spines that hash like the ToRs below", "what a ToR sends to one spine has hashes that are alike there, and takes one of the equal ways on: the others are idle", polarised},
 	{"FAB-SIM-001", Warning, "a design that cannot be simulated", "nothing is known of what its traffic does", notSimulated},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -250,6 +251,22 @@ var cases = []struct {
 	{"FAB-WI-001", perRack, with("tor-server", func(p *fabric.Profile) { p.NextHopSelf = "" }), "", "with nothing failed, 24 of 30 pairs of servers are cut"},
 	{"FAB-WI-001", downward + ", downwardDefault: {fallback: none}", nil, downward, "spine0-r0-t0 down: 8 of 30 pairs lose up to 50 % of their flows, until it is repaired (6 such failures)"},
 	{"FAB-WI-001", planes + ", routeReflectors: {placement: all-planes}", nil, planes + ", routeReflectors: {placement: all-planes, addPath: true}", "5 of 30 pairs of servers are cut, until it is repaired (6 such failures)"},
+	// 2 servers send 40G each. 4 uplinks of 25G are enough for that, and 3 of them are not.
+	{"FAB-WI-003", perRack + ", spine: {count: 4}, rates: {uplink: 25G, load: 40G}", nil, perRack + ", spine: {count: 5}, rates: {uplink: 25G, load: 40G}",
+		"r0-t0, r1-t0, r2-t0: with spine0 down, 80G to send by 3 uplinks of 75G together: 107 %"},
+	{"FAB-WI-003", perSrv + ", spine: {kind: l2}, rates: {uplink: 100G, load: 60G}", nil, perSrv + ", spine: {kind: l2}, rates: {uplink: 100G, load: 50G}",
+		"r0-t0, r1-t0, r2-t0: with spine0 down, 120G to send by 1 uplink of 100G together: 120 %"},
+	{"FAB-WI-003", perRack + ", rates: {uplink: 25G, load: 40G}", nil, perRack + ", rates: {uplink: 80G, load: 40G}", "r2-t0: 80G to send by 2 uplinks of 50G together: 160 %"},
+	// Two ToRs share it, until one of them is down; and servers have a port on each.
+	{"FAB-WI-003", perSrv + ", spine: {count: 3}, racks: {count: 3, tors: 2}, rates: {uplink: 30G, load: 50G}", nil, perSrv + ", spine: {count: 3}, racks: {count: 3, tors: 2}, rates: {uplink: 40G, load: 50G}",
+		"r0-t0, r0-t1 and 4 more: with a ToR of the rack down, 100G to send by 3 uplinks of 90G together: 111 %"},
+	{"FAB-WI-003", perRack + ", racks: {count: 3, tors: 2}, rates: {server: 25G, load: 30G}", nil, perRack + ", racks: {count: 3, tors: 2}, rates: {server: 25G, load: 25G}",
+		"r0-s0, r0-s1 and 4 more: with a ToR of the rack down, 30G to send by 1 uplink of 25G together: 120 %"},
+	{"FAB-WI-003", planes + ", spine: {count: 3}, rates: {server: 25G, load: 60G}", nil, planes + ", spine: {count: 3}, rates: {server: 25G, load: 50G}",
+		"with spine0 down, 60G to send by 2 uplinks of 50G together: 120 %"},
+	// The last uplink of a ToR is down: the servers use the other, which is to carry all.
+	{"FAB-WI-003", perSrv + ", spine: {count: 1}, racks: {count: 3, tors: 2}, rates: {uplink: 60G, load: 50G}", nil, perSrv + ", spine: {count: 1}, racks: {count: 3, tors: 2}, rates: {uplink: 100G, load: 50G}",
+		"with a ToR of the rack down, 100G to send by 1 uplink of 60G together: 167 %"},
 	{"FAB-WI-004", downward + override, func(g *fabric.Design) {
 		profile(g, "tor-server").Export, profile(g, "server-tor").Import = "", ""
 		profile(g, "tor-server").NextHopSelf = fabric.NextHopSelfAll // so that a route that comes back leads to the ToR
@@ -420,7 +437,32 @@ func TestByHand(t *testing.T) {
 }
 
 // elsewhere are the rules that were asked for and are not in the catalogue; why is in docs/fabric.md.
-var elsewhere = []string{"FAB-AS-003", "FAB-ADR-003", "FAB-BR-002", "FAB-WI-002", "FAB-WI-003"}
+var elsewhere = []string{"FAB-AS-003", "FAB-ADR-003", "FAB-BR-002", "FAB-WI-002"}
+
+// TestRatesFix: each of the lines that mend FAB-WI-003 does, with nothing down and with one thing.
+func TestRatesFix(t *testing.T) {
+	for _, spec := range []string{perRack + ", RATES{uplink: 25G, load: 40G}", perSrv + ", SPINE{count: 4}, RATES{uplink: 25G, load: 40G}",
+		planes + ", RATES{server: 10G, load: 25G}", perSrv + ", racks: {count: 3, tors: 2}, SPINE{count: 3}, RATES{uplink: 30G, load: 50G}"} {
+		fill := func(rates, spine string) string {
+			return strings.NewReplacer("RATES{", "rates: {"+rates, "SPINE{", "spine: {"+spine).Replace(spec)
+		}
+		got := Design(design(t, fill("", "")))
+		i := slices.IndexFunc(got, func(f *Finding) bool { return f.ID == "FAB-WI-003" })
+		if i < 0 || len(got[i].Fix) != 2 {
+			t.Fatalf("%s: %+v", spec, got)
+		}
+		rate, _, _ := strings.Cut(got[i].Fix[0], "}")
+		field, value, _ := strings.Cut(strings.TrimPrefix(rate, "rates: {"), ": ")
+		faster := regexp.MustCompile(field+`: \w+`).ReplaceAllString(fill("", ""), field+": "+value)
+		more, _, _ := strings.Cut(got[i].Fix[1], "     #")
+		wider := regexp.MustCompile(`, spine: \{[^}]*\}`).ReplaceAllString(fill("", ""), "") + ", " + more
+		for _, mended := range []string{faster, wider} {
+			if left := found(Design(design(t, mended)), "FAB-WI-003"); len(left) > 0 {
+				t.Errorf("%s mended as %s: %q", spec, mended, left)
+			}
+		}
+	}
+}
 
 // TestCatalogue: every rule that was asked for is there, or the documentation says what is instead of it.
 func TestCatalogue(t *testing.T) {

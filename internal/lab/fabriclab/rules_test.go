@@ -159,7 +159,7 @@ var computed = map[string]struct {
 	"FAB-CAP-001": {capacity, "a kernel has no table of a size, as silicon has"},
 	"FAB-CAP-002": {capacity, "it takes a gigabyte of paths"},
 	"FAB-CAP-003": {capacity, "a kernel has no host table of its own"},
-	"FAB-CAP-004": {by: capacity}, "FAB-CAP-005": {by: capacity}, "FAB-CAP-006": {by: capacity}, "FAB-CAP-007": {by: capacity}, "FAB-CAP-009": {by: capacity},
+	"FAB-CAP-004": {by: capacity}, "FAB-CAP-005": {by: capacity}, "FAB-CAP-006": {by: capacity}, "FAB-CAP-007": {by: capacity}, "FAB-CAP-009": {by: capacity}, "FAB-WI-003": {by: capacity},
 	"FAB-RR-004": {by: capacity}, "FAB-SES-002": {by: capacity}, "FAB-TIM-003": {by: capacity},
 
 	"FAB-ADR-005": {numbering, "nothing is lost until an endpoint is given the address of a router, which FAB-ADR-002 shows"},
