@@ -33,10 +33,6 @@ const (
 const (
 	protoIGMP = unix.IPPROTO_IGMP
 	igmpQuery = 0x11 // RFC 2236 section 2.1
-
-	routerSolicitation     = 133 // RFC 4861 section 4
-	neighbourSolicits      = 135
-	neighbourAdvertisement = 136
 )
 
 // closer are the protocols whose packets are looked at closer.

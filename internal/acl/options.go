@@ -203,6 +203,29 @@ var clientPorts = []uint16{dhcpClient, dhcp6Client}
 // RFC 2894).
 var leading = map[byte][]byte{protoICMP: {5, 9}, protoICMPv6: {130, 134, 137, 138}}
 
+// What neighbour discovery goes to, beside addresses of the host.
+var (
+	onLink    = netip.MustParsePrefix("fe80::/10")
+	multicast = netip.MustParsePrefix("ff00::/8")
+)
+
+// neighbourTypes are the ICMPv6 types accepted towards the host: multicast
+// listener reports, router and neighbour solicitations and neighbour
+// advertisements (RFC 2710, RFC 4861).
+var neighbourTypes = []byte{131, 132, routerSolicitation, neighbourSolicits, neighbourAdvertisement}
+
+const (
+	routerSolicitation     = 133 // RFC 4861 section 4
+	neighbourSolicits      = 135
+	neighbourAdvertisement = 136
+)
+
+// discovers tells whether a packet from a workload to its host passes whatever policy
+// says, because nothing works on the link without it.
+func discovers(p policy.Packet) bool {
+	return p.Proto == protoICMPv6 && slices.Contains(neighbourTypes, p.ICMPType) && (onLink.Contains(p.Dst) || multicast.Contains(p.Dst))
+}
+
 const (
 	protoIPIP, protoIPv6 = unix.IPPROTO_IPIP, unix.IPPROTO_IPV6
 

@@ -53,11 +53,6 @@ const (
 	priorityFilter = 0
 )
 
-// neighbourTypes are the ICMPv6 types accepted towards the host: multicast
-// listener reports, router and neighbour solicitations and neighbour
-// advertisements (RFC 2710, RFC 4861).
-var neighbourTypes = []byte{131, 132, routerSolicitation, neighbourSolicits, neighbourAdvertisement}
-
 func (r *renderer) staticSets() []*set {
 	s := func(name string, typ *setType, comment string) *set {
 		return &set{name: name, typ: typ, comment: comment, static: true}
@@ -258,8 +253,6 @@ func (r *renderer) antispoof() []*chain {
 
 var (
 	linkLocal   = netip.MustParsePrefix("fe80::/64")
-	onLink      = netip.MustParsePrefix("fe80::/10")
-	multicast   = netip.MustParsePrefix("ff00::/8")
 	unspecified = netip.MustParsePrefix("::/128")
 )
 

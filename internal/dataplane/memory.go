@@ -75,7 +75,7 @@ func (m *Memory) Send(f Frame) Outcome {
 func (m *Memory) forward(f Frame) Outcome {
 	p := f.Packet
 	p.Dst = m.Policy.Inside(f.Dst)
-	way := m.way(p)
+	way := m.way(p, f.In)
 	v := m.Policy.Judge(f.Packet, f.In, way.Device)
 	o := Outcome{Passes: v.Passes, Out: way.Device, Src: p.Src, Dst: p.Dst, Why: v.Why}
 	switch {
@@ -91,16 +91,17 @@ func (m *Memory) forward(f Frame) Outcome {
 // are translated back, and policy is not asked.
 func (m *Memory) answer(f, first Frame) Outcome {
 	p := policy.Packet{Src: first.Dst, Dst: first.Src, Proto: f.Proto, SrcPort: f.SrcPort, DstPort: f.DstPort}
-	way := m.way(p)
+	way := m.way(p, "")
 	if way.Refused != "" {
 		return Outcome{Why: way.String()}
 	}
 	return Outcome{Passes: true, Out: way.Device, Src: p.Src, Dst: p.Dst, Why: fmt.Sprintf("an answer to %s", first.Src)}
 }
 
-// way is where a packet goes: by no interface to the host itself.
-func (m *Memory) way(p policy.Packet) route.Way {
-	ways := m.Host.Ask(route.Query{Src: p.Src, Dst: p.Dst})
+// way is where a packet goes that comes in by an interface: by no interface to the host
+// itself.
+func (m *Memory) way(p policy.Packet, in string) route.Way {
+	ways := m.Host.Ask(route.Query{Src: p.Src, Dst: p.Dst, In: in})
 	h := fnv.New32a()
 	h.Write(p.Src.AsSlice())
 	h.Write(p.Dst.AsSlice())

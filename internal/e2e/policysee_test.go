@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -142,13 +143,14 @@ spec: {selector: app == "web", types: [Egress], egress: [{action: Allow}]}
 	type step struct{ where, verdict, object string }
 	allowed := []step{{"anti-spoof", "allow", "WorkloadEndpoint default/n1-muslin-web-eth0"}, {"egress", "allow", "GlobalNetworkPolicy out"}}
 	denied := step{"ingress", "deny", "end of tier default"}
-	for _, q := range []struct {
+	type question struct {
 		name    string
 		node    *cluster.Node
 		words   []string
 		steps   []step
 		verdict string
-	}{
+	}
+	questions := []question{
 		{"one server", n1, []string{"web", "near", "udp", "80"}, append(allowed[:2:2], step{"route", "allow", "WorkloadEndpoint default/n1-muslin-near-eth0"}, step{"ingress", "allow", "NetworkPolicy default/db"}), "passed"},
 		{"implicit deny", n1, []string{"web", "near", "udp", "81"}, append(allowed[:2:2], step{"route", "allow", "WorkloadEndpoint default/n1-muslin-near-eth0"}, denied), "dropped"},
 		{"two servers, where it leaves", n1, []string{"web", "far", "udp", "80"}, append(allowed[:2:2], step{"route", "allow", "BGP"}, step{"bgp", "allow", "peer n2"}, step{"ingress", "allow", "NetworkPolicy default/db"}), "passed"},
@@ -159,12 +161,20 @@ spec: {selector: app == "web", types: [Egress], egress: [{action: Allow}]}
 		{"from the server", n1, []string{"host", "near", "udp", "81"}, []step{{"route", "allow", "WorkloadEndpoint default/n1-muslin-near-eth0"}, {"ingress", "allow", "none"}}, "passed"},
 		{"to its gateway", n1, []string{"web", "169.254.1.1", "udp", "81"}, append(allowed[:2:2], step{"route", "allow", "kernel"}, step{"to-host", "deny", "FelixConfiguration defaultEndpointToHostAction"}), "dropped"},
 		{"to the server", n1, []string{"web", "host", "udp", "81"}, append(allowed[:2:2], step{"route", "allow", "kernel"}, step{"to-host", "deny", "FelixConfiguration defaultEndpointToHostAction"}), "dropped"},
-	} {
+	}
+	for _, dst := range []string{"224.0.0.1", "255.255.255.255", "10.0.0.255", "ff02::1"} {
+		questions = append(questions, question{"to all on the link, " + dst, n1, []string{"web", dst, "udp", "5353"},
+			append(allowed[:2:2], step{"route", "allow", "kernel"}, step{"to-host", "deny", "FelixConfiguration defaultEndpointToHostAction"}), "dropped"})
+	}
+	for _, dst := range []string{"224.0.0.251", "239.1.2.3", "ff02::fb", "ff0e::1"} {
+		questions = append(questions, question{"to nobody's group, " + dst, n1, []string{"web", dst, "udp", "5353"}, append(allowed[:2:2], step{"route", "deny", "kernel"}), "lost"})
+	}
+	for _, q := range questions {
 		t.Run(q.name, func(t *testing.T) {
 			var e api.Explain
 			ask(t, q.node, &e, append(append([]string{"explain"}, q.words...), "--live", "-o", "json")...)
 			families := 2
-			if q.name == "no such source" || q.name == "to its gateway" {
+			if _, err := netip.ParseAddr(q.words[1]); err == nil || q.name == "no such source" {
 				families = 1
 			}
 			if len(e.Families) != families {
@@ -176,7 +186,7 @@ spec: {selector: app == "web", types: [Egress], egress: [{action: Allow}]}
 					object, _, _ := strings.Cut(s.Object, " (")
 					got = append(got, step{s.Where, s.Verdict, object})
 				}
-				if !slices.Equal(got, q.steps) || f.Unroutable != "" {
+				if !slices.Equal(got, q.steps) || (f.Unroutable != "") != (q.verdict == "lost") {
 					t.Errorf("%s: steps %v, want %v; %q", f.Family, got, q.steps, f.Unroutable)
 				}
 				if f.Live == nil || f.Live.Verdict != q.verdict || f.Live.Differs != "" {

@@ -125,6 +125,7 @@ type Packet struct {
 	TTL              uint8
 	Proto            uint8
 	SrcPort, DstPort uint16
+	ICMPType         uint8 // of ICMP and ICMPv6, other than an echo request
 	Payload          []byte
 }
 
@@ -156,6 +157,9 @@ func (p Packet) Frame() ([]byte, error) {
 		l4 = []byte{icmp6EchoRequest, 0, 0, 0, 0, 1, 0, 1}
 	default:
 		return nil, fmt.Errorf("packet: protocol %d: want UDP, TCP, ICMP or ICMPv6", p.Proto)
+	}
+	if p.ICMPType != 0 && (p.Proto == ProtoICMP || p.Proto == ProtoICMPv6) {
+		l4[0] = p.ICMPType
 	}
 	if p.Proto == ProtoUDP || p.Proto == ProtoTCP {
 		be.PutUint16(l4[0:], p.SrcPort)

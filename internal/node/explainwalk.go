@@ -56,6 +56,9 @@ func (d *Daemon) walk(ctx context.Context, w *world, o acl.Options, f policy.Flo
 	k.fromHere, k.toHere = here(f.From), here(f.To)
 	k.here = fromHost || toHost || k.fromHere || k.toHere || from == nil && to == nil
 	process := w.IsProcess(f.From)
+	k.in = k.comesBy(w, fromHost || k.fromHere && process)
+	onLink := k.goesNoFurther()
+	toHost = toHost || onLink
 	if from != nil {
 		if why := o.Refused(f.Packet); why != "" && !process {
 			add(step("anti-spoof", false, "anti-spoofing", "%s", why))
@@ -65,6 +68,9 @@ func (d *Daemon) walk(ctx context.Context, w *world, o acl.Options, f policy.Flo
 	}
 	if why := o.Excepted(f.Packet, toHost); why != "" && k.fromHere && !process {
 		add(step("egress", true, "exception for OpenStack", "%s", why))
+		if onLink || f.Dst.IsMulticast() {
+			d.walkRoute(ctx, k, f, false)
+		}
 		return k
 	}
 	// From here on the packet is what this server makes of it.
@@ -81,15 +87,6 @@ func (d *Daemon) walk(ctx context.Context, w *world, o acl.Options, f policy.Flo
 	if k.trace.Egress != nil {
 		add(explainStep(k.trace.Egress))
 		k.staged(k.trace.Egress)
-	}
-	switch {
-	case fromHost, k.fromHere && process:
-	case k.fromHere:
-		k.in = from.Spec.InterfaceName
-	case k.here:
-		if back, err := wayOf(route.Query{Dst: f.Src}); err == nil && !back.Local {
-			k.in = back.Device
-		}
 	}
 	if from != nil && !k.fromHere {
 		k.notes = append(k.notes, fmt.Sprintf("%s is on node %s: which way its packets go from there is known there", f.From, from.Spec.Node))
@@ -128,6 +125,31 @@ func (d *Daemon) walk(ctx context.Context, w *world, o acl.Options, f policy.Flo
 		add(d.toHost(ctx))
 	}
 	return k
+}
+
+// comesBy is the interface of this server that the packet comes in by, empty if this
+// server itself sends it.
+func (k *walk) comesBy(w *world, itself bool) string {
+	switch {
+	case itself:
+	case k.fromHere:
+		return w.Endpoints[k.flow.From].Spec.InterfaceName
+	case k.here:
+		if back, err := wayOf(route.Query{Dst: k.flow.Src}); err == nil && !back.Local {
+			return back.Device
+		}
+	}
+	return ""
+}
+
+// goesNoFurther tells whether this server takes the packet as one of all on the link, or
+// of a group, that it comes in by.
+func (k *walk) goesNoFurther() bool {
+	if k.in == "" {
+		return false
+	}
+	way, err := wayOf(route.Query{Src: k.flow.Src, Dst: k.flow.Dst, In: k.in})
+	return err == nil && way.OnLink
 }
 
 // staged adds what staged policies would have done.
@@ -173,7 +195,7 @@ func (d *Daemon) walkRoute(ctx context.Context, k *walk, f policy.Flow, local bo
 		return way, false
 	}
 	way, err := wayOf(route.Query{Src: f.Src, Dst: f.Dst, In: k.in})
-	if err != nil || way.Refused != "" && k.in != "" { // of a source that may not come in there, or while the interface is away
+	if err != nil || way.Refused != "" && k.in != "" && !f.Dst.IsMulticast() { // of a source that may not come in there, or while the interface is away
 		if plain, perr := wayOf(route.Query{Dst: f.Dst}); perr == nil {
 			way, err = plain, nil
 		}

@@ -30,6 +30,7 @@ type alike struct {
 
 func newAlike(t *testing.T) *alike {
 	a := &alike{host: newHost(t), links: map[string]Interface{}, tally: map[string]int{}}
+	a.must(a.ns.SetSysctl("net/ipv6/conf/all/forwarding", "1")) // as of a router, which is of more groups
 	for _, n := range []string{"eth0", "eth1", "w1", "w2", "w3", "w4"} {
 		a.links[n] = Interface{Up: true}
 	}
@@ -199,8 +200,27 @@ func (a *alike) agree() error {
 			a.tally["one"]++
 		}
 	}
+	for _, d := range someOnLink {
+		q := Query{Src: netip.MustParseAddr("10.0.0.2"), Dst: netip.MustParseAddr(d), In: "eth0"}
+		if q.Dst.Is6() {
+			q.Src = netip.MustParseAddr("fd00::2")
+		}
+		var k Way
+		a.must(a.ns.Do(func() (err error) {
+			k, err = Ask(q)
+			return err
+		}))
+		if m := a.mem.Ask(q); len(m) != 1 || m[0] != k {
+			return differ("the way to "+d, k, m)
+		}
+		a.tally[map[bool]string{true: "taken on the link", false: "of no group here"}[k.OnLink]]++
+	}
 	return nil
 }
+
+// someOnLink are what comes in for all on a link, or for a group.
+var someOnLink = []string{"224.0.0.1", "224.0.0.251", "239.1.2.3", "255.255.255.255", "10.0.0.255", "10.0.1.255",
+	"ff02::1", "ff02::2", "ff02::fb", "ff02::1:ff00:1", "ff02::1:ff00:2", "ff05::2", "ff0e::1", "ff01::1"}
 
 // listed is the list of a table. What the next hops are of a route that an earlier
 // process left is not known if they are in an object.
@@ -374,7 +394,7 @@ func memoryIsLikeTheKernel(t *testing.T, inline bool) {
 		}
 	})
 	t.Logf("ways of packets: %v", a.tally)
-	for _, k := range []string{"one", "several", "local", "blackhole", "unreachable", "prohibit", "no route"} {
+	for _, k := range []string{"one", "several", "local", "blackhole", "unreachable", "prohibit", "no route", "taken on the link", "of no group here"} {
 		if a.tally[k] == 0 {
 			t.Errorf("no packet went %s: the tables are too poor", k)
 		}

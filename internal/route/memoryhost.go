@@ -165,6 +165,9 @@ func (h *Host) Ask(q Query) []Way {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	single := netip.PrefixFrom(q.Dst, q.Dst.BitLen())
+	if q.In != "" && (q.Dst.IsMulticast() || h.broadcast(q.Dst)) {
+		return []Way{onLink(q, h.member(q))}
+	}
 	if q.Dst.IsLoopback() || h.owns(q.Dst) {
 		return []Way{{Prefix: single, Protocol: protoKernel, Local: true, Device: "lo"}}
 	}
@@ -190,6 +193,35 @@ func (h *Host) Ask(q Query) []Way {
 		}
 	}
 	return []Way{{Refused: "no route"}}
+}
+
+// broadcast tells whether an address means all on the link of an interface.
+func (h *Host) broadcast(a netip.Addr) bool {
+	if a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		return true
+	}
+	for _, link := range h.links {
+		if link.Up && slices.ContainsFunc(link.Addrs, func(p netip.Prefix) bool {
+			return a.Is4() && p.Bits() < 31 && p.Contains(a) && !p.Contains(a.Next())
+		}) {
+			return true
+		}
+	}
+	return false
+}
+
+// groups are those that every router is of (RFC 1112, RFC 4291 section 2.7.1). Nobody here
+// joins others, but for neighbour discovery.
+var groups = []netip.Addr{netip.MustParseAddr("224.0.0.1"), netip.MustParseAddr("ff02::1"), netip.MustParseAddr("ff02::2"), netip.MustParseAddr("ff05::2")}
+
+// member tells whether this host takes what comes in for a group or for all on a link.
+func (h *Host) member(q Query) bool {
+	solicits := func(p netip.Prefix) bool { // RFC 4291 section 2.7.1
+		a, g := p.Addr().As16(), netip.MustParseAddr("ff02::1:ff00:0").As16()
+		copy(g[13:], a[13:])
+		return p.Addr().Is6() && netip.AddrFrom16(g) == q.Dst
+	}
+	return !q.Dst.IsMulticast() || slices.Contains(groups, q.Dst) || slices.ContainsFunc(h.links[q.In].Addrs, solicits)
 }
 
 // owns tells whether an address is this host's.

@@ -5,9 +5,12 @@
 package route
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -20,6 +23,11 @@ func Ask(q Query) (Way, error) {
 		opts.SrcAddr = q.Src.AsSlice()
 	}
 	var w Way
+	if q.In != "" {
+		if w, is, err := askOnLink(q, *opts); is {
+			return w, err
+		}
+	}
 	// Once for the route, and once for which of its next hops it is.
 	for _, match := range []bool{true, false} {
 		opts.FIBMatch = match
@@ -51,6 +59,46 @@ func Ask(q Query) (Way, error) {
 		}
 	}
 	return w, nil
+}
+
+// askOnLink is Ask of what comes in for a group, or for all on a link. It tells whether that
+// is what it is.
+func askOnLink(q Query, opts netlink.RouteGetOptions) (w Way, is bool, err error) {
+	if q.Dst.Is6() {
+		if !q.Dst.IsMulticast() {
+			return w, false, nil
+		}
+		member, err := joined(q.In, q.Dst)
+		return onLink(q, member), true, err
+	}
+	list, err := netlink.RouteGetWithOptions(q.Dst.AsSlice(), &opts)
+	switch {
+	case err == nil && len(list) > 0 && list[0].Flags&rtcfLocal != 0:
+		is = list[0].Type == unix.RTN_BROADCAST || list[0].Type == unix.RTN_MULTICAST
+		return onLink(q, true), is, nil
+	case errors.Is(err, unix.EINVAL) && q.Dst.IsMulticast():
+		return onLink(q, false), true, nil
+	}
+	return w, false, nil
+}
+
+// rtcfLocal says that it is delivered here (linux/in_route.h).
+const rtcfLocal = 0x80000000
+
+// joined tells whether somebody here is of a group of IPv6 on an interface. The route
+// says that of IPv4 alone.
+func joined(device string, group netip.Addr) (bool, error) {
+	text, err := os.ReadFile("/proc/thread-self/net/igmp6")
+	if err != nil {
+		return false, fmt.Errorf("groups of %s: %w", device, err)
+	}
+	for line := range strings.Lines(string(text)) { // number, interface, group, …
+		f := strings.Fields(line)
+		if len(f) > 2 && f[1] == device && f[2] == hex.EncodeToString(group.AsSlice()) {
+			return scopeOf(group) >= scopeLink, nil
+		}
+	}
+	return false, nil
 }
 
 // take reads the route that the table has.

@@ -42,6 +42,22 @@ func whyInPart(p netip.Prefix, proto uint8) string {
 	return fmt.Sprintf("a foreign route to %s (protocol %d) takes part of it", p, proto)
 }
 
+// onLink is the way of what comes in by an interface for a group, or for all on a link.
+// It goes no further than this host, which takes it if it is one of them.
+func onLink(q Query, member bool) Way {
+	w := Way{Prefix: netip.PrefixFrom(q.Dst, q.Dst.BitLen()), Protocol: protoKernel, Local: member, OnLink: member}
+	if !member {
+		w.Refused = "multicast is not forwarded, and nobody on this server listens to it on " + q.In
+	}
+	return w
+}
+
+// scopeLink is the narrowest scope of IPv6 multicast that comes in by a link (RFC 4291
+// section 2.7).
+const scopeLink = 2
+
+func scopeOf(a netip.Addr) byte { return a.As16()[1] & 0xf }
+
 // protoKernel marks routes that the kernel makes for addresses: inside a
 // learned aggregate they are no accident.
 const protoKernel = 2

@@ -135,8 +135,9 @@ type Way struct {
 	Prefix   netip.Prefix // of the route; of an address of this host, a single one
 	Protocol uint8        // of the route: who made it
 	Local    bool         // to this host
-	// Refused says why it goes nowhere: blackhole, unreachable, prohibit, or that
-	// there is no route. Empty if it goes somewhere.
+	OnLink   bool         // Local, as one of all on the link that it came in by, or of a group
+	// Refused says why it goes nowhere: blackhole, unreachable, prohibit, that there
+	// is no route, or nobody here of its group. Empty if it goes somewhere.
 	Refused string
 	Via     netip.Addr // invalid on a connected link
 	Device  string
@@ -149,6 +150,8 @@ func (w Way) String() string {
 		return w.Refused + ": " + w.Prefix.String()
 	case w.Refused != "":
 		return w.Refused
+	case w.OnLink:
+		return "to this server itself, and no further: broadcast and multicast are not forwarded"
 	case w.Local:
 		return "to this server itself"
 	case w.Via.IsValid():

@@ -4,12 +4,35 @@ package conform
 
 import (
 	"errors"
+	"net/netip"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/acl"
 	"github.com/muslin-net/muslin/internal/dataplane"
 	"github.com/muslin-net/muslin/internal/policy"
 )
+
+// What a machine takes that comes in for all on a link, or for a group: as any router does,
+// and nobody of it listens to others. Nothing of it goes further.
+var (
+	takenHere = addrs("224.0.0.1", "255.255.255.255", "172.16.0.255", "ff02::1", "ff02::2")
+	notHere   = addrs("224.0.0.251", "239.1.2.3", "ff02::fb", "ff05::1:3", "ff0e::1")
+)
+
+func addrs(texts ...string) (all []netip.Addr) {
+	for _, t := range texts {
+		all = append(all, netip.MustParseAddr(t))
+	}
+	return all
+}
+
+// familyOf is the index of an address's family.
+func familyOf(a netip.Addr) int {
+	if a.Is6() {
+		return 1
+	}
+	return 0
+}
 
 // open lets workload a, b and c send and take everything.
 const open = `
@@ -343,6 +366,54 @@ spec: {selector: role == 'a', types: [Ingress, Egress], egress: [{action: Allow}
 			s.apply()
 			s.passes("a", "host", tcp, 80)
 			s.drops("b", "host", tcp, 80) // its egress policy is asked
+		}},
+		{"to all on a link, or to a group", func(s *scene) {
+			s.attach("a")
+			s.attach("b")
+			s.attach("c")
+			s.put(open, `
+kind: GlobalNetworkPolicy
+metadata: {name: b}
+spec: {order: 1, selector: role == 'b', types: [Egress], egress: [{action: Deny}]}
+`)
+			tell := func(from string, dst netip.Addr, passes bool) {
+				f := s.to(from, familyOf(dst), dst)
+				f.DstPort = 5353
+				s.expect(f, passes, "")
+			}
+			for _, action := range []acl.HostAction{acl.HostDrop, acl.HostAccept} {
+				s.opts.HostAction = action
+				s.apply()
+				for _, dst := range takenHere {
+					tell("a", dst, action == acl.HostAccept)
+					tell("b", dst, false) // its egress policy is asked
+					tell("up1", dst, true)
+				}
+				for _, dst := range notHere {
+					for _, from := range []string{"a", "b", "up1"} {
+						tell(from, dst, false)
+					}
+				}
+			}
+			s.opts.HostAction, s.opts.OpenStack.Active = acl.HostDrop, true
+			s.apply()
+			dhcp := s.to("b", 0, netip.AddrFrom4([4]byte{255, 255, 255, 255}))
+			dhcp.SrcPort, dhcp.DstPort = 68, 67
+			s.expect(dhcp, true, "")
+		}},
+		{"neighbour discovery", func(s *scene) {
+			s.attach("a") // to which policy allows nothing
+			s.apply()
+			ask := func(from, to string, typ uint8, passes bool) {
+				f := s.packet(from, "far", 1, icmp, 0)
+				f.Dst, f.ICMPType = netip.MustParseAddr(to), typ
+				s.expect(f, passes, "")
+			}
+			ask("a", "ff02::1", solicits, true)
+			ask("a", "ff02::fb", solicits, false)
+			ask("a", "ff02::1", 128, false)
+			ask("d", "ff02::1", solicits, false) // an unknown interface
+			s.drops("a", "far", icmp, 0)
 		}},
 		{"a process of the host", func(s *scene) {
 			s.attach("a")

@@ -193,7 +193,7 @@ func (d *linux) Send(frames []dataplane.Frame) ([]dataplane.Outcome, error) {
 	for _, f := range frames {
 		id := binary.BigEndian.AppendUint32(slices.Clone(mark), d.sent)
 		d.sent++
-		p := lab.Packet{SrcMAC: f.MAC[:], DstMAC: d.hostMAC[f.In], Src: f.Src, Dst: f.Dst, Proto: f.Proto, SrcPort: f.SrcPort, DstPort: f.DstPort, Payload: id}
+		p := lab.Packet{SrcMAC: f.MAC[:], DstMAC: d.hostMAC[f.In], Src: f.Src, Dst: f.Dst, Proto: f.Proto, SrcPort: f.SrcPort, DstPort: f.DstPort, ICMPType: f.ICMPType, Payload: id}
 		if f.In == "" {
 			p.DstMAC = make([]byte, 6)
 		}
@@ -212,11 +212,15 @@ func (d *linux) Send(frames []dataplane.Frame) ([]dataplane.Outcome, error) {
 		if i >= len(out) {
 			return
 		}
-		if out[i] = o; o.Out == "" && slices.Contains(d.placed, frames[i].Dst) {
+		if out[i] = o; o.Out == "" && (slices.Contains(d.placed, frames[i].Dst) || isOnLink(frames[i].Dst)) {
 			out[i].Dst = frames[i].Dst
 		}
 	})
 }
+
+// isOnLink tells whether an address means more than one on a link. The host's sockets do
+// not tell what a packet was sent to.
+func isOnLink(a netip.Addr) bool { return slices.Contains(takenHere, a) || slices.Contains(notHere, a) }
 
 // sendAsHost sends a packet of the host itself. One that is dropped is refused, by
 // policy or by a route that leads nowhere.
@@ -310,7 +314,7 @@ func answers(b []byte, proto int, v4 bool) bool {
 	if v4 {
 		return proto == icmp && b[20] != 8
 	}
-	return proto == icmp6 && b[0] != 128
+	return proto == icmp6 && b[0] != 128 && b[0] != solicits
 }
 
 func marked(b []byte) (id uint32, ok bool) {

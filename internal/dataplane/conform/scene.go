@@ -21,6 +21,8 @@ const (
 	tcp   = 6
 	udp   = 17
 	icmp6 = 58
+
+	solicits = 135 // of neighbour discovery (RFC 4861)
 )
 
 // far are two that live somewhere behind the first uplink.
