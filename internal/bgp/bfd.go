@@ -2,7 +2,10 @@
 
 package bgp
 
-import "net/netip"
+import (
+	"fmt"
+	"net/netip"
+)
 
 // PathDown says that the path to a neighbour's address was up and is lost, as
 // BFD noticed. It is not for a neighbour that was told to stop BFD: that
@@ -19,11 +22,48 @@ func (s *Speaker) PathDown(peer netip.Addr, independent bool) {
 	s.post(func() {
 		for _, p := range s.peers {
 			if p.cfg.Addr.Addr() == peer {
-				s.pathDown(p, independent)
+				n := &notification{code: codeCease, sub: ceaseBFDDown, reason: "BFD: the path is down"}
+				s.pathDown(p, independent, n, n)
 			}
 		}
 	})
 }
+
+// LinkDown says that the link with a neighbour's address on it was lost, and why: it goes with its interface. A session
+// with another AS whose neighbour may be one hop away only ends at once, and its routes with it, as what is kept over a graceful
+// restart does: other daemons call that fast external failover. Any other is left alone, and so is one that
+// comes over another link later.
+func (s *Speaker) LinkDown(peer netip.Addr, why string) {
+	s.post(func() {
+		for _, p := range s.peers {
+			if p.cfg.Addr.Addr() == peer && p.onLink() {
+				s.pathDown(p, true, &notification{code: codeCease}, linkLost(why))
+			}
+		}
+	})
+}
+
+// LinkUp says that the link is back: who is not connected is called at once.
+func (s *Speaker) LinkUp(peer netip.Addr) {
+	s.post(func() {
+		for _, p := range s.peers {
+			if p.cfg.Addr.Addr() == peer && p.onLink() && p.est == nil {
+				p.losses = 0
+				p.hangUp() // an attempt that the dead link swallowed
+				p.retry.stop()
+				p.connect()
+			}
+		}
+	})
+}
+
+// linkLost is why a link is down.
+type linkLost string
+
+func (l linkLost) Error() string { return string(l) }
+
+// onLink tells whether a session goes with the link that its neighbour is on.
+func (p *peer) onLink() bool { return p.ebgp && p.cfg.TTLSecurity <= 1 }
 
 // PathWasDown says that the path to a neighbour's address was lost before this
 // process started, and is still. If it is we who restart, the neighbour is not waited for.
@@ -39,15 +79,15 @@ func (s *Speaker) PathWasDown(peer netip.Addr) {
 	})
 }
 
-func (s *Speaker) pathDown(p *peer, independent bool) {
+func (s *Speaker) pathDown(p *peer, independent bool, n *notification, why error) {
 	restarting := p.retained != (familySet{})
 	switch {
 	case restarting && !independent:
 	case p.est != nil:
-		s.fire(p.est, evStop, &notification{code: codeCease, sub: ceaseBFDDown, reason: "BFD: the path is down"}, nil)
+		s.fire(p.est, evStop, n, why)
 	case restarting:
-		s.log.Info("the routes of a restarting peer go: the path is down", "peer", p.cfg.Name, "address", p.cfg.Addr)
-		p.lastErr = "BFD: the path is down"
+		s.log.Info("the routes of a restarting peer go", "peer", p.cfg.Name, "address", p.cfg.Addr, "reason", why)
+		p.lastErr = fmt.Sprint(why)
 		s.sweepLate(p)
 	case independent:
 		p.silent = true

@@ -181,3 +181,69 @@ func TestRFC5882_4_3_LostWhileWeRestart(t *testing.T) {
 		})
 	}
 }
+
+// A lost link ends a session with another AS and its routes at once, although the neighbour would be given time to restart, is no
+// error of it, and LinkUp calls it at once. What a neighbour that restarts has left goes with the link, too.
+func TestLinkDown(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t, 65001, 64512, func(ca, cb *Config) { ca.Peers[0].Passive = true })
+	a.originate("10.1.0.0/26", "fd00:1::/122")
+	eventually(t, "both", func() bool { return b.fibSize() == 2 })
+	addr := a.cfg.RouterID
+	cfg := b.cfg
+	cfg.Peers[0].Passive = true // nobody calls
+	if err := b.SetConfig(cfg); err != nil {
+		t.Fatal(err)
+	}
+	b.LinkDown(addr, "eth1 has no carrier")
+	eventually(t, "routes went", func() bool { return b.fibSize() == 0 })
+	if p := b.peer(addr); p.State == "Established" || p.Stale != 0 || p.LastError != "eth1 has no carrier" {
+		t.Errorf("%+v", p)
+	}
+	eventually(t, "the neighbour is told", func() bool { return strings.Contains(a.peer(b.cfg.RouterID).LastError, "cease (6/0)") })
+	cfg.Peers[0].Passive = false
+	if err := b.SetConfig(cfg); err != nil {
+		t.Fatal(err)
+	}
+	for range 4 { // with damping the fourth is 16 s alone
+		start := time.Now()
+		b.LinkUp(addr)
+		b.waitUp(addr)
+		eventually(t, "both again", func() bool { return b.fibSize() == 2 })
+		if d := time.Since(start); d > 3*time.Second {
+			t.Errorf("the session was back after %v", d)
+		}
+		b.LinkDown(addr, "eth1 has no carrier")
+		eventually(t, "routes went again", func() bool { return b.fibSize() == 0 })
+	}
+	b.LinkUp(addr)
+	b.waitUp(addr)
+	eventually(t, "End-of-RIB", func() bool { return len(b.peer(addr).EndOfRIB) == 2 })
+	a.stop()
+	eventually(t, "routes are stale", func() bool { return b.peer(addr).Stale == 2 })
+	b.LinkDown(addr, "eth1 has no carrier")
+	eventually(t, "stale routes went", func() bool { return b.fibSize() == 0 })
+}
+
+// A session inside the AS, and one that may be more hops away, does not go with a link.
+func TestLinkDown_OnlyOnIt(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		as   uint32
+		hops uint8
+	}{{"own AS", 64512, 0}, {"two hops", 65001, 2}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			a, b := pair(t, c.as, 64512, func(ca, cb *Config) { ca.Peers[0].TTLSecurity, cb.Peers[0].TTLSecurity = c.hops, c.hops })
+			a.originate("10.1.0.0/26")
+			eventually(t, "the route", func() bool { return b.fibSize() == 1 })
+			kept := always(b, "10.1.0.0/26")
+			b.LinkDown(a.cfg.RouterID, "eth1 has no carrier")
+			b.LinkUp(a.cfg.RouterID)
+			if p := b.peer(a.cfg.RouterID); p.State != "Established" || p.Established != 1 || !kept() {
+				t.Errorf("%+v", p)
+			}
+		})
+	}
+}

@@ -294,10 +294,11 @@ func (s *Speaker) fire(c *conn, ev event, n *notification, cause error) action {
 }
 
 // isBroken tells whether a connection ended for no error of the peer, as one that TCP loses: another one is kept in its
-// place, or BFD has found the path dead.
+// place, BFD has found the path dead, or the link is down.
 func isBroken(cause error) bool {
 	var told *notification
-	return errors.As(cause, &told) && told.code == codeCease && (told.sub == ceaseCollision || told.sub == ceaseBFDDown)
+	var link linkLost
+	return errors.As(cause, &link) || errors.As(cause, &told) && told.code == codeCease && (told.sub == ceaseCollision || told.sub == ceaseBFDDown)
 }
 
 // sendOpen starts the writer's output with our OPEN.

@@ -57,10 +57,11 @@ type Forwarding interface {
 	// Watch calls notify when somebody else has changed something, until ctx ends.
 	Watch(ctx context.Context, notify func()) error
 
-	// Of next hops: which to follow, what may lead to them, and how they are reached.
+	// Of next hops: which to follow, what may lead to them, on which link they are, and how they are reached.
 	Track(add, remove []netip.Addr)
 	ThroughDefault(may bool) (changed bool)
 	Near(behind map[netip.Addr]string) (changed bool)
+	Link(a netip.Addr, before string) (device string, carries bool)
 	Reached() (changes []route.Reach, again time.Duration)
 
 	List() []route.Status

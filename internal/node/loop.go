@@ -147,14 +147,15 @@ type loop struct {
 
 	byEndpoint    map[policy.EndpointID][]route.Route // what each endpoint has in the table
 	speakerConfig bgp.Config
-	linksDue      bool            // interfaces with neighbours are to be looked at
-	missingLinks  map[string]bool // those that are not there
-	enslaved      map[string]bool // interfaces of workloads that are ports of something else
-	enslavedDue   bool            // the packet filter does not know of all
-	watched       []watched       // by BFD
-	bfdDue        bool            // it is to be handed over again
-	guard         *guard.Guard    // the speaker's, from the start; see bind
-	grants        grants          // that it was told of
+	peerLinks     map[netip.Addr]peerLink // by neighbours of other ASes
+	linksDue      bool                    // interfaces with neighbours are to be looked at
+	missingLinks  map[string]bool         // those that are not there
+	enslaved      map[string]bool         // interfaces of workloads that are ports of something else
+	enslavedDue   bool                    // the packet filter does not know of all
+	watched       []watched               // by BFD
+	bfdDue        bool                    // it is to be handed over again
+	guard         *guard.Guard            // the speaker's, from the start; see bind
+	grants        grants                  // that it was told of
 	// controlPlaneOnly: this node reflects routes and forwards no traffic.
 	controlPlaneOnly bool
 	speakers         speakers       // workloads of this node that BGPPeers select

@@ -396,6 +396,7 @@ func (l *loop) programRoutes() error {
 	r, err := l.routes.Apply()
 	l.countRepairs(r)
 	l.tellNextHops()
+	l.tellLinks()
 	return err
 }
 
@@ -578,6 +579,7 @@ func (l *loop) applyBGP() error {
 			}
 		}
 		l.speakerConfig = cfg
+		l.tellLinks()
 		l.d.bgpLog.least.Set(bgpSeverity(l.model.bgp["default"], l.model.bgp["node."+l.d.cfg.Node]))
 		l.exportTo(stations(l.model.bgp["default"], l.model.bgp["node."+l.d.cfg.Node]))
 		if l.controlPlaneOnly = cfg.ControlPlaneOnly; l.controlPlaneOnly {

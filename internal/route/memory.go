@@ -340,6 +340,24 @@ func (m *Memory) Near(behind map[netip.Addr]string) (changed bool) {
 	return changed
 }
 
+// Link is that of Table.
+func (m *Memory) Link(a netip.Addr, before string) (device string, carries bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.host.mu.Lock()
+	defer m.host.mu.Unlock()
+	out, _, _ := m.way(a)
+	for _, e := range out {
+		if e.Via == a {
+			return e.Device, true
+		}
+	}
+	if before != "" && m.host.links[before].Up {
+		return "", false
+	}
+	return before, false
+}
+
 // Reached is that of Table, but a loss is said at once: nothing flaps here.
 func (m *Memory) Reached() (changes []Reach, again time.Duration) {
 	m.mu.Lock()

@@ -296,6 +296,14 @@ func (t *Table) Near(behind map[netip.Addr]string) (changed bool) {
 	return true
 }
 
+// Link says which interface's link an address is on, and whether that carries. One that is set down has no
+// subnets any more: the address is on the link that it was on before, if any, until that carries again. Without a link it is empty.
+func (t *Table) Link(a netip.Addr, before string) (device string, carries bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.topo.link(a, before)
+}
+
 // Reached returns what is new of the next hops that are tracked, and after how
 // long to ask again if there is no other reason; 0 is never. It is up to date
 // with the last Apply.

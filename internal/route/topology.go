@@ -203,6 +203,30 @@ func (t *topology) lookup(a netip.Addr) (out []hop, onLink bool, cost uint32, wh
 	return nil, false, 0, whyNowhere(a)
 }
 
+// link is Table.Link.
+func (t *topology) link(a netip.Addr, before string) (device string, carries bool) {
+	if out, onLink, _, _ := t.lookup(a); onLink {
+		return t.names[out[0].oif], true
+	}
+	if before != "" {
+		if t.running[t.byName[before]] {
+			return "", false // the address is elsewhere now
+		}
+		return before, false
+	}
+	for _, rs := range t.foreign.Supernets(netip.PrefixFrom(a, a.BitLen())) {
+		for _, r := range rs {
+			for _, h := range r.hops {
+				if !h.gw.IsValid() && !t.running[h.oif] && t.names[h.oif] != "" {
+					return t.names[h.oif], false
+				}
+			}
+		}
+		break
+	}
+	return "", false
+}
+
 // device is the name of the first interface towards a next hop.
 func (t *topology) device(h *nextHop) string {
 	if len(h.out) == 0 {
