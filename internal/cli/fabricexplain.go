@@ -126,6 +126,10 @@ func explainText(e *sim.Explanation) string {
 			fmt.Fprint(&b, "  it ends at\n")
 		}
 		for _, x := range r.Ends {
+			if x.To == "" {
+				fmt.Fprintf(&b, "    %s: it %s\n", x.From, x.Why)
+				continue
+			}
 			fmt.Fprintf(&b, "    %s → %s%s: %s\n", x.From, x.To, manyMore(x.Many), x.Why)
 		}
 	}

@@ -313,6 +313,7 @@ func pathText(p *sim.Path) string {
 			}
 			switch {
 			case !h.Prefix.IsValid():
+				fmt.Fprintf(&b, " %s", x.End) // the last one
 			case len(h.ASPath) == 0:
 				fmt.Fprintf(&b, " %s", h.Prefix)
 			default:

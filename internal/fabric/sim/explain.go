@@ -53,10 +53,10 @@ type Silence struct {
 	Why  string `json:"why"`
 }
 
-// End is a session over which a route does not come: From has it and To has not.
+// End is a session over which a route does not come: From has it and To has not; or who would announce it and is down.
 type End struct {
 	From string `json:"from"`
-	To   string `json:"to"`
+	To   string `json:"to,omitempty"`
 	Many int    `json:"many,omitempty"` // that many like it, if not one
 	Why  string `json:"why"`
 }
@@ -71,7 +71,9 @@ func (s *Sim) Explain(device string, to netip.Addr, f Failure) (out *Explanation
 		for _, w := range k.over {
 			out.Routes = append(out.Routes, w.reasons(n))
 		}
-		out.Without = sc.without(n)
+		for _, peer := range sc.without(n) {
+			out.Without = append(out.Without, sc.devices[peer].Name)
+		}
 		k.judge(out, n)
 	})
 	return out, err
@@ -114,16 +116,16 @@ func (k *walk) judge(out *Explanation, n int) {
 	}
 }
 
-// without are the sessions that a node should have and has not.
-func (s *scene) without(n int) (list []string) {
+// without are the peers with which a node should have a session and has none.
+func (s *scene) without(n int) (peers []int) {
 	d := s.nodes[n].device
 	for _, h := range s.devices[d].halfs {
 		to := s.at[h.peer]
 		if to >= 0 && !slices.ContainsFunc(s.nodes[n].edges, func(e edge) bool { return e.to == int(to) && e.seg == h.seg }) {
-			list = append(list, s.devices[h.peer].Name)
+			peers = append(peers, h.peer)
 		}
 	}
-	return list
+	return peers
 }
 
 // reasons are those of the class at a node.
@@ -193,8 +195,27 @@ func (w *spread) silence(n, k int) string {
 	return why
 }
 
-// ends are the sessions over which the class does not come, other than those of the node itself.
+// ends are the sessions over which the class does not come: first those that are down, then those that are up, other than
+// the node's own, whose peers are among the silent.
 func (w *spread) ends(node int) (list []End) {
+	held := false
+	for n := range w.nodes {
+		if w.state[n].best < 0 {
+			continue
+		}
+		held = true
+		from := w.nodes[n].device
+		for _, peer := range w.without(n) {
+			if to := int(w.at[peer]); w.state[to].best < 0 && len(list) < maxNamed {
+				list = append(list, End{w.devices[from].Name, w.devices[peer].Name, w.nodes[n].weight(), w.downBetween(from, peer)})
+			}
+		}
+	}
+	for _, d := range w.classes[w.class].origins {
+		if !held && !w.fail.up(w.graph, d) && len(list) < maxNamed {
+			list = append(list, End{From: w.devices[d].Name, Why: "is down"})
+		}
+	}
 	for n := range w.nodes {
 		if w.state[n].best < 0 {
 			continue
@@ -222,4 +243,14 @@ func (w *spread) ends(node int) (list []End) {
 		}
 	}
 	return list
+}
+
+// downBetween is why there is no session between two devices.
+func (w *spread) downBetween(a, b int) string {
+	for _, d := range []int{a, b} {
+		if !w.fail.up(w.graph, d) {
+			return w.devices[d].Name + " is down"
+		}
+	}
+	return "the session is down"
 }

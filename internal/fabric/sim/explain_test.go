@@ -88,3 +88,43 @@ func TestExplain(t *testing.T) {
 		}
 	}
 }
+
+// A route ends at the session of the only link that is down, seen from either side of it, and with whoever announces it and is down.
+func TestExplain_WhereItEnds(t *testing.T) {
+	for name, spec := range map[string]string{
+		"rack":    "model: as-per-rack",
+		"server":  "model: as-per-server",
+		"default": "model: downward-default, downwardDefault: {fallback: none}",
+	} {
+		s, err := New(designed(t, spec, 3, 2), fabric.IPv4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			at, of, down string
+			want         End
+		}{
+			{"r0-s0", "r1-s0", "r1-t0-r1-s0", End{"r1-s0", "r1-t0", 1, "the session is down"}},
+			{"r1-t0", "r1-s0", "r1-t0-r1-s0", End{"r1-s0", "r1-t0", 1, "the session is down"}},
+			{"r0-s0", "r1-s0", "r0-t0-r0-s0", End{"r0-t0", "r0-s0", 1, "the session is down"}},
+			{"r0-s0", "r1-s0", "r1-s0", End{From: "r1-s0", Why: "is down"}},
+		} {
+			f, err := s.Failure(c.down)
+			if err != nil {
+				t.Fatal(err)
+			}
+			to, _ := s.Endpoint(c.of)
+			e, err := s.Explain(c.at, to, f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if name == "default" && c.down == "r0-t0-r0-s0" {
+				c.want = End{"r0-t0", "r0-s0", 1, "the session is down"} // of the default, the last of the routes
+				e.Routes = e.Routes[len(e.Routes)-1:]
+			}
+			if len(e.Routes) == 0 || !slices.Contains(e.Routes[0].Ends, c.want) {
+				t.Errorf("%s: %s of %s, %s down: %+v, want %v", name, c.at, c.of, c.down, e.Routes, c.want)
+			}
+		}
+	}
+}
