@@ -345,10 +345,27 @@ func (f *Fabric) checkPools(e *faults) {
 			}
 		}
 	}
+	f.checkUsed(e, "spec.pools.loopbacks", p.Loopbacks)
+	f.checkUsed(e, "spec.pools.links", p.Links)
 	if len(e.list) > 0 {
 		return
 	}
 	f.checkSizes(e)
+}
+
+// checkUsed refuses pools that no device would have an address from: of loopbacks and of links there is one of each family
+// that is routed, and loopbacks of IPv4 are router IDs everywhere.
+func (f *Fabric) checkUsed(e *faults, at string, pools []netip.Prefix) {
+	for i, p := range pools {
+		family := FamilyOf(p.Addr())
+		switch first, _ := ofFamily(pools, family); {
+		case !p.IsValid():
+		case !f.has(family) && (family != IPv4 || at != "spec.pools.loopbacks"):
+			e.add(fmt.Sprintf("%s[%d]", at, i), fmt.Sprintf("add %s to spec.families, or take the pool out", family), "%s is of a family that is not routed", p)
+		case first != p:
+			e.add(fmt.Sprintf("%s[%d]", at, i), "give one pool of each family, large enough", "%s would not be used: %s comes before it", p, first)
+		}
+	}
 }
 
 // notForwarded are the ranges whose packets no router takes from one link to another: RFC 1122 section 3.2.1.3, 3927,
