@@ -48,58 +48,11 @@ func (f *Fabric) check(e *faults) {
 		e.add("spec.model", "want one of "+strings.Join(s.Model.words(), ", "), "missing")
 		return
 	}
-	between := func(field string, n, from, to int, what string) {
-		if n < from || n > to {
-			e.add(field, fmt.Sprintf("want %d to %d %s", from, to, what), "%d", n)
-		}
-	}
-	for field, n := range map[string]int{
-		"spec.spine.count": f.given.Spine.Count, "spec.racks.tors": f.given.Racks.ToRs, "spec.routeReflectors.perPlane": f.given.Reflectors.PerPlane,
-		"spec.plan.serversPerRack": f.given.Plan.ServersPerRack, "spec.plan.endpointsPerServer": f.given.Plan.EndpointsPerServer,
-	} {
-		if n == 0 && f.lines[field] > 0 { // what is filled in would be taken for what was said
-			e.add(field, "want 1 or more, or leave it out", "0")
-		}
-	}
-	between("spec.racks.count", s.Racks.Count, 1, maxRacks, "racks")
-	between("spec.racks.tors", s.Racks.ToRs, 1, 2, "ToRs in a rack")
-	if s.Racks.List == nil || s.Servers.PerRack != 0 {
-		between("spec.servers.perRack", s.Servers.PerRack, 1, 4096, "servers")
-	}
-	between("spec.endpoints.perServer", s.Endpoints.PerServer, 1, 65536, "endpoints on a server")
-	between("spec.endpoints.growth.percentPerYear", s.Endpoints.Growth.PercentPerYear, 0, 1000, "percent")
-	between("spec.endpoints.growth.years", s.Endpoints.Growth.Years, 0, 10, "years")
-	between("spec.endpoints.strays", s.Endpoints.Strays, 0, 1<<24, "endpoints that may be outside of their blocks")
-	if s.Endpoints.Strays > 0 && s.Endpoints.Announce == OneByOne {
-		e.add("spec.endpoints.strays", "leave it out, or say announce: server-block", "endpoints that are announced one by one are in no block")
-	}
-	if s.Spine.Kind == L2 {
-		between("spec.spine.count", s.Spine.Count, 1, maxPlanes, "planes")
-	} else {
-		between("spec.spine.count", s.Spine.Count, 1, maxSpines, "spines")
-	}
-	if least := f.mostServers(); least <= 4096 { // else that is told
-		between("spec.plan.serversPerRack", s.Plan.ServersPerRack, max(16, least), 4096, "servers, those of the fullest rack and 16 at least")
-	}
-	between("spec.plan.endpointsPerServer", s.Plan.EndpointsPerServer, s.Endpoints.PerServer, maxRun, "endpoints, those of a server now at least")
-	for field, n := range map[string]int{"spec.plan.serversPerRack": s.Plan.ServersPerRack, "spec.plan.endpointsPerServer": s.Plan.EndpointsPerServer} {
-		if n != powerOfTwo(n) {
-			e.add(field, fmt.Sprintf("want a power of two, such as %d, so that a block is a prefix", powerOfTwo(n)), "%d", n)
-		}
-	}
-	if s.Reflectors.PerPlane != 0 {
-		between("spec.routeReflectors.perPlane", s.Reflectors.PerPlane, 1, 8, "reflectors")
-	}
-	for _, c := range []struct{ field, name string }{{"spec.switches.tor.catalog", s.Switches.ToR.Catalog}, {"spec.switches.spine.catalog", s.Switches.Spine.Catalog}} {
-		if _, ok := silicon(c.name); !ok && c.name != "" {
-			e.add(c.field, meant(c.name, siliconNames(), reflect.TypeFor[struct{}]())+"; `muslin fabric switches` lists them", "%q is not in the catalogue", clip(c.name))
-		}
-	}
-	for field, software := range map[string]Software{"spec.switches.tor.software": s.Switches.ToR.Software, "spec.switches.spine.software": s.Switches.Spine.Software} {
-		if software == Muslin {
-			e.add(field, "want frr, bird or gobgp: muslin runs on servers", "%s", software)
-		}
-	}
+	f.checkZeros(e)
+	f.checkCounts(e)
+	f.checkPlan(e)
+	checkSwitch(e, "spec.switches.tor", &s.Switches.ToR)
+	checkSwitch(e, "spec.switches.spine", &s.Switches.Spine)
 	f.checkAdvanced(e)
 	f.checkTimes(e)
 	f.checkRates(e)
@@ -111,6 +64,83 @@ func (f *Fabric) check(e *faults) {
 		f.checkAS(e)
 		f.checkAnycast(e)
 		f.checkMachines(e)
+	}
+}
+
+// number is one in a file, by its field.
+type number struct {
+	field string
+	is    int
+}
+
+// between refuses a number outside of a range.
+func (n number) between(e *faults, from, to int, what string) {
+	if n.is < from || n.is > to {
+		e.add(n.field, fmt.Sprintf("want %d to %d %s", from, to, what), "%d", n.is)
+	}
+}
+
+// checkZeros refuses a 0 where another number is filled in for what is left out: that would be taken for what was said.
+func (f *Fabric) checkZeros(e *faults) {
+	g := &f.given
+	for _, n := range []number{
+		{"spec.spine.count", g.Spine.Count}, {"spec.racks.tors", g.Racks.ToRs}, {"spec.routeReflectors.perPlane", g.Reflectors.PerPlane},
+		{"spec.plan.serversPerRack", g.Plan.ServersPerRack}, {"spec.plan.endpointsPerServer", g.Plan.EndpointsPerServer},
+	} {
+		if n.is == 0 && f.lines[n.field] > 0 {
+			e.add(n.field, "want 1 or more, or leave it out", "0")
+		}
+	}
+}
+
+// checkCounts refuses more or fewer of something than there can be.
+func (f *Fabric) checkCounts(e *faults) {
+	s := &f.Spec
+	number{"spec.racks.count", s.Racks.Count}.between(e, 1, maxRacks, "racks")
+	number{"spec.racks.tors", s.Racks.ToRs}.between(e, 1, 2, "ToRs in a rack")
+	if s.Racks.List == nil || s.Servers.PerRack != 0 {
+		number{"spec.servers.perRack", s.Servers.PerRack}.between(e, 1, 4096, "servers")
+	}
+	number{"spec.endpoints.perServer", s.Endpoints.PerServer}.between(e, 1, 65536, "endpoints on a server")
+	number{"spec.endpoints.growth.percentPerYear", s.Endpoints.Growth.PercentPerYear}.between(e, 0, 1000, "percent")
+	number{"spec.endpoints.growth.years", s.Endpoints.Growth.Years}.between(e, 0, 10, "years")
+	number{"spec.endpoints.strays", s.Endpoints.Strays}.between(e, 0, 1<<24, "endpoints that may be outside of their blocks")
+	if s.Endpoints.Strays > 0 && s.Endpoints.Announce == OneByOne {
+		e.add("spec.endpoints.strays", "leave it out, or say announce: server-block", "endpoints that are announced one by one are in no block")
+	}
+	spines := number{"spec.spine.count", s.Spine.Count}
+	if s.Spine.Kind == L2 {
+		spines.between(e, 1, maxPlanes, "planes")
+	} else {
+		spines.between(e, 1, maxSpines, "spines")
+	}
+	if s.Reflectors.PerPlane != 0 {
+		number{"spec.routeReflectors.perPlane", s.Reflectors.PerPlane}.between(e, 1, 8, "reflectors")
+	}
+}
+
+// checkPlan refuses a plan without room for what is there, or whose blocks are no prefixes.
+func (f *Fabric) checkPlan(e *faults) {
+	s := &f.Spec
+	servers, endpoints := number{"spec.plan.serversPerRack", s.Plan.ServersPerRack}, number{"spec.plan.endpointsPerServer", s.Plan.EndpointsPerServer}
+	if least := f.mostServers(); least <= 4096 { // else that is told
+		servers.between(e, max(16, least), 4096, "servers, those of the fullest rack and 16 at least")
+	}
+	endpoints.between(e, s.Endpoints.PerServer, maxRun, "endpoints, those of a server now at least")
+	for _, n := range []number{servers, endpoints} {
+		if n.is != powerOfTwo(n.is) {
+			e.add(n.field, fmt.Sprintf("want a power of two, such as %d, so that a block is a prefix", powerOfTwo(n.is)), "%d", n.is)
+		}
+	}
+}
+
+// checkSwitch refuses a switch that nobody knows, or that is none.
+func checkSwitch(e *faults, at string, s *SwitchSpec) {
+	if _, ok := silicon(s.Catalog); !ok && s.Catalog != "" {
+		e.add(at+".catalog", meant(s.Catalog, siliconNames(), reflect.TypeFor[struct{}]())+"; `muslin fabric switches` lists them", "%q is not in the catalogue", clip(s.Catalog))
+	}
+	if s.Software == Muslin {
+		e.add(at+".software", "want frr, bird or gobgp: muslin runs on servers", "%s", s.Software)
 	}
 }
 
@@ -462,29 +492,6 @@ func (f *Fabric) serverNamed(name string) (rack, server int, ok bool) {
 // check looks for what makes a design that was written by hand unreadable:
 // names that lead nowhere. What leads somewhere and is bad, the rules tell.
 func (g *Design) check(e *faults) {
-	word := func(at, name string) {
-		if name != "" && !designName.MatchString(name) {
-			e.add(at, "want letters, digits and . _ : / - inside: it becomes a word of configurations", "%q", clip(name))
-		}
-	}
-	named := func(at, name string, seen places) {
-		if name == "" {
-			e.add(at+".name", "want a name", "missing")
-			return
-		}
-		word(at+".name", name)
-		seen.unique(e, at, name)
-	}
-	needed := func(at, name string, seen places, what string) {
-		if seen[name] == "" {
-			e.add(at, "name one of "+what, "%q is not there", clip(name))
-		}
-	}
-	known := func(at, name string, seen places, what string) {
-		if name != "" {
-			needed(at, name, seen, what)
-		}
-	}
 	if !deviceName.MatchString(g.Metadata.Name) {
 		e.add("metadata.name", wantName, "%q", clip(g.Metadata.Name))
 	}
@@ -495,88 +502,146 @@ func (g *Design) check(e *faults) {
 	if len(g.Devices) == 0 {
 		e.add("devices", "`muslin fabric design FILE -o json` prints a design to start from", "none")
 	}
-	filters, profiles, segments, devices, platforms := places{}, places{}, places{}, places{}, places{}
+	n := &named{e, places{}, places{}, places{}, places{}, places{}}
 	for i := range g.Platforms {
-		named(fmt.Sprintf("platforms[%d]", i), g.Platforms[i].Name, platforms)
+		n.unique(fmt.Sprintf("platforms[%d]", i), g.Platforms[i].Name, n.platforms)
 	}
 	for i := range g.Filters {
-		named(fmt.Sprintf("filters[%d]", i), g.Filters[i].Name, filters)
+		n.unique(fmt.Sprintf("filters[%d]", i), g.Filters[i].Name, n.filters)
 	}
 	for i := range g.Segments {
-		named(fmt.Sprintf("segments[%d]", i), g.Segments[i].Name, segments)
+		n.unique(fmt.Sprintf("segments[%d]", i), g.Segments[i].Name, n.segments)
 	}
 	for i := range g.Profiles {
 		at, p := fmt.Sprintf("profiles[%d]", i), &g.Profiles[i]
-		named(at, p.Name, profiles)
-		known(at+".import", p.Import, filters, "filters")
-		known(at+".export", p.Export, filters, "filters")
+		n.unique(at, p.Name, n.profiles)
+		n.known(at+".import", p.Import, n.filters, "filters")
+		n.known(at+".export", p.Export, n.filters, "filters")
+	}
+	for i := range g.Devices { // all of them, before anything refers to one
+		n.device(fmt.Sprintf("devices[%d]", i), &g.Devices[i])
 	}
 	for i := range g.Devices {
-		at, d := fmt.Sprintf("devices[%d]", i), &g.Devices[i]
-		if !deviceName.MatchString(d.Name) {
-			e.add(at+".name", wantName, "%q", clip(d.Name))
-		}
-		devices.unique(e, at, d.Name)
-		if d.Role == "" {
-			e.add(at+".role", "want one of "+strings.Join(d.Role.words(), ", "), "missing")
-		}
-		if d.Software == "" {
-			e.add(at+".software", "want one of "+strings.Join(d.Software.words(), ", "), "missing")
-		}
-		known(at+".platform", d.Platform, platforms, "platforms")
+		n.parts(fmt.Sprintf("devices[%d]", i), &g.Devices[i])
 	}
-	for i := range g.Devices {
-		at, d := fmt.Sprintf("devices[%d]", i), &g.Devices[i]
-		known(at+".host", d.Host, devices, "devices")
-		id32 := func(field string, id netip.Addr) {
-			if id.IsValid() && !id.Is4() {
-				e.add(at+field, "want 32 bits, written as an IPv4 address (RFC 6286)", "%s", id)
-			}
+	for i := range g.Meshes {
+		n.mesh(fmt.Sprintf("meshes[%d]", i), &g.Meshes[i])
+	}
+}
+
+// named is what has a name in a design, while it is checked: each name is looked for among those of its kind.
+type named struct {
+	e                                               *faults
+	platforms, filters, segments, profiles, devices places
+}
+
+// word refuses a name that a configuration would not take for one word; none is no name.
+func (n *named) word(at, name string) {
+	if name != "" && !designName.MatchString(name) {
+		n.e.add(at, "want letters, digits and . _ : / - inside: it becomes a word of configurations", "%q", clip(name))
+	}
+}
+
+// unique takes the name of a thing among its kind.
+func (n *named) unique(at, name string, kind places) {
+	if name == "" {
+		n.e.add(at+".name", "want a name", "missing")
+		return
+	}
+	n.word(at+".name", name)
+	kind.unique(n.e, at, name)
+}
+
+// needed refuses a name that nothing of the kind has.
+func (n *named) needed(at, name string, kind places, what string) {
+	if kind[name] == "" {
+		n.e.add(at, "name one of "+what, "%q is not there", clip(name))
+	}
+}
+
+// known is needed, unless there is no name.
+func (n *named) known(at, name string, kind places, what string) {
+	if name != "" {
+		n.needed(at, name, kind, what)
+	}
+}
+
+// device takes the name of a device, and looks at what it is.
+func (n *named) device(at string, d *Device) {
+	if !deviceName.MatchString(d.Name) {
+		n.e.add(at+".name", wantName, "%q", clip(d.Name))
+	}
+	n.devices.unique(n.e, at, d.Name)
+	if d.Role == "" {
+		n.e.add(at+".role", "want one of "+strings.Join(d.Role.words(), ", "), "missing")
+	}
+	if d.Software == "" {
+		n.e.add(at+".software", "want one of "+strings.Join(d.Software.words(), ", "), "missing")
+	}
+	n.known(at+".platform", d.Platform, n.platforms, "platforms")
+}
+
+// parts looks at what a device has: IDs, ports, sessions and routes.
+func (n *named) parts(at string, d *Device) {
+	n.known(at+".host", d.Host, n.devices, "devices")
+	n.id(at+".routerId", d.RouterID)
+	n.id(at+".clusterId", d.ClusterID)
+	n.word(at+".rack", d.Rack)
+	ports := places{}
+	for i, x := range d.Interfaces {
+		here := fmt.Sprintf("%s.interfaces[%d]", at, i)
+		if x.Name == "" {
+			n.e.add(here+".name", "want that of the port, such as eth0", "missing")
 		}
-		id32(".routerId", d.RouterID)
-		id32(".clusterId", d.ClusterID)
-		word(at+".rack", d.Rack)
-		ports, sessions := places{}, map[[2]string]int{}
-		for j, x := range d.Interfaces {
-			here := fmt.Sprintf("%s.interfaces[%d]", at, j)
-			if x.Name == "" {
-				e.add(here+".name", "want that of the port, such as eth0", "missing")
-			}
-			word(here+".name", x.Name)
-			ports.unique(e, here, x.Name)
-			if x.Name != "lo" {
-				needed(here+".segment", x.Segment, segments, "segments")
-			}
-		}
-		for j, x := range d.Sessions {
-			here := fmt.Sprintf("%s.sessions[%d]", at, j)
-			known(here+".segment", x.Segment, segments, "segments")
-			needed(here+".peer", x.Peer, devices, "devices")
-			needed(here+".profile", x.Profile, profiles, "profiles")
-			if first, twice := sessions[[2]string{x.Peer, x.Segment}]; twice {
-				e.add(here, "leave one out", "%s is the peer of sessions[%d] already, on the same segment", clip(x.Peer), first)
-			} else {
-				sessions[[2]string{x.Peer, x.Segment}] = j
-			}
-		}
-		for j, o := range d.Originate {
-			checkRun(e, fmt.Sprintf("%s.originate[%d]", at, j), o.Prefix, o.Count)
-		}
-		for j, r := range d.Static {
-			here := fmt.Sprintf("%s.static[%d]", at, j)
-			checkRun(e, here, r.Prefix, r.Count)
-			word(here+".machine", r.Machine)
+		n.word(here+".name", x.Name)
+		ports.unique(n.e, here, x.Name)
+		if x.Name != "lo" {
+			n.needed(here+".segment", x.Segment, n.segments, "segments")
 		}
 	}
-	for i, m := range g.Meshes {
-		at := fmt.Sprintf("meshes[%d]", i)
-		word(at+".name", m.Name)
-		if m.Name == "" || segments[m.Segment] == "" || profiles[m.Profile] == "" {
-			e.add(at, "want a name, a segment of segments and a profile of profiles", "name %q, segment %q, profile %q", clip(m.Name), clip(m.Segment), clip(m.Profile))
+	n.sessions(at, d.Sessions)
+	for i, o := range d.Originate {
+		checkRun(n.e, fmt.Sprintf("%s.originate[%d]", at, i), o.Prefix, o.Count)
+	}
+	for i, r := range d.Static {
+		here := fmt.Sprintf("%s.static[%d]", at, i)
+		checkRun(n.e, here, r.Prefix, r.Count)
+		n.word(here+".machine", r.Machine)
+	}
+}
+
+// id refuses what is no 32 bits.
+func (n *named) id(at string, id netip.Addr) {
+	if id.IsValid() && !id.Is4() {
+		n.e.add(at, "want 32 bits, written as an IPv4 address (RFC 6286)", "%s", id)
+	}
+}
+
+// sessions looks at those of a device: one with each peer on a segment.
+func (n *named) sessions(at string, list []Session) {
+	type with struct{ peer, segment string }
+	seen := map[with]int{}
+	for i, x := range list {
+		here := fmt.Sprintf("%s.sessions[%d]", at, i)
+		n.known(here+".segment", x.Segment, n.segments, "segments")
+		n.needed(here+".peer", x.Peer, n.devices, "devices")
+		n.needed(here+".profile", x.Profile, n.profiles, "profiles")
+		if first, twice := seen[with{x.Peer, x.Segment}]; twice {
+			n.e.add(here, "leave one out", "%s is the peer of sessions[%d] already, on the same segment", clip(x.Peer), first)
+			continue
 		}
-		for j, name := range m.Members {
-			known(fmt.Sprintf("%s.members[%d]", at, j), name, devices, "devices")
-		}
+		seen[with{x.Peer, x.Segment}] = i
+	}
+}
+
+// mesh looks at a full mesh and its members.
+func (n *named) mesh(at string, m *Mesh) {
+	n.word(at+".name", m.Name)
+	if m.Name == "" || n.segments[m.Segment] == "" || n.profiles[m.Profile] == "" {
+		n.e.add(at, "want a name, a segment of segments and a profile of profiles", "name %q, segment %q, profile %q", clip(m.Name), clip(m.Segment), clip(m.Profile))
+	}
+	for i, name := range m.Members {
+		n.known(fmt.Sprintf("%s.members[%d]", at, i), name, n.devices, "devices")
 	}
 }
 

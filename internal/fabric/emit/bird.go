@@ -66,40 +66,52 @@ func (e *Emitter) bird(d *fabric.Device) (string, error) {
 	for _, p := range profiles {
 		e.birdProfile(&t, d, p)
 	}
-	routerAdvertisements := false
 	for _, p := range peers {
-		for _, a := range p.Address {
-			t.line("protocol bgp %s from %s {", BIRDProtocol(p, a), template(p.Profile))
-			t.line("\tlocal %s as %d; neighbor %s as %d; direct;", localAddress(p.Port, a), d.AS, a, p.AS)
-			if e.onPlane(p) {
-				// BFD ends it, on both sides: by the carrier of this one it would be closed, and the FIN
-				// reach the peer by another plane, which would take it for a restart (RFC 4724 section 4.2).
-				t.line("\tcheck link no;")
-			}
-			t.WriteString(e.birdChannel(p.Profile, fabric.FamilyOf(a), d, p.AS, false))
-			t.line("}")
-		}
-		if len(p.Address) == 0 {
-			routerAdvertisements = true
-			t.line("protocol bgp %s from %s {", symbol(p.Name+"_"+p.Port.Name), template(p.Profile))
-			t.line("\tlocal as %d; neighbor range fe80::/10 as %d; interface %q; dynamic name %q;", d.AS, p.AS, p.Port.Name, BIRDDynamic(p.Port))
-			for _, family := range e.x.Families {
-				t.WriteString(e.birdChannel(p.Profile, family, d, p.AS, family == fabric.IPv4))
-			}
-			t.line("}")
-		}
+		e.birdSessions(&t, d, p)
 	}
-	if routerAdvertisements {
-		// The other end finds this one by its advertisements (RFC 4861).
-		t.line("protocol radv {")
-		for _, p := range peers {
-			if len(p.Address) == 0 {
-				t.line("\tinterface %q { default lifetime 0; max ra interval 10; };", p.Port.Name)
-			}
+	birdAdvertisements(&t, peers)
+	return t.String(), nil
+}
+
+// birdSessions writes those with a peer: one for each address, or one over link-local addresses.
+func (e *Emitter) birdSessions(t *text, d *fabric.Device, p peer) {
+	for _, a := range p.Address {
+		t.line("protocol bgp %s from %s {", BIRDProtocol(p, a), template(p.Profile))
+		t.line("\tlocal %s as %d; neighbor %s as %d; direct;", localAddress(p.Port, a), d.AS, a, p.AS)
+		if e.onPlane(p) {
+			// BFD ends it, on both sides: by the carrier of this one it would be closed, and the FIN
+			// reach the peer by another plane, which would take it for a restart (RFC 4724 section 4.2).
+			t.line("\tcheck link no;")
+		}
+		t.WriteString(e.birdChannel(p.Profile, fabric.FamilyOf(a), d, p.AS, false))
+		t.line("}")
+	}
+	if len(p.Address) == 0 {
+		t.line("protocol bgp %s from %s {", symbol(p.Name+"_"+p.Port.Name), template(p.Profile))
+		t.line("\tlocal as %d; neighbor range fe80::/10 as %d; interface %q; dynamic name %q;", d.AS, p.AS, p.Port.Name, BIRDDynamic(p.Port))
+		for _, family := range e.x.Families {
+			t.WriteString(e.birdChannel(p.Profile, family, d, p.AS, family == fabric.IPv4))
 		}
 		t.line("}")
 	}
-	return t.String(), nil
+}
+
+// birdAdvertisements has peers on ports without addresses find this router (RFC 4861).
+func birdAdvertisements(t *text, peers []peer) {
+	begun := false
+	for _, p := range peers {
+		if len(p.Address) > 0 {
+			continue
+		}
+		if !begun {
+			t.line("protocol radv {")
+			begun = true
+		}
+		t.line("\tinterface %q { default lifetime 0; max ra interval 10; };", p.Port.Name)
+	}
+	if begun {
+		t.line("}")
+	}
 }
 
 func localAddress(i *fabric.Interface, peer netip.Addr) netip.Addr {
@@ -116,48 +128,8 @@ func (e *Emitter) birdTables(t *text, d *fabric.Device, family fabric.Family, pr
 	w := frrFamilies[family]
 	channel := "ipv" + w.number
 	t.line("protocol direct { %s; check link yes; interface -\"cali*\", \"*\"; }", channel)
-	var own []string
-	for _, o := range d.Originate {
-		switch {
-		case fabric.FamilyOf(o.Prefix.Addr()) != family:
-		case o.Kind == fabric.OriginLoopback, o.Kind == fabric.OriginSubnet, d.Role == fabric.RoleMachine && o.Kind == fabric.OriginEndpoints && o.Prefix.IsSingleIP():
-			for p := range o.Each() {
-				own = append(own, p.String())
-			}
-		}
-	}
-	t.line("function own%s() {", w.number)
-	if len(own) > 0 {
-		t.line("\tif source = RTS_DEVICE && net ~ [ %s ] then return true;", strings.Join(own, ", "))
-	}
-	if d.Role == fabric.RoleServer {
-		// Endpoints are routes of the kernel to their interfaces.
-		t.line("\tif source = RTS_INHERIT then return true;")
-	}
-	t.line("\treturn proto = \"blocks%s\";", w.number)
-	t.line("}")
-	t.line("protocol static blocks%s {", w.number)
-	t.line("\t%s;", channel)
-	if d.Role == fabric.RoleServer {
-		for _, o := range d.Originate {
-			if fabric.FamilyOf(o.Prefix.Addr()) == family && o.Kind == fabric.OriginBlock {
-				t.line("\troute %s blackhole;", o.Prefix)
-			}
-		}
-	}
-	if d.Role == fabric.RoleMachine { // what is behind it
-		for _, o := range d.Originate {
-			if fabric.FamilyOf(o.Prefix.Addr()) == family && o.Kind == fabric.OriginEndpoints && !o.Prefix.IsSingleIP() {
-				t.line("\troute %s blackhole;", o.Prefix)
-			}
-		}
-	}
-	staticLines(d, func(of fabric.Family, p netip.Prefix, via netip.Addr) {
-		if of == family {
-			t.line("\troute %s via %s;", p, via)
-		}
-	})
-	t.line("}")
+	birdOwn(t, d, family)
+	birdBlocks(t, d, family)
 	if makesDefault(d, family, profiles) {
 		// A border has its own way out. Who makes one for others has none: one that was learned goes before it.
 		preference := 1
@@ -177,12 +149,63 @@ func (e *Emitter) birdTables(t *text, d *fabric.Device, family fabric.Family, pr
 		}
 	}
 	t.line("}")
+	birdKernel(t, d, w.number)
+}
+
+// birdOwn writes the function that tells what the device announces itself.
+func birdOwn(t *text, d *fabric.Device, family fabric.Family) {
+	number := frrFamilies[family].number
+	var own []string
+	for _, o := range d.Originate {
+		switch {
+		case fabric.FamilyOf(o.Prefix.Addr()) != family:
+		case o.Kind == fabric.OriginLoopback, o.Kind == fabric.OriginSubnet, d.Role == fabric.RoleMachine && o.Kind == fabric.OriginEndpoints && o.Prefix.IsSingleIP():
+			for p := range o.Each() {
+				own = append(own, p.String())
+			}
+		}
+	}
+	t.line("function own%s() {", number)
+	if len(own) > 0 {
+		t.line("\tif source = RTS_DEVICE && net ~ [ %s ] then return true;", strings.Join(own, ", "))
+	}
+	if d.Role == fabric.RoleServer {
+		// Endpoints are routes of the kernel to their interfaces.
+		t.line("\tif source = RTS_INHERIT then return true;")
+	}
+	t.line("\treturn proto = \"blocks%s\";", number)
+	t.line("}")
+}
+
+// birdBlocks writes routes that are announced and lead to no interface: blocks of a server, what is behind a machine, and the
+// ways to machines that speak no BGP.
+func birdBlocks(t *text, d *fabric.Device, family fabric.Family) {
+	number := frrFamilies[family].number
+	t.line("protocol static blocks%s {", number)
+	t.line("\tipv%s;", number)
+	for _, o := range d.Originate {
+		block := d.Role == fabric.RoleServer && o.Kind == fabric.OriginBlock
+		behind := d.Role == fabric.RoleMachine && o.Kind == fabric.OriginEndpoints && !o.Prefix.IsSingleIP()
+		if fabric.FamilyOf(o.Prefix.Addr()) == family && (block || behind) {
+			t.line("\troute %s blackhole;", o.Prefix)
+		}
+	}
+	staticLines(d, func(of fabric.Family, p netip.Prefix, via netip.Addr) {
+		if of == family {
+			t.line("\troute %s via %s;", p, via)
+		}
+	})
+	t.line("}")
+}
+
+// birdKernel writes what is taken from the kernel, and what is put there.
+func birdKernel(t *text, d *fabric.Device, number string) {
 	t.line("protocol kernel {")
 	if d.Role == fabric.RoleServer {
 		t.line("\tlearn;")
 	}
 	t.line("\tpersist; merge paths on limit %d;", max(1, d.Multipath))
-	t.line("\t%s {", channel)
+	t.line("\tipv%s {", number)
 	switch {
 	case d.Role != fabric.RoleServer:
 		t.line("\t\timport none;")
@@ -192,9 +215,9 @@ func (e *Emitter) birdTables(t *text, d *fabric.Device, family fabric.Family, pr
 		// What is here goes before what was learned: FAB-VR-002.
 		t.line("\t\timport filter { if ifname ~ \"cali*\" then { preference = 300; accept; } reject; };")
 	}
-	pass := fmt.Sprintf("source = RTS_BGP || proto = \"discard%s\"", w.number)
+	pass := fmt.Sprintf("source = RTS_BGP || proto = \"discard%s\"", number)
 	if discardsBlocks(d) {
-		pass += fmt.Sprintf(" || proto = \"blocks%s\"", w.number)
+		pass += fmt.Sprintf(" || proto = \"blocks%s\"", number)
 	}
 	t.line("\t\texport filter { if %s then accept; reject; };", pass)
 	t.line("\t};")

@@ -31,6 +31,38 @@ func (e *Emitter) frr(d *fabric.Device) (string, error) {
 	t.line("zebra work-queue 0")
 	t.line("!")
 	peers := e.peers(d)
+	e.frrInterfaces(&t, d, peers)
+	ipRoutes(&t, d, "blackhole")
+	profiles := e.profiles(peers)
+	frrBFD(&t, profiles)
+	lists := e.filters(profiles)
+	for _, p := range profiles {
+		if p.OwnOnly {
+			lists = append(lists, e.own(d, p))
+		}
+	}
+	e.prefixLists(&t, lists)
+	for _, p := range profiles {
+		if p.LocalPref > 0 {
+			t.line("route-map from-%s permit 10", p.Name)
+			t.line(" set local-preference %d", p.LocalPref)
+			t.line("!")
+		}
+	}
+	frrRouter(&t, d)
+	e.groups(&t, profiles, peers)
+	for _, p := range peers {
+		e.neighbor(&t, d, p)
+	}
+	for _, family := range e.x.Families {
+		e.addressFamily(&t, d, family, profiles, peers)
+	}
+	t.line("!")
+	return t.String(), nil
+}
+
+// frrInterfaces writes the addresses of ports, and what happens there without carrier.
+func (e *Emitter) frrInterfaces(t *text, d *fabric.Device, peers []peer) {
 	for _, i := range d.Interfaces {
 		t.line("interface %s", i.Name)
 		if slices.ContainsFunc(peers, func(p peer) bool { return p.Port.Name == i.Name && e.onPlane(p) }) {
@@ -51,8 +83,10 @@ func (e *Emitter) frr(d *fabric.Device) (string, error) {
 		}
 		t.line("!")
 	}
-	ipRoutes(&t, d, "blackhole")
-	profiles := e.profiles(peers)
+}
+
+// frrBFD writes a profile of BFD for each interval.
+func frrBFD(t *text, profiles []*fabric.Profile) {
 	intervals := map[int64]bool{}
 	for _, p := range profiles {
 		if ms := time.Duration(p.BFD).Milliseconds(); p.BFD.On() && !intervals[ms] {
@@ -68,20 +102,10 @@ func (e *Emitter) frr(d *fabric.Device) (string, error) {
 		}
 	}
 	t.line("!")
-	lists := e.filters(profiles)
-	for _, p := range profiles {
-		if p.OwnOnly {
-			lists = append(lists, e.own(d, p))
-		}
-	}
-	e.prefixLists(&t, lists)
-	for _, p := range profiles {
-		if p.LocalPref > 0 {
-			t.line("route-map from-%s permit 10", p.Name)
-			t.line(" set local-preference %d", p.LocalPref)
-			t.line("!")
-		}
-	}
+}
+
+// frrRouter begins with what holds for all sessions.
+func frrRouter(t *text, d *fabric.Device) {
 	t.line("router bgp %d", d.AS)
 	t.line(" bgp router-id %s", d.RouterID)
 	if d.ClusterID.IsValid() {
@@ -98,15 +122,6 @@ func (e *Emitter) frr(d *fabric.Device) (string, error) {
 	// Else a peer that falls silent is taken for one that restarts (RFC 8538), and
 	// packets go to it for the restart time after the hold time is over.
 	t.line(" no bgp graceful-restart notification")
-	e.groups(&t, profiles, peers)
-	for _, p := range peers {
-		e.neighbor(&t, d, p)
-	}
-	for _, family := range e.x.Families {
-		e.addressFamily(&t, d, family, profiles, peers)
-	}
-	t.line("!")
-	return t.String(), nil
 }
 
 // onPlane tells whether a session is on a plane and has BFD: there the other end has carrier when this one

@@ -213,82 +213,98 @@ func (g *graph) portOn(d, seg int) (port, bool) {
 // peer reads the sessions: of those of this family, both ends must be there, and
 // agree on AS numbers.
 func (g *graph) peer(profOf map[string]int) error {
-	type end struct{ from, to, seg int }
-	type open struct {
-		prof int
-		s    *fabric.Session
-	}
-	ends := map[end]open{}
-	read := func(i int, s *fabric.Session) (end, int, error) {
-		to, ok := g.deviceOf[s.Peer]
-		seg, known := g.segOf[s.Segment]
-		prof, has := profOf[s.Profile]
-		x := g.devices[i].Name
-		switch {
-		case !ok:
-			return end{}, 0, fmt.Errorf("device %q: there is no peer %q", x, s.Peer)
-		case s.Segment != "" && !known:
-			return end{}, 0, fmt.Errorf("device %q: session with %q: there is no segment %q", x, s.Peer, s.Segment)
-		case !has:
-			return end{}, 0, fmt.Errorf("device %q: session with %q: there is no profile %q", x, s.Peer, s.Profile)
-		}
-		if s.Segment == "" {
-			seg = -1
-		}
-		return end{i, to, seg}, prof, nil
-	}
-	carries := func(s *fabric.Session) bool {
-		return len(s.Address) == 0 || slices.ContainsFunc(s.Address, func(a netip.Addr) bool { return is(a, g.family) })
-	}
-	for i := range g.devices {
-		for j := range g.devices[i].Sessions {
-			s := &g.devices[i].Sessions[j]
-			e, prof, err := read(i, s)
-			if err != nil {
-				return err
-			}
-			if carries(s) {
-				ends[e] = open{prof, s}
-			}
-		}
+	ends, order, err := g.ends(profOf)
+	if err != nil {
+		return err
 	}
 	refused := map[end]bool{}
-	for i := range g.devices {
-		x := &g.devices[i]
-		for j := range x.Sessions {
-			s := &x.Sessions[j]
-			e, prof, _ := read(i, s)
-			if !carries(s) {
-				continue
-			}
-			back, ok := ends[end{e.to, i, e.seg}]
-			onSeg := func(d int) bool {
-				_, ok := g.portOn(d, e.seg)
-				return ok || e.seg < 0
-			}
-			switch peer := &g.devices[e.to]; {
-			case e.to == i || !onSeg(i) || !onSeg(e.to):
-				refused[e] = true
-				g.problems = append(g.problems, fmt.Sprintf("%s and %s do not meet on %q", x.Name, s.Peer, s.Segment))
-			case !ok:
-				g.problems = append(g.problems, fmt.Sprintf("%s has a session with %s, which has none with it", x.Name, s.Peer))
-			case s.PeerAS != peer.AS:
-				refused[e] = true
-				g.problems = append(g.problems, fmt.Sprintf("%s expects %s in AS %d, it is in AS %d", x.Name, s.Peer, s.PeerAS, peer.AS))
-			default:
-				if why := fabric.Mismatch(x.Device, peer.Device, s, back.s, &g.design.Profiles[prof], &g.design.Profiles[back.prof], g.family); why != "" {
-					refused[e] = true
-					g.problems = append(g.problems, fmt.Sprintf("%s and %s: %s", x.Name, s.Peer, why))
-					continue
-				}
-				x.halfs = append(x.halfs, half{e.to, e.seg, prof, back.prof})
-			}
+	for _, e := range order {
+		why, both := g.refusal(e, ends)
+		switch {
+		case why == "":
+			g.devices[e.from].halfs = append(g.devices[e.from].halfs, half{e.to, e.seg, ends[e].prof, ends[e.back()].prof})
+			continue
+		case both:
+			refused[e] = true
 		}
+		g.problems = append(g.problems, why)
 	}
 	// What one end refuses does not exist at the other.
 	for i := range g.devices {
 		g.devices[i].halfs = slices.DeleteFunc(g.devices[i].halfs, func(h half) bool { return refused[end{h.peer, i, h.seg}] })
 	}
+	return g.readMeshes(profOf)
+}
+
+// end is what one end of a session is known by: devices, and the segment, -1 between loopbacks.
+type end struct{ from, to, seg int }
+
+func (e end) back() end { return end{e.to, e.from, e.seg} }
+
+// open is an end as its device is configured.
+type open struct {
+	prof int
+	s    *fabric.Session
+}
+
+// ends reads those whose sessions carry the family, and in which order they are configured. A name that leads nowhere
+// is an error.
+func (g *graph) ends(profOf map[string]int) (ends map[end]open, order []end, err error) {
+	ends = map[end]open{}
+	for i := range g.devices {
+		for j := range g.devices[i].Sessions {
+			s := &g.devices[i].Sessions[j]
+			name := g.devices[i].Name
+			to, ok := g.deviceOf[s.Peer]
+			seg, known := g.segOf[s.Segment]
+			prof, has := profOf[s.Profile]
+			switch {
+			case !ok:
+				return nil, nil, fmt.Errorf("device %q: there is no peer %q", name, s.Peer)
+			case s.Segment != "" && !known:
+				return nil, nil, fmt.Errorf("device %q: session with %q: there is no segment %q", name, s.Peer, s.Segment)
+			case !has:
+				return nil, nil, fmt.Errorf("device %q: session with %q: there is no profile %q", name, s.Peer, s.Profile)
+			}
+			if s.Segment == "" {
+				seg = -1
+			}
+			if len(s.Address) == 0 || slices.ContainsFunc(s.Address, func(a netip.Addr) bool { return is(a, g.family) }) {
+				e := end{i, to, seg}
+				ends[e] = open{prof, s}
+				order = append(order, e)
+			}
+		}
+	}
+	return ends, order, nil
+}
+
+// refusal is why an end has no session; empty if it has. both: the other end, which may have found nothing wrong, has
+// none either.
+func (g *graph) refusal(e end, ends map[end]open) (why string, both bool) {
+	x, peer := &g.devices[e.from], &g.devices[e.to]
+	mine := ends[e]
+	back, ok := ends[e.back()]
+	onSeg := func(d int) bool {
+		_, ok := g.portOn(d, e.seg)
+		return ok || e.seg < 0
+	}
+	switch {
+	case e.to == e.from || !onSeg(e.from) || !onSeg(e.to):
+		return fmt.Sprintf("%s and %s do not meet on %q", x.Name, peer.Name, mine.s.Segment), true
+	case !ok:
+		return fmt.Sprintf("%s has a session with %s, which has none with it", x.Name, peer.Name), false
+	case mine.s.PeerAS != peer.AS:
+		return fmt.Sprintf("%s expects %s in AS %d, it is in AS %d", x.Name, peer.Name, mine.s.PeerAS, peer.AS), true
+	}
+	if why := fabric.Mismatch(x.Device, peer.Device, mine.s, back.s, &g.design.Profiles[mine.prof], &g.design.Profiles[back.prof], g.family); why != "" {
+		return fmt.Sprintf("%s and %s: %s", x.Name, peer.Name, why), true
+	}
+	return "", false
+}
+
+// readMeshes reads the full meshes, whose members are on their segments.
+func (g *graph) readMeshes(profOf map[string]int) error {
 	for i := range g.design.Meshes {
 		m := &g.design.Meshes[i]
 		seg, ok := g.segOf[m.Segment]

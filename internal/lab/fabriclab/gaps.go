@@ -156,15 +156,7 @@ func (l *Lab) startFlows() (flows []*lab.Flow, gaps []Gap, err error) {
 				if len(flows) == maxFlows {
 					return flows, gaps, nil
 				}
-				src, err := l.space(from.Name)
-				if err != nil {
-					return flows, gaps, err
-				}
-				dst, err := l.space(to.Name)
-				if err != nil {
-					return flows, gaps, err
-				}
-				f, err := lab.StartFlow(lab.FlowConfig{From: src, To: dst, Dst: netip.AddrPortFrom(a, flowPort+uint16(len(flows))), PPS: flowRate})
+				f, err := l.startFlow(from.Name, to.Name, netip.AddrPortFrom(a, flowPort+uint16(len(flows))), flowRate)
 				if err != nil {
 					return flows, gaps, err
 				}
@@ -173,6 +165,19 @@ func (l *Lab) startFlows() (flows []*lab.Flow, gaps []Gap, err error) {
 		}
 	}
 	return flows, gaps, nil
+}
+
+// startFlow starts a flow from one endpoint to an address of another, of so many packets a second.
+func (l *Lab) startFlow(from, to string, dst netip.AddrPort, rate int) (*lab.Flow, error) {
+	a, err := l.space(from)
+	if err != nil {
+		return nil, err
+	}
+	b, err := l.space(to)
+	if err != nil {
+		return nil, err
+	}
+	return lab.StartFlow(lab.FlowConfig{From: a, To: b, Dst: dst, PPS: rate})
 }
 
 // lost tells of a flow whether the simulation, with what has failed now, loses any of it.

@@ -40,14 +40,6 @@ func (l *Lab) WatchMove(ctx context.Context, name, server, from string) (gaps []
 	if f < 0 || to.Anycast {
 		return nil, errors.New("want an endpoint that nobody else has the address of, and a third server to send from")
 	}
-	src, err := l.space(all[f].Name)
-	if err != nil {
-		return nil, err
-	}
-	dst, err := l.space(to.Name)
-	if err != nil {
-		return nil, err
-	}
 	var flows []*lab.Flow
 	defer func() {
 		for _, x := range flows {
@@ -57,7 +49,7 @@ func (l *Lab) WatchMove(ctx context.Context, name, server, from string) (gaps []
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	for n, a := range to.Addrs {
-		x, err := lab.StartFlow(lab.FlowConfig{From: src, To: dst, Dst: netip.AddrPortFrom(a, flowPort+uint16(n)), PPS: moveRate})
+		x, err := l.startFlow(all[f].Name, name, netip.AddrPortFrom(a, flowPort+uint16(n)), moveRate)
 		if err != nil {
 			return nil, err
 		}

@@ -228,16 +228,8 @@ func flowsToMoved(t *testing.T, l *Lab) (stop func()) {
 		}
 		for _, from := range []string{"r0-s0-e0", "r1-s0-e0", "r2-s0-e0"} {
 			for _, a := range e.Addrs {
-				src, err := l.space(from)
-				if err != nil {
-					t.Fatal(err)
-				}
-				dst, err := l.space(e.Name)
-				if err != nil {
-					t.Fatal(err)
-				}
 				port++
-				f, err := lab.StartFlow(lab.FlowConfig{From: src, To: dst, Dst: netip.AddrPortFrom(a, port), PPS: flowRate})
+				f, err := l.startFlow(from, e.Name, netip.AddrPortFrom(a, port), flowRate)
 				if err != nil {
 					t.Fatal(err)
 				}
