@@ -276,3 +276,79 @@ func TestFinder_Router(t *testing.T) {
 	s.send(advertisement(b2.MAC), allNodes, &link{Link: b2})
 	eventually(t, "a second one is news", func() bool { return news.Load() > told && f.Found()[0].Second == second.WithZone("l1") })
 }
+
+// A link that comes back: who is there is asked at once, and hears of us when it has had
+// time to see that the link is up, and no later than a second after that.
+func TestFinder_LinkComesBack(t *testing.T) {
+	t.Parallel()
+	labtest.Require(t)
+	here, there := newPlace(t), newPlace(t)
+	a1, b1 := join(t, here, there, "l1")
+	s, err := open(there.in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.close)
+	s.join(b1.Index)
+	heard := func(typ byte) time.Time {
+		t.Helper()
+		limit := time.After(20 * time.Second)
+		for {
+			select {
+			case m := <-s.arrivals:
+				if m.message[0] == typ && m.from == a1.Addr {
+					return time.Now()
+				}
+			case <-limit:
+				t.Fatalf("no message of type %d", typ)
+			}
+		}
+	}
+	running := func() bool {
+		up := true
+		for _, p := range []place{here, there} {
+			err := p.in(func() error {
+				l, err := netlink.LinkByName("l1")
+				if err == nil {
+					up = up && l.Attrs().OperState == netlink.OperUp
+				}
+				return err
+			})
+			up = up && err == nil
+		}
+		return up
+	}
+	set := func(fn func(netlink.Link) error) {
+		t.Helper()
+		if err := there.in(func() error {
+			l, err := netlink.LinkByName("l1")
+			if err != nil {
+				return err
+			}
+			return fn(l)
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var news atomic.Int32
+	f := finder(t, here, &news)
+	f.Set([]Link{a1})
+	heard(typeAdvertisement)
+
+	set(netlink.LinkSetDown)
+	eventually(t, "no carrier", func() bool { return !running() })
+	down := a1
+	down.Down = "has no carrier"
+	f.Set([]Link{down})
+	eventually(t, "it knows", func() bool { l := f.Found(); return l[0].Down != "" })
+	set(netlink.LinkSetUp)
+	eventually(t, "a carrier", running)
+	back := time.Now()
+	f.Set([]Link{a1})
+	if took := heard(typeSolicitation).Sub(back); took > settle*3/4 {
+		t.Errorf("a question after %v", took)
+	}
+	if took := heard(typeAdvertisement).Sub(back); took < settle || took > settle+time.Second {
+		t.Errorf("an advertisement after %v, with %v to settle", took, settle)
+	}
+}

@@ -14,6 +14,12 @@ const (
 	firstOnes = 4
 	firstGap  = time.Second
 
+	// settle is how long a link that came up is not advertised on. FRR 8.4 handles such a
+	// link twice, in two connections of its bgpd with zebra, and forgets a neighbour
+	// that it learned between the two; zebra does not tell it again. Whoever is there
+	// already is asked at once, and RFC 4861 section 6.2.4 asks for no haste.
+	settle = time.Second
+
 	// answerGap is the least time between an advertisement and one that answers a
 	// solicitation.
 	answerGap = time.Second
@@ -55,13 +61,16 @@ type link struct {
 	latest     netip.Addr // of all rivals: who becomes the neighbour if it does not answer
 	doubt      time.Time  // when the neighbour must have answered; zero: there is none
 
-	sent int // advertisements, since the link or its neighbour is new
-	last time.Time
-	next time.Time
+	settled time.Time // when the first advertisement may be sent
+	sent    int       // advertisements, since the link or its neighbour is new
+	last    time.Time
+	next    time.Time
 }
 
 // newLink begins on a link that has come up.
-func newLink(l Link, now time.Time) *link { return &link{Link: l, next: now} }
+func newLink(l Link, now time.Time) *link {
+	return &link{Link: l, settled: now.Add(settle), next: now}
+}
 
 // advertised takes in an advertisement of a router.
 func (l *link) advertised(from netip.Addr, now time.Time) {
@@ -88,17 +97,14 @@ func (l *link) advertised(from netip.Addr, now time.Time) {
 func (l *link) become(a netip.Addr, now time.Time) {
 	l.neighbour = a
 	l.rival, l.rivalHeard, l.doubt = netip.Addr{}, time.Time{}, time.Time{}
-	l.sent, l.next = 0, now
+	l.sent, l.next = 0, later(now, l.settled)
 }
 
 // solicited is a question who is there. It is answered, but not as often as
 // anybody likes.
 func (l *link) solicited(now time.Time) {
-	at := l.last.Add(answerGap)
-	if at.Before(now) {
-		at = now
-	}
-	l.next = earlier(l.next, at)
+	at := later(now, l.last.Add(answerGap))
+	l.next = earlier(l.next, later(at, l.settled))
 }
 
 // due is what to send at a time, if anything.
@@ -109,13 +115,18 @@ func (l *link) due(now time.Time) (advertise, solicit bool) {
 	if now.Before(l.next) {
 		return false, false
 	}
+	solicit = !l.neighbour.IsValid() || !l.doubt.IsZero()
+	if now.Before(l.settled) {
+		l.next = l.settled
+		return false, solicit
+	}
 	l.sent++
 	gap := every
 	if l.sent < firstOnes || !l.doubt.IsZero() {
 		gap = firstGap // one message that is lost must not cost a neighbour
 	}
 	l.last, l.next = now, now.Add(gap)
-	return true, !l.neighbour.IsValid() || !l.doubt.IsZero()
+	return true, solicit
 }
 
 // wake is when due has something to do next.
@@ -140,6 +151,14 @@ func (l *link) found(now time.Time) Found {
 // earlier is the earlier of two times, of which the zero one is none.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// later is the later of two times.
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
 		return b
 	}
 	return a

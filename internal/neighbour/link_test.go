@@ -23,11 +23,14 @@ func TestLink(t *testing.T) {
 			if l.wake().After(now) {
 				continue
 			}
+			at := now.Sub(start).Seconds()
 			switch advertise, solicit := l.due(now); {
+			case advertise && solicit:
+				fmt.Fprintf(&said, " %v?", at)
 			case solicit:
-				fmt.Fprintf(&said, " %v?", now.Sub(start).Seconds())
+				fmt.Fprintf(&said, " ?%v", at)
 			case advertise:
-				fmt.Fprintf(&said, " %v", now.Sub(start).Seconds())
+				fmt.Fprintf(&said, " %v", at)
 			}
 		}
 		now = now.Add(-100 * time.Millisecond)
@@ -49,10 +52,28 @@ func TestLink(t *testing.T) {
 		said.Reset()
 	}
 
+	// Who is there is asked at once, and hears of us when the link has settled: also
+	// if it asks or tells before.
+	begin()
+	until(0.3)
+	hear("fe80::2")
+	until(0.6)
+	l.solicited(now)
+	until(4.5)
+	expect("?0 1 2 3 4", "fe80::2", none)
+	begin()
+	for range 8 {
+		l.solicited(now)
+		until(now.Sub(start).Seconds() + 0.1)
+	}
+	hear("fe80::2")
+	hear("fe80::3")
+	until(0.9)
+	expect("?0 ?0.7", "fe80::2", "fe80::3")
 	// Nobody is there: advertisements and questions, first fast, then slowly.
 	begin()
 	until(25)
-	expect("0? 1? 2? 3? 13? 23?", none, none)
+	expect("?0 1? 2? 3? 4? 14? 24?", none, none)
 	// A router comes: it hears of us at once, and is asked for no more.
 	hear("fe80::2")
 	until(30)
