@@ -255,6 +255,9 @@ func (c *counts) tor(d *Device, z *Size) int {
 	switch {
 	case c.spines > 0:
 		z.Paths = n + c.remote(d.Rack, func(string) int { return c.spines })
+		if c.twinTells(d) { // by way of the spines
+			z.Paths, z.UpTo = z.Paths+n*c.spines, true
+		}
 	case c.transit():
 		others := c.torCount - c.tors[d.Rack]
 		if c.twinTells(d) {
@@ -296,7 +299,7 @@ func (c *counts) spine(d *Device, z *Size) {
 }
 
 // updates counts the messages for one endpoint: those up, those between ToRs
-// and those down again.
+// and those down again. What reflectors tell each other and pass on in a rack, and what machines are told, is not counted.
 func (c *counts) updates() int {
 	var racks, servers, tors int
 	for i := range c.x.Devices {
@@ -308,6 +311,10 @@ func (c *counts) updates() int {
 	tors = max(1, c.torCount/racks)
 	inRack := servers / racks
 	others := c.torCount - tors
+	hear, retold := others, others-tors // who hears of a ToR, and on planes of what others tell: none in its AS
+	if c.x.Model != ASPerRack {
+		hear, retold = c.torCount-1, c.torCount-2
+	}
 	top := tors * c.spines
 	switch {
 	case c.x.Model == Ethernet && c.reflector == 0:
@@ -315,7 +322,7 @@ func (c *counts) updates() int {
 	case c.x.Model == Ethernet:
 		return servers * c.planes * c.reflector
 	case c.x.Model == DownwardDefault && c.spines == 0:
-		return tors + tors*others*c.planes
+		return tors + tors*hear*c.planes
 	case c.x.Model == DownwardDefault:
 		n := tors + top
 		if c.interSpine() {
@@ -326,13 +333,13 @@ func (c *counts) updates() int {
 	n := tors + tors*(inRack-1) + others*inRack
 	switch {
 	case c.spines == 0 && c.transit():
-		return n + others*c.planes + others*(others-1)*c.planes
+		return n + tors*hear*c.planes + others*retold*c.planes
 	case c.spines == 0:
-		return n + others*c.planes
+		return n + tors*hear*c.planes
 	case c.uniqueSpines() && !c.roles():
 		return n + top + c.spines*others + others*(c.spines-1)
 	}
-	return n + top + c.spines*others
+	return n + top + c.spines*hear
 }
 
 // What a design is, as its sessions show.

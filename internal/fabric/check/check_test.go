@@ -264,6 +264,8 @@ var cases = []struct {
 		"r0-s0, r0-s1 and 4 more: with a ToR of the rack down, 30G to send by 1 uplink of 25G together: 120 %"},
 	{"FAB-WI-003", planes + ", spine: {count: 3}, rates: {server: 25G, load: 60G}", nil, planes + ", spine: {count: 3}, rates: {server: 25G, load: 50G}",
 		"with spine0 down, 60G to send by 2 uplinks of 50G together: 120 %"},
+	{"FAB-WI-003", perSrv + ", spine: {count: 3}, racks: {count: 3, tors: 2}, rates: {uplink: 20G, load: 50G}", nil, perSrv + ", spine: {count: 3}, racks: {count: 3, tors: 2}, rates: {uplink: 34G, load: 50G}",
+		"with a ToR of the rack down, 100G to send by 3 uplinks of 60G together: 167 %"}, // a spine down is 125 %
 	// The last uplink of a ToR is down: the servers use the other, which is to carry all.
 	{"FAB-WI-003", perSrv + ", spine: {count: 1}, racks: {count: 3, tors: 2}, rates: {uplink: 60G, load: 50G}", nil, perSrv + ", spine: {count: 1}, racks: {count: 3, tors: 2}, rates: {uplink: 100G, load: 50G}",
 		"with a ToR of the rack down, 100G to send by 1 uplink of 60G together: 167 %"},

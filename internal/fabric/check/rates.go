@@ -46,7 +46,7 @@ type burden struct {
 	down  string // what is down; empty for nothing
 	load  fabric.Rate
 	ports int
-	holds fabric.Rate // all of the ports together; 0 if that is not known
+	holds fabric.Rate // all of the ports together; 0 if that is not known, or there is none: that cuts off, and is no overload
 }
 
 // tooMuch tells whether the ports do not hold it.
@@ -72,9 +72,6 @@ func (s *subject) climb(servers []*fabric.Device, ways map[string][]way, down st
 	}
 	for _, d := range servers {
 		up := slices.DeleteFunc(left(ways[d.Name], down), func(w way) bool { return len(ways[w.to]) > 0 && len(left(ways[w.to], down)) == 0 })
-		if len(up) == 0 {
-			continue // cut off, which is no overload
-		}
 		add(d.Name, d.Load, up)
 		for _, w := range up {
 			if len(ways[w.to]) > 0 {
