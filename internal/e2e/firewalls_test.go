@@ -159,18 +159,22 @@ func (n *nft) bent(t *testing.T, want string, do func() error) (took spans) {
 	go func() { done <- do() }()
 	var since time.Time
 	start, ended, seen := time.Now(), false, want
-	var failed error
 	for {
 		if g := n.generation(t); g != last {
 			now := time.Now()
-			var text string
-			if text, failed = n.text(); failed == nil && n.generation(t) == g { // else another commit interrupted it
-				last, seen = g, text
-				if whole := text == want; whole && !since.IsZero() {
+			if text, ok := n.textOf(t, g); !ok { // another commit interrupted it
+			} else if text == want {
+				if !since.IsZero() {
 					took, since = append(took, now.Sub(since)), time.Time{}
-				} else if !whole && since.IsZero() {
+				}
+				last, seen = g, text
+			} else if text == seen { // said twice: a commit that is about to end has been seen half
+				if since.IsZero() {
 					since = now
 				}
+				last = g
+			} else {
+				seen = text
 			}
 		} else if ended && since.IsZero() {
 			return took
@@ -184,17 +188,30 @@ func (n *nft) bent(t *testing.T, want string, do func() error) (took spans) {
 		default:
 		}
 		if time.Since(start) > 20*time.Second {
-			t.Fatalf("not repaired after 20 s; generation %d, last read %d (%v); the program ended: %v; gone:\n%s\nmore:\n%s",
-				n.generation(t), last, failed, ended, linesWithout(want, seen), linesWithout(seen, want))
+			t.Fatalf("not repaired after 20 s; generation %d, last read %d; the program ended: %v; gone:\n%s\nmore:\n%s",
+				n.generation(t), last, ended, linesWithout(want, seen), linesWithout(seen, want))
 		}
 		time.Sleep(50 * time.Microsecond)
 	}
 }
 
-// linesWithout is the lines of a that b lacks.
+// textOf is text, if it is of one generation from its begin to its end.
+func (n *nft) textOf(t *testing.T, generation uint32) (string, bool) {
+	t.Helper()
+	text, err := n.text()
+	return text, err == nil && n.generation(t) == generation
+}
+
+// linesWithout is the lines that a has oftener than b.
 func linesWithout(a, b string) string {
-	have := strings.Split(b, "\n")
-	return strings.Join(slices.DeleteFunc(strings.Split(a, "\n"), func(line string) bool { return slices.Contains(have, line) }), "\n")
+	have := map[string]int{}
+	for line := range strings.SplitSeq(b, "\n") {
+		have[line]++
+	}
+	return strings.Join(slices.DeleteFunc(strings.Split(a, "\n"), func(line string) bool {
+		have[line]--
+		return have[line] >= 0
+	}), "\n")
 }
 
 // rulesOfOthers is what nft says of all tables but ours, handles included and counts left out.
