@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/bits"
 	"net/netip"
+	"slices"
 )
 
 // The plan gives each thing its addresses by its place: rack, number in the
@@ -106,7 +107,7 @@ func (f *Fabric) holdsLinks(pool netip.Prefix) bool {
 // checkSizes holds the pools against the plan (rule FAB-ADR-003).
 func (f *Fabric) checkSizes(e *faults) {
 	p := &f.Spec.Pools
-	small := func(field string, pool netip.Prefix, has, need int, what string) {
+	small := func(field string, pool netip.Prefix, has, need int, what, other string) {
 		if has >= need {
 			return
 		}
@@ -115,10 +116,10 @@ func (f *Fabric) checkSizes(e *faults) {
 			unit = size(pool)
 		}
 		if n := pool.Bits() - bits.Len(uint((need-1)/unit)); n > 0 {
-			want = fmt.Sprintf("want a /%d or more", n)
+			want = fmt.Sprintf("want a /%d or more%s", n, other)
 		}
 		e.add(field, want,
-			"FAB-ADR-003: %s holds %s %s, the plan needs %s", pool, Number(has), what, Number(need))
+			"FAB-ADR-003: %s%s holds %s %s, the plan needs %s", pool, f.whose(pool), Number(has), what, Number(need))
 	}
 	for _, family := range f.Spec.Families {
 		var held int
@@ -129,22 +130,33 @@ func (f *Fabric) checkSizes(e *faults) {
 				last = i
 			}
 		}
-		small(fmt.Sprintf("spec.pools.endpoints[%d].cidr", last), p.Endpoints[last].CIDR, held*f.rackEndpoints(), f.endpointsNeeded(), "endpoint addresses in whole racks")
+		plan := fmt.Sprintf(", in one pool or several, or a smaller spec.plan: it keeps %d servers × %d endpoints for a rack", f.Spec.Plan.ServersPerRack, f.Spec.Plan.EndpointsPerServer)
+		small(fmt.Sprintf("spec.pools.endpoints[%d].cidr", last), p.Endpoints[last].CIDR, held*f.rackEndpoints(), f.endpointsNeeded(), "endpoint addresses in whole racks", plan)
 	}
 	for i, pool := range p.Loopbacks {
-		small(fmt.Sprintf("spec.pools.loopbacks[%d]", i), pool, size(pool), f.loopbacksNeeded(), "loopbacks")
+		small(fmt.Sprintf("spec.pools.loopbacks[%d]", i), pool, size(pool), f.loopbacksNeeded(), "loopbacks", "")
 	}
 	for i, pool := range p.Links {
 		field := fmt.Sprintf("spec.pools.links[%d]", i)
 		if f.Spec.Model != Ethernet {
-			small(field, pool, size(pool)/2, f.rackLinksNeeded(), "addresses of links inside racks")
+			small(field, pool, size(pool)/2, f.rackLinksNeeded(), "addresses of links inside racks", "")
 			// Links between spines and to borders: the last quarter.
-			small(field, pool, size(pool)/4, 4*slots*slots, "addresses of links between spines and to borders")
+			small(field, pool, size(pool)/4, 4*slots*slots, "addresses of links between spines and to borders", "")
 		}
 		if f.Spec.Spine.Kind == L2 {
-			small(field, pool, f.planeSize(pool), f.planeMembers(), "addresses in a plane")
+			small(field, pool, f.planeSize(pool), f.planeMembers(), "addresses in a plane", "")
 		}
 	}
+}
+
+// whose says of a pool that the file does not name where it is from.
+func (f *Fabric) whose(pool netip.Prefix) string {
+	named := &f.given.Pools
+	if slices.Contains(named.Loopbacks, pool) || slices.Contains(named.Links, pool) ||
+		slices.ContainsFunc(named.Endpoints, func(p EndpointPool) bool { return p.CIDR == pool }) {
+		return ""
+	}
+	return ", the pool where the file names none,"
 }
 
 // segmentOf is where in a rack's part of the links the segment of a ToR is.

@@ -66,7 +66,7 @@ func TestDefaultPools(t *testing.T) {
 	} {
 		doc, err := Parse([]byte("apiVersion: fabric/v1\nkind: Fabric\nmetadata: {name: a}\nspec: {servers: {perRack: 20}, endpoints: {perServer: 100}, " + c.spec + "}"))
 		if c.links == "" {
-			if err == nil || !strings.Contains(err.Error(), "FAB-ADR-003: 10.128.0.0/9 holds 8,388,608 endpoint addresses in whole racks, the plan needs 16,384,000: want a /8 or more") {
+			if err == nil || !strings.Contains(err.Error(), "FAB-ADR-003: 10.128.0.0/9, the pool where the file names none, holds 8,388,608 endpoint addresses in whole racks, the plan needs 16,384,000: want a /8 or more, in one pool or several, or a smaller spec.plan: it keeps 64 servers × 128 endpoints for a rack") {
 				t.Errorf("%s: %v", c.spec, err)
 			}
 			continue

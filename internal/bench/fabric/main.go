@@ -33,6 +33,9 @@ spec:
   endpoints: {perServer: %d}
 %s`
 
+// pools are for more racks than those hold that a file has without naming any; that they are no private addresses does not matter here.
+const pools = "  pools: {endpoints: [{cidr: 32.0.0.0/3}], loopbacks: [10.0.0.0/8], links: [16.0.0.0/4]}\n"
+
 // shapes are models and spines, and what else their files say.
 var shapes = []struct{ model, spine, more string }{
 	{"as-per-rack", "l3", ""},
@@ -44,7 +47,7 @@ var shapes = []struct{ model, spine, more string }{
 }
 
 func main() {
-	racks := flag.String("racks", "25,50,100,250", "`counts` of racks of 40 servers")
+	racks := flag.String("racks", "25,50,100,250", "`counts` of racks of 40 servers, 10,000 at most")
 	endpoints := flag.Int("endpoints", 200, "endpoints on each server")
 	only := flag.String("model", "", "only this `model`")
 	flag.Parse()
@@ -67,6 +70,9 @@ func run(racks []string, endpoints int, only string) error {
 				return err
 			}
 			text := fmt.Sprintf(file, shape.model, shape.spine, count, endpoints, shape.more)
+			if count > 250 {
+				text += pools
+			}
 			row, err := measure(text)
 			if err != nil {
 				return fmt.Errorf("%s, %d racks: %w", shape.model, count, err)
