@@ -253,7 +253,11 @@ func (f *Fabric) checkModel(e *faults) {
 			names = append(names, string(m))
 		}
 		if given {
-			e.add(field, "only "+strings.Join(names, " and ")+" has it; leave it out", "the model is %s", s.Model)
+			have := "has"
+			if len(names) > 1 {
+				have = "have"
+			}
+			e.add(field, "only "+strings.Join(names, " and ")+" "+have+" it; leave it out", "the model is %s", s.Model)
 		}
 	}
 	only("spec.inRack", s.InRack != InRack{}, ASPerRack)
@@ -371,7 +375,7 @@ func (f *Fabric) checkPools(e *faults) {
 		}
 		for _, b := range all[:i] {
 			if b.cidr.IsValid() && a.cidr.Overlaps(b.cidr) {
-				e.add(a.field, "give each pool addresses of its own", "%s overlaps %s of %s", a.cidr, b.cidr, b.field)
+				e.add(a.field, "give each pool addresses of its own", "%s%s overlaps %s%s of %s", a.cidr, f.whose(a.cidr), b.cidr, f.whose(b.cidr), b.field)
 			}
 		}
 	}

@@ -329,3 +329,12 @@ devices:
 		}
 	}
 }
+
+// TestUnnamedPool: a pool that the file does not name is said to be such a one.
+func TestUnnamedPool(t *testing.T) {
+	_, err := Parse([]byte("apiVersion: fabric/v1\nkind: Fabric\nmetadata: {name: a}\nspec:\n  model: ethernet\n  racks: {count: 1}\n  servers: {perRack: 1}\n" +
+		"  endpoints: {perServer: 1}\n  pools: {endpoints: [{cidr: 172.16.0.0/12}]}\n"))
+	if want := "spec.pools.links[0]: 172.20.0.0/14, the pool where the file names none, overlaps 172.16.0.0/12 of spec.pools.endpoints[0].cidr"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
