@@ -160,6 +160,8 @@ func TestS04_NeighbourDiscovery(t *testing.T) {
 		{"objection to duplicate address detection", "a", own("a"), discovery(neighbourAdvertisement, ip("fd65::9"), option(2, a)), false},
 		{"advertisement with the MAC address of another", "a", own("a"), discovery(neighbourAdvertisement, addr6["a"], option(2, b)), false},
 		{"the option of solicitations in an advertisement", "a", own("a"), discovery(neighbourAdvertisement, addr6["a"], option(1, b)), false},
+		{"the option of solicitations in an advertisement, with its own MAC address", "a", own("a"), discovery(neighbourAdvertisement, addr6["a"], option(1, a)), false},
+		{"the option of advertisements in a solicitation, with its own MAC address", "a", own("a"), discovery(neighbourSolicits, gateway6, option(2, a)), false},
 		{"router solicitation with the MAC address of another", "a", own("a"), discovery(routerSolicitation, none, option(1, b)), false},
 		{"advertisement of a neighbour, MAC address not known", "c", own("c"), discovery(neighbourAdvertisement, addr6["b"], option(2, a)), false},
 	} {
