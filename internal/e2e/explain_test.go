@@ -48,6 +48,9 @@ func TestExplainNotes(t *testing.T) {
 	note("10.65.200.0", "a", false, "late", "calilate")
 	note("a", "lost", false, "node n9, which does not exist")
 	note("a", "far", true, "is on node n2")
+	if out, err := n.Muslin(t.Context(), "status"); err != nil || !containsAll(out, []string{"WorkloadEndpoint default/n9-muslin-lost-eth0", `spec.node: node "n9" does not exist`}) {
+		t.Errorf("status: %v\n%s", err, out)
+	}
 	if err := n.LinkDown(a.Interface); err != nil {
 		t.Fatal(err)
 	}

@@ -148,6 +148,12 @@ func (m *model) apply(c change) {
 	}
 }
 
+// hasNode tells whether there is a Node of a name, whatever is in it.
+func (m *model) hasNode(name string) bool {
+	_, bad := m.bad[v3.Key("Node", "", name)]
+	return bad || m.nodes[name] != nil
+}
+
 // affinity takes in a node's claim to a block. What other nodes have wrong is
 // their problem; their last good version stays, too. What can be no block is nobody's.
 func (m *model) affinity(c change) {

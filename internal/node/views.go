@@ -111,7 +111,7 @@ func countPolicies(x *policy.Index) (n int) {
 
 // allProblems gathers every object in error from those who know.
 func (l *loop) allProblems() (list []api.Problem) {
-	for p := range l.model.index.Problems() {
+	for _, p := range append(slices.Collect(l.model.index.Problems()), l.model.index.Homeless(l.model.hasNode)...) {
 		name := p.Key.Name
 		if p.Key.Namespace != "" {
 			name = p.Key.Namespace + "/" + name

@@ -33,6 +33,7 @@ type hosts struct {
 // hostEndpoint is what is kept of a host endpoint.
 type hostEndpoint struct {
 	name     string
+	node     word
 	iface    string
 	expected []netip.Prefix // single addresses
 	member   *member        // of sets: its expected addresses
@@ -94,7 +95,7 @@ func (x *Index) setHost(k Key, p *parsedHost) {
 	var labels labelSet
 	var parents []word
 	if p != nil {
-		now = &hostEndpoint{name: k.Name, iface: p.iface, expected: p.expected, member: &member{nets: p.expected, ports: p.ports, isSet: true}}
+		now = &hostEndpoint{name: k.Name, node: p.node, iface: p.iface, expected: p.expected, member: &member{nets: p.expected, ports: p.ports, isSet: true}}
 		labels, parents = p.labels, p.profiles
 		if p.node.Value() == x.node {
 			now.here = &endpoint{id: EndpointID{Name: k.Name}, created: math.MaxInt64, local: &local{labels: labels, parents: parents}}
@@ -103,11 +104,13 @@ func (x *Index) setHost(k Key, p *parsedHost) {
 	var was, is *member
 	if old != nil {
 		was = old.member
+		x.onNode(old.node, -1)
 		x.hosts.dirty = x.hosts.dirty || old.here != nil
 	}
 	delete(x.hosts.all, k.Name)
 	if now != nil {
 		is = now.member
+		x.onNode(now.node, 1)
 		x.hosts.all[k.Name] = now
 		x.hosts.dirty = x.hosts.dirty || now.here != nil
 	}

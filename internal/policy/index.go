@@ -21,6 +21,7 @@ type Index struct {
 	members map[Key]*member // of network sets
 
 	endpoints map[EndpointID]*endpoint // of all nodes, closed ones left out
+	onNodes   map[word]int             // how many of these and of host endpoints are on a node
 	*claims
 	reserved map[netip.Addr]string  // what no endpoint can have, and whose it is
 	sourced  map[EndpointID]sourced // endpoints with source networks of their own, closed ones included
@@ -90,6 +91,7 @@ func NewIndex(node string) *Index {
 		odd:       map[Key][]error{},
 		members:   map[Key]*member{},
 		endpoints: map[EndpointID]*endpoint{},
+		onNodes:   map[word]int{},
 		claims:    &claims{rivals: map[netip.Addr][]*endpoint{}},
 		ifaces:    map[string][]*endpoint{},
 		rebound:   map[netip.Addr]struct{}{},
@@ -163,10 +165,18 @@ func (x *Index) removeEndpoint(id EndpointID) {
 		return
 	}
 	delete(x.endpoints, id)
+	x.onNode(old.node, -1)
 	x.unclaim(old)
 	x.unclaimFloating(old)
 	x.sets.replace(old.member, nil, nil, nil)
 	x.moveLocal(old, nil)
+}
+
+// onNode counts endpoints of a node.
+func (x *Index) onNode(node word, by int) {
+	if x.onNodes[node] += by; x.onNodes[node] == 0 {
+		delete(x.onNodes, node)
+	}
 }
 
 // moveLocal puts new in the place of old among the local endpoints; either may

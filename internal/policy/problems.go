@@ -108,6 +108,35 @@ func (x *Index) Problems() iter.Seq[Problem] {
 	return slices.Values(all)
 }
 
+// Homeless are the problems of endpoints whose node does not exist, in the order of
+// Problems. Which nodes do is known to the caller. It costs as much as there are nodes
+// and, while there is such an endpoint, as there are endpoints in the cluster.
+func (x *Index) Homeless(exists func(node string) bool) (all []Problem) {
+	lost := map[word]error{}
+	for node := range x.onNodes {
+		if name := node.Value(); name == "" {
+			lost[node] = errors.New("it is on no node: nobody has the endpoint; name its node")
+		} else if !exists(name) {
+			lost[node] = fmt.Errorf("node %q does not exist: nobody has the endpoint; correct the name, or delete the endpoint", name)
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	for id, e := range x.endpoints {
+		if err := lost[e.node]; err != nil {
+			all = append(all, Problem{id.key(), "spec.node", err})
+		}
+	}
+	for _, h := range x.hosts.all {
+		if err := lost[h.node]; err != nil {
+			all = append(all, Problem{h.key(), "spec.node", err})
+		}
+	}
+	slices.SortFunc(all, func(a, b Problem) int { return compareKeys(a.Key, b.Key) })
+	return all
+}
+
 // InForce tells whether a good version of an object is in force, the newest or one
 // before it.
 func (x *Index) InForce(k Key) bool {

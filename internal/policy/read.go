@@ -223,10 +223,12 @@ func (x *Index) setEndpoint(p *parsedEndpoint, odd []error, err error) []error {
 	var oldMember *member
 	if old != nil {
 		oldMember = old.member
+		x.onNode(old.node, -1)
 		x.unclaim(old)
 		x.unclaimFloating(old)
 	}
 	x.endpoints[id] = e
+	x.onNode(e.node, 1)
 	x.claim(e)
 	x.claimFloating(e)
 	x.sets.replace(oldMember, e.member, p.labels, p.profiles)
