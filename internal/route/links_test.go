@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -137,4 +138,40 @@ func (h *host) known() (lines []string) {
 	}
 	slices.Sort(lines)
 	return lines
+}
+
+// TestLinks_OfAnAddress: an address is on the link that it has a connected route to, by whatever name; it stays on that of an interface
+// that is down, and leaves when the subnet goes from one that is up.
+func TestLinks_OfAnAddress(t *testing.T) {
+	var topo topology
+	a, far := netip.MustParseAddr("10.9.1.1"), netip.MustParseAddr("192.0.2.1")
+	subnet, all := netip.MustParsePrefix("10.9.1.0/24"), netip.MustParsePrefix("0.0.0.0/0")
+	connected := []foreignRoute{{hops: []hop{{oif: 5}}}}
+	topo.foreign.Insert(subnet, connected)
+	topo.foreign.Insert(all, []foreignRoute{{hops: []hop{{oif: 6, gw: netip.MustParseAddr("10.8.0.1")}}}})
+	topo.allowDefault = true
+	up := func(name string) linkState { return linkState{name: name, up: true, running: true} }
+	topo.setLinks(map[string]uint32{"eth1": 5, "eth0": 6}, map[uint32]bool{5: true, 6: true})
+	check := func(what string, of netip.Addr, before, device string, carries bool) {
+		t.Helper()
+		if d, c := topo.link(of, before); d != device || c != carries {
+			t.Errorf("%s: %s is on %q, carries %t, want %q, %t", what, of, d, c, device, carries)
+		}
+	}
+	check("up", a, "", "eth1", true)
+	check("behind a router", far, "", "", false)
+	topo.observeLink(5, linkState{name: "eth1", up: true})
+	check("without a carrier, at the start", a, "", "eth1", false)
+	check("without a carrier", a, "eth1", "eth1", false)
+	topo.observeLink(5, linkState{})
+	topo.foreign.Delete(subnet)
+	check("gone", a, "eth1", "eth1", false)
+	check("gone, at the start", a, "", "", false)
+	topo.observeLink(5, up("eth1"))
+	check("up without the subnet", a, "eth1", "", false)
+	topo.foreign.Insert(subnet, connected)
+	topo.observeLink(6, up("x"))
+	topo.observeLink(5, up("eth0"))
+	topo.observeLink(6, up("eth1"))
+	check("names are swapped", a, "eth1", "eth0", true)
 }
