@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -96,10 +97,27 @@ func attach(ctx context.Context, a Attachment) (out Attached, err error) {
 	if err != nil {
 		return out, fmt.Errorf("in the namespace: %w", err)
 	}
+	if a.has(netip.Addr.Is6) {
+		listens(ctx, in, inner.Attrs().Index)
+	}
 	if err := ctx.Err(); err != nil {
 		return out, err
 	}
 	return Attached{HostIndex: outer.Attrs().Index, MAC: inner.Attrs().HardwareAddr}, nil
+}
+
+// listenTime is how long listens waits at most: the kernel looks at links of which it is in no hurry once a second.
+const listenTime = 1200 * time.Millisecond
+
+// listens returns when the kernel has seen that an interface carries. Only then the interface has a route for groups, and
+// a question for an IPv6 address on it reaches the address instead of leaving by the default route;
+// who asks sooner asks again a second later, which a packet to the workload would wait for.
+func listens(ctx context.Context, in *netlink.Handle, index int) {
+	for start := time.Now(); time.Since(start) < listenTime && ctx.Err() == nil; time.Sleep(time.Millisecond) {
+		if link, err := in.LinkByIndex(index); err != nil || link.Attrs().OperState == netlink.OperUp {
+			return
+		}
+	}
 }
 
 // pair finds the pair or makes it, both ends down and the inner one in the

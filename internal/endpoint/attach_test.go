@@ -172,6 +172,9 @@ func TestAttachIsIdempotentAndDetachTolerant(t *testing.T) {
 	if err != nil || inner.Attrs().MTU != 1400 {
 		t.Fatalf("%+v, %v", inner, err)
 	}
+	if state := inner.Attrs().OperState; state != netlink.OperUp {
+		t.Errorf("the link is %s: nobody can ask for IPv6 addresses on it", state)
+	}
 	addrs, err := nl.AddrList(inner, netlink.FAMILY_V6)
 	if err != nil {
 		t.Fatal(err)
