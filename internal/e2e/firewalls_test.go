@@ -162,18 +162,19 @@ func (n *nft) bent(t *testing.T, want string, do func() error) (took spans) {
 	for {
 		if g := n.generation(t); g != last {
 			now := time.Now()
-			if text, ok := n.textOf(t, g); !ok { // another commit interrupted it
-			} else if text == want {
+			switch text, ok := n.textOf(t, g); {
+			case !ok: // another commit interrupted it
+			case text == want:
 				if !since.IsZero() {
 					took, since = append(took, now.Sub(since)), time.Time{}
 				}
 				last, seen = g, text
-			} else if text == seen { // said twice: a commit that is about to end has been seen half
+			case text == seen: // said twice: a commit that is about to end may have been seen half
 				if since.IsZero() {
 					since = now
 				}
 				last = g
-			} else {
+			default:
 				seen = text
 			}
 		} else if ended && since.IsZero() {
@@ -193,13 +194,6 @@ func (n *nft) bent(t *testing.T, want string, do func() error) (took spans) {
 		}
 		time.Sleep(50 * time.Microsecond)
 	}
-}
-
-// textOf is text, if it is of one generation from its begin to its end.
-func (n *nft) textOf(t *testing.T, generation uint32) (string, bool) {
-	t.Helper()
-	text, err := n.text()
-	return text, err == nil && n.generation(t) == generation
 }
 
 // linesWithout is the lines that a has oftener than b.

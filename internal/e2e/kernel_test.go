@@ -164,15 +164,19 @@ func (n *nft) text() (string, error) {
 	return strings.Join(out, "\n"), nil
 }
 
+// textOf is text, if it is of one generation from its beginning to its end.
+func (n *nft) textOf(t *testing.T, generation uint32) (string, bool) {
+	t.Helper()
+	text, err := n.text()
+	return text, err == nil && n.generation(t) == generation
+}
+
 // ruleset is text for a test that cannot go on without it. A dump that another
 // commit interrupted is read again.
 func (n *nft) ruleset(t *testing.T) string {
 	t.Helper()
-	var text string
 	for range 20 {
-		before := n.generation(t)
-		var err error
-		if text, err = n.text(); err == nil && n.generation(t) == before {
+		if text, ok := n.textOf(t, n.generation(t)); ok {
 			return text
 		}
 	}
