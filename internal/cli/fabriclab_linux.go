@@ -337,11 +337,7 @@ while flows of 200 packets a second run to it from a third server.`,
 				return err
 			}
 			return a.show(*form, gaps, func() error {
-				var rows [][]string
-				for _, g := range gaps {
-					rows = append(rows, []string{g.From, g.To, g.Addr.String(), strconv.Itoa(g.Lost), g.Gap.Round(time.Millisecond).String()})
-				}
-				return writeTable(a.Out, []string{"FROM", "TO", "ADDRESS", "LOST", "GAP"}, rows)
+				return a.showGaps(gaps)
 			})
 		})
 	}
@@ -361,12 +357,8 @@ func (a *app) labEvent(ctx context.Context, word, form string, event func(*fabri
 		}
 		err = a.show(form, e, func() error {
 			fmt.Fprintln(a.Out, e.Summary())
-			var rows [][]string
-			for _, g := range e.Affected() {
-				rows = append(rows, []string{g.From, g.To, g.Addr.String(), strconv.Itoa(g.Lost), g.Gap.Round(time.Millisecond).String()})
-			}
-			if rows != nil {
-				if err := writeTable(a.Out, []string{"FROM", "TO", "ADDRESS", "LOST", "GAP"}, rows); err != nil {
+			if gaps := e.Affected(); len(gaps) > 0 {
+				if err := a.showGaps(gaps); err != nil {
 					return err
 				}
 			}
@@ -378,6 +370,15 @@ func (a *app) labEvent(ctx context.Context, word, form string, event func(*fabri
 		}
 		return a.labDifferences(e.Comparison, form)
 	})
+}
+
+// showGaps is what flows lost.
+func (a *app) showGaps(gaps []fabriclab.Gap) error {
+	var rows [][]string
+	for _, g := range gaps {
+		rows = append(rows, []string{g.From, g.To, g.Addr.String(), strconv.Itoa(g.Lost), g.Gap.Round(time.Millisecond).String()})
+	}
+	return writeTable(a.Out, []string{"FROM", "TO", "ADDRESS", "LOST", "GAP"}, rows)
 }
 
 func (a *app) fabricLabStatusCommand() *cobra.Command {

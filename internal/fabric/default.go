@@ -193,20 +193,3 @@ func (g Growth) of(n int) int {
 }
 
 func powerOfTwo(n int) int { return 1 << bits.Len(uint(max(n, 1)-1)) }
-
-// FamilyOf is the family of an address.
-func FamilyOf(a netip.Addr) Family {
-	if a.Is4() {
-		return IPv4
-	}
-	return IPv6
-}
-
-func ofFamily(list []netip.Prefix, family Family) (netip.Prefix, bool) {
-	for _, p := range list {
-		if FamilyOf(p.Addr()) == family {
-			return p, true
-		}
-	}
-	return netip.Prefix{}, false
-}

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"fmt"
 	"iter"
-	"math/big"
 	"net/netip"
 	"slices"
 )
@@ -85,6 +84,11 @@ type Device struct {
 	VRouter *VRouter      `json:"vrouter,omitempty"`
 	// Load is what a server sends out of its rack at most; 0 if it is not known.
 	Load Rate `json:"load,omitempty"`
+}
+
+// Originates tells whether a device announces something of a kind.
+func (d *Device) Originates(kind OriginKind) bool {
+	return slices.ContainsFunc(d.Originate, func(o Origin) bool { return o.Kind == kind })
 }
 
 // Cluster is the cluster ID of a device that reflects.
@@ -361,7 +365,7 @@ type Origin struct {
 
 // Each lists the prefixes of an origin.
 func (o Origin) Each() iter.Seq[netip.Prefix] {
-	return each(o.Prefix, o.Count)
+	return Consecutive(o.Prefix, o.Count)
 }
 
 // Last is the last address of the last prefix.
@@ -372,38 +376,7 @@ func (o Origin) Last() netip.Addr {
 
 // Each lists the prefixes that a static route leads to.
 func (r StaticRoute) Each() iter.Seq[netip.Prefix] {
-	return each(r.Prefix, r.Count)
-}
-
-// each lists count consecutive prefixes of one length.
-func each(first netip.Prefix, count int) iter.Seq[netip.Prefix] {
-	return func(yield func(netip.Prefix) bool) {
-		for p := first; count > 0 && yield(p); count-- {
-			p = after(p)
-		}
-	}
-}
-
-// last is the last address of count consecutive prefixes; there is none if the addresses end before.
-func last(first netip.Prefix, count int) (netip.Addr, bool) {
-	free := first.Addr().BitLen() - first.Bits()
-	n := new(big.Int).SetBytes(first.Masked().Addr().AsSlice())
-	n.Add(n, new(big.Int).Lsh(big.NewInt(int64(count)), uint(free))).Sub(n, big.NewInt(1))
-	if n.BitLen() > first.Addr().BitLen() {
-		return netip.Addr{}, false
-	}
-	return netip.AddrFromSlice(n.FillBytes(make([]byte, first.Addr().BitLen()/8)))
-}
-
-// after is the prefix behind another, of its length.
-func after(p netip.Prefix) netip.Prefix {
-	b := p.Addr().AsSlice()
-	for i, carry := (p.Bits()-1)/8, 1<<(7-(p.Bits()+7)%8); i >= 0 && carry > 0; i-- {
-		carry += int(b[i])
-		b[i], carry = byte(carry), carry>>8
-	}
-	a, _ := netip.AddrFromSlice(b)
-	return netip.PrefixFrom(a, p.Bits())
+	return Consecutive(r.Prefix, r.Count)
 }
 
 // Platform is what a switch can hold, each table by itself. What is 0 is not

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package fabric designs data centres in which every server is a router, and
-// says what is wrong with a design before anybody cables it.
+// Package fabric designs data centres in which every server is a router: a short
+// file becomes every device, address, AS number and session.
 //
 // # The walk of a design
 //
@@ -11,7 +11,11 @@
 // Fabric.Design turns it into a Design (design.go): every device, interface,
 // address, AS number and BGP session, by one function for each model. A Design
 // can also be written by hand, as a document of the kind FabricDesign; whatever
-// reads a Design does not know which of the two it was.
+// reads a Design does not know which of the two it was. Its Index (index.go) finds
+// what it names, and says what each device has to hold (sizes.go).
+//
+// What is wrong with a design, what it comes to once it runs, and how it is
+// configured or drawn, packages below this one say: check, sim, emit, picture.
 //
 // # What stays unexpanded
 //

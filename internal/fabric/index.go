@@ -80,6 +80,16 @@ func (x *Index) Platform(name string) *Platform { return x.platforms[name] }
 // On lists who is on a segment, in the order of devices.
 func (x *Index) On(segment string) []Attached { return x.on[segment] }
 
+// PlanesOf counts the planes that a device has a port on.
+func (x *Index) PlanesOf(d *Device) (n int) {
+	for _, i := range d.Interfaces {
+		if s := x.segments[i.Segment]; s != nil && s.Kind == Plane {
+			n++
+		}
+	}
+	return n
+}
+
 // MeshesOf lists the meshes that a device is a member of.
 func (x *Index) MeshesOf(d *Device) []*Mesh { return x.meshes[d.Name] }
 
@@ -128,22 +138,30 @@ type Neighbour struct {
 // Neighbours are all sessions of a device: its own in their order, then those with
 // the members of its meshes, told apart.
 func (x *Index) Neighbours(d *Device) (list []Neighbour) {
-	for i := range d.Sessions {
-		s := &d.Sessions[i]
-		list = append(list, Neighbour{s.Peer, s.PeerAS, s.Address, d.port(s.Segment), x.profiles[s.Profile]})
-	}
-	for _, m := range x.meshes[d.Name] {
-		for _, name := range m.Members {
-			other := x.devices[name]
-			if !m.Joins(d, other) {
-				continue
-			}
-			n := Neighbour{Name: name, AS: other.AS, Port: d.port(m.Segment), Profile: x.profiles[m.Profile]}
-			for _, a := range other.port(m.Segment).Addresses {
-				n.Address = append(n.Address, a.Addr())
-			}
-			list = append(list, n)
+	add := func(sessions []Session) {
+		for _, s := range sessions {
+			list = append(list, Neighbour{s.Peer, s.PeerAS, s.Address, d.port(s.Segment), x.profiles[s.Profile]})
 		}
+	}
+	add(d.Sessions)
+	for _, m := range x.meshes[d.Name] {
+		add(x.MeshSessions(m, d))
+	}
+	return list
+}
+
+// MeshSessions are those of a member of a mesh with the others.
+func (x *Index) MeshSessions(m *Mesh, d *Device) (list []Session) {
+	for _, name := range m.Members {
+		other := x.devices[name]
+		if !m.Joins(d, other) {
+			continue
+		}
+		s := Session{Peer: name, Segment: m.Segment, PeerAS: other.AS, Profile: m.Profile}
+		for _, a := range other.port(m.Segment).Addresses {
+			s.Address = append(s.Address, a.Addr())
+		}
+		list = append(list, s)
 	}
 	return list
 }

@@ -3,7 +3,6 @@
 package fabric
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math/bits"
 	"net/netip"
@@ -32,18 +31,6 @@ const (
 	planeReserved      = 64
 	slots              = 64 // of links from one device to spines
 )
-
-// addr is the n-th address of a pool.
-func addr(pool netip.Prefix, n int) netip.Addr {
-	b := pool.Addr().As16()
-	low := binary.BigEndian.Uint64(b[8:])
-	binary.BigEndian.PutUint64(b[8:], low+uint64(n))
-	a := netip.AddrFrom16(b)
-	if pool.Addr().Is4() {
-		return a.Unmap()
-	}
-	return a
-}
 
 // size is how many addresses a pool has, and never more than anything needs.
 func size(pool netip.Prefix) int {

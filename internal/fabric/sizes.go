@@ -101,7 +101,7 @@ func (x *Index) counts(family Family) *counts {
 			c.tors[d.Rack]++
 			c.torCount++
 		case RoleReflector:
-			c.serves = c.planesOf(d)
+			c.serves = c.x.PlanesOf(d)
 		}
 		for _, o := range d.Originate {
 			if FamilyOf(o.Prefix.Addr()) != family {
@@ -136,11 +136,7 @@ func (x *Index) counts(family Family) *counts {
 		d := &x.Devices[i]
 		c.oneWay = c.oneWay || len(d.Static) > 0 && c.tors[d.Rack] > 1
 	}
-	for i := range x.Segments {
-		if x.Segments[i].Kind == Plane {
-			c.planes++
-		}
-	}
+	c.planes = x.Planes()
 	c.reflector = c.reflectors()
 	return c
 }
@@ -188,7 +184,7 @@ func (c *counts) size(d *Device) Size {
 		z.Paths, z.UpTo = c.all*len(d.Sessions), true
 	case d.Role == RoleReflector && c.x.Model == Ethernet:
 		z.Paths = c.all * c.reflector
-		if placed := c.planesOf(d); placed > 1 {
+		if placed := c.x.PlanesOf(d); placed > 1 {
 			z.Paths = c.all * c.passedOn(placed)
 		}
 	case d.Role == RoleReflector:
@@ -387,16 +383,6 @@ func (c *counts) interSpine() bool { return c.x.Profile(spineSpine) != nil }
 func (c *counts) addPath() bool {
 	p := c.x.Profile(reflectorClient)
 	return p != nil && p.AddPath != AddPathNone
-}
-
-func (c *counts) planesOf(d *Device) int {
-	n := 0
-	for _, i := range d.Interfaces {
-		if i.Segment != "" && c.x.Segment(i.Segment).Kind == Plane {
-			n++
-		}
-	}
-	return n
 }
 
 // rackReflectorsOnServers tells whether servers of a rack reflect.

@@ -4,14 +4,13 @@ package fabric
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 )
 
 // Summary says in one line what a design is.
 func (g *Design) Summary() string {
 	roles, racks, spineAS := map[Role]int{}, map[string]bool{}, map[uint32]bool{}
-	endpoints, planes, static := map[Family]int{}, 0, map[string]bool{}
+	endpoints, static := map[Family]int{}, map[string]bool{}
 	for i := range g.Devices {
 		d := &g.Devices[i]
 		roles[d.Role]++
@@ -33,11 +32,6 @@ func (g *Design) Summary() string {
 			}
 		}
 	}
-	for i := range g.Segments {
-		if g.Segments[i].Kind == Plane {
-			planes++
-		}
-	}
 	model := string(g.Model)
 	if model == "" {
 		model = "after no model"
@@ -54,7 +48,7 @@ func (g *Design) Summary() string {
 	for _, x := range []struct {
 		n    int
 		what string
-	}{{planes, "plane"}, {roles[RoleReflector], "reflector"}, {roles[RoleMachine] + len(static), "machine"}, {roles[RoleBorder], "border"}} {
+	}{{g.Planes(), "plane"}, {roles[RoleReflector], "reflector"}, {roles[RoleMachine] + len(static), "machine"}, {roles[RoleBorder], "border"}} {
 		if x.n > 0 {
 			parts = append(parts, Amount(x.n, x.what))
 		}
@@ -64,6 +58,16 @@ func (g *Design) Summary() string {
 		families = append(families, string(f))
 	}
 	return strings.Join(append(parts, strings.Join(families, " and ")), ", ")
+}
+
+// Planes counts the planes of a design.
+func (g *Design) Planes() (n int) {
+	for i := range g.Segments {
+		if g.Segments[i].Kind == Plane {
+			n++
+		}
+	}
+	return n
 }
 
 // Number writes a number with commas between thousands.
@@ -87,7 +91,7 @@ func Amount(n int, what string) string {
 func (x *Index) UpdateCost(messages int) string {
 	unit := "endpoint"
 	for i := range x.Devices {
-		if slices.ContainsFunc(x.Devices[i].Originate, func(o Origin) bool { return o.Kind == OriginBlock }) {
+		if x.Devices[i].Originates(OriginBlock) {
 			unit = "block"
 			break
 		}

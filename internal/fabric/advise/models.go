@@ -24,8 +24,8 @@ type Fill struct {
 	Assumed bool         `json:"assumed,omitempty"` // Holds is Usual
 }
 
-// Percent is how full it is.
-func (f *Fill) Percent() int { return 100 * f.Used / max(1, f.Holds) }
+// percent is how full it is.
+func (f *Fill) percent() int { return 100 * f.Used / max(1, f.Holds) }
 
 // Fits tells whether all of it fits, and with growth with the room that the rules want.
 func (f *Fill) Fits() bool {
@@ -33,7 +33,7 @@ func (f *Fill) Fits() bool {
 }
 
 func (f *Fill) String() string {
-	text := fmt.Sprintf("%s of %s entries (%d %%)", fabric.Number(f.Used), fabric.Number(f.Holds), f.Percent())
+	text := fmt.Sprintf("%s of %s entries (%d %%)", fabric.Number(f.Used), fabric.Number(f.Holds), f.percent())
 	if f.Grown > f.Used {
 		text += fmt.Sprintf(", %s with growth", fabric.Number(f.Grown))
 	}

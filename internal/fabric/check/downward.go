@@ -4,7 +4,6 @@ package check
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/muslin-net/muslin/internal/fabric"
@@ -34,12 +33,8 @@ func blackHole(s *subject) {
 			if p.Role == fabric.RoleSpine {
 				return true
 			}
-			if p.Role == fabric.RoleBorder {
-				for _, o := range p.Originate {
-					if o.Kind == fabric.OriginDefault && s.passesDefault(s.Profile(d.Sessions[j].Profile).Import) {
-						return true
-					}
-				}
+			if p.Role == fabric.RoleBorder && p.Originates(fabric.OriginDefault) && s.passesDefault(s.Profile(d.Sessions[j].Profile).Import) {
+				return true
 			}
 		}
 		return false
@@ -69,7 +64,7 @@ func torDefault(s *subject) {
 	s.attracts(fabric.RoleToR, fabric.RoleServer, func(a *adjacency) {
 		switch {
 		case tors[a.on.Rack] < 2:
-		case s.onPlane(a.on):
+		case s.PlanesOf(a.on) > 0:
 			t.add(planes, a.on.Name, "", "downwardDefault: {origin: border}     # and two of different AS numbers in border, with default: true", "spine: {kind: l3}     # or this")
 		default:
 			t.add(alone, a.on.Name, "", fmt.Sprintf("no neighbor %s default-originate", a.address()), "downwardDefault: {origin: spine}     # in the file")
@@ -83,14 +78,6 @@ func torDefault(s *subject) {
 			found[i].Severity = Warning
 		}
 	}
-}
-
-// onPlane tells whether a device is on a plane of an l2 spine.
-func (s *subject) onPlane(d *fabric.Device) bool {
-	return slices.ContainsFunc(d.Interfaces, func(x fabric.Interface) bool {
-		seg := s.Segment(x.Segment)
-		return seg != nil && seg.Kind == fabric.Plane
-	})
 }
 
 // defaultUp: FAB-DD-003.

@@ -141,9 +141,7 @@ func gateway(s *subject) {
 	some := false
 	s.each(func(a *adjacency) { some = some || a.profile.Default == fabric.AlwaysDefault })
 	s.ofRole(fabric.RoleBorder, func(d *fabric.Device) {
-		for _, o := range d.Originate {
-			some = some || o.Kind == fabric.OriginDefault
-		}
+		some = some || d.Originates(fabric.OriginDefault)
 	})
 	s.vrouters(func(_ *fabric.Device, v *fabric.VRouter) bool { return !v.LocalGateway && !some },
 		"169.254.1.1 is no address of theirs and there is no default route: endpoints get no answer to ARP", "ip addr add 169.254.1.1/32 scope link dev cali…")

@@ -80,10 +80,8 @@ func nextHop(s *subject) {
 func nextHopByDefault(s *subject) {
 	origin := ""
 	for i := range s.Devices {
-		for _, o := range s.Devices[i].Originate {
-			if o.Kind == fabric.OriginDefault {
-				origin = s.Devices[i].Name
-			}
+		if d := &s.Devices[i]; d.Originates(fabric.OriginDefault) {
+			origin = d.Name
 		}
 	}
 	if origin == "" {

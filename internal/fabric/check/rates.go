@@ -162,10 +162,6 @@ func (s *subject) addBurden(t *tally, d *fabric.Device, b burden) {
 
 // burdenFix is what carries a burden, one spine or plane being down or not: faster ports, or more of them.
 func (s *subject) burdenFix(d *fabric.Device, b burden, torDown bool) []string {
-	onPlanes := slices.ContainsFunc(d.Interfaces, func(i fabric.Interface) bool {
-		g := s.Segment(i.Segment)
-		return g != nil && g.Kind == fabric.Plane
-	})
 	field, ports, spines := "uplink", b.ports, int((b.load*fabric.Rate(b.ports)+b.holds-1)/b.holds)
 	if d.Role == fabric.RoleServer {
 		field = "server"
@@ -177,7 +173,7 @@ func (s *subject) burdenFix(d *fabric.Device, b burden, torDown bool) []string {
 		spines++
 	}
 	fix := []string{fmt.Sprintf("rates: {%s: %s}     # or faster", field, (b.load+fabric.Rate(ports)-1)/fabric.Rate(ports))}
-	if d.Role == fabric.RoleToR || onPlanes {
+	if d.Role == fabric.RoleToR || s.PlanesOf(d) > 0 {
 		fix = append(fix, fmt.Sprintf("spine: {count: %d}     # or this", spines))
 	}
 	return fix

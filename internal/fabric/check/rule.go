@@ -112,17 +112,6 @@ func (s *subject) weigh() {
 	s.entries, _, s.updates = sim.EntriesOf(s.Index, tables)
 }
 
-// Worst is the worst severity among findings, or Info.
-func Worst(list []*Finding) Severity {
-	worst := Info
-	for _, f := range list {
-		if f.Severity.rank() < worst.rank() {
-			worst = f.Severity
-		}
-	}
-	return worst
-}
-
 // report adds a finding.
 func (s *subject) report(message string, devices []string, fix ...string) *Finding {
 	f := &Finding{ID: s.rule.ID, Severity: s.rule.Severity, Message: message, Devices: devices, Why: s.rule.Why, Fix: fix}

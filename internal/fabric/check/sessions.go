@@ -107,17 +107,11 @@ func width(s *subject) {
 	var t tally
 	for i := range s.Devices {
 		d := &s.Devices[i]
-		planes := 0
-		for _, x := range d.Interfaces {
-			if seg := s.Segment(x.Segment); seg != nil && seg.Kind == fabric.Plane {
-				planes++
-			}
-		}
 		one := d.Multipath < 2
 		for j := range d.Sessions {
 			one = one || several[d.Sessions[j].Peer]
 		}
-		if d.Role == fabric.RoleServer && planes > 1 && one {
+		if planes := s.PlanesOf(d); d.Role == fabric.RoleServer && planes > 1 && one {
 			t.add(fmt.Sprint(planes), d.Name, "", "routeReflectors: {placement: per-plane}, and multipath on the servers")
 		}
 	}

@@ -159,12 +159,7 @@ func spineCount(s *subject) {
 	n, what := 0, "spine"
 	s.ofRole(fabric.RoleSpine, func(*fabric.Device) { n++ })
 	if n == 0 {
-		what = "plane"
-		for i := range s.Segments {
-			if s.Segments[i].Kind == fabric.Plane {
-				n++
-			}
-		}
+		n, what = s.Planes(), "plane"
 	}
 	if n == 1 || n > 16 {
 		s.report(fmt.Sprintf("%d %s%s", n, what, verb(n, "", "s")), nil, "spine: {count: 2}     # to 16")

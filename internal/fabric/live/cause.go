@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/muslin-net/muslin/internal/fabric"
-	"github.com/muslin-net/muslin/internal/fabric/sim"
 )
 
 // unmade is why a vRouter has no session that the design has.
@@ -65,7 +64,7 @@ type span struct {
 func spans(x *fabric.Index) (list []span) {
 	for i := range x.Devices {
 		for _, o := range x.Devices[i].Originate {
-			list = append(list, span{o.Prefix.Addr(), sim.Nth(o.Prefix, max(o.Count, 1)-1).Addr(), o.Prefix.Bits(), x.Devices[i].Name, o.Kind})
+			list = append(list, span{o.Prefix.Addr(), o.Last(), o.Prefix.Bits(), x.Devices[i].Name, o.Kind})
 		}
 	}
 	slices.SortStableFunc(list, func(a, b span) int { return cmp.Or(a.first.Compare(b.first), a.bits-b.bits) })

@@ -5,6 +5,7 @@ package live
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -216,7 +217,7 @@ func (c *checker) sessions(d *fabric.Device, s *Seen) {
 		}
 	}
 	c.idle[d.Name] = c.idle[d.Name] || up == 0
-	for _, key := range sorted(has) {
+	for _, key := range slices.Sorted(maps.Keys(has)) {
 		p := has[key]
 		c.find(Finding{Device: d.Name, Kind: Session, Peer: c.names.Device(p.Addr.Addr(), p.Name), Expected: "none", Seen: fmt.Sprintf("one with %s at %s, %s", asNumber(p.ASN), key, p.State), Cause: c.unasked(p)})
 	}
@@ -247,7 +248,7 @@ func (c *checker) tables(s *sim.Sim, d *fabric.Device, family fabric.Family) err
 		p := k.Differences[i].Prefix
 		w, g := entries(want, got, p)
 		if k.Differences[i].Table == "FIB" {
-			c.find(Finding{Device: d.Name, Kind: FIB, Family: family, Prefix: p, Expected: words(w.FIB()), Seen: words(g.FIB()), Cause: seen.kernel(p)})
+			c.find(Finding{Device: d.Name, Kind: FIB, Family: family, Prefix: p, Expected: words(w.FIB(), "none"), Seen: words(g.FIB(), "none"), Cause: seen.kernel(p)})
 			continue
 		}
 		if i+1 < len(k.Differences) && k.Differences[i+1].Prefix == p {
@@ -258,12 +259,8 @@ func (c *checker) tables(s *sim.Sim, d *fabric.Device, family fabric.Family) err
 	return nil
 }
 
-func words(list []string) string {
-	if len(list) == 0 {
-		return "none"
-	}
-	return strings.Join(list, "; ")
-}
+// words are those of an entry in one line, or others if there are none.
+func words(list []string, none string) string { return cmp.Or(strings.Join(list, "; "), none) }
 
 // paths compares those of a prefix.
 func (c *checker) paths(d *fabric.Device, family fabric.Family, p netip.Prefix, want, got *Entry) {
@@ -327,14 +324,6 @@ func without(a, b []Path) (list []Path) {
 		}
 	}
 	return list
-}
-
-func sorted[T any](m map[string]T) (keys []string) {
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // alike makes findings that differ in their prefix only one, and puts what follows from others last.

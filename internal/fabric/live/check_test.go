@@ -69,7 +69,7 @@ func perfect(t testing.TB, g *fabric.Design, down ...string) *Document {
 			}
 			for _, r := range routesOf(t, run, d.Name, down) {
 				for n := range r.Count {
-					p := sim.Nth(r.Prefix, n)
+					p := fabric.Nth(r.Prefix, n)
 					if r.Local {
 						s.Paths.Routes = append(s.Paths.Routes, BGPRoute{Prefix: p})
 					}
@@ -187,7 +187,7 @@ func TestPortDown(t *testing.T) {
 				routes := routesOf(t, run, d.Name, []string{down})
 				for _, r := range routes {
 					for _, p := range r.Paths {
-						if p.Unusable && OnLink(d, p.NextHop) {
+						if p.Unusable && onLink(d, p.NextHop) {
 							behind++
 						}
 					}

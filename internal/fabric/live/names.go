@@ -37,8 +37,8 @@ func (n *Names) Device(a netip.Addr, otherwise string) string {
 	return otherwise
 }
 
-// Behind is who is at the other end of a port, and the segment, if there is one other.
-func (n *Names) Behind(d *fabric.Device, port string) (device, segment string) {
+// behind is who is at the other end of a port, and the segment, if there is one other.
+func (n *Names) behind(d *fabric.Device, port string) (device, segment string) {
 	for i := range d.Interfaces {
 		if d.Interfaces[i].Name != port {
 			continue
@@ -58,7 +58,7 @@ func (n *Names) Behind(d *fabric.Device, port string) (device, segment string) {
 // hop is a next hop in a FIB, as who it is and on which segment.
 func (n *Names) hop(d *fabric.Device, a netip.Addr) string {
 	if a.Zone() != "" {
-		if device, segment := n.Behind(d, a.Zone()); device != "" {
+		if device, segment := n.behind(d, a.Zone()); device != "" {
 			return Via(device, segment)
 		}
 	}
@@ -68,9 +68,9 @@ func (n *Names) hop(d *fabric.Device, a netip.Addr) string {
 	return a.String()
 }
 
-// OnLink tells whether a next hop is in a subnet of the device. A vRouter keeps paths whose next hop is not,
+// onLink tells whether a next hop is in a subnet of the device. A vRouter keeps paths whose next hop is not,
 // and does not say so in its list; that it does not use them, its kernel shows.
-func OnLink(d *fabric.Device, a netip.Addr) bool {
+func onLink(d *fabric.Device, a netip.Addr) bool {
 	if !a.IsValid() || a.IsLinkLocalUnicast() {
 		return true
 	}

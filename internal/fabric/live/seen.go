@@ -83,7 +83,7 @@ func (s *Seen) from(n *Names, d *fabric.Device) map[string]string {
 	for _, p := range s.Peers.Peers {
 		of[p.Name] = p.Name
 		if p.Interface != "" {
-			device, _ := n.Behind(d, p.Interface)
+			device, _ := n.behind(d, p.Interface)
 			of[p.Name] = cmp.Or(device, p.Name)
 		} else if p.Addr.IsValid() {
 			of[p.Name] = n.Device(p.Addr.Addr(), p.Name)
@@ -97,7 +97,7 @@ func (s *Seen) AddPaths(t Table, n *Names, d *fabric.Device, family fabric.Famil
 	of := s.from(n, d)
 	for _, r := range s.Paths.Routes {
 		switch {
-		case r.Prefix.Addr().Is4() != (family == fabric.IPv4):
+		case fabric.FamilyOf(r.Prefix.Addr()) != family:
 		case r.Peer == "":
 			t.At(r.Prefix).Own = true
 		default:
@@ -108,7 +108,7 @@ func (s *Seen) AddPaths(t Table, n *Names, d *fabric.Device, family fabric.Famil
 }
 
 func (r *BGPRoute) path(n *Names, d *fabric.Device, of map[string]string) Path {
-	p := Path{From: cmp.Or(of[r.Peer], r.Peer), ASPath: r.ASPath, Unusable: !OnLink(d, r.NextHop)}
+	p := Path{From: cmp.Or(of[r.Peer], r.Peer), ASPath: r.ASPath, Unusable: !onLink(d, r.NextHop)}
 	p.NextHop = p.From
 	if r.NextHop.IsValid() && !r.NextHop.IsLinkLocalUnicast() {
 		p.NextHop = n.Device(r.NextHop, p.From)
@@ -127,7 +127,7 @@ func attached(d *fabric.Device, p netip.Prefix) bool {
 // itself has to lose against the route that the kernel makes, and is reported as a conflict.
 func (s *Seen) addRoutes(t Table, n *Names, d *fabric.Device, family fabric.Family) {
 	for _, r := range s.Routes {
-		if r.Prefix.Addr().Is4() != (family == fabric.IPv4) || r.State != "installed" && !attached(d, r.Prefix) {
+		if fabric.FamilyOf(r.Prefix.Addr()) != family || r.State != "installed" && !attached(d, r.Prefix) {
 			continue
 		}
 		switch r.Kind {

@@ -62,8 +62,8 @@ func (p Path) String() string {
 // Via writes a next hop of a FIB.
 func Via(device, segment string) string { return device + " on " + segment }
 
-// RIB is what the entry has of BGP, in words and in order.
-func (e *Entry) RIB() (list []string) {
+// rib is what the entry has of BGP, in words and in order.
+func (e *Entry) rib() (list []string) {
 	for _, p := range e.Paths {
 		list = append(list, p.String())
 	}
@@ -104,8 +104,8 @@ func Expect(routes []sim.Route, n *Names, d *fabric.Device, family fabric.Family
 		if !e.Own && len(e.Paths)+len(e.Via) == 0 {
 			continue
 		}
-		for i := range r.Count {
-			t[sim.Nth(r.Prefix, i)] = &e
+		for p := range fabric.Consecutive(r.Prefix, r.Count) {
+			t[p] = &e
 		}
 	}
 	// Whatever a server announces, it has a route to each of its endpoints.
@@ -123,7 +123,7 @@ func Expect(routes []sim.Route, n *Names, d *fabric.Device, family fabric.Family
 // says tells whether what a device lists shows that a path with a next hop it cannot use is unusable. A vRouter's list does
 // not, and is judged by subnets: that a port is down shows in its kernel alone.
 func says(d *fabric.Device, nextHop netip.Addr) bool {
-	return d.Software != fabric.Muslin || !OnLink(d, nextHop)
+	return d.Software != fabric.Muslin || !onLink(d, nextHop)
 }
 
 // endpointsOf are those of a device, each by itself.
@@ -134,15 +134,13 @@ func endpointsOf(d *fabric.Device, family fabric.Family) (list []netip.Prefix) {
 	for _, o := range d.Originate {
 		a, count := o.Prefix.Addr(), 0
 		switch {
-		case a.Is4() != (family == fabric.IPv4):
+		case fabric.FamilyOf(a) != family:
 		case o.Kind == fabric.OriginEndpoints, o.Kind == fabric.OriginAnycast, o.Kind == fabric.OriginMoved:
 			count = o.Count
 		case o.Kind == fabric.OriginBlock:
 			count = o.Endpoints
 		}
-		for i := range count {
-			list = append(list, sim.Nth(netip.PrefixFrom(a, a.BitLen()), i))
-		}
+		list = slices.AppendSeq(list, fabric.Consecutive(netip.PrefixFrom(a, a.BitLen()), count))
 	}
 	return list
 }
@@ -157,13 +155,7 @@ type Difference struct {
 }
 
 func (d Difference) String() string {
-	list := func(s []string) string {
-		if len(s) == 0 {
-			return "nothing"
-		}
-		return strings.Join(s, "; ")
-	}
-	return fmt.Sprintf("%s %s %s: simulated: %s; real: %s", d.Device, d.Prefix, d.Table, list(d.Simulated), list(d.Real))
+	return fmt.Sprintf("%s %s %s: simulated: %s; real: %s", d.Device, d.Prefix, d.Table, words(d.Simulated, "nothing"), words(d.Real, "nothing"))
 }
 
 // Comparison is how devices and the simulation agree.
@@ -184,7 +176,7 @@ func (c *Comparison) Summary() string {
 func Compare(device string, want, got Table) (c Comparison) {
 	for _, p := range prefixes(want, got) {
 		w, g := entries(want, got, p)
-		if wr, gr := w.RIB(), g.RIB(); len(wr)+len(gr) > 0 {
+		if wr, gr := w.rib(), g.rib(); len(wr)+len(gr) > 0 {
 			c.Paths += max(len(wr), len(gr))
 			if !slices.Equal(wr, gr) {
 				c.Differences = append(c.Differences, Difference{device, p, "RIB", wr, gr})
@@ -210,9 +202,7 @@ func prefixes(a, b Table) (list []netip.Prefix) {
 			list = append(list, p)
 		}
 	}
-	slices.SortFunc(list, func(a, b netip.Prefix) int {
-		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
-	})
+	slices.SortFunc(list, netip.Prefix.Compare)
 	return list
 }
 

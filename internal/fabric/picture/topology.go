@@ -469,15 +469,15 @@ func (t *topology) link(d *fabric.Device, peer, class string, seen map[string]bo
 
 // legend says what colours and lines mean, and counts sessions.
 func (t *topology) legend(y float64) float64 {
-	kinds := Sessions(t.x)
+	kinds := countSessions(t.x)
 	x := margin
 	put := func(class, s string) {
 		t.line(x, y+8, x+26, y+8, class, "")
 		t.text(x+32, y+12, "s", s, 0)
 		x += 44 + 5.6*float64(len([]rune(s)))
 	}
-	put("ebgp", "eBGP: "+fabric.Amount(kinds.EBGP, "session"))
-	put("ibgp", fmt.Sprintf("iBGP: %s, %s of them reflected", fabric.Number(kinds.IBGP), fabric.Number(kinds.Reflected)))
+	put("ebgp", "eBGP: "+fabric.Amount(kinds.ebgp, "session"))
+	put("ibgp", fmt.Sprintf("iBGP: %s, %s of them reflected", fabric.Number(kinds.ibgp), fabric.Number(kinds.reflected)))
 	if len(t.marks.Things) > 0 {
 		put("lossy", t.marks.Means)
 	}
@@ -489,31 +489,31 @@ func (t *topology) legend(y float64) float64 {
 	return y + 42
 }
 
-// Kinds counts sessions.
-type Kinds struct{ EBGP, IBGP, Reflected int }
+// sessionCount is how many sessions of each kind there are.
+type sessionCount struct{ ebgp, ibgp, reflected int }
 
-// Sessions counts those of a design by kind.
-func Sessions(x *fabric.Index) (k Kinds) {
+// countSessions counts those of a design.
+func countSessions(x *fabric.Index) (k sessionCount) {
 	for i := range x.Devices {
 		d := &x.Devices[i]
 		for _, s := range d.Sessions {
 			switch {
 			case s.PeerAS != d.AS:
-				k.EBGP++
+				k.ebgp++
 			default:
-				k.IBGP++
+				k.ibgp++
 				if x.Profile(s.Profile).ReflectorClient {
-					k.Reflected += 2 // the client's end does not say so
+					k.reflected += 2 // the client's end does not say so
 				}
 			}
 		}
 		for _, m := range x.MeshesOf(d) {
 			if n := x.MeshPeers(m, d); m.Kind == fabric.MeshIBGP {
-				k.IBGP += n
+				k.ibgp += n
 			} else {
-				k.EBGP += n
+				k.ebgp += n
 			}
 		}
 	}
-	return Kinds{k.EBGP / 2, k.IBGP / 2, k.Reflected / 2}
+	return sessionCount{k.ebgp / 2, k.ibgp / 2, k.reflected / 2}
 }

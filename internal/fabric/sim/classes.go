@@ -31,7 +31,7 @@ func (g *graph) findClasses() error {
 		x := &g.devices[i]
 		for j := range x.Originate {
 			o := &x.Originate[j]
-			if !is(o.Prefix.Addr(), g.family) {
+			if fabric.FamilyOf(o.Prefix.Addr()) != g.family {
 				continue
 			}
 			high, first, ok := unit(o.Prefix)
@@ -73,7 +73,7 @@ func (g *graph) findClasses() error {
 	}
 	g.addDefault()
 	slices.SortFunc(g.classes, func(a, b class) int {
-		return cmp.Or(a.prefix.Addr().Compare(b.prefix.Addr()), cmp.Compare(a.prefix.Bits(), b.prefix.Bits()))
+		return a.prefix.Compare(b.prefix)
 	})
 	g.classesOf = make([][]int, len(g.devices))
 	g.byBits = map[int][]int{}
@@ -156,14 +156,4 @@ func ofUnit(f fabric.Family, bits int, high, n uint64) netip.Prefix {
 		binary.BigEndian.PutUint64(a[8:], n<<(128-bits))
 	}
 	return netip.PrefixFrom(netip.AddrFrom16(a), bits)
-}
-
-// Nth is the prefix n places behind p, of its length.
-func Nth(p netip.Prefix, n int) netip.Prefix {
-	f := fabric.IPv6
-	if p.Addr().Is4() {
-		f = fabric.IPv4
-	}
-	high, first, _ := unit(p)
-	return ofUnit(f, p.Bits(), high, first+uint64(n))
 }

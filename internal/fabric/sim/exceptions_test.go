@@ -21,7 +21,7 @@ func TestExceptions(t *testing.T) {
 			var moved netip.Prefix
 			for i := range d.Devices {
 				for _, o := range d.Devices[i].Originate {
-					if d.Devices[i].Name == "r0-s0" && o.Kind == fabric.OriginBlock && is(o.Prefix.Addr(), family) {
+					if d.Devices[i].Name == "r0-s0" && o.Kind == fabric.OriginBlock && fabric.FamilyOf(o.Prefix.Addr()) == family {
 						moved = netip.PrefixFrom(o.Prefix.Addr().Next(), o.Prefix.Addr().BitLen())
 					}
 				}

@@ -85,7 +85,7 @@ func (s *Sim) Looped(to netip.Addr) (yes bool, err error) {
 	err = s.follow(s.g.devices[0].Name, to, Failure{}, func(sc *scene, k *walk, _ int) {
 		for _, w := range k.over[:min(len(k.over), 1)] {
 			for n := range w.state {
-				own := w.devices[w.nodes[n].device].AS
+				own := w.of(n).AS
 				for _, list := range w.state[n].in {
 					yes = yes || w.state[n].best < 0 && slices.ContainsFunc(list, func(a arrival) bool {
 						return a.refused == bgp.RefusedLoop && slices.Contains(a.received.Path(), own)
@@ -100,11 +100,11 @@ func (s *Sim) Looped(to netip.Addr) (yes bool, err error) {
 // judge says what becomes of packets from a node.
 func (k *walk) judge(out *Explanation, n int) {
 	by, ways, end := k.choose(n)
-	if by != nil && (len(ways) > 0 || end == "delivered" || end == outside) {
+	if by != nil && (len(ways) > 0 || end == delivered || end == outside) {
 		out.By = by.classes[by.class].prefix
 	}
-	if end == "discard route" {
-		for _, p := range k.devices[k.nodes[n].device].Discard {
+	if end == discarded {
+		for _, p := range k.of(n).Discard {
 			if p.Contains(k.to.Addr()) && (!out.Discard.IsValid() || p.Bits() > out.Discard.Bits()) {
 				out.Discard = p
 			}
@@ -112,7 +112,7 @@ func (k *walk) judge(out *Explanation, n int) {
 	}
 	fate := k.from(n)
 	if out.Reached = fate.lost < 1e-9; !out.Reached {
-		out.Lost = fmt.Sprintf("%.3g %% of the flows at %s: %s", 100*fate.lost, k.devices[k.nodes[fate.at].device].Name, fate.why)
+		out.Lost = fmt.Sprintf("%.3g %% of the flows at %s: %s", 100*fate.lost, k.of(fate.at).Name, fate.why)
 	}
 }
 
@@ -154,7 +154,7 @@ func (w *spread) reasons(n int) Reasons {
 		}
 		if len(st.in[k]) == 0 {
 			e := &node.edges[k]
-			out.Silent = append(out.Silent, Silence{w.devices[w.nodes[e.to].device].Name, e.many, w.silence(e.to, e.back)})
+			out.Silent = append(out.Silent, Silence{w.of(e.to).Name, e.many, w.silence(e.to, e.back)})
 		}
 	}
 	if st.best < 0 {
@@ -168,7 +168,7 @@ func (w *spread) teller(n, peer int) string {
 	if peer == bgp.Own {
 		return "the device itself"
 	}
-	return w.devices[w.nodes[w.nodes[n].edges[peer].to].device].Name
+	return w.of(w.nodes[n].edges[peer].to).Name
 }
 
 // unreached is what a program says of a next hop that is on no segment.
@@ -238,7 +238,7 @@ func (w *spread) ends(node int) (list []End) {
 				why = "not sent: " + w.silence(n, k)
 			}
 			if len(list) < maxNamed {
-				list = append(list, End{w.devices[w.nodes[n].device].Name, w.devices[w.nodes[e.to].device].Name, e.many, why})
+				list = append(list, End{w.of(n).Name, w.of(e.to).Name, e.many, why})
 			}
 		}
 	}

@@ -43,7 +43,7 @@ func (w *spread) ways(n int) (list []way) {
 		}
 		list = append(list, way{on, many})
 	}
-	if limit := w.devices[w.nodes[n].device].Multipath; limit > 1 {
+	if limit := w.of(n).Multipath; limit > 1 {
 		for i := range list {
 			list[i].many = min(list[i].many, limit)
 			limit -= list[i].many
@@ -77,8 +77,16 @@ type fate struct {
 	why     string // in words
 }
 
-// outside is where packets to what is nobody's in the fabric go by the default route of a border, and nothing is amiss.
-const outside = "left the fabric"
+// What becomes of packets, in words.
+const (
+	delivered = "delivered"
+	outside   = "left the fabric" // by the default route of a border: nothing is amiss if they are for nobody in it
+	discarded = "discard route"
+	unrouted  = "no route"
+	unused    = "no such endpoint" // in a block of the device's own
+	looped    = "loop"
+	cutOff    = "the next hop is down"
+)
 
 // meantToLeave tells whether the address is of no endpoint, and none of the pools that endpoints have addresses of.
 func (k *walk) meantToLeave() bool {
@@ -91,30 +99,30 @@ func (k *walk) choose(n int) (by *spread, ways []way, end string) {
 		if w.local(n) {
 			switch {
 			case w.class == k.class:
-				return w, nil, "delivered"
+				return w, nil, delivered
 			case w.classes[w.class].prefix.Bits() == 0 && w.state[n].own:
 				return w, nil, outside
 			case w.classes[w.class].kind == fabric.OriginEndpoints, w.classes[w.class].kind == fabric.OriginStatic:
-				return w, nil, "delivered" // a prefix of an appliance, which has all of it
+				return w, nil, delivered // a prefix of an appliance, which has all of it
 			}
-			return w, nil, "no such endpoint" // in a block of its own
+			return w, nil, unused
 		}
 		if ways := w.ways(n); len(ways) > 0 {
 			if k.discards(n, w.classes[w.class].prefix.Bits()) {
-				return nil, nil, "discard route"
+				return nil, nil, discarded
 			}
 			return w, ways, ""
 		}
 	}
 	if k.discards(n, -1) {
-		return nil, nil, "discard route"
+		return nil, nil, discarded
 	}
-	return nil, nil, "no route"
+	return nil, nil, unrouted
 }
 
 // discards tells whether the node has a discard route that is longer than so many bits.
 func (k *walk) discards(n, bits int) bool {
-	return slices.ContainsFunc(k.devices[k.nodes[n].device].Discard, func(p netip.Prefix) bool {
+	return slices.ContainsFunc(k.of(n).Discard, func(p netip.Prefix) bool {
 		return p.Bits() > bits && p.Contains(k.to.Addr())
 	})
 }
@@ -122,7 +130,7 @@ func (k *walk) discards(n, bits int) bool {
 // from is the fate of what a node sends.
 func (k *walk) from(n int) fate {
 	if k.onWay[n] {
-		return fate{lost: 1, looping: 1, at: n, why: "loop"}
+		return fate{lost: 1, looping: 1, at: n, why: looped}
 	}
 	if k.fates[n] != nil {
 		return *k.fates[n]
@@ -130,7 +138,7 @@ func (k *walk) from(n int) fate {
 	_, ways, end := k.choose(n)
 	var f fate
 	switch {
-	case end == "delivered", end == outside && k.meantToLeave():
+	case end == delivered, end == outside && k.meantToLeave():
 		f = fate{at: -1}
 	case end != "":
 		f = fate{lost: 1, at: n, why: end}
@@ -162,7 +170,7 @@ func (k *walk) from(n int) fate {
 // behind is the fate behind one next hop: it may be gone, although the port towards it is up.
 func (k *walk) behind(n int, x way) fate {
 	if !k.fail.reaches(k.graph, k.nodes[x.node].device, x.seg) {
-		return fate{lost: 1, at: n, why: "the next hop is down"}
+		return fate{lost: 1, at: n, why: cutOff}
 	}
 	return k.from(x.node)
 }
@@ -187,7 +195,7 @@ func (s *scene) connected(from int) []bool {
 	for len(queue) > 0 {
 		n := queue[0]
 		queue = queue[1:]
-		x := &s.devices[s.nodes[n].device]
+		x := s.of(n)
 		if n != from && x.Role != fabric.RoleToR && x.Role != fabric.RoleSpine && x.Role != fabric.RoleBorder {
 			continue
 		}

@@ -73,8 +73,8 @@ type segment struct {
 }
 
 type mesh struct {
+	*fabric.Mesh
 	seg, prof int
-	ebgp      bool // the sessions are between different AS numbers, else between equal ones
 	members   []int
 	rack      int // as of segment
 }
@@ -101,7 +101,7 @@ type class struct {
 func (c *class) isBlock() bool { return c.kind == fabric.OriginBlock }
 
 // last is the last prefix of the class.
-func (c *class) last() netip.Prefix { return Nth(c.prefix, c.count-1) }
+func (c *class) last() netip.Prefix { return fabric.Nth(c.prefix, c.count-1) }
 
 func newGraph(d *fabric.Design, family fabric.Family) (*graph, error) {
 	g := &graph{design: d, family: family, deviceOf: map[string]int{}, segOf: map[string]int{}}
@@ -165,7 +165,7 @@ func (g *graph) attach() error {
 			}
 			p := port{seg: s, addr: unnumbered(g.family, i, j)}
 			for _, a := range f.Addresses {
-				if is(a.Addr(), g.family) {
+				if fabric.FamilyOf(a.Addr()) == g.family {
 					p.addr, p.subnet = a.Addr(), a.Masked()
 					break
 				}
@@ -197,8 +197,6 @@ func unnumbered(f fabric.Family, device, iface int) netip.Addr {
 	b := [16]byte{0: 0x01, 12: byte(n >> 24), 13: byte(n >> 16), 14: byte(n >> 8), 15: byte(n)} // 100::/64 of RFC 6666
 	return netip.AddrFrom16(b)
 }
-
-func is(a netip.Addr, f fabric.Family) bool { return a.Is4() == (f == fabric.IPv4) }
 
 // portOn is the port of a device on a segment.
 func (g *graph) portOn(d, seg int) (port, bool) {
@@ -269,7 +267,7 @@ func (g *graph) ends(profOf map[string]int) (ends map[end]open, order []end, err
 			if s.Segment == "" {
 				seg = -1
 			}
-			if len(s.Address) == 0 || slices.ContainsFunc(s.Address, func(a netip.Addr) bool { return is(a, g.family) }) {
+			if len(s.Address) == 0 || slices.ContainsFunc(s.Address, func(a netip.Addr) bool { return fabric.FamilyOf(a) == g.family }) {
 				e := end{i, to, seg}
 				ends[e] = open{prof, s}
 				order = append(order, e)
@@ -312,7 +310,7 @@ func (g *graph) readMeshes(profOf map[string]int) error {
 		if !ok || !has {
 			return fmt.Errorf("mesh %q: there is no segment %q or no profile %q", m.Name, m.Segment, m.Profile)
 		}
-		out := mesh{seg: seg, prof: prof, ebgp: m.Kind == fabric.MeshEBGP}
+		out := mesh{Mesh: m, seg: seg, prof: prof}
 		for _, name := range m.Members {
 			d, ok := g.deviceOf[name]
 			if !ok {

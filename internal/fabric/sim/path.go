@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/muslin-net/muslin/internal/bgp"
+	"github.com/muslin-net/muslin/internal/fabric"
 )
 
 // Route is what a device has of some prefixes.
@@ -114,11 +115,11 @@ func (w *spread) route(n int) Route {
 	r := Route{Prefix: c.prefix, Count: c.count, Local: st.own}
 	for _, x := range w.ways(n) {
 		p, _ := w.portOn(w.nodes[x.node].device, x.seg)
-		r.Via = append(r.Via, NextHop{w.devices[w.nodes[x.node].device].Name, w.segs[x.seg].Name, p.addr, x.many})
+		r.Via = append(r.Via, NextHop{w.of(x.node).Name, w.segs[x.seg].Name, p.addr, x.many})
 	}
 	for k := range st.in {
 		for i, a := range st.in[k] {
-			p := RoutePath{From: w.devices[w.nodes[node.edges[k].to].device].Name, Many: node.edges[k].many,
+			p := RoutePath{From: w.of(node.edges[k].to).Name, Many: node.edges[k].many,
 				NextHop: a.received.NextHop(), ASPath: a.received.Path(), LocalPref: a.received.LocalPref()}
 			switch {
 			case a.refused != bgp.Accepted:
@@ -184,7 +185,7 @@ func (s *Sim) follow(device string, to netip.Addr, f Failure, found func(sc *sce
 	if !ok {
 		return fmt.Errorf("there is no device %q", device)
 	}
-	if !is(to, s.g.family) {
+	if fabric.FamilyOf(to) != s.g.family {
 		return fmt.Errorf("%s is not of the family that is simulated, %s", to, s.g.family)
 	}
 	host, pins := netip.PrefixFrom(to, to.BitLen()), []int{d}
@@ -214,7 +215,7 @@ func (c *class) isEndpoint(host netip.Prefix) bool {
 
 // branches lists the ways from a node.
 func (k *walk) branches(out *Path, n, seg int, share float64, many int, hops []Hop) {
-	h := Hop{Device: k.devices[k.nodes[n].device].Name}
+	h := Hop{Device: k.of(n).Name}
 	if seg >= 0 {
 		h.Segment = k.segs[seg].Name
 	}
@@ -226,7 +227,7 @@ func (k *walk) branches(out *Path, n, seg int, share float64, many int, hops []H
 		out.Branches = append(out.Branches, Branch{share, many, slices.Clone(hops), why})
 	}
 	if slices.ContainsFunc(hops, func(x Hop) bool { return x.Device == h.Device }) {
-		end(share, many, "loop", append(hops, h))
+		end(share, many, looped, append(hops, h))
 		return
 	}
 	by, ways, why := k.choose(n)
@@ -247,7 +248,7 @@ func (k *walk) branches(out *Path, n, seg int, share float64, many int, hops []H
 	for _, x := range ways {
 		part := share * float64(x.many) / float64(total)
 		if !k.fail.reaches(k.graph, k.nodes[x.node].device, x.seg) {
-			end(part, many*x.many, "the next hop is down", append(hops, Hop{Device: k.devices[k.nodes[x.node].device].Name, Segment: k.segs[x.seg].Name}))
+			end(part, many*x.many, cutOff, append(hops, Hop{Device: k.of(x.node).Name, Segment: k.segs[x.seg].Name}))
 			continue
 		}
 		k.branches(out, x.node, x.seg, part, many*x.many, hops)

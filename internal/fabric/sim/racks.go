@@ -318,7 +318,7 @@ func (s *signer) device(d int) string {
 		s.b.WriteString("|" + l)
 	}
 	for _, o := range x.Originate {
-		if is(o.Prefix.Addr(), s.family) {
+		if fabric.FamilyOf(o.Prefix.Addr()) == s.family {
 			fmt.Fprintf(&s.b, "|%s %d %d %d ", o.Kind, o.Count, o.Endpoints, o.Prefix.Bits())
 			for i := range s.design.Filters {
 				fmt.Fprint(&s.b, s.design.Filters[i].Permits(o.Prefix))

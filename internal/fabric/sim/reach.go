@@ -108,8 +108,8 @@ func (r *Reach) add(s *scene, f fate, pairs, from, to int) {
 		r.Looping += pairs
 	}
 	if f.lost > r.Worst+nothing {
-		r.Worst, r.From, r.To = f.lost, s.devices[s.nodes[from].device].Name, s.devices[to].Name
-		r.At, r.Why = s.devices[s.nodes[f.at].device].Name, f.why
+		r.Worst, r.From, r.To = f.lost, s.of(from).Name, s.devices[to].Name
+		r.At, r.Why = s.of(f.at).Name, f.why
 	}
 }
 

@@ -65,6 +65,9 @@ type hop struct{ node, seg int }
 // weight is how many devices the node stands for.
 func (n *node) weight() int { return n.racks * n.leaves }
 
+// of is the device of a node.
+func (s *scene) of(n int) *device { return &s.devices[s.nodes[n].device] }
+
 // scene makes one with these devices looked at by themselves.
 func (g *graph) scene(fail Failure, pins []int) *scene {
 	s := &scene{graph: g, fail: fail, pins: pins, at: make([]int32, len(g.devices)), hops: map[netip.Addr]hop{}, rests: map[int]*spread{}}
@@ -208,7 +211,7 @@ func (s *scene) connect() {
 		prof := s.meshes[m].prof
 		for _, a := range inMesh[m] {
 			for _, b := range inMesh[m] {
-				if x, y := s.nodes[a].device, s.nodes[b].device; a != b && s.meshes[m].joins(&s.devices[x], &s.devices[y]) {
+				if x, y := s.nodes[a].device, s.nodes[b].device; a != b && s.meshes[m].Joins(s.devices[x].Device, s.devices[y].Device) {
 					add(a, b, s.meshes[m].seg, prof, prof)
 				}
 			}
@@ -225,9 +228,6 @@ func (s *scene) connect() {
 	}
 }
 
-// joins tells whether two members have a session.
-func (m *mesh) joins(x, y *device) bool { return m.ebgp == (x.AS != y.AS) }
-
 // rulesOf is the speaker of a node, with the sessions that it has.
 func (s *scene) rulesOf(i int) *bgp.Rules {
 	n := &s.nodes[i]
@@ -235,7 +235,7 @@ func (s *scene) rulesOf(i int) *bgp.Rules {
 	c := bgp.Config{ASN: x.AS, RouterID: x.RouterID}
 	ids := make([]netip.Addr, 0, len(n.edges))
 	for _, e := range n.edges {
-		y, p := &s.devices[s.nodes[e.to].device], &s.profs[e.prof]
+		y, p := s.of(e.to), &s.profs[e.prof]
 		own, ours := s.portOn(n.device, e.seg)
 		far, theirs := s.portOn(s.nodes[e.to].device, e.seg)
 		if !ours { // between loopbacks

@@ -105,9 +105,9 @@ func (s *scene) makes(n int, c *class) bool {
 	if c.kind != fabric.OriginRack {
 		return true
 	}
-	rack := s.devices[s.nodes[n].device].rack
+	rack := s.of(n).rack
 	return slices.ContainsFunc(s.nodes[n].edges, func(e edge) bool {
-		y := &s.devices[s.nodes[e.to].device]
+		y := s.of(e.to)
 		return y.rack == rack && (y.Role == fabric.RoleServer || y.Role == fabric.RoleMachine)
 	})
 }
@@ -153,7 +153,7 @@ func (w *spread) decide(n int) {
 
 // narrow takes out of the equal paths what the device does not use together.
 func (w *spread) narrow(n int) {
-	st, x := &w.state[n], &w.devices[w.nodes[n].device]
+	st, x := &w.state[n], w.of(n)
 	if st.best < 0 {
 		return
 	}
@@ -209,7 +209,7 @@ func (w *spread) offer(n, k int, c bgp.Candidate) (bgp.Attributes, string) {
 // summed tells whether a device keeps a prefix from a peer in another rack or in none, because it
 // announces a shorter one instead.
 func (s *scene) summed(n, peer int, prefix netip.Prefix) bool {
-	x := &s.devices[s.nodes[n].device]
+	x := s.of(n)
 	return x.rack != s.devices[peer].rack && slices.ContainsFunc(x.stands, func(p netip.Prefix) bool {
 		return p.Bits() < prefix.Bits() && p.Contains(prefix.Addr())
 	})
@@ -239,14 +239,14 @@ func (w *spread) hear(n, k int, sent []arrival) {
 // guarded tells whether a node refuses whatever it is told of the class.
 func (w *spread) guarded(n int) bool {
 	kind := w.classes[w.class].kind
-	return w.state[n].own && w.devices[w.nodes[n].device].does.guards && (kind == fabric.OriginEndpoints || kind == fabric.OriginMoved)
+	return w.state[n].own && w.of(n).does.guards && (kind == fabric.OriginEndpoints || kind == fabric.OriginMoved)
 }
 
 // elsewhere tells whether a node refuses the class from a peer, a server that does not have it and reflects nothing.
 func (w *spread) elsewhere(n, k int) bool {
 	peer := &w.nodes[w.nodes[n].edges[k].to]
 	y := &w.devices[peer.device]
-	if !w.devices[w.nodes[n].device].does.guards || y.Software != fabric.Muslin || y.Role != fabric.RoleServer || slices.Contains(w.classes[w.class].origins, peer.device) {
+	if !w.of(n).does.guards || y.Software != fabric.Muslin || y.Role != fabric.RoleServer || slices.Contains(w.classes[w.class].origins, peer.device) {
 		return false
 	}
 	return !slices.ContainsFunc(peer.edges, func(e edge) bool { return w.profs[e.prof].ReflectorClient })
@@ -298,7 +298,7 @@ func (w *spread) mind(n int) string {
 		return "itself"
 	}
 	b := st.paths[st.best]
-	return fmt.Sprintf("%s %v", w.devices[w.nodes[w.nodes[n].edges[b.Peer].to].device].Name, b.Path())
+	return fmt.Sprintf("%s %v", w.of(w.nodes[n].edges[b.Peer].to).Name, b.Path())
 }
 
 func (w *spread) alternating(rounds [][]string) (list []string) {
@@ -310,7 +310,7 @@ func (w *spread) alternating(rounds [][]string) (list []string) {
 			}
 		}
 		if len(minds) > 1 {
-			list = append(list, w.devices[w.nodes[n].device].Name+": "+strings.Join(minds, " ⇄ "))
+			list = append(list, w.of(n).Name+": "+strings.Join(minds, " ⇄ "))
 		}
 	}
 	return list

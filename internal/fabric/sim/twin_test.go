@@ -215,7 +215,7 @@ func (w *twin) run(prefix netip.Prefix) (ribs map[string]*twinRIB, ok bool) {
 		r := &twinRIB{in: make([][]twinPath, len(w.sessions[name]))}
 		for _, o := range x.Originate {
 			for i := range o.Count {
-				if !w.down[name] && Nth(o.Prefix, i) == prefix {
+				if !w.down[name] && fabric.Nth(o.Prefix, i) == prefix {
 					r.own = true
 					r.served = x.Software == fabric.Muslin && (o.Kind == fabric.OriginEndpoints || o.Kind == fabric.OriginMoved)
 				}

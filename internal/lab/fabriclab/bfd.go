@@ -46,7 +46,7 @@ func (l *Lab) watched(ctx context.Context) error {
 // each that is known by its port alone.
 func (l *Lab) bfdSessions(d *fabric.Device) (n int) {
 	for _, p := range l.x.Neighbours(d) {
-		if p.Profile != nil && p.Profile.BFD > 0 {
+		if p.Profile != nil && p.Profile.BFD.On() {
 			n += max(1, len(p.Address))
 		}
 	}

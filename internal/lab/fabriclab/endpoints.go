@@ -19,7 +19,6 @@ import (
 
 	"github.com/muslin-net/muslin/internal/fabric"
 	"github.com/muslin-net/muslin/internal/fabric/live"
-	"github.com/muslin-net/muslin/internal/fabric/sim"
 	"github.com/muslin-net/muslin/internal/node/api"
 )
 
@@ -54,7 +53,7 @@ func endpointsOf(d *fabric.Device) (list []Endpoint) {
 			if n == len(list) {
 				list = append(list, Endpoint{Name: fmt.Sprintf("%s-e%d", d.Name, n), Server: d.Name})
 			}
-			list[n].Addrs = append(list[n].Addrs, sim.Nth(netip.PrefixFrom(o.Prefix.Addr(), o.Prefix.Addr().BitLen()), n).Addr())
+			list[n].Addrs = append(list[n].Addrs, fabric.Nth(netip.PrefixFrom(o.Prefix.Addr(), o.Prefix.Addr().BitLen()), n).Addr())
 		}
 	}
 	return append(list, anycast...)
@@ -328,13 +327,13 @@ func without(list []fabric.Origin, a netip.Addr) (out []fabric.Origin) {
 		part := func(from, to int) {
 			if from < to {
 				p := o
-				p.Prefix, p.Count = sim.Nth(o.Prefix, from), to-from
+				p.Prefix, p.Count = fabric.Nth(o.Prefix, from), to-from
 				out = append(out, p)
 			}
 		}
 		start := 0
 		for n := range o.Count {
-			if sim.Nth(o.Prefix, n).Addr() == a {
+			if fabric.Nth(o.Prefix, n).Addr() == a {
 				part(start, n)
 				start = n + 1
 			}

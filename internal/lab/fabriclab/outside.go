@@ -49,8 +49,7 @@ func outsideAddr(f fabric.Family, n int) netip.Prefix {
 // edge are the borders through which packets leave.
 func (l *Lab) edge() (list []*fabric.Device) {
 	for i := range l.Design.Devices {
-		d := &l.Design.Devices[i]
-		if slices.ContainsFunc(d.Originate, func(o fabric.Origin) bool { return o.Kind == fabric.OriginDefault }) {
+		if d := &l.Design.Devices[i]; d.Originates(fabric.OriginDefault) {
 			list = append(list, d)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/muslin-net/muslin/internal/fabric/sim"
+	"github.com/muslin-net/muslin/internal/fabric"
 	"github.com/muslin-net/muslin/internal/lab"
 )
 
@@ -112,7 +112,7 @@ func TestWithout(t *testing.T) {
 		for _, o := range left.Originate {
 			if o.Prefix.Addr().Is4() && o.Kind == "endpoints" {
 				for i := range o.Count {
-					have = append(have, sim.Nth(o.Prefix, i).Addr())
+					have = append(have, fabric.Nth(o.Prefix, i).Addr())
 				}
 			}
 		}
