@@ -23,7 +23,7 @@ func template(p *fabric.Profile) string { return "like_" + symbol(p.Name) }
 
 // BIRDProtocol is what the session with an address of a neighbour is called.
 func BIRDProtocol(p fabric.Neighbour, a netip.Addr) string {
-	return symbol(p.Name+"_"+p.Port.Name) + "_" + frrFamilies[fabric.FamilyOf(a)].number
+	return symbol(p.Name+"_"+p.Port.Name) + "_" + called(a).number
 }
 
 // BIRDDynamic is what the sessions over a port without addresses are called, with a number behind.
@@ -41,10 +41,8 @@ func (e *Emitter) bird(d *fabric.Device) (string, error) {
 			return "", fmt.Errorf("%s: BIRD 2.0 has no remove-private-as: use frr here", d.Name)
 		}
 	}
-	for _, o := range d.Originate {
-		if o.Kind == fabric.OriginRack {
-			return "", fmt.Errorf("%s: BIRD 2.0 makes no aggregates: use frr here, or endpoints.announce: server-block", d.Name)
-		}
+	if d.Originates(fabric.OriginRack) {
+		return "", fmt.Errorf("%s: BIRD 2.0 makes no aggregates: use frr here, or endpoints.announce: server-block", d.Name)
 	}
 	var t text
 	t.WriteString(e.header(d, "#", "parsed with BIRD 2.0.12"))
@@ -78,7 +76,7 @@ func (e *Emitter) birdSessions(t *text, d *fabric.Device, p peer) {
 	for _, a := range p.Address {
 		t.line("protocol bgp %s from %s {", BIRDProtocol(p, a), template(p.Profile))
 		t.line("\tlocal %s as %d; neighbor %s as %d; direct;", localAddress(p.Port, a), d.AS, a, p.AS)
-		if e.onPlane(p) {
+		if e.endsByBFD(p) {
 			// BFD ends it, on both sides: by the carrier of this one it would be closed, and the FIN
 			// reach the peer by another plane, which would take it for a restart (RFC 4724 section 4.2).
 			t.line("\tcheck link no;")
@@ -114,18 +112,9 @@ func birdAdvertisements(t *text, peers []peer) {
 	}
 }
 
-func localAddress(i *fabric.Interface, peer netip.Addr) netip.Addr {
-	for _, a := range i.Addresses {
-		if fabric.FamilyOf(a.Addr()) == fabric.FamilyOf(peer) {
-			return a.Addr()
-		}
-	}
-	return netip.Addr{}
-}
-
 // birdTables writes what is announced, and how routes reach the kernel.
 func (e *Emitter) birdTables(t *text, d *fabric.Device, family fabric.Family, profiles []*fabric.Profile) {
-	w := frrFamilies[family]
+	w := familyNames[family]
 	channel := "ipv" + w.number
 	t.line("protocol direct { %s; check link yes; interface -\"cali*\", \"*\"; }", channel)
 	birdOwn(t, d, family)
@@ -154,7 +143,7 @@ func (e *Emitter) birdTables(t *text, d *fabric.Device, family fabric.Family, pr
 
 // birdOwn writes the function that tells what the device announces itself.
 func birdOwn(t *text, d *fabric.Device, family fabric.Family) {
-	number := frrFamilies[family].number
+	number := familyNames[family].number
 	var own []string
 	for _, o := range d.Originate {
 		switch {
@@ -180,7 +169,7 @@ func birdOwn(t *text, d *fabric.Device, family fabric.Family) {
 // birdBlocks writes routes that are announced and lead to no interface: blocks of a server, what is behind a machine, and the
 // ways to machines that speak no BGP.
 func birdBlocks(t *text, d *fabric.Device, family fabric.Family) {
-	number := frrFamilies[family].number
+	number := familyNames[family].number
 	t.line("protocol static blocks%s {", number)
 	t.line("\tipv%s;", number)
 	for _, o := range d.Originate {
@@ -235,7 +224,7 @@ func discardsBlocks(d *fabric.Device) bool {
 // birdFilter writes a filter as a function for each family.
 func (e *Emitter) birdFilter(t *text, f *fabric.Filter) {
 	for _, family := range e.x.Families {
-		t.line("function list_%s_%s() {", symbol(f.Name), frrFamilies[family].number)
+		t.line("function list_%s_%s() {", symbol(f.Name), familyNames[family].number)
 		for _, r := range f.Rules {
 			if fabric.FamilyOf(r.Within.Addr()) == family {
 				low, high := r.Lengths()
@@ -287,7 +276,7 @@ func (e *Emitter) birdProfile(t *text, d *fabric.Device, p *fabric.Profile) {
 // birdChannel writes the channel of a session.
 func (e *Emitter) birdChannel(p *fabric.Profile, family fabric.Family, d *fabric.Device, as uint32, extended bool) string {
 	var t text
-	n := frrFamilies[family].number
+	n := familyNames[family].number
 	t.line("\tipv%s {", n)
 	if extended {
 		t.line("\t\textended next hop on;")
@@ -342,14 +331,4 @@ func (e *Emitter) birdChannel(p *fabric.Profile, family fabric.Family, d *fabric
 // makesDefault tells whether a device tells a peer of a default route that it makes.
 func makesDefault(d *fabric.Device, family fabric.Family, profiles []*fabric.Profile) bool {
 	return gives(d, family) || slices.ContainsFunc(profiles, func(p *fabric.Profile) bool { return p.Default == fabric.AlwaysDefault })
-}
-
-// gives tells whether a device has a default route to give.
-func gives(d *fabric.Device, family fabric.Family) bool {
-	for _, o := range d.Originate {
-		if o.Kind == fabric.OriginDefault && fabric.FamilyOf(o.Prefix.Addr()) == family {
-			return true
-		}
-	}
-	return false
 }

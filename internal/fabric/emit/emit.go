@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/muslin-net/muslin/internal/fabric"
 )
@@ -121,7 +122,7 @@ func (e *Emitter) profiles(peers []peer) []*fabric.Profile {
 	return list
 }
 
-// filters are the names of those that profiles use.
+// filters are those that profiles use, in the order of the design.
 func (e *Emitter) filters(profiles []*fabric.Profile) []*fabric.Filter {
 	var list []*fabric.Filter
 	for i := range e.x.Filters {
@@ -150,6 +151,32 @@ func (e *Emitter) header(d *fabric.Device, mark, checked string) string {
 	return text
 }
 
+// gives tells whether a device has a default route to give.
+func gives(d *fabric.Device, family fabric.Family) bool {
+	for _, o := range d.Originate {
+		if o.Kind == fabric.OriginDefault && fabric.FamilyOf(o.Prefix.Addr()) == family {
+			return true
+		}
+	}
+	return false
+}
+
+// holdOf are the keepalive and hold time of a profile, in seconds.
+func holdOf(p *fabric.Profile) (keepalive, hold int) {
+	hold = max(3, int(time.Duration(p.Hold).Seconds()))
+	return hold / 3, hold
+}
+
+// localAddress is that of a port, of the family of the peer's.
+func localAddress(i *fabric.Interface, peer netip.Addr) netip.Addr {
+	for _, a := range i.Addresses {
+		if fabric.FamilyOf(a.Addr()) == fabric.FamilyOf(peer) {
+			return a.Addr()
+		}
+	}
+	return netip.Addr{}
+}
+
 // staticLines visits each route to a machine that speaks no BGP.
 func staticLines(d *fabric.Device, line func(family fabric.Family, p netip.Prefix, via netip.Addr)) {
 	for _, r := range d.Static {
@@ -163,3 +190,12 @@ func staticLines(d *fabric.Device, line func(family fabric.Family, p netip.Prefi
 type text struct{ strings.Builder }
 
 func (t *text) line(format string, v ...any) { fmt.Fprintf(&t.Builder, format+"\n", v...) }
+
+// setter writes what is on, with the same words before it.
+func (t *text) setter(before string) func(on bool, format string, v ...any) {
+	return func(on bool, format string, v ...any) {
+		if on {
+			t.line("%s "+format, append([]any{before}, v...)...)
+		}
+	}
+}

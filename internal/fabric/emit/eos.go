@@ -4,6 +4,7 @@ package emit
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/muslin-net/muslin/internal/fabric"
 )
@@ -22,6 +23,22 @@ func (e *Emitter) eos(d *fabric.Device) (string, error) {
 	t.line("service routing protocols model multi-agent")
 	t.line("ip routing")
 	t.line("ipv6 unicast-routing")
+	eosInterfaces(&t, d, peers)
+	ipRoutes(&t, d, "Null0")
+	e.eosPolicies(&t, profiles)
+	eosRouter(&t, d, profiles)
+	eachGroup(profiles, e.numbers(), peers, func(p *fabric.Profile, n string) { eosGroup(&t, p, group(p, n), d) })
+	for _, p := range peers {
+		e.eosNeighbor(&t, p)
+	}
+	for _, family := range e.x.Families {
+		eosFamily(&t, d, family, profiles, peers)
+	}
+	return t.String(), nil
+}
+
+// eosInterfaces writes the addresses of ports, and how often BFD speaks there.
+func eosInterfaces(t *text, d *fabric.Device, peers []peer) {
 	for i := range d.Interfaces {
 		f := &d.Interfaces[i]
 		if f.Name == "lo" {
@@ -31,7 +48,7 @@ func (e *Emitter) eos(d *fabric.Device) (string, error) {
 			t.line("   no switchport")
 		}
 		for _, a := range f.Addresses {
-			t.line("   %s address %s", frrFamilies[fabric.FamilyOf(a.Addr())].ip, a)
+			t.line("   %s address %s", called(a.Addr()).ip, a)
 		}
 		if len(f.Addresses) == 0 {
 			t.line("   ipv6 enable")
@@ -41,10 +58,13 @@ func (e *Emitter) eos(d *fabric.Device) (string, error) {
 			t.line("   bfd interval %d min-rx %d multiplier 3", ms, ms)
 		}
 	}
-	ipRoutes(&t, d, "Null0")
+}
+
+// eosPolicies writes prefix lists and route maps.
+func (e *Emitter) eosPolicies(t *text, profiles []*fabric.Profile) {
 	for _, f := range e.filters(profiles) {
 		for _, family := range e.x.Families {
-			t.line("%s prefix-list %s", frrFamilies[family].ip, f.Name)
+			t.line("%s prefix-list %s", familyNames[family].ip, f.Name)
 			listLines(f, family, func(seq int, action, match string) { t.line("   seq %d %s %s", seq, action, match) })
 		}
 	}
@@ -54,6 +74,10 @@ func (e *Emitter) eos(d *fabric.Device) (string, error) {
 			t.line("   set local-preference %d", p.LocalPref)
 		}
 	}
+}
+
+// eosRouter begins with what holds for all sessions.
+func eosRouter(t *text, d *fabric.Device, profiles []*fabric.Profile) {
 	if needsKey(profiles) {
 		t.line("! neighbor GROUP password SECRET, of sessions that are authenticated")
 	}
@@ -67,53 +91,21 @@ func (e *Emitter) eos(d *fabric.Device) (string, error) {
 	if !d.MultipathRelax {
 		t.line("   no bgp bestpath as-path multipath-relax")
 	}
-	for _, p := range profiles {
-		if p.NextHopSelf == fabric.NextHopSelfEBGP && p.ReflectorClient {
-			// What is reflected keeps its next hop: else traffic inside a rack takes a detour (FAB-NH-006).
-			t.line("   bgp route-reflector preserve-attributes")
-			break
-		}
+	if slices.ContainsFunc(profiles, func(p *fabric.Profile) bool { return p.NextHopSelf == fabric.NextHopSelfEBGP && p.ReflectorClient }) {
+		// What is reflected keeps its next hop: else traffic inside a rack takes a detour (FAB-NH-006).
+		t.line("   bgp route-reflector preserve-attributes")
 	}
 	t.line("   graceful-restart restart-time %d", restart(profiles))
 	t.line("   graceful-restart")
-	for _, p := range profiles {
-		for _, n := range e.numbers() {
-			if uses(p, n, peers) {
-				e.eosGroup(&t, p, group(p, n), d)
-			}
-		}
-	}
-	for _, p := range peers {
-		targets := targets(p)
-		for _, n := range e.numbers() {
-			name, ok := targets[n]
-			switch g := group(p.Profile, n); {
-			case !ok:
-			case n == unnumbered:
-				t.line("   neighbor interface %s peer-group %s remote-as %d", name, g, p.AS)
-			default:
-				t.line("   neighbor %s peer group %s", name, g)
-				t.line("   neighbor %s remote-as %d", name, p.AS)
-				t.line("   neighbor %s description %s", name, p.Name)
-			}
-		}
-	}
-	for _, family := range e.x.Families {
-		e.eosFamily(&t, d, family, profiles, peers)
-	}
-	return t.String(), nil
 }
 
-func (e *Emitter) eosGroup(t *text, p *fabric.Profile, g string, d *fabric.Device) {
-	set := func(on bool, format string, v ...any) {
-		if on {
-			t.line("   neighbor "+g+" "+format, v...)
-		}
-	}
-	t.line("   neighbor %s peer group", g)
+// eosGroup writes a peer group.
+func eosGroup(t *text, p *fabric.Profile, g string, d *fabric.Device) {
+	set := t.setter("   neighbor " + g)
+	set(true, "peer group")
 	if p.Hold.On() {
 		keepalive, hold := holdOf(p)
-		t.line("   neighbor %s timers %d %d", g, keepalive, hold)
+		set(true, "timers %d %d", keepalive, hold)
 	}
 	set(p.BFD.On(), "bfd")
 	set(p.ReflectorClient, "route-reflector-client")
@@ -123,42 +115,37 @@ func (e *Emitter) eosGroup(t *text, p *fabric.Profile, g string, d *fabric.Devic
 	set(p.RemovePrivateAS, "remove-private-as")
 	set(p.LocalPref > 0, "route-map from-%s in", p.Name)
 	set(p.Default == fabric.AlwaysDefault || gives(d, fabric.IPv4) || gives(d, fabric.IPv6), "default-originate always")
-	switch {
-	case p.MaxPrefix == 0:
-	case p.MaxPrefixAction == fabric.MaxPrefixRestart:
-		t.line("   neighbor %s maximum-routes %d", g, p.MaxPrefix)
-	default:
-		// Ending the session would take all of the server's endpoints away: FAB-SEC-004.
-		t.line("   neighbor %s maximum-routes %d warning-only", g, p.MaxPrefix)
-	}
+	ends := p.MaxPrefixAction == fabric.MaxPrefixRestart
+	set(p.MaxPrefix > 0 && ends, "maximum-routes %d", p.MaxPrefix)
+	// Ending the session would take all of the server's endpoints away: FAB-SEC-004.
+	set(p.MaxPrefix > 0 && !ends, "maximum-routes %d warning-only", p.MaxPrefix)
 }
 
-func (e *Emitter) eosFamily(t *text, d *fabric.Device, family fabric.Family, profiles []*fabric.Profile, peers []peer) {
-	w := frrFamilies[family]
-	t.line("   address-family %s", w.unicast)
-	for _, p := range profiles {
-		for _, n := range []string{w.number, unnumbered} {
-			if !uses(p, n, peers) {
-				continue
-			}
-			g := group(p, n)
-			t.line("      neighbor %s activate", g)
-			if p.Import != "" {
-				t.line("      neighbor %s prefix-list %s in", g, p.Import)
-			}
-			if p.Export != "" {
-				t.line("      neighbor %s prefix-list %s out", g, p.Export)
-			}
-			if p.AddPath.Sends() {
-				t.line("      neighbor %s additional-paths send any", g)
-			}
-			if p.AddPath.Receives() {
-				t.line("      neighbor %s additional-paths receive", g)
-			}
-			if n == unnumbered && family == fabric.IPv4 {
-				t.line("      neighbor %s next-hop address-family ipv6 originate", g)
-			}
+// eosNeighbor writes the sessions with a neighbour.
+func (e *Emitter) eosNeighbor(t *text, p peer) {
+	e.eachTarget(p, func(n, name string) {
+		g := group(p.Profile, n)
+		if n == unnumbered {
+			t.line("   neighbor interface %s peer-group %s remote-as %d", name, g, p.AS)
+			return
 		}
-	}
+		t.line("   neighbor %s peer group %s", name, g)
+		t.line("   neighbor %s remote-as %d", name, p.AS)
+		t.line("   neighbor %s description %s", name, p.Name)
+	})
+}
+
+// eosFamily writes an address family.
+func eosFamily(t *text, d *fabric.Device, family fabric.Family, profiles []*fabric.Profile, peers []peer) {
+	t.line("   address-family %s", familyNames[family].unicast)
+	eachGroup(profiles, in(family), peers, func(p *fabric.Profile, n string) {
+		set := t.setter("      neighbor " + group(p, n))
+		set(true, "activate")
+		set(p.Import != "", "prefix-list %s in", p.Import)
+		set(p.Export != "", "prefix-list %s out", p.Export)
+		set(p.AddPath.Sends(), "additional-paths send any")
+		set(p.AddPath.Receives(), "additional-paths receive")
+		set(n == unnumbered && family == fabric.IPv4, "next-hop address-family ipv6 originate")
+	})
 	networks(t, d, family, "      ")
 }

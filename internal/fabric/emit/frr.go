@@ -9,11 +9,6 @@ import (
 	"github.com/muslin-net/muslin/internal/fabric"
 )
 
-// frrFamily is how FRR calls a family.
-type frrFamily struct{ ip, unicast, number string }
-
-var frrFamilies = map[fabric.Family]frrFamily{fabric.IPv4: {"ip", "ipv4", "4"}, fabric.IPv6: {"ipv6", "ipv6", "6"}}
-
 // frr writes frr.conf. Sessions with one profile and family are a peer group.
 func (e *Emitter) frr(d *fabric.Device) (string, error) {
 	var t text
@@ -50,12 +45,12 @@ func (e *Emitter) frr(d *fabric.Device) (string, error) {
 		}
 	}
 	frrRouter(&t, d)
-	e.groups(&t, profiles, peers)
+	e.frrGroups(&t, profiles, peers)
 	for _, p := range peers {
-		e.neighbor(&t, d, p)
+		e.frrNeighbor(&t, d, p)
 	}
 	for _, family := range e.x.Families {
-		e.addressFamily(&t, d, family, profiles, peers)
+		e.frrFamily(&t, d, family, profiles, peers)
 	}
 	t.line("!")
 	return t.String(), nil
@@ -65,7 +60,7 @@ func (e *Emitter) frr(d *fabric.Device) (string, error) {
 func (e *Emitter) frrInterfaces(t *text, d *fabric.Device, peers []peer) {
 	for _, i := range d.Interfaces {
 		t.line("interface %s", i.Name)
-		if slices.ContainsFunc(peers, func(p peer) bool { return p.Port.Name == i.Name && e.onPlane(p) }) {
+		if slices.ContainsFunc(peers, func(p peer) bool { return p.Port.Name == i.Name && e.endsByBFD(p) }) {
 			// What the carrier says is for the kernel. Told of it, zebra takes the addresses away, and bgpd of 8.4
 			// tells peers whose sessions bear that a next hop ::ffff:IPV4, which nobody takes, until they are new.
 			// One that it closes by itself would send the peer its FIN by the default route and another plane,
@@ -74,7 +69,7 @@ func (e *Emitter) frrInterfaces(t *text, d *fabric.Device, peers []peer) {
 			t.line(" no link-detect")
 		}
 		for _, a := range i.Addresses {
-			t.line(" %s address %s", frrFamilies[fabric.FamilyOf(a.Addr())].ip, a)
+			t.line(" %s address %s", called(a.Addr()).ip, a)
 		}
 		if len(i.Addresses) == 0 {
 			// The peer is found by its router advertisements (RFC 4861).
@@ -124,23 +119,11 @@ func frrRouter(t *text, d *fabric.Device) {
 	t.line(" no bgp graceful-restart notification")
 }
 
-// onPlane tells whether a session is on a plane and has BFD: there the other end has carrier when this one
-// has lost it.
-func (e *Emitter) onPlane(p peer) bool {
+// endsByBFD tells whether a session is on a plane and has BFD, which then ends it, and not the carrier: there the other end
+// has that when this one has lost it.
+func (e *Emitter) endsByBFD(p peer) bool {
 	s := e.x.Segment(p.Port.Segment)
 	return s != nil && s.Kind == fabric.Plane && p.Profile.BFD.On()
-}
-
-// prefixLists writes filters, a line for each rule.
-func (e *Emitter) prefixLists(t *text, filters []*fabric.Filter) {
-	for _, f := range filters {
-		for _, family := range e.x.Families {
-			ip := frrFamilies[family].ip
-			listLines(f, family, func(seq int, action, match string) {
-				t.line("%s prefix-list %s seq %d %s %s", ip, f.Name, seq, action, match)
-			})
-		}
-	}
 }
 
 // outgoing is the name of the prefix list for what a profile's sessions tell, empty for everything.
@@ -165,87 +148,44 @@ func (e *Emitter) own(d *fabric.Device, p *fabric.Profile) *fabric.Filter {
 	return f
 }
 
-// group is the peer group of a profile and family; unnumbered sessions carry
-// both families.
-func group(p *fabric.Profile, number string) string { return p.Name + "-" + number }
-
-const unnumbered = "x"
-
-// numbers are the kinds of groups that there may be.
-func (e *Emitter) numbers() []string {
-	var list []string
-	for _, family := range e.x.Families {
-		list = append(list, frrFamilies[family].number)
-	}
-	return append(list, unnumbered)
-}
-
-// uses tells whether a profile has a session of a group.
-func uses(p *fabric.Profile, number string, peers []peer) bool {
-	return slices.ContainsFunc(peers, func(x peer) bool {
-		_, ok := targets(x)[number]
-		return ok && x.Profile == p
+// frrGroups writes the peer groups.
+func (e *Emitter) frrGroups(t *text, profiles []*fabric.Profile, peers []peer) {
+	eachGroup(profiles, e.numbers(), peers, func(p *fabric.Profile, n string) {
+		g := group(p, n)
+		t.line(" neighbor %s peer-group", g)
+		if p.Hold.On() {
+			keepalive, hold := holdOf(p)
+			t.line(" neighbor %s timers %d %d", g, keepalive, hold)
+		}
+		// A first try that comes before the other end is ready is repeated after 10 s by the profile datacenter.
+		t.line(" neighbor %s timers connect 2", g)
+		if p.BFD.On() {
+			// Behind a switch a dead link has no carrier: FAB-TIM-001.
+			t.line(" neighbor %s bfd", g)
+			t.line(" neighbor %s bfd profile every-%d", g, time.Duration(p.BFD).Milliseconds())
+		}
+		if p.Authentication.On() {
+			t.line(" ! neighbor %s password SECRET (%s; FRR has md5)", g, p.Authentication)
+		}
+		if p.Role != "" {
+			t.line(" neighbor %s local-role %s", g, p.Role)
+		}
 	})
 }
 
-func (e *Emitter) groups(t *text, profiles []*fabric.Profile, peers []peer) {
-	for _, p := range profiles {
-		for _, n := range e.numbers() {
-			if !uses(p, n, peers) {
-				continue
-			}
-			g := group(p, n)
-			t.line(" neighbor %s peer-group", g)
-			if p.Hold.On() {
-				keepalive, hold := holdOf(p)
-				t.line(" neighbor %s timers %d %d", g, keepalive, hold)
-			}
-			// A first try that comes before the other end is ready is repeated after 10 s by the profile datacenter.
-			t.line(" neighbor %s timers connect 2", g)
-			if p.BFD.On() {
-				// Behind a switch a dead link has no carrier: FAB-TIM-001.
-				t.line(" neighbor %s bfd", g)
-				t.line(" neighbor %s bfd profile every-%d", g, time.Duration(p.BFD).Milliseconds())
-			}
-			if p.Authentication.On() {
-				t.line(" ! neighbor %s password SECRET (%s; FRR has md5)", g, p.Authentication)
-			}
-			if p.Role != "" {
-				t.line(" neighbor %s local-role %s", g, p.Role)
-			}
-		}
-	}
-}
-
-// targets are how the neighbour is called in each kind of group.
-func targets(p peer) map[string]string {
-	if len(p.Address) == 0 {
-		return map[string]string{unnumbered: p.Port.Name}
-	}
-	out := map[string]string{}
-	for _, a := range p.Address {
-		out[frrFamilies[fabric.FamilyOf(a)].number] = a.String()
-	}
-	return out
-}
-
-func (e *Emitter) neighbor(t *text, d *fabric.Device, p peer) {
-	targets := targets(p)
-	for _, n := range e.numbers() {
-		name, ok := targets[n]
-		if !ok {
-			continue
-		}
+// frrNeighbor writes the sessions with a neighbour.
+func (e *Emitter) frrNeighbor(t *text, d *fabric.Device, p peer) {
+	e.eachTarget(p, func(n, name string) {
 		if n == unnumbered {
 			t.line(" neighbor %s interface", name)
 		}
 		t.line(" neighbor %s remote-as %d", name, p.AS)
 		t.line(" neighbor %s peer-group %s", name, group(p.Profile, n))
 		t.line(" neighbor %s description %s", name, p.Name)
-		if n == frrFamilies[fabric.IPv6].number && e.endsByCarrier(d, p) {
+		if n == familyNames[fabric.IPv6].number && e.endsByCarrier(d, p) {
 			t.line(" neighbor %s ttl-security hops 1", name)
 		}
-	}
+	})
 }
 
 // endsByCarrier tells whether an iBGP session of IPv6 is to end with its cable, as eBGP's do. One that bears it is told next
@@ -253,35 +193,25 @@ func (e *Emitter) neighbor(t *text, d *fabric.Device, p peer) {
 // vRouters send as 255.
 func (e *Emitter) endsByCarrier(d *fabric.Device, p peer) bool {
 	s, o := e.x.Segment(p.Port.Segment), e.x.Device(p.Name)
-	return p.AS == d.AS && s != nil && !e.onPlane(p) && o != nil && (o.Software == fabric.Muslin || o.Software == fabric.FRR)
+	return p.AS == d.AS && s != nil && !e.endsByBFD(p) && o != nil && (o.Software == fabric.Muslin || o.Software == fabric.FRR)
 }
 
-func (e *Emitter) addressFamily(t *text, d *fabric.Device, family fabric.Family, profiles []*fabric.Profile, peers []peer) {
-	w := frrFamilies[family]
+// frrFamily writes an address family.
+func (e *Emitter) frrFamily(t *text, d *fabric.Device, family fabric.Family, profiles []*fabric.Profile, peers []peer) {
 	t.line(" !")
-	t.line(" address-family %s unicast", w.unicast)
+	t.line(" address-family %s unicast", familyNames[family].unicast)
 	networks(t, d, family, "  ")
 	paths := max(1, d.Multipath)
 	t.line("  maximum-paths %d", paths)
 	t.line("  maximum-paths ibgp %d", paths)
-	for _, p := range profiles {
-		for _, n := range []string{w.number, unnumbered} {
-			if uses(p, n, peers) {
-				e.activate(t, p, group(p, n), gives(d, family))
-			}
-		}
-	}
+	eachGroup(profiles, in(family), peers, func(p *fabric.Profile, n string) { frrActivate(t, p, group(p, n), gives(d, family)) })
 	t.line(" exit-address-family")
 }
 
-// activate writes what a profile says in an address family.
-func (e *Emitter) activate(t *text, p *fabric.Profile, g string, gives bool) {
-	t.line("  neighbor %s activate", g)
-	set := func(on bool, format string, v ...any) {
-		if on {
-			t.line("  neighbor "+g+" "+format, v...)
-		}
-	}
+// frrActivate writes what a profile says in an address family.
+func frrActivate(t *text, p *fabric.Profile, g string, gives bool) {
+	set := t.setter("  neighbor " + g)
+	set(true, "activate")
 	set(p.ReflectorClient, "route-reflector-client")
 	// For what came by eBGP only: with force, traffic inside a rack takes a
 	// detour (FAB-NH-006).
@@ -295,13 +225,8 @@ func (e *Emitter) activate(t *text, p *fabric.Profile, g string, gives bool) {
 	set(p.Import != "", "prefix-list %s in", p.Import)
 	set(outgoing(p) != "", "prefix-list %s out", outgoing(p))
 	set(p.AddPath.Sends(), "addpath-tx-all-paths")
-	switch {
-	case p.MaxPrefix == 0:
-	case p.MaxPrefixAction == fabric.MaxPrefixRestart:
-		t.line("  neighbor %s maximum-prefix %d restart 5", g, p.MaxPrefix)
-	default:
-		// Ending the session would take all of the server's endpoints away:
-		// FAB-SEC-004.
-		t.line("  neighbor %s maximum-prefix %d warning-only", g, p.MaxPrefix)
-	}
+	ends := p.MaxPrefixAction == fabric.MaxPrefixRestart
+	set(p.MaxPrefix > 0 && ends, "maximum-prefix %d restart 5", p.MaxPrefix)
+	// Ending the session would take all of the server's endpoints away: FAB-SEC-004.
+	set(p.MaxPrefix > 0 && !ends, "maximum-prefix %d warning-only", p.MaxPrefix)
 }

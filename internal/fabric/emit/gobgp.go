@@ -29,31 +29,13 @@ func (e *Emitter) gobgp(d *fabric.Device) (string, error) {
 	if err := lacks(d, "GoBGP", profiles, gobgpLacks); err != nil {
 		return "", err
 	}
+	if d.Originates(fabric.OriginRack) {
+		return "", fmt.Errorf("%s: GoBGP makes no aggregates: use frr here, or endpoints.announce: server-block", d.Name)
+	}
 	var t text
 	t.WriteString(e.header(d, "#", "parsed with gobgpd 3.10"))
-	for _, o := range d.Originate {
-		switch {
-		case o.Kind == fabric.OriginRack:
-			return "", fmt.Errorf("%s: GoBGP makes no aggregates: use frr here, or endpoints.announce: server-block", d.Name)
-		case o.Kind != fabric.OriginEndpoints && o.Kind != fabric.OriginAnycast:
-			for p := range o.Each() {
-				t.line("# gobgp global rib add %s -a %s", p, frrFamilies[fabric.FamilyOf(p.Addr())].unicast)
-			}
-		}
-	}
-	staticLines(d, func(_ fabric.Family, p netip.Prefix, via netip.Addr) { t.line("# ip route add %s via %s", p, via) })
-	t.line("[global.config]")
-	t.line("  as = %d", d.AS)
-	t.line("  router-id = %q", d.RouterID)
-	if d.Multipath > 1 {
-		t.line("[global.use-multiple-paths.config]")
-		t.line("  enabled = true")
-		t.line("[global.use-multiple-paths.ebgp.config]")
-		t.line("  maximum-paths = %d", d.Multipath)
-		t.line("  allow-multiple-as = %v", d.MultipathRelax)
-		t.line("[global.use-multiple-paths.ibgp.config]")
-		t.line("  maximum-paths = %d", d.Multipath)
-	}
+	gobgpOwn(&t, d)
+	gobgpGlobal(&t, d)
 	for _, p := range peers {
 		e.gobgpNeighbor(&t, d, p)
 	}
@@ -66,91 +48,121 @@ func (e *Emitter) gobgp(d *fabric.Device) (string, error) {
 	t.line("[[policy-definitions]]")
 	t.line("  name = \"import\"")
 	for _, p := range profiles {
-		e.gobgpPolicy(&t, p, peers, p.Import, true)
+		e.gobgpPolicy(&t, p, p.Import, true)
 	}
 	t.line("[[policy-definitions]]")
 	t.line("  name = \"export\"")
 	for _, p := range profiles {
-		e.gobgpPolicy(&t, p, peers, p.Export, false)
+		e.gobgpPolicy(&t, p, p.Export, false)
 	}
 	return t.String(), nil
 }
 
-func (e *Emitter) gobgpNeighbor(t *text, d *fabric.Device, x peer) {
-	p := x.Profile
-	targets := targets(x)
-	for _, n := range e.numbers() {
-		target, ok := targets[n]
-		if !ok {
+// gobgpOwn writes the commands for what a device announces itself, and for its static routes.
+func gobgpOwn(t *text, d *fabric.Device) {
+	for _, o := range d.Originate {
+		if o.Kind == fabric.OriginEndpoints || o.Kind == fabric.OriginAnycast {
 			continue
 		}
+		for p := range o.Each() {
+			t.line("# gobgp global rib add %s -a %s", p, called(p.Addr()).unicast)
+		}
+	}
+	staticLines(d, func(_ fabric.Family, p netip.Prefix, via netip.Addr) { t.line("# ip route add %s via %s", p, via) })
+}
+
+// gobgpGlobal begins with what holds for all sessions.
+func gobgpGlobal(t *text, d *fabric.Device) {
+	t.line("[global.config]")
+	t.line("  as = %d", d.AS)
+	t.line("  router-id = %q", d.RouterID)
+	if d.Multipath > 1 {
+		t.line("[global.use-multiple-paths.config]")
+		t.line("  enabled = true")
+		t.line("[global.use-multiple-paths.ebgp.config]")
+		t.line("  maximum-paths = %d", d.Multipath)
+		t.line("  allow-multiple-as = %v", d.MultipathRelax)
+		t.line("[global.use-multiple-paths.ibgp.config]")
+		t.line("  maximum-paths = %d", d.Multipath)
+	}
+}
+
+// gobgpNeighbor writes the sessions with a neighbour: of each family, or one over link-local addresses.
+func (e *Emitter) gobgpNeighbor(t *text, d *fabric.Device, x peer) {
+	e.eachTarget(x, func(n, name string) {
 		families := e.x.Families
 		t.line("[[neighbors]]")
 		t.line("  [neighbors.config]")
 		if n == unnumbered {
-			t.line("    neighbor-interface = %q", target)
+			t.line("    neighbor-interface = %q", name)
 		} else {
-			t.line("    neighbor-address = %q", target)
-			for _, family := range e.x.Families {
-				if frrFamilies[family].number == n {
-					families = []fabric.Family{family}
-				}
-			}
+			t.line("    neighbor-address = %q", name)
+			families = slices.DeleteFunc(slices.Clone(families), func(f fabric.Family) bool { return familyNames[f].number != n })
 		}
 		t.line("    peer-as = %d", x.AS)
 		t.line("    description = %q", x.Name)
-		if p.RemovePrivateAS {
-			t.line("    remove-private-as = \"all\"")
-		}
-		if p.Authentication.On() {
-			t.line("    # auth-password = \"SECRET\" (%s; GoBGP has md5)", p.Authentication)
-		}
-		if p.Hold.On() {
-			keepalive, hold := holdOf(p)
-			t.line("  [neighbors.timers.config]")
-			t.line("    hold-time = %d", hold)
-			t.line("    keepalive-interval = %d", keepalive)
-		}
-		if p.GracefulRestart.On() {
-			t.line("  [neighbors.graceful-restart.config]")
-			t.line("    enabled = true")
-			t.line("    restart-time = %d", restart([]*fabric.Profile{p}))
-		}
-		if p.ReflectorClient {
-			t.line("  [neighbors.route-reflector.config]")
-			t.line("    route-reflector-client = true")
-			t.line("    route-reflector-cluster-id = %q", d.Cluster())
-		}
-		if p.AllowOwnAS > 0 || p.ASOverride {
-			t.line("  [neighbors.as-path-options.config]")
-			t.line("    allow-own-as = %d", p.AllowOwnAS)
-			t.line("    replace-peer-as = %v", p.ASOverride)
-		}
-		if p.AddPath != fabric.AddPathNone {
-			t.line("  [neighbors.add-paths.config]")
-			t.line("    receive = %v", p.AddPath.Receives())
-			if p.AddPath.Sends() {
-				t.line("    send-max = %d", max(2, d.Multipath))
-			}
-		}
+		gobgpSettings(t, d, x.Profile)
 		for _, family := range families {
-			t.line("  [[neighbors.afi-safis]]")
-			t.line("    [neighbors.afi-safis.config]")
-			t.line("      afi-safi-name = \"%s-unicast\"", frrFamilies[family].unicast)
-			if p.GracefulRestart.On() {
-				t.line("    [neighbors.afi-safis.mp-graceful-restart.config]")
-				t.line("      enabled = true")
-			}
-			switch {
-			case p.MaxPrefix == 0:
-			case p.MaxPrefixAction == fabric.MaxPrefixRestart:
-				t.line("    [neighbors.afi-safis.prefix-limit.config]")
-				t.line("      max-prefixes = %d", p.MaxPrefix)
-			default:
-				// FAB-SEC-004.
-				t.line("      # no limit of %d prefixes: GoBGP does not only warn, it ends the session", p.MaxPrefix)
-			}
+			gobgpFamily(t, x.Profile, family)
 		}
+	})
+}
+
+// gobgpSettings writes what a profile says of all families.
+func gobgpSettings(t *text, d *fabric.Device, p *fabric.Profile) {
+	if p.RemovePrivateAS {
+		t.line("    remove-private-as = \"all\"")
+	}
+	if p.Authentication.On() {
+		t.line("    # auth-password = \"SECRET\" (%s; GoBGP has md5)", p.Authentication)
+	}
+	if p.Hold.On() {
+		keepalive, hold := holdOf(p)
+		t.line("  [neighbors.timers.config]")
+		t.line("    hold-time = %d", hold)
+		t.line("    keepalive-interval = %d", keepalive)
+	}
+	if p.GracefulRestart.On() {
+		t.line("  [neighbors.graceful-restart.config]")
+		t.line("    enabled = true")
+		t.line("    restart-time = %d", restart([]*fabric.Profile{p}))
+	}
+	if p.ReflectorClient {
+		t.line("  [neighbors.route-reflector.config]")
+		t.line("    route-reflector-client = true")
+		t.line("    route-reflector-cluster-id = %q", d.Cluster())
+	}
+	if p.AllowOwnAS > 0 || p.ASOverride {
+		t.line("  [neighbors.as-path-options.config]")
+		t.line("    allow-own-as = %d", p.AllowOwnAS)
+		t.line("    replace-peer-as = %v", p.ASOverride)
+	}
+	if p.AddPath != fabric.AddPathNone {
+		t.line("  [neighbors.add-paths.config]")
+		t.line("    receive = %v", p.AddPath.Receives())
+		if p.AddPath.Sends() {
+			t.line("    send-max = %d", max(2, d.Multipath))
+		}
+	}
+}
+
+// gobgpFamily writes what it says of one.
+func gobgpFamily(t *text, p *fabric.Profile, family fabric.Family) {
+	t.line("  [[neighbors.afi-safis]]")
+	t.line("    [neighbors.afi-safis.config]")
+	t.line("      afi-safi-name = \"%s-unicast\"", familyNames[family].unicast)
+	if p.GracefulRestart.On() {
+		t.line("    [neighbors.afi-safis.mp-graceful-restart.config]")
+		t.line("      enabled = true")
+	}
+	switch {
+	case p.MaxPrefix == 0:
+	case p.MaxPrefixAction == fabric.MaxPrefixRestart:
+		t.line("    [neighbors.afi-safis.prefix-limit.config]")
+		t.line("      max-prefixes = %d", p.MaxPrefix)
+	default:
+		// FAB-SEC-004.
+		t.line("      # no limit of %d prefixes: GoBGP does not only warn, it ends the session", p.MaxPrefix)
 	}
 }
 
@@ -185,7 +197,7 @@ func (e *Emitter) gobgpSets(t *text, profiles []*fabric.Profile, peers []peer) {
 }
 
 // gobgpPolicy writes the statements of a profile in one direction: the first that matches decides.
-func (e *Emitter) gobgpPolicy(t *text, p *fabric.Profile, peers []peer, filter string, in bool) {
+func (e *Emitter) gobgpPolicy(t *text, p *fabric.Profile, filter string, in bool) {
 	n := 0
 	statement := func(prefixes string, permit, external bool) {
 		n++

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/muslin-net/muslin/internal/fabric"
@@ -22,27 +23,50 @@ func (e *Emitter) junos(d *fabric.Device) (string, error) {
 	if err := lacks(d, "Junos", profiles, notWritten); err != nil {
 		return "", err
 	}
+	if slices.ContainsFunc(d.Interfaces, func(i fabric.Interface) bool { return len(i.Addresses) == 0 }) {
+		return "", fmt.Errorf("%s: sessions without addresses are not written for Junos: servers: {uplinks: routed}, or use frr here", d.Name)
+	}
 	var t text
 	t.WriteString(e.header(d, "#", fmt.Sprintf(notRun, "Juniper Junos")))
 	t.line("set system host-name %s", d.Name)
-	for _, f := range d.Interfaces {
-		name := f.Name
-		if name == "lo" {
-			name = "lo0"
-		}
-		if len(f.Addresses) == 0 {
-			return "", fmt.Errorf("%s: sessions without addresses are not written for Junos: servers: {uplinks: routed}, or use frr here", d.Name)
-		}
-		for _, a := range f.Addresses {
-			t.line("set interfaces %s unit 0 family %s address %s", name, junosFamily[fabric.FamilyOf(a.Addr())], a)
-		}
-	}
+	junosInterfaces(&t, d)
 	t.line("set routing-options router-id %s", d.RouterID)
 	t.line("set routing-options autonomous-system %d", d.AS)
 	t.line("set routing-options graceful-restart restart-duration %d", restart(profiles))
 	// What is equal in BGP is used together only if the forwarding table is told so.
 	t.line("set policy-options policy-statement per-flow then load-balance per-packet")
 	t.line("set routing-options forwarding-table export per-flow")
+	junosRoutes(&t, d)
+	for _, f := range e.filters(profiles) {
+		e.junosFilter(&t, f)
+	}
+	e.junosAnnounced(&t, d)
+	for _, p := range profiles {
+		junosPolicies(&t, p)
+		for _, family := range e.x.Families {
+			if uses(p, familyNames[family].number, peers) {
+				junosGroup(&t, d, p, family, peers)
+			}
+		}
+	}
+	return t.String(), nil
+}
+
+// junosInterfaces writes the addresses of ports.
+func junosInterfaces(t *text, d *fabric.Device) {
+	for _, f := range d.Interfaces {
+		name := f.Name
+		if name == "lo" {
+			name = "lo0"
+		}
+		for _, a := range f.Addresses {
+			t.line("set interfaces %s unit 0 family %s address %s", name, junosFamily[fabric.FamilyOf(a.Addr())], a)
+		}
+	}
+}
+
+// junosRoutes writes the static routes of a device, and those that stand for what is in them.
+func junosRoutes(t *text, d *fabric.Device) {
 	for _, p := range d.Discard {
 		t.line("set routing-options %sstatic route %s discard", rib(p), p)
 	}
@@ -54,14 +78,6 @@ func (e *Emitter) junos(d *fabric.Device) (string, error) {
 			t.line("set routing-options %saggregate route %s discard", rib(o.Prefix), o.Prefix)
 		}
 	}
-	for _, f := range e.filters(profiles) {
-		e.junosFilter(&t, f)
-	}
-	e.junosAnnounced(&t, d)
-	for _, p := range profiles {
-		e.junosProfile(&t, d, p, peers)
-	}
-	return t.String(), nil
 }
 
 // rib is the table of a route that is not IPv4.
@@ -134,103 +150,97 @@ func (e *Emitter) junosAnnounced(t *text, d *fabric.Device) {
 	t.line("%s then reject", at)
 }
 
-// junosProfile writes the groups of a profile.
-func (e *Emitter) junosProfile(t *text, d *fabric.Device, p *fabric.Profile, peers []peer) {
-	imports, exports := "", "announced"
-	if p.Import != "" {
-		imports = p.Import + " "
-	}
-	if p.Export != "" {
-		exports += " " + p.Export
-	}
-	from, to := "from-"+p.Name, "to-"+p.Name
+// junosPolicies writes what a profile does with routes that its filters let pass.
+func junosPolicies(t *text, p *fabric.Profile) {
+	from := "set policy-options policy-statement from-" + p.Name
 	if p.LocalPref > 0 {
-		t.line("set policy-options policy-statement %s then local-preference %d", from, p.LocalPref)
+		t.line("%s then local-preference %d", from, p.LocalPref)
 	}
-	t.line("set policy-options policy-statement %s then accept", from)
+	t.line("%s then accept", from)
+	to := "set policy-options policy-statement to-" + p.Name
 	switch p.NextHopSelf {
 	case fabric.NextHopSelfEBGP:
 		// Only what came by eBGP: else traffic inside a rack takes a detour (FAB-NH-006).
-		t.line("set policy-options policy-statement %s term external from route-type external", to)
-		t.line("set policy-options policy-statement %s term external then next-hop self", to)
-		t.line("set policy-options policy-statement %s term external then accept", to)
+		t.line("%s term external from route-type external", to)
+		t.line("%s term external then next-hop self", to)
+		t.line("%s term external then accept", to)
 	case fabric.NextHopSelfAll:
-		t.line("set policy-options policy-statement %s then next-hop self", to)
+		t.line("%s then next-hop self", to)
 	}
-	t.line("set policy-options policy-statement %s then accept", to)
-	for _, family := range e.x.Families {
-		n := frrFamilies[family].number
-		if !uses(p, n, peers) {
-			continue
-		}
-		at := "set protocols bgp group " + group(p, n)
-		kind := "external"
-		for _, x := range peers {
-			if x.Profile == p && x.AS == d.AS {
-				kind = "internal"
-			}
-		}
-		t.line("%s type %s", at, kind)
-		set := func(on bool, format string, v ...any) {
-			if on {
-				t.line(at+" "+format, v...)
-			}
-		}
-		if p.ReflectorClient {
-			t.line("%s cluster %s", at, d.Cluster())
-		}
-		if p.Hold.On() {
-			_, hold := holdOf(p)
-			t.line("%s hold-time %d", at, hold)
-		}
-		if p.BFD.On() {
-			t.line("%s bfd-liveness-detection minimum-interval %d", at, time.Duration(p.BFD).Milliseconds())
-			t.line("%s bfd-liveness-detection multiplier 3", at)
-		}
-		if d.Multipath > 1 {
-			multiple := ""
-			if d.MultipathRelax && kind == "external" {
-				multiple = " multiple-as"
-			}
-			t.line("%s multipath%s", at, multiple)
-		}
-		set(p.ASOverride, "as-override")
-		set(p.RemovePrivateAS, "remove-private")
-		set(p.ASOverride || p.AllowOwnAS > 0, "advertise-peer-as")
-		unicast := fmt.Sprintf("family %s unicast", junosFamily[family])
-		t.line("%s %s", at, unicast)
-		set(p.AllowOwnAS > 0, "%s loops %d", unicast, p.AllowOwnAS+1)
-		set(p.AddPath.Receives(), "%s add-path receive", unicast)
-		set(p.AddPath.Sends(), "%s add-path send path-count %d", unicast, min(64, max(2, d.Multipath)))
-		if p.MaxPrefix > 0 {
-			t.line("%s %s prefix-limit maximum %d", at, unicast, p.MaxPrefix)
-			// Without teardown it is a warning: FAB-SEC-004.
-			set(p.MaxPrefixAction == fabric.MaxPrefixRestart, "%s prefix-limit teardown idle-timeout 5", unicast)
-		}
-		if p.Authentication.On() {
-			t.line("# %s authentication-key SECRET (%s)", at, p.Authentication)
-		}
-		t.line("%s import [ %s%s ]", at, imports, from)
-		if p.Default == fabric.AlwaysDefault || gives(d, family) {
-			// One that was learned goes before it.
-			def := family.Default()
-			t.line("set routing-options %sstatic route %s discard preference 200", rib(def), def)
-			t.line("set policy-options policy-statement default-%s term 1 from route-filter %s exact", n, def)
-			t.line("set policy-options policy-statement default-%s term 1 then next-hop self", n)
-			t.line("set policy-options policy-statement default-%s term 1 then accept", n)
-			t.line("%s export [ default-%s %s %s ]", at, n, exports, to)
-		} else {
-			t.line("%s export [ %s %s ]", at, exports, to)
-		}
-		for _, x := range peers {
-			for _, a := range x.Address {
-				if x.Profile == p && fabric.FamilyOf(a) == family {
-					if kind == "external" {
-						t.line("%s neighbor %s peer-as %d", at, a, x.AS)
-					}
-					t.line("%s neighbor %s description %s", at, a, x.Name)
-				}
+	t.line("%s then accept", to)
+}
+
+// junosGroup writes the sessions of a profile in a family.
+func junosGroup(t *text, d *fabric.Device, p *fabric.Profile, family fabric.Family, peers []peer) {
+	set := t.setter("set protocols bgp group " + group(p, familyNames[family].number))
+	internal := slices.ContainsFunc(peers, func(x peer) bool { return x.Profile == p && x.AS == d.AS })
+	set(internal, "type internal")
+	set(!internal, "type external")
+	set(p.ReflectorClient, "cluster %s", d.Cluster())
+	if p.Hold.On() {
+		_, hold := holdOf(p)
+		set(true, "hold-time %d", hold)
+	}
+	if p.BFD.On() {
+		set(true, "bfd-liveness-detection minimum-interval %d", time.Duration(p.BFD).Milliseconds())
+		set(true, "bfd-liveness-detection multiplier 3")
+	}
+	relaxed := d.MultipathRelax && !internal
+	set(d.Multipath > 1 && relaxed, "multipath multiple-as")
+	set(d.Multipath > 1 && !relaxed, "multipath")
+	set(p.ASOverride, "as-override")
+	set(p.RemovePrivateAS, "remove-private")
+	set(p.ASOverride || p.AllowOwnAS > 0, "advertise-peer-as")
+	junosUnicast(t, d, p, family)
+	if p.Authentication.On() {
+		t.line("# set protocols bgp group %s authentication-key SECRET (%s)", group(p, familyNames[family].number), p.Authentication)
+	}
+	junosChains(t, d, p, family)
+	for _, x := range peers {
+		for _, a := range x.Address {
+			if x.Profile == p && fabric.FamilyOf(a) == family {
+				set(!internal, "neighbor %s peer-as %d", a, x.AS)
+				set(true, "neighbor %s description %s", a, x.Name)
 			}
 		}
 	}
+}
+
+// junosUnicast writes what a group has in its family.
+func junosUnicast(t *text, d *fabric.Device, p *fabric.Profile, family fabric.Family) {
+	at := fmt.Sprintf("set protocols bgp group %s family %s unicast", group(p, familyNames[family].number), junosFamily[family])
+	t.line("%s", at)
+	set := t.setter(at)
+	set(p.AllowOwnAS > 0, "loops %d", p.AllowOwnAS+1)
+	set(p.AddPath.Receives(), "add-path receive")
+	set(p.AddPath.Sends(), "add-path send path-count %d", min(64, max(2, d.Multipath)))
+	if p.MaxPrefix > 0 {
+		set(true, "prefix-limit maximum %d", p.MaxPrefix)
+		// Without teardown it is a warning: FAB-SEC-004.
+		set(p.MaxPrefixAction == fabric.MaxPrefixRestart, "prefix-limit teardown idle-timeout 5")
+	}
+}
+
+// junosChains writes by which policies the routes of a group go, one after the other.
+func junosChains(t *text, d *fabric.Device, p *fabric.Profile, family fabric.Family) {
+	n := familyNames[family].number
+	set := t.setter("set protocols bgp group " + group(p, n))
+	in, out := []string{"from-" + p.Name}, []string{"announced", "to-" + p.Name}
+	if p.Import != "" {
+		in = slices.Insert(in, 0, p.Import)
+	}
+	if p.Export != "" {
+		out = slices.Insert(out, 1, p.Export)
+	}
+	set(true, "import [ %s ]", strings.Join(in, " "))
+	if p.Default == fabric.AlwaysDefault || gives(d, family) {
+		// One that was learned goes before it.
+		def, at := family.Default(), "set policy-options policy-statement default-"+n
+		t.line("set routing-options %sstatic route %s discard preference 200", rib(def), def)
+		t.line("%s term 1 from route-filter %s exact", at, def)
+		t.line("%s term 1 then next-hop self", at)
+		t.line("%s term 1 then accept", at)
+		out = slices.Insert(out, 0, "default-"+n)
+	}
+	set(true, "export [ %s ]", strings.Join(out, " "))
 }

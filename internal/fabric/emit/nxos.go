@@ -4,6 +4,7 @@ package emit
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/muslin-net/muslin/internal/fabric"
 )
@@ -21,6 +22,28 @@ func (e *Emitter) nxos(d *fabric.Device) (string, error) {
 	t.line("hostname %s", d.Name)
 	t.line("feature bgp")
 	t.line("feature bfd")
+	nxosInterfaces(&t, d, peers)
+	ipRoutes(&t, d, "null0")
+	e.prefixLists(&t, e.filters(profiles))
+	nxosRouteMaps(&t, profiles)
+	nxosRouter(&t, d, profiles)
+	for _, family := range e.x.Families {
+		nxosFamily(&t, d, family, profiles)
+	}
+	eachGroup(profiles, e.numbers(), peers, func(p *fabric.Profile, n string) { e.nxosTemplate(&t, d, p, n) })
+	for _, p := range peers {
+		e.eachTarget(p, func(n, name string) {
+			t.line("  neighbor %s", name)
+			t.line("    inherit peer %s", group(p.Profile, n))
+			t.line("    remote-as %d", p.AS)
+			t.line("    description %s", p.Name)
+		})
+	}
+	return t.String(), nil
+}
+
+// nxosInterfaces writes the addresses of ports, and how often BFD speaks there.
+func nxosInterfaces(t *text, d *fabric.Device, peers []peer) {
 	for i := range d.Interfaces {
 		f := &d.Interfaces[i]
 		if f.Name == "lo" {
@@ -30,7 +53,7 @@ func (e *Emitter) nxos(d *fabric.Device) (string, error) {
 			t.line("  no switchport")
 		}
 		for _, a := range f.Addresses {
-			t.line("  %s address %s", frrFamilies[fabric.FamilyOf(a.Addr())].ip, a)
+			t.line("  %s address %s", called(a.Addr()).ip, a)
 		}
 		if len(f.Addresses) == 0 {
 			t.line("  ip forward")
@@ -44,8 +67,10 @@ func (e *Emitter) nxos(d *fabric.Device) (string, error) {
 		}
 		t.line("  no shutdown")
 	}
-	ipRoutes(&t, d, "null0")
-	e.prefixLists(&t, e.filters(profiles))
+}
+
+// nxosRouteMaps writes what profiles set, and that all paths are told.
+func nxosRouteMaps(t *text, profiles []*fabric.Profile) {
 	for _, p := range profiles {
 		if p.LocalPref > 0 {
 			t.line("route-map from-%s permit 10", p.Name)
@@ -56,6 +81,10 @@ func (e *Emitter) nxos(d *fabric.Device) (string, error) {
 			t.line("  set path-selection all advertise")
 		}
 	}
+}
+
+// nxosRouter begins with what holds for all sessions.
+func nxosRouter(t *text, d *fabric.Device, profiles []*fabric.Profile) {
 	if needsKey(profiles) {
 		t.line("! password SECRET, in the templates of sessions that are authenticated")
 	}
@@ -68,40 +97,21 @@ func (e *Emitter) nxos(d *fabric.Device) (string, error) {
 		t.line("  bestpath as-path multipath-relax")
 	}
 	t.line("  graceful-restart restart-time %d", restart(profiles))
-	for _, family := range e.x.Families {
-		t.line("  address-family %s unicast", frrFamilies[family].unicast)
-		networks(&t, d, family, "    ")
-		t.line("    maximum-paths %d", max(1, d.Multipath))
-		t.line("    maximum-paths ibgp %d", max(1, d.Multipath))
-		for _, p := range profiles {
-			if p.AddPath.Sends() {
-				t.line("    additional-paths send")
-				t.line("    additional-paths selection route-map all-paths")
-				break
-			}
-		}
-	}
-	for _, p := range profiles {
-		for _, n := range e.numbers() {
-			if uses(p, n, peers) {
-				e.nxosTemplate(&t, d, p, n)
-			}
-		}
-	}
-	for _, p := range peers {
-		targets := targets(p)
-		for _, n := range e.numbers() {
-			if name, ok := targets[n]; ok {
-				t.line("  neighbor %s", name)
-				t.line("    inherit peer %s", group(p.Profile, n))
-				t.line("    remote-as %d", p.AS)
-				t.line("    description %s", p.Name)
-			}
-		}
-	}
-	return t.String(), nil
 }
 
+// nxosFamily writes what all sessions have in an address family.
+func nxosFamily(t *text, d *fabric.Device, family fabric.Family, profiles []*fabric.Profile) {
+	t.line("  address-family %s unicast", familyNames[family].unicast)
+	networks(t, d, family, "    ")
+	t.line("    maximum-paths %d", max(1, d.Multipath))
+	t.line("    maximum-paths ibgp %d", max(1, d.Multipath))
+	if slices.ContainsFunc(profiles, func(p *fabric.Profile) bool { return p.AddPath.Sends() }) {
+		t.line("    additional-paths send")
+		t.line("    additional-paths selection route-map all-paths")
+	}
+}
+
+// nxosTemplate writes a peer template.
 func (e *Emitter) nxosTemplate(t *text, d *fabric.Device, p *fabric.Profile, n string) {
 	t.line("  template peer %s", group(p, n))
 	if p.BFD.On() {
@@ -115,37 +125,32 @@ func (e *Emitter) nxosTemplate(t *text, d *fabric.Device, p *fabric.Profile, n s
 		t.line("    remove-private-as")
 	}
 	for _, family := range e.x.Families {
-		w := frrFamilies[family]
-		if n != w.number && n != unnumbered {
-			continue
-		}
-		t.line("    address-family %s unicast", w.unicast)
-		set := func(on bool, format string, v ...any) {
-			if on {
-				t.line("      "+format, v...)
-			}
-		}
-		set(p.ReflectorClient, "route-reflector-client")
-		// Without all, what is reflected keeps its next hop (FAB-NH-006).
-		set(p.NextHopSelf == fabric.NextHopSelfEBGP, "next-hop-self")
-		set(p.NextHopSelf == fabric.NextHopSelfAll, "next-hop-self all")
-		set(p.LocalPref > 0, "route-map from-%s in", p.Name)
-		set(p.AllowOwnAS > 0, "allowas-in %d", p.AllowOwnAS)
-		set(p.ASOverride, "as-override")
-		// This system keeps a route from a peer whose AS is in the path, unless it is told otherwise.
-		set(p.ASOverride || p.AllowOwnAS > 0, "disable-peer-as-check")
-		set(p.Default == fabric.AlwaysDefault || gives(d, family), "default-originate")
-		set(p.Import != "", "prefix-list %s in", p.Import)
-		set(p.Export != "", "prefix-list %s out", p.Export)
-		set(p.AddPath.Sends(), "capability additional-paths send")
-		set(p.AddPath.Receives(), "capability additional-paths receive")
-		switch {
-		case p.MaxPrefix == 0:
-		case p.MaxPrefixAction == fabric.MaxPrefixRestart:
-			t.line("      maximum-prefix %d restart 5", p.MaxPrefix)
-		default:
-			// Ending the session would take all of the server's endpoints away: FAB-SEC-004.
-			t.line("      maximum-prefix %d warning-only", p.MaxPrefix)
+		if slices.Contains(in(family), n) {
+			nxosTemplateFamily(t, d, p, family)
 		}
 	}
+}
+
+// nxosTemplateFamily writes what a template has in an address family.
+func nxosTemplateFamily(t *text, d *fabric.Device, p *fabric.Profile, family fabric.Family) {
+	t.line("    address-family %s unicast", familyNames[family].unicast)
+	set := t.setter("     ")
+	set(p.ReflectorClient, "route-reflector-client")
+	// Without all, what is reflected keeps its next hop (FAB-NH-006).
+	set(p.NextHopSelf == fabric.NextHopSelfEBGP, "next-hop-self")
+	set(p.NextHopSelf == fabric.NextHopSelfAll, "next-hop-self all")
+	set(p.LocalPref > 0, "route-map from-%s in", p.Name)
+	set(p.AllowOwnAS > 0, "allowas-in %d", p.AllowOwnAS)
+	set(p.ASOverride, "as-override")
+	// This system keeps a route from a peer whose AS is in the path, unless it is told otherwise.
+	set(p.ASOverride || p.AllowOwnAS > 0, "disable-peer-as-check")
+	set(p.Default == fabric.AlwaysDefault || gives(d, family), "default-originate")
+	set(p.Import != "", "prefix-list %s in", p.Import)
+	set(p.Export != "", "prefix-list %s out", p.Export)
+	set(p.AddPath.Sends(), "capability additional-paths send")
+	set(p.AddPath.Receives(), "capability additional-paths receive")
+	ends := p.MaxPrefixAction == fabric.MaxPrefixRestart
+	set(p.MaxPrefix > 0 && ends, "maximum-prefix %d restart 5", p.MaxPrefix)
+	// Ending the session would take all of the server's endpoints away: FAB-SEC-004.
+	set(p.MaxPrefix > 0 && !ends, "maximum-prefix %d warning-only", p.MaxPrefix)
 }

@@ -4,7 +4,6 @@ package emit
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -38,12 +37,6 @@ func notWritten(p *fabric.Profile) string {
 	return ""
 }
 
-// holdOf are the keepalive and hold time of a profile, in seconds.
-func holdOf(p *fabric.Profile) (keepalive, hold int) {
-	hold = max(3, int(time.Duration(p.Hold).Seconds()))
-	return hold / 3, hold
-}
-
 // restart is the longest graceful restart that a device's sessions have, in seconds.
 func restart(profiles []*fabric.Profile) int {
 	longest := fabric.Duration(120 * time.Second)
@@ -68,58 +61,4 @@ func bfdOn(i *fabric.Interface, peers []peer) (ms int64) {
 // needsKey tells of sessions that are authenticated.
 func needsKey(profiles []*fabric.Profile) bool {
 	return slices.ContainsFunc(profiles, func(p *fabric.Profile) bool { return p.Authentication.On() })
-}
-
-// listLines are the rules of a filter for one family, as prefix lists of the Cisco kind have
-// them. A list that does not exist permits everything, and an empty one does not exist: each
-// ends in a denial that can be seen.
-func listLines(f *fabric.Filter, family fabric.Family, line func(seq int, action, match string)) {
-	seq := 5
-	for _, r := range f.Rules {
-		if fabric.FamilyOf(r.Within.Addr()) != family {
-			continue
-		}
-		action := "deny"
-		if r.Permit {
-			action = "permit"
-		}
-		low, high := r.Lengths()
-		limits := ""
-		if low > r.Within.Bits() {
-			limits = fmt.Sprintf(" ge %d", low)
-		}
-		if high > low || high > r.Within.Bits() && low == r.Within.Bits() {
-			limits += fmt.Sprintf(" le %d", high)
-		}
-		line(seq, action, r.Within.String()+limits)
-		seq += 5
-	}
-	line(seq, "deny", fmt.Sprintf("%s le %d", family.Default(), family.Default().Addr().BitLen()))
-}
-
-// FRR, EOS and NX-OS have one language for these, but for where they stand.
-
-// ipRoutes are the static routes of a device: what it discards, by the name of nowhere, and those to machines.
-func ipRoutes(t *text, d *fabric.Device, nowhere string) {
-	for _, p := range d.Discard {
-		t.line("%s route %s %s", frrFamilies[fabric.FamilyOf(p.Addr())].ip, p, nowhere)
-	}
-	staticLines(d, func(family fabric.Family, p netip.Prefix, via netip.Addr) {
-		t.line("%s route %s %s", frrFamilies[family].ip, p, via)
-	})
-}
-
-// networks is what a device announces itself.
-func networks(t *text, d *fabric.Device, family fabric.Family, indent string) {
-	for _, o := range d.Originate {
-		switch {
-		case fabric.FamilyOf(o.Prefix.Addr()) != family || o.Kind == fabric.OriginDefault:
-		case o.Kind == fabric.OriginRack:
-			t.line("%saggregate-address %s summary-only", indent, o.Prefix)
-		default:
-			for p := range o.Each() {
-				t.line("%snetwork %s", indent, p)
-			}
-		}
-	}
 }

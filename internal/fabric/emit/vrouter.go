@@ -117,7 +117,7 @@ func (e *Emitter) bgpPeers(of v3.BGPPeerSpec, d *fabric.Device, p peer) (list []
 		return r
 	}
 	for _, a := range p.Address {
-		r := one("."+frrFamilies[fabric.FamilyOf(a)].number, a.String())
+		r := one("."+called(a).number, a.String())
 		if len(p.Address) > 1 && e.x.Device(p.Name).Software == fabric.Muslin {
 			// vRouters offer both families on every session, and would tell each
 			// other everything twice.
