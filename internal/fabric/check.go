@@ -44,8 +44,7 @@ func (f *Fabric) check(e *faults) {
 		e.add("metadata.name", wantName+smaller(f.Metadata.Name), "%q", clip(f.Metadata.Name))
 	}
 	checkFamilies(e, "spec.families", s.Families)
-	if s.Model == "" {
-		e.add("spec.model", "want one of "+strings.Join(s.Model.words(), ", "), "missing")
+	if given(e, "spec.model", s.Model); s.Model == "" {
 		return
 	}
 	f.checkZeros(e)
@@ -514,7 +513,9 @@ func (g *Design) check(e *faults) {
 		n.unique(fmt.Sprintf("filters[%d]", i), g.Filters[i].Name, n.filters)
 	}
 	for i := range g.Segments {
-		n.unique(fmt.Sprintf("segments[%d]", i), g.Segments[i].Name, n.segments)
+		at, s := fmt.Sprintf("segments[%d]", i), &g.Segments[i]
+		n.unique(at, s.Name, n.segments)
+		given(e, at+".kind", s.Kind)
 	}
 	for i := range g.Profiles {
 		at, p := fmt.Sprintf("profiles[%d]", i), &g.Profiles[i]
@@ -543,6 +544,16 @@ type named struct {
 func (n *named) word(at, name string) {
 	if name != "" && !designName.MatchString(name) {
 		n.e.add(at, "want letters, digits and . _ : / - inside: it becomes a word of configurations", "%q", clip(name))
+	}
+}
+
+// given refuses a word that is left out.
+func given[T interface {
+	~string
+	worded
+}](e *faults, at string, word T) {
+	if word == "" {
+		e.add(at, "want one of "+strings.Join(word.words(), ", "), "missing")
 	}
 }
 
@@ -576,12 +587,8 @@ func (n *named) device(at string, d *Device) {
 		n.e.add(at+".name", wantName, "%q", clip(d.Name))
 	}
 	n.devices.unique(n.e, at, d.Name)
-	if d.Role == "" {
-		n.e.add(at+".role", "want one of "+strings.Join(d.Role.words(), ", "), "missing")
-	}
-	if d.Software == "" {
-		n.e.add(at+".software", "want one of "+strings.Join(d.Software.words(), ", "), "missing")
-	}
+	given(n.e, at+".role", d.Role)
+	given(n.e, at+".software", d.Software)
 	n.known(at+".platform", d.Platform, n.platforms, "platforms")
 }
 
@@ -605,7 +612,9 @@ func (n *named) parts(at string, d *Device) {
 	}
 	n.sessions(at, d.Sessions)
 	for i, o := range d.Originate {
-		checkRun(n.e, fmt.Sprintf("%s.originate[%d]", at, i), o.Prefix, o.Count)
+		here := fmt.Sprintf("%s.originate[%d]", at, i)
+		given(n.e, here+".kind", o.Kind)
+		checkRun(n.e, here, o.Prefix, o.Count)
 	}
 	for i, r := range d.Static {
 		here := fmt.Sprintf("%s.static[%d]", at, i)
@@ -641,6 +650,7 @@ func (n *named) sessions(at string, list []Session) {
 // mesh looks at a full mesh and its members.
 func (n *named) mesh(at string, m *Mesh) {
 	n.word(at+".name", m.Name)
+	given(n.e, at+".kind", m.Kind)
 	if m.Name == "" || n.segments[m.Segment] == "" || n.profiles[m.Profile] == "" {
 		n.e.add(at, "want a name, a segment of segments and a profile of profiles", "name %q, segment %q, profile %q", clip(m.Name), clip(m.Segment), clip(m.Profile))
 	}
