@@ -2,7 +2,10 @@
 
 package fabric
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Size is what a device of a healthy fabric holds for one family.
 type Size struct {
@@ -142,20 +145,23 @@ func (x *Index) counts(family Family) *counts {
 }
 
 // reflectors is from how many reflectors a server hears of each plane, or of
-// its rack, if not from its ToR.
-func (c *counts) reflectors() int {
-	n := 0
-	for i := range c.x.Devices {
-		if d := &c.x.Devices[i]; d.Role == RoleServer {
-			for j := range d.Sessions {
-				if p := c.x.Device(d.Sessions[j].Peer); p.Role == RoleReflector && d.Sessions[j].Segment == d.Interfaces[1].Segment {
-					n++
-				}
-			}
-			return n
+// its rack, if not from its ToR: from how many the first one does on its first port.
+func (c *counts) reflectors() (n int) {
+	first := slices.IndexFunc(c.x.Devices, func(d Device) bool { return d.Role == RoleServer })
+	if first < 0 {
+		return 0
+	}
+	d := &c.x.Devices[first]
+	port := slices.IndexFunc(d.Interfaces, func(i Interface) bool { return i.Segment != "" })
+	if port < 0 {
+		return 0
+	}
+	for _, s := range d.Sessions {
+		if s.Segment == d.Interfaces[port].Segment && c.x.Device(s.Peer).Role == RoleReflector {
+			n++
 		}
 	}
-	return 0
+	return n
 }
 
 // remote is the sum over racks but one of what a path count is for each.

@@ -180,6 +180,24 @@ func TestHalfway(t *testing.T) {
 	}
 }
 
+// TestNotOnItsMesh: a member of a mesh without a port on its segment has no session there.
+func TestNotOnItsMesh(t *testing.T) {
+	const mesh = "model: ethernet, routeReflectors: {placement: none}"
+	a, b := design(t, mesh), design(t, mesh)
+	for i := range b.Devices {
+		if d := &b.Devices[i]; d.Name == "r0-s0" {
+			d.Interfaces = slices.DeleteFunc(d.Interfaces, func(i fabric.Interface) bool { return i.Segment == "plane0" })
+		}
+	}
+	p, err := Plan(a, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if what := p.Steps[0].What; len(p.Steps) != 2 || p.Steps[0].Devices[0] != "r0-s0" || !slices.Contains(what, "−1 port") || !p.Lossless() {
+		t.Errorf("%d steps, %q", len(p.Steps), what)
+	}
+}
+
 // TestWorseFamily: a design is judged by the family that loses more.
 func TestWorseFamily(t *testing.T) {
 	for _, worse := range []fabric.Family{fabric.IPv4, fabric.IPv6} {

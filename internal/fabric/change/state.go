@@ -182,15 +182,7 @@ func (m *mix) sessions(x *fabric.Index, version int, d *fabric.Device, here map[
 		if m.same[mesh.Name] {
 			continue
 		}
-		for _, name := range mesh.Members {
-			o := x.Device(name)
-			if !mesh.Joins(mine, o) {
-				continue
-			}
-			s := fabric.Session{Peer: name, Segment: mesh.Segment, PeerAS: o.AS, Profile: mesh.Profile}
-			for _, p := range o.Interface(mesh.Segment).Addresses {
-				s.Address = append(s.Address, p.Addr())
-			}
+		for _, s := range x.MeshSessions(mesh, mine) {
 			add(s)
 		}
 	}

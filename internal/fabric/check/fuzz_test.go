@@ -20,9 +20,19 @@ func FuzzDesign(f *testing.F) {
 		}
 		f.Add(text)
 	}
-	f.Add([]byte(`{"apiVersion": "fabric/v1", "kind": "FabricDesign", "metadata": {"name": "a"}, "families": ["ipv4"], "profiles": [{"name": "p"}], "segments": [{"name": "s"}],
-		"devices": [{"name": "a", "role": "tor", "as": 65001, "sessions": [{"peer": "b", "profile": "p", "address": ["10.0.0.1"]}]}, {"name": "b", "role": "server"}],
-		"meshes": [{"name": "m", "kind": "ibgp", "segment": "s", "profile": "p", "members": ["a", "b", "b"]}]}`))
+	for _, text := range []string{
+		`"segments": [{"name": "s", "kind": "rack"}], "devices": [{"name": "a", "role": "tor", "software": "frr", "as": 65001, "sessions": [{"peer": "b", "profile": "p", "address": ["10.0.0.1"]}]},
+			{"name": "b", "role": "server", "software": "muslin"}], "meshes": [{"name": "m", "kind": "ibgp", "segment": "s", "profile": "p", "members": ["a", "b", "b"]}]`,
+		// A model, and a server without a port.
+		`"model": "ethernet", "segments": [{"name": "s", "kind": "plane"}], "devices": [{"name": "rr", "role": "reflector", "software": "muslin", "interfaces": [{"name": "eth0", "segment": "s"}]},
+			{"name": "b", "role": "server", "software": "muslin", "sessions": [{"peer": "rr", "profile": "p", "segment": "s"}]}]`,
+	} {
+		text = `{"apiVersion": "fabric/v1", "kind": "FabricDesign", "metadata": {"name": "a"}, "families": ["ipv4"], "profiles": [{"name": "p"}], ` + text + "}"
+		if _, err := fabric.Parse([]byte(text)); err != nil {
+			f.Fatal(err)
+		}
+		f.Add([]byte(text))
+	}
 	f.Fuzz(func(t *testing.T, input []byte) {
 		if len(input) > 1<<16 {
 			return
