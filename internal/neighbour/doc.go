@@ -7,7 +7,7 @@
 // # The walk of an advertisement
 //
 // A socket receives router solicitations and advertisements of all interfaces
-// (socket.go). What RFC 4861 section 6.1 demands is checked (packet.go): above all the
+// (socket_linux.go). What RFC 4861 section 6.1 demands is checked (packet.go): above all the
 // hop limit of 255, which nobody has who is not on the link. The state of the link
 // takes it in (link.go), and whoever uses the package is told when the
 // neighbour is another one than before (finder.go).
