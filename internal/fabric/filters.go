@@ -83,6 +83,9 @@ func (b *builder) exceptionFilters(def, other Filter) []Filter {
 		none.Rules = append(none.Rules, one)
 	}
 	none.Rules = append(none.Rules, other.Rules...)
+	if b.f.leadsOut() {
+		none.Rules = append(none.Rules, def.Rules...)
+	}
 	list := []Filter{all, none}
 	for r := range s.Racks.Count {
 		x := Filter{Name: exceptionsOf(b.f.rack(r).Name), Rules: slices.Clone(def.Rules)}
@@ -93,6 +96,11 @@ func (b *builder) exceptionFilters(def, other Filter) []Filter {
 		list = append(list, x)
 	}
 	return list
+}
+
+// leadsOut tells whether a border announces a default route.
+func (f *Fabric) leadsOut() bool {
+	return slices.ContainsFunc(f.Spec.Borders, func(b Border) bool { return b.Default })
 }
 
 func exceptionsOf(rack string) string { return exceptions + "-" + rack }

@@ -53,6 +53,9 @@ func (b *builder) downwardDefault() {
 	if s.Downward.Origin == FromToR {
 		tor.Default = AlwaysDefault
 	}
+	if b.roles() {
+		tor.Role, server.Role = Provider, Customer
+	}
 	b.serverProfiles(tor, server)
 	b.servers(func(tor, server port) { session(tor, server, torServer, serverTor) })
 	b.rackBlocks()
@@ -99,9 +102,13 @@ func (b *builder) exceptions(tor, server, uplink *Profile) {
 // acrossSpines links every spine with every other, for packets that reach a
 // spine whose link to their rack is gone. Exceptions stay away: when one goes, each spine would take it from another
 // for a moment, send packets there, and tell the rack that it came from, which accepts it. Without it packets go where
-// the block leads, and whoever is there knows it from the spines that have the link.
+// the block leads, and whoever is there knows it from the spines that have the link. The default route of a border goes
+// across: a spine tells ToRs of one whether it has it or not, and gets what is to leave the fabric.
 func (b *builder) acrossSpines() {
 	pass := noDefault
+	if b.f.leadsOut() {
+		pass = ""
+	}
 	if b.f.Spec.Downward.Exceptions > 0 && !b.machinesOneByOne() {
 		pass = noExceptions
 	}

@@ -3,6 +3,7 @@
 package sim
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -60,6 +61,42 @@ func straight(t *testing.T, routes []Route, device, other string, o fabric.Origi
 		return
 	}
 	t.Errorf("%s has no route to %s", device, o.Prefix)
+}
+
+// TestWaysOut: with any one thing down but the border, servers that are in touch with more than their rack lose nothing of what they
+// send out of the fabric; and where a spine without its link to the border drops half of that, it is found.
+func TestWaysOut(t *testing.T) {
+	const one = ", border: [{name: b1, as: 64999, default: true}]"
+	for spec, want := range map[string]string{
+		"model: as-per-rack" + one: "", "model: as-per-server, spine: {as: unique}" + one: "", "model: as-per-rack, spine: {kind: l2}" + one: "", "model: ethernet" + one: "",
+		"model: downward-default" + one: "", "model: downward-default, spine: {count: 3, as: unique}" + one: "",
+		"model: downward-default, endpoints: {perServer: 2, announce: server-block}, downwardDefault: {exceptions: 3}" + one: "",
+		"model: downward-default, downwardDefault: {fallback: border}" + one:                                                 "spine0-b1: 9 of 9 lose 0.5",
+		"model: downward-default": "",
+	} {
+		d := designed(t, spec, 3, 3)
+		for _, family := range families {
+			s, err := New(d, family)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w, err := s.WhatIf(1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list, err := s.Exits(w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, r := range list {
+				got = append(got, fmt.Sprintf("%s: %d of %d lose %g", r.Failure, r.Cut+r.Partly, r.Pairs, r.Worst))
+			}
+			if text := strings.Join(got, ", "); want == "" && text != "" || want != "" && !strings.Contains(text, want) {
+				t.Errorf("%s, %s: %q, want %q", spec, family, text, want)
+			}
+		}
+	}
 }
 
 // TestBorderOfReflectors: reflectors forward nothing, and a border and servers send straight to each other,

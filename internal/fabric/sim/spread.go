@@ -30,6 +30,7 @@ type state struct {
 	in     [][]arrival // by edge
 	best   int         // in paths; -1 for none
 	equal  []bool      // by path
+	uneven bool        // some would be equal, if AS numbers did not count
 	paths  []bgp.Candidate
 	told   [][]string // by edge: what the peer has been told, as keys
 	queued bool
@@ -154,6 +155,7 @@ func (w *spread) decide(n int) {
 // narrow takes out of the equal paths what the device does not use together.
 func (w *spread) narrow(n int) {
 	st, x := &w.state[n], w.of(n)
+	st.uneven = false
 	if st.best < 0 {
 		return
 	}
@@ -162,8 +164,8 @@ func (w *spread) narrow(n int) {
 		case i == st.best:
 		case x.Multipath <= 1:
 			st.equal[i] = false
-		case !x.MultipathRelax && !slices.Equal(st.paths[i].Path(), st.paths[st.best].Path()):
-			st.equal[i] = false
+		case st.equal[i] && !x.MultipathRelax && !slices.Equal(st.paths[i].Path(), st.paths[st.best].Path()):
+			st.equal[i], st.uneven = false, true
 		}
 	}
 }

@@ -29,6 +29,11 @@ type Table struct {
 	Hosts     int `json:"hosts"`
 	Local     int `json:"local"` // prefixes of the device itself
 	Width     int `json:"width"` // of the widest ECMP group
+	// Looped are prefixes of endpoints that it has no route to, since it finds its own AS number in each path that it is sent
+	// (RFC 4271 section 9.1.2).
+	Looped int `json:"looped,omitempty"`
+	// Uneven are prefixes with paths that are not used together only since their AS numbers differ.
+	Uneven int `json:"uneven,omitempty"`
 }
 
 // Tables are what all devices hold, and what one change costs.
@@ -57,6 +62,9 @@ func (t *Tables) Of(device string) (Table, bool) {
 	}
 	return Table{}, false
 }
+
+// Like is the device that stands for another, in the same place; empty if it is not there.
+func (t *Tables) Like(device string) string { return t.of(device) }
 
 // Tables simulates every class. It fails if one does not come to rest.
 func (s *Sim) Tables(f Failure) (out *Tables, err error) {
@@ -106,7 +114,7 @@ func (g *graph) tables(f Failure, pins []int) (*Tables, error) {
 	}
 	for _, o := range orbits {
 		t := sum[o]
-		for _, v := range []*int{&t.Peers, &t.Paths, &t.Unusable, &t.FIB, &t.Endpoints, &t.Hosts, &t.Local} {
+		for _, v := range []*int{&t.Peers, &t.Paths, &t.Unusable, &t.FIB, &t.Endpoints, &t.Hosts, &t.Local, &t.Looped, &t.Uneven} {
 			*v /= t.Devices // all of them have the same
 		}
 		for why := range t.Refused {
@@ -138,6 +146,12 @@ func (w *spread) count(n, times int, c *class, t *Table) {
 		t.Paths += times
 		t.Local += times
 	}
+	if toEndpoints(c.kind) && w.looped(n) {
+		t.Looped += times
+	}
+	if st.uneven {
+		t.Uneven += times
+	}
 	width := 0
 	for _, x := range w.ways(n) {
 		width += x.many
@@ -152,6 +166,16 @@ func (w *spread) count(n, times int, c *class, t *Table) {
 		}
 		t.Width = max(t.Width, width)
 	}
+}
+
+// looped tells whether a node has no route since its own AS number is in the paths that it is sent.
+func (w *spread) looped(n int) bool {
+	own := w.devices[w.nodes[n].device].AS
+	return w.state[n].best < 0 && slices.ContainsFunc(w.state[n].in, func(list []arrival) bool {
+		return slices.ContainsFunc(list, func(a arrival) bool {
+			return a.refused == bgp.RefusedLoop && slices.Contains(a.received.Path(), own)
+		})
+	})
 }
 
 func toEndpoints(k fabric.OriginKind) bool {
