@@ -172,6 +172,8 @@ func Mismatch(d, peer *Device, s, back *Session, mine, other *Profile, family Fa
 	switch {
 	case len(s.Address) == 0 != (len(back.Address) == 0):
 		return "one end has addresses, and the other those of its port"
+	case to.IsValid() != back.address(family).IsValid():
+		return fmt.Sprintf("one end has an address of %s, and the other has none", family)
 	case peer.Host != "" && peer.Interface(s.Segment) == nil: // it is behind its host, which has rules of its own
 	case to.IsValid() && !peer.has(s.Segment, to):
 		return fmt.Sprintf("%s looks for %s at %s, which it does not have there", d.Name, peer.Name, to)

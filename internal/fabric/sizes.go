@@ -440,7 +440,10 @@ type Entries struct {
 	Holds    Count  `json:"holds,omitempty"`  // 0: not known
 	Strays   int    `json:"strays,omitempty"` // of Used, endpoints that may be outside of their blocks
 	Grown    int    `json:"grown,omitempty"`  // Used, when the growth is over
-	RAM      Bytes  `json:"ram,omitempty"`
+	// LPM are routes to blocks, in a table of prefixes beside that of hosts, which LPMHolds are the entries of.
+	LPM      int   `json:"lpm,omitempty"`
+	LPMHolds Count `json:"lpmHolds,omitempty"`
+	RAM      Bytes `json:"ram,omitempty"`
 }
 
 // Entries are the sizes of a design as its hardware sees them. ok is false for
@@ -476,8 +479,11 @@ func (x *Index) Enter(alike map[string]string, size func(n int, d *Device) (z Si
 				e.Table = HostTable // the only one that is known
 			}
 			e.Holds = p.LPMTable
+			if p.URPF { // the check takes the other half
+				e.Holds /= 2
+			}
 			if e.Table == HostTable {
-				e.Holds = p.HostTable
+				e.Holds, e.LPMHolds = p.HostTable, e.Holds
 			}
 		}
 		for n, family := range x.Families {
@@ -526,6 +532,7 @@ func (e *Entries) add(z Size, strays int, family Family, growth Growth, first bo
 		// Neighbours are in the table of hosts, and subnets and blocks
 		// are not. Loopbacks count as hosts; subnets are few.
 		other = z.Other + z.Neighbours
+		e.LPM += weight * (z.Routes - z.Hosts)
 	}
 	e.Used += weight * (hosts + other)
 	e.Grown += weight * (growth.of(hosts) + other)

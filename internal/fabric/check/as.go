@@ -65,7 +65,7 @@ func (s *subject) pieces() map[uint32][][]*fabric.Device {
 
 // continuity: FAB-AS-001. Spines of one AS need no way to each other, and what
 // Downward Default tells servers and ToRs has no path in which they would find
-// themselves: both are told, as information.
+// themselves, whoever wrote the design: both are told, as information.
 func continuity(s *subject) {
 	pieces := s.pieces()
 	for _, as := range slices.Sorted(maps.Keys(pieces)) {
@@ -87,7 +87,7 @@ func continuity(s *subject) {
 			}
 		}
 		message := fmt.Sprintf("AS %d is used by %d groups of routers that reach each other only through other ASes: %s", as, len(groups), names(heads))
-		if legal {
+		if legal || s.apart(groups) {
 			f := s.report(message+"; nothing needs them to", all)
 			f.Severity = Info
 			continue
@@ -95,6 +95,69 @@ func continuity(s *subject) {
 		s.report(message+"; their routes to each other will be refused", all,
 			fmt.Sprintf("give %s an AS number of its own, or connect the groups directly and let them speak iBGP", heads[len(heads)-1]))
 	}
+}
+
+// apart tells whether no group is told of routes, other than a default route, that
+// have been in another group of the same AS: then none is refused. Of each device it
+// follows which groups' routes it has; of more than two, two are enough to find one
+// that is not the group's own.
+func (s *subject) apart(groups [][]*fabric.Device) bool {
+	type label struct {
+		of    any // a device or a mesh
+		group int
+	}
+	group, labels := map[*fabric.Device]int{}, map[any]int{}
+	seen := map[label]bool{}
+	first := func(x any, n int) bool {
+		if seen[label{x, n}] || labels[x] == 2 {
+			return false
+		}
+		seen[label{x, n}] = true
+		labels[x]++
+		return true
+	}
+	var queue []label
+	for n, g := range groups {
+		for _, d := range g {
+			group[d] = n + 1
+			first(d, n+1)
+			queue = append(queue, label{d, n + 1})
+		}
+	}
+	told := func(from, to *fabric.Device, n int, sent, taken *fabric.Profile) bool {
+		if !s.passesSpecific(sent.Export) || !s.passesSpecific(taken.Import) {
+			return true
+		}
+		if g := group[to]; g != 0 && g != n && from.AS != to.AS && !sent.ASOverride && taken.AllowOwnAS == 0 {
+			return false
+		}
+		if first(to, n) {
+			queue = append(queue, label{to, n})
+		}
+		return true
+	}
+	for len(queue) > 0 {
+		d, n := queue[0].of.(*fabric.Device), queue[0].group
+		queue = queue[1:]
+		for j := range d.Sessions {
+			x := &d.Sessions[j]
+			if end := s.End(d, x); end != nil && !told(d, s.Device(x.Peer), n, s.Profile(x.Profile), s.Profile(end.Profile)) {
+				return false
+			}
+		}
+		for _, m := range s.MeshesOf(d) {
+			if !first(m, n) {
+				continue
+			}
+			p := s.Profile(m.Profile)
+			for _, name := range m.Members {
+				if to := s.Device(name); m.Joins(d, to) && !told(d, to, n, p, p) {
+					return false
+				}
+			}
+		}
+	}
+	return true
 }
 
 func reservedAS(s *subject) {
@@ -138,7 +201,7 @@ func loopCheck(s *subject) {
 			set  bool
 		}{{"allowas-in", a.profile.AllowOwnAS > 0}, {"as-override", a.profile.ASOverride}, {"remove-private-as", a.profile.RemovePrivateAS}} {
 			if x.set && !s.acknowledged(x.name) {
-				t.add(x.name, a.on.Name, "", "advanced: [{name: "+x.name+", reason: …}]")
+				t.add(x.name, a.on.Name, "", "bgp: {advanced: [{name: "+x.name+", reason: …}]}     # in the file")
 			}
 		}
 	})

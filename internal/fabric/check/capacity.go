@@ -31,6 +31,7 @@ func (s *subject) tableFix(e fabric.Entries) []string {
 // Default, FAB-CAP-004, have rules of their own.
 func fill(s *subject) {
 	for _, e := range s.entries {
+		s.fillLPM(e)
 		if e.Holds == 0 || hostsFull(e) || s.downwardToR(e) {
 			continue
 		}
@@ -52,6 +53,18 @@ func fill(s *subject) {
 	}
 }
 
+// fillLPM is fill for the table of prefixes of a device that has single addresses elsewhere.
+func (s *subject) fillLPM(e fabric.Entries) {
+	if e.LPMHolds == 0 || 100*e.LPM < FillWarns*int(e.LPMHolds) {
+		return
+	}
+	f := s.report(fmt.Sprintf("%s: %s routes to prefixes of %s in the LPM table (%d %%)%s", e.Device, fabric.Number(e.LPM), fabric.Number(int(e.LPMHolds)), 100*e.LPM/int(e.LPMHolds), s.asMany(e)),
+		[]string{e.Device}, s.tableFix(e)...)
+	if e.LPM < int(e.LPMHolds) {
+		f.Severity = Warning
+	}
+}
+
 // asMany tells of how many devices a finding speaks.
 func (s *subject) asMany(e fabric.Entries) string {
 	if e.Devices > 1 {
@@ -60,8 +73,10 @@ func (s *subject) asMany(e fabric.Entries) string {
 	return ""
 }
 
+// downwardToR tells whether downwardFill speaks of what a device holds.
 func (s *subject) downwardToR(e fabric.Entries) bool {
-	return s.Model == fabric.DownwardDefault && e.Role == fabric.RoleToR && e.Used <= int(e.Holds) && e.Routes < s.endpoints
+	return s.Model == fabric.DownwardDefault && e.Role == fabric.RoleToR && e.Used <= int(e.Holds) && e.Routes < s.endpoints &&
+		max(e.Used, e.Grown)*100 >= FillGrown*int(e.Holds)
 }
 
 func hostsFull(e fabric.Entries) bool {
@@ -72,9 +87,34 @@ func memory(s *subject) {
 	for _, e := range s.entries {
 		if e.RAM > 0 && e.Memory > e.RAM {
 			s.report(fmt.Sprintf("%s: %s paths ≈ %.1f GB of %.1f GB%s", e.Device, fabric.Number(e.Paths), float64(e.Memory)/1e9, float64(e.RAM)/1e9, s.asMany(e)), []string{e.Device},
-				"bgp: {roles: on}     # or spine: {as: shared}")
+				s.memoryFix(e)...)
 		}
 	}
+}
+
+// memoryFix is what takes paths away that ToRs carry between what is above them, or else how much memory it takes.
+func (s *subject) memoryFix(e fabric.Entries) (fix []string) {
+	spines, meshed := map[uint32]bool{}, false
+	s.ofRole(fabric.RoleSpine, func(d *fabric.Device) { spines[d.AS] = true })
+	for i := range s.Meshes {
+		m := &s.Meshes[i]
+		meshed = meshed || m.Kind == fabric.MeshEBGP && s.Profile(m.Profile).Role == ""
+	}
+	without := false
+	s.each(func(a *adjacency) {
+		without = without || a.on.Role == fabric.RoleToR && a.peer != nil && a.peer.Role == fabric.RoleSpine && a.profile.Role == ""
+	})
+	if len(spines) > 1 && without {
+		fix = append(fix, "bgp: {roles: on}", "spine: {as: shared}     # or this")
+	} else if meshed {
+		fix = append(fix, "bgp: {roles: on}")
+	}
+	at := "spine"
+	if e.Role == fabric.RoleToR {
+		at = "tor"
+	}
+	const giga = 1 << 30
+	return append(fix, fmt.Sprintf("switches: {%s: {ram: %dGiB}}     # what it takes", at, (int64(e.Memory)+giga-1)/giga))
 }
 
 func hostTable(s *subject) {
@@ -98,7 +138,7 @@ func hostTable(s *subject) {
 
 func downwardFill(s *subject) {
 	for _, e := range s.entries {
-		if e.Holds > 0 && s.downwardToR(e) && max(e.Used, e.Grown)*100 >= FillGrown*int(e.Holds) {
+		if e.Holds > 0 && s.downwardToR(e) {
 			grown := ""
 			if e.Grown > e.Used {
 				grown = fmt.Sprintf("; with growth %s", fabric.Number(e.Grown))

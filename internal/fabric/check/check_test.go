@@ -4,6 +4,7 @@ package check
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"regexp"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/muslin-net/muslin/internal/fabric"
 	"github.com/muslin-net/muslin/internal/fabric/sim"
@@ -132,8 +135,9 @@ var cases = []struct {
 		drop(g, d.Name, true, func(s fabric.Session) bool { return s.Segment == m.Segment })
 	}, "", "r0-s0, r1-s0 and 3 more pass next hops on by iBGP that its peers cannot reach, on 5 sessions"},
 	{"FAB-NH-002", perRack, with("tor-server", func(p *fabric.Profile) { p.NextHopSelf = "" }), "", "22 paths on each of r0-s0, r0-s1 and 4 more: their next hop is on no segment there (6 devices)"},
-	{"FAB-NH-003", perRack + border, with("tor-server", func(p *fabric.Profile) { p.NextHopSelf = "" }), "", "only through the default route of b1"},
+	{"FAB-NH-003", perRack, with("tor-server", func(p *fabric.Profile) { p.NextHopSelf, p.Default = "", fabric.AlwaysDefault }), "", "next hops that r0-t0, r1-t0, r2-t0 pass on resolve only through the default route of the peer"},
 	{"FAB-NH-004", perRack + ", spine: {kind: l2}", nil, perRack, "next hops of third parties on plane0: 3 routers speak eBGP there"},
+	{"FAB-NH-005", perRack, loopbacks("r0-t0", "r0-s0"), "", "r0-s0 and r0-t0 speak between addresses that are on no segment of both"},
 	{"FAB-NH-005", planes, func(g *fabric.Design) {
 		device(g, "plane0-rr1").Interfaces = device(g, "plane0-rr1").Interfaces[:1]
 		drop(g, "plane0-rr1", true, func(s fabric.Session) bool { return s.Peer != "r0-s0" })
@@ -143,11 +147,13 @@ var cases = []struct {
 	{"FAB-RR-001", downward + ", spine: {kind: l2}, racks: {count: 2}", func(g *fabric.Design) { g.Meshes = nil }, "", "AS 64513: 2 routers, 1 iBGP pair, 1 missing and no reflector"},
 	{"FAB-RR-002", planes + ", routeReflectors: {perPlane: 1}", nil, planes, "plane0-rr0 is the only reflector on plane0: if it dies, r0-s0, r0-s1 and 4 more lose all remote routes there"},
 	{"FAB-RR-003", planes + ", routeReflectors: {placement: all-planes}", nil, planes + ", routeReflectors: {placement: all-planes, addPath: true}", "rr0, rr1 serve several planes without ADD-PATH"},
+	{"FAB-RR-003", planes + ", routeReflectors: {placement: all-planes, addPath: true}", with("client", func(p *fabric.Profile) { p.AddPath = "" }), "", "rr0, rr1 serve several planes without ADD-PATH"},
 	{"FAB-RR-004", planes + ", racks: {count: 13}, servers: {perRack: 40}", nil, planes + ", racks: {count: 12}, servers: {perRack: 40}", "520 clients of plane0-rr0"},
 	{"FAB-RR-005", planes, func(g *fabric.Design) {
 		one := netip.MustParseAddr("1.1.1.1")
 		device(g, "plane0-rr0").ClusterID, device(g, "plane0-rr1").ClusterID = one, one
 		drop(g, "plane0-rr1", true, func(s fabric.Session) bool { return s.Peer == "r0-s0" })
+		drop(g, "plane0-rr0", true, func(s fabric.Session) bool { return s.Peer == "r1-s0" })
 	}, "", "plane0-rr0 and plane0-rr1 share the cluster ID 1.1.1.1"},
 	{"FAB-RR-006", planes + ", routeReflectors: {hosts: servers}", func(g *fabric.Design) {
 		device(g, "plane0-rr0").Interfaces = device(g, "plane0-rr0").Interfaces[:1]
@@ -171,15 +177,25 @@ var cases = []struct {
 	{"FAB-SES-001", perSrv, func(g *fabric.Design) {
 		profile(g, "tor-spine").Role, profile(g, "spine-tor").Role = fabric.Provider, fabric.Provider
 	}, "", "one end is provider, the other provider"},
+	{"FAB-SES-001", perRack, func(g *fabric.Design) {
+		for _, end := range [][2]string{{"r0-t0", "r0-s0"}, {"r0-s0", "r0-t0"}} {
+			d := device(g, end[0])
+			d.Sessions[slices.IndexFunc(d.Sessions, func(s fabric.Session) bool { return s.Peer == end[1] })].Segment = "r1-t0--rack"
+		}
+	}, "", "sessions of r0-t0, r0-s0 never come up: no port on r1-t0--rack"},
+	{"FAB-SES-001", perRack + ", spine: {kind: l2}", func(g *fabric.Design) { unplug(g, "r1-t0", "plane1") }, "", "mesh plane1 of r1-t0 never come up: no port on plane1"},
 	{"FAB-ADR-002", perRack, func(g *fabric.Design) {
 		device(g, "r1-s1").Originate[0].Prefix = device(g, "r0-s0").Originate[0].Prefix
 	}, "", "10.64.0.0 is an endpoint of r0-s0 and of r1-s1"},
-	{"FAB-SES-002", planes + ", routeReflectors: {placement: none}, racks: {count: 21}, servers: {perRack: 24}", nil,
-		planes + ", routeReflectors: {placement: none}, racks: {count: 20}, servers: {perRack: 25}", "1,006 peers, where 1,000 are the limit"},
+	{"FAB-SES-002", perRack + ", spine: {kind: l2}, racks: {count: 503}", nil, perRack + ", spine: {kind: l2}, racks: {count: 500}", "1,006 peers, where 1,000 are the limit"},
+	{"FAB-SES-002", planes + ", routeReflectors: {placement: none}, racks: {count: 3}, servers: {perRack: 34}", nil,
+		planes + ", routeReflectors: {placement: none}, racks: {count: 3}, servers: {perRack: 33}", "plane0, plane1 are meshes of 102 routers: one more is a session more on each"},
 	{"FAB-SES-002", perRack + ", switches: {tor: {peers: 3}}", nil, perRack + ", switches: {tor: {peers: 4}}", "r0-t0, r1-t0, r2-t0: 4 peers, where 3 are the limit"},
 	{"FAB-SES-003", perRack, each(fabric.RoleToR, func(d *fabric.Device) { d.Traditional = true }), "", "frr defaults traditional, and no policy on 6 sessions"},
 	{"FAB-ECMP-001", perRack + ", spine: {as: unique, count: 4}", each(fabric.RoleToR, func(d *fabric.Device) { d.MultipathRelax = false }), "", "multipath-relax is off: 1 of 4 uplinks is used"},
 	{"FAB-ECMP-001", perRack + ", spine: {as: unique, count: 4}", each(fabric.RoleToR, func(d *fabric.Device) { d.MultipathRelax = false }), perRack, ""},
+	{"FAB-ECMP-001", perSrv + ", racks: {count: 3, tors: 2}", each(fabric.RoleSpine, func(d *fabric.Device) { d.MultipathRelax = false }), "", "spine0, spine1: paths differ in AS numbers only, and multipath-relax is off: routes to which not all ways are used: 30"},
+	{"FAB-ECMP-001", perSrv + ", racks: {count: 3, tors: 2}, spine: {kind: l2}", each(fabric.RoleToR, func(d *fabric.Device) { d.MultipathRelax = false }), "", "routes to which not all ways are used: 20"},
 	{"FAB-ECMP-002", planes, each(fabric.RoleServer, func(d *fabric.Device) { d.Multipath = 1 }), "", "one path over 2 planes"},
 	{"FAB-LOOP-001", perRack + ", racks: {count: 3, tors: 2}, tors: {isl: true}", with("isl", func(p *fabric.Profile) { p.LocalPref = 0 }), "", "r0-t0 and r0-t1 send a part of the traffic"},
 	{"FAB-TIM-001", perRack + ", bgp: {bfd: {segment: off}}", nil, perRack, "6 sessions of r0-t0, r0-s0 and 7 more on a rack without BFD: a dead link is noticed after 9s instead of 0.36 s"},
@@ -206,27 +222,48 @@ var cases = []struct {
 	{"FAB-CAP-005", perRack + ", endpoints: {perServer: 4, announce: rack-block}", nil, perRack + ", endpoints: {perServer: 4, announce: rack-block, strays: 5}", "none is planned for"},
 	{"FAB-CAP-001", perRack + ", endpoints: {perServer: 4, announce: server-block, strays: 100}, switches: {tor: {lpmTable: 100}}", nil,
 		perRack + ", endpoints: {perServer: 4, announce: server-block, strays: 10}, switches: {tor: {lpmTable: 100}}", "routes of 100"},
+	{"FAB-CAP-001", perRack + ", endpoints: {perServer: 4, announce: server-block}, racks: {count: 30}, switches: {tor: {hostTable: 1k, lpmTable: 64, hostRoutesIn: host}}", nil,
+		perRack + ", endpoints: {perServer: 4, announce: server-block}, racks: {count: 20}, switches: {tor: {hostTable: 1k, lpmTable: 64, hostRoutesIn: host}}", "r0-t0: 60 routes to prefixes of 64 in the LPM table (93 %) (so 30 devices)"},
+	{"FAB-CAP-001", perRack + ", switches: {tor: {lpmTable: 64, hostRoutesIn: lpm}}", func(g *fabric.Design) { g.Platforms[0].URPF = true }, "", "r0-t0: 32 routes of 32 (100 %)"},
+	{"FAB-CAP-001", downward + ", switches: {tor: {lpmTable: 15, hostRoutesIn: lpm}}", nil, downward + ", switches: {tor: {lpmTable: 16, hostRoutesIn: lpm}}", "r0-t0: 11 routes of 15 (73 %)"},
 	{"FAB-CAP-006", perRack + ", switches: {tor: {lpmTable: 128k}}", func(g *fabric.Design) { g.Platforms[0].URPF = true }, "", "strict uRPF on tor: 65,536 of 131,072 LPM entries are left"},
-	{"FAB-CAP-007", planes + ", racks: {count: 26}, servers: {perRack: 40}", nil, planes + ", racks: {count: 25}, servers: {perRack: 40}", "plane0, plane1 have 1,042 neighbours; Linux keeps 1,024"},
+	{"FAB-CAP-007", planes + ", racks: {count: 13}, servers: {perRack: 40}", nil, planes + ", racks: {count: 12}, servers: {perRack: 40}", "r0-s0, r0-s1 and 518 more: 1,042 neighbours on 2 ports; Linux keeps 1,024"},
 	{"FAB-CAP-008", perRack + note + ", spine: {count: 4}", nil, "", "672 UPDATE messages in all of the fabric"},
 	{"FAB-CAP-009", perRack + ", spine: {count: 4}, switches: {tor: {ecmp: 2}}", nil, perRack + ", spine: {count: 4}, switches: {tor: {ecmp: 4}}", "2-way groups, 4 are needed"},
 	{"FAB-DD-001", downward + ", downwardDefault: {fallback: none}", nil, downward, "50 % of the traffic for that rack is dropped at the spine until the repair (3 racks, spine0, spine1)"},
+	{"FAB-DD-001", downward + ", downwardDefault: {fallback: none}", ownDefault(fabric.RoleSpine), downward, "50 % of the traffic for that rack"},
 	{"FAB-DD-001", downward + ", downwardDefault: {fallback: none}", nil, downward + ", racks: {count: 3, tors: 2}, downwardDefault: {fallback: dual-tor}", ""},
 	{"FAB-DD-001", downward + ", downwardDefault: {fallback: none}", nil, downward + border + ", downwardDefault: {fallback: border}", ""},
 	{"FAB-DD-002", downward + ", racks: {count: 3, tors: 2}, downwardDefault: {origin: tor}", nil, downward + ", racks: {count: 3, tors: 2}", "r0-t0, r0-t1 and 4 more make the default route unconditionally"},
+	{"FAB-DD-002", downward + ", racks: {count: 3, tors: 2}", ownDefault(fabric.RoleToR), "", "r0-t0, r0-t1 and 4 more make the default route unconditionally"},
 	{"FAB-DD-002", downward + ", spine: {kind: l2}, racks: {count: 3, tors: 2}", nil, downward + borders + ", spine: {kind: l2}, racks: {count: 3, tors: 2}, downwardDefault: {origin: border}", "on planes only a border has one to hand on"},
 	{"FAB-DD-003", downward + ", spine: {as: unique}", func(g *fabric.Design) { profile(g, "tor-spine").Export, profile(g, "spine-tor").Import = "", "" }, "", "r0-t0, r1-t0, r2-t0 tell spines of the default route"},
 	{"FAB-DD-004", downward + ", spine: {kind: l2}", nil, downward, "the spine is l2"},
 	{"FAB-DD-005", downward, each(fabric.RoleSpine, func(d *fabric.Device) { d.Discard = []netip.Prefix{netip.MustParsePrefix("10.64.0.0/10")} }), "", "spine0, spine1 discard 10.64.0.0/10"},
 	{"FAB-DD-006", downward, func(g *fabric.Design) { profile(g, "tor-server").Export, profile(g, "spine-tor").Export = "", "" }, "", "are refused by every tor, all AS 64513"},
-	{"FAB-BR-001", perRack + border, func(g *fabric.Design) { drop(g, "b1", true, func(s fabric.Session) bool { return s.Peer == "spine1" }) }, "", "b1 is on spine0 only"},
+	{"FAB-BR-001", perRack + border, func(g *fabric.Design) { drop(g, "b1", true, func(s fabric.Session) bool { return s.Peer == "spine1" }) }, "", "spine0 down: the default route of a border leads 6 of 6 servers out of the fabric no more (1 such failure)"},
+	{"FAB-BR-001", planes + border, func(g *fabric.Design) {
+		unplug(g, "b1", "plane1")
+		drop(g, "b1", true, func(s fabric.Session) bool { return s.Segment == "plane1" })
+	}, "", "plane0 down: the default route of a border leads 6 of 6 servers out of the fabric no more"},
+	{"FAB-BR-001", perRack + border, func(g *fabric.Design) { profile(g, "tor-spine").Import = onlyPools(g) }, "", "with nothing failed: the default route of a border leads 6 of 6 servers out of the fabric no more"},
 	{"FAB-BR-003", perRack + border, func(g *fabric.Design) { device(g, "b1").Discard = nil }, "", "b1 has no discard route for 10.64.0.0/10"},
 	{"FAB-BR-004", downward + ", border: [{name: b1, as: 64512}]", nil, downward + ", border: [{name: b1, as: 64999}]", "b1 is in AS 64512, as r0-s0 is"},
 	{"FAB-VR-001", perRack, each(fabric.RoleServer, func(d *fabric.Device) {
 		d.Originate = append(d.Originate, fabric.Origin{Kind: fabric.OriginLoopback, Prefix: netip.MustParsePrefix("169.254.1.1/32"), Count: 1})
 	}), "", "announce 169.254.1.1/32"},
+	{"FAB-VR-001", perSrv, func(g *fabric.Design) {
+		d := device(g, "r1-s1")
+		d.Originate = append(d.Originate, fabric.Origin{Kind: fabric.OriginLoopback, Prefix: d.Interfaces[1].Addresses[0].Masked(), Count: 1})
+	}, "", "r1-s1 announces 172.20."},
+	{"FAB-VR-002", perRack, func(g *fabric.Design) { device(g, "r1-s1").Software, device(g, "r1-s1").VRouter = fabric.BIRD, nil }, "", "r1-s1: local endpoints are less preferred"},
 	{"FAB-VR-002", perRack, each(fabric.RoleServer, func(d *fabric.Device) { d.VRouter.PreferLocal = false }), "", "less preferred than BGP"},
 	{"FAB-VR-003", perRack + ", endpoints: {perServer: 4, announce: server-block}", each(fabric.RoleServer, func(d *fabric.Device) { d.Discard = nil }), "", "announce a block without a discard route"},
+	{"FAB-VR-003", downward + ", endpoints: {perServer: 4, announce: rack-block}", each(fabric.RoleToR, func(d *fabric.Device) { d.Discard = nil }), "", "r0-t0, r1-t0, r2-t0 announce a block without a discard route"},
+	{"FAB-VR-004", perRack + border, func(g *fabric.Design) {
+		profile(g, "tor-server").Export = onlyPools(g)
+		each(fabric.RoleServer, func(d *fabric.Device) { d.VRouter.LocalGateway = false })(g)
+	}, "", "no answer to ARP"},
 	{"FAB-VR-004", perRack, each(fabric.RoleServer, func(d *fabric.Device) { d.VRouter.LocalGateway = false }), "", "no answer to ARP"},
 	{"FAB-VR-005", perRack, each(fabric.RoleServer, func(d *fabric.Device) { d.VRouter.IgnoreLinkDown = false }), "", "ports without carrier"},
 	{"FAB-SEC-001", perRack, with("tor-server", func(p *fabric.Profile) { p.Import = "" }), "", "r0-t0, r1-t0, r2-t0 take any prefix from servers, on 6 sessions"},
@@ -235,18 +272,27 @@ var cases = []struct {
 	{"FAB-SEC-004", perRack + ", bgp: {maxPrefix: restart}", nil, perRack, "6 sessions of r0-t0, r1-t0, r2-t0 end at more than 16 prefixes"},
 	{"FAB-ADR-001", perRack, func(g *fabric.Design) { device(g, "r1-s0").RouterID = device(g, "r0-s0").RouterID }, "", "is used by r0-s0 and r1-s0"},
 	{"FAB-ADR-002", perRack, func(g *fabric.Design) { device(g, "r0-s1").Interfaces[1] = device(g, "r0-s0").Interfaces[1] }, "", "172.20.0.11 is on r0-s0 and on r0-s1"},
+	{"FAB-ADR-001", perRack, func(g *fabric.Design) { device(g, "r1-s0").RouterID = netip.Addr{} }, "", "r1-s0 has no router ID"},
+	{"FAB-ADR-002", perRack, func(g *fabric.Design) {
+		device(g, "r1-s1").Originate[0].Prefix = netip.MustParsePrefix("172.20.0.10/32")
+	}, "", "172.20.0.11 is on r0-s0, and an endpoint of r1-s1"},
 	{"FAB-ADR-002", perRack, func(g *fabric.Design) { g.Segments[1].Subnets = g.Segments[0].Subnets }, "", "overlaps"},
 	{"FAB-ADR-004", planes, func(g *fabric.Design) { g.Segments[1].Switch = "spine0" }, "", "plane0 and plane1 share an Ethernet, that of spine0"},
 	{"FAB-ADR-005", perRack, func(g *fabric.Design) { g.Pools[0].CIDR = netip.MustParsePrefix("172.20.0.0/24") }, "", "endpoint pool 172.20.0.0/24 overlaps 172.20.0.0/25 of r0-t0--rack"},
 	{"FAB-PHY-001", perRack, func(g *fabric.Design) {
 		drop(g, "r1-t0", true, func(s fabric.Session) bool { return s.Peer == "spine1" })
 	}, "", "r1-t0 is not connected to spine1: 50 % less"},
+	{"FAB-PHY-001", perRack + ", spine: {kind: l2}", func(g *fabric.Design) { unplug(g, "r1-t0", "plane1") }, "", "r1-t0 is not connected to plane1: 50 % less"},
+	{"FAB-PHY-001", planes, func(g *fabric.Design) { unplug(g, "r1-s0", "plane1") }, "", "r1-s0 is not connected to plane1: 50 % less"},
 	{"FAB-PHY-002", perRack + ", spine: {count: 1}", nil, perRack, "1 spine"},
 	{"FAB-PHY-002", planes + ", spine: {count: 1}", nil, planes, "1 plane"},
 	{"FAB-PHY-003", perRack + ", racks: {count: 3, tors: 2}", func(g *fabric.Design) {
 		drop(g, "r1-s1", true, func(s fabric.Session) bool { return s.Peer == "r1-t1" })
 	}, "",
 		"rack r1: r1-t0 and r1-t1 share AS 4200001001 and do not speak with each other, and r1-s1 is on r1-t0 only: r1-t1 cannot reach it"},
+	{"FAB-PHY-003", perRack + ", racks: {count: 3, tors: 2}, machines: [{name: fw, rack: r1, routing: static}]", nil, perRack + ", racks: {count: 3, tors: 2}, tors: {isl: true}, machines: [{name: fw, rack: r1, routing: static}]",
+		"and fw is on r1-t0 only: r1-t1 cannot reach it"},
+	{"FAB-PHY-004", perRack, func(g *fabric.Design) { g.Segments[1].MTU = 9000 }, "", "MTU 1500 on r0-t0--rack, 9000 on r1-t0--rack"},
 	{"FAB-PHY-004", perRack, func(g *fabric.Design) { g.Segments[0].MTU, g.Segments[1].MTU = 1500, 9000 }, "", "MTU 1500 on r0-t0--rack, 9000 on r1-t0--rack"},
 	{"FAB-WI-001", perRack, with("tor-server", func(p *fabric.Profile) { p.NextHopSelf = "" }), "", "with nothing failed, 24 of 30 pairs of servers are cut"},
 	{"FAB-WI-001", downward + ", downwardDefault: {fallback: none}", nil, downward, "spine0-r0-t0 down: 8 of 30 pairs lose up to 50 % of their flows, until it is repaired (6 such failures)"},
@@ -277,6 +323,120 @@ var cases = []struct {
 	{"FAB-WI-005", perRack + ", racks: {count: 3, tors: 2}", hash("crc16, seed 0", "crc16, seed 0"), "", "spine0, spine1 hash by crc16, seed 0, as ToRs below do"},
 	{"FAB-SIM-001", perRack, func(g *fabric.Design) { device(g, "r0-s0").Host = "nobody" }, "", "ipv4 is not simulated: "},
 	{"FAB-PHY-005", perRack, nil, perRack + ", racks: {count: 3, tors: 2}", "6 servers have one ToR"},
+}
+
+// unplug takes the port of a device on a segment.
+func unplug(g *fabric.Design, on, segment string) {
+	d := device(g, on)
+	d.Interfaces = slices.DeleteFunc(d.Interfaces, func(x fabric.Interface) bool { return x.Segment == segment })
+}
+
+// loopbacks has two devices speak between their loopbacks.
+func loopbacks(x, y string) func(*fabric.Design) {
+	return func(g *fabric.Design) {
+		for _, end := range [][2]string{{x, y}, {y, x}} {
+			d := device(g, end[0])
+			s := &d.Sessions[slices.IndexFunc(d.Sessions, func(s fabric.Session) bool { return s.Peer == end[1] })]
+			s.Segment, s.Address = "", []netip.Addr{device(g, end[1]).Loopback(fabric.IPv4)}
+		}
+	}
+}
+
+// ownDefault has devices announce a default route of their own, rather than make one for certain peers.
+func ownDefault(role fabric.Role) func(*fabric.Design) {
+	return func(g *fabric.Design) {
+		for i := range g.Profiles {
+			g.Profiles[i].Default = ""
+		}
+		each(role, func(d *fabric.Device) {
+			d.Originate = append(d.Originate, fabric.Origin{Kind: fabric.OriginDefault, Prefix: fabric.IPv4.Default(), Count: 1})
+		})(g)
+	}
+}
+
+// onlyPools is a new filter that lets pass what is in the first pool.
+func onlyPools(g *fabric.Design) string {
+	g.Filters = append(g.Filters, fabric.Filter{Name: "pools", Rules: []fabric.FilterRule{{Permit: true, Within: g.Pools[0].CIDR, Min: 32}}})
+	return "pools"
+}
+
+// TestNothingWrong: what is near to that which a rule is for, and harms nobody, is not found.
+func TestNothingWrong(t *testing.T) {
+	const twoToRs, segment = ", racks: {count: 3, tors: 2}", ", servers: {perRack: 2, uplinks: segment}"
+	byHand := func(g *fabric.Design) { g.Model = "" }
+	noLocalPref := with("isl", func(p *fabric.Profile) { p.LocalPref = 0 })
+	single := func(g *fabric.Design) {
+		drop(g, "r1-s1", true, func(s fabric.Session) bool { return s.Peer == "r1-t1" })
+		unplug(g, "r1-s1", "r1-t1--r1-s1")
+	}
+	// appliance is what a server of an Ethernet fabric learns of by eBGP behind a link of its own.
+	appliance := func(change func(p *fabric.Profile)) func(*fabric.Design) {
+		return func(g *fabric.Design) {
+			s, link := device(g, "r0-s0"), "r0-s0--fw"
+			near, far := netip.MustParsePrefix("192.0.2.0/31"), netip.MustParsePrefix("192.0.2.1/31")
+			g.Segments = append(g.Segments, fabric.Segment{Name: link, Kind: fabric.Link, Subnets: []netip.Prefix{near}})
+			s.Interfaces = append(s.Interfaces, fabric.Interface{Name: "fw", Segment: link, Addresses: []netip.Prefix{near}})
+			each(fabric.RoleReflector, func(d *fabric.Device) { d.Software = fabric.BIRD })(g) // which takes from a server what is another's
+			p := *profile(g, "client")
+			p.Name = "behind"
+			change(&p)
+			for i := range s.Sessions {
+				s.Sessions[i].Profile = p.Name
+			}
+			g.Profiles = append(g.Profiles, p, fabric.Profile{Name: "fw", GracefulRestart: p.GracefulRestart})
+			s.Sessions = append(s.Sessions, fabric.Session{Peer: "fw", Segment: link, PeerAS: 65099, Address: []netip.Addr{far.Addr()}, Profile: "fw"})
+			g.Devices = append(g.Devices, fabric.Device{Name: "fw", Role: fabric.RoleMachine, Software: fabric.FRR, AS: 65099, RouterID: far.Addr(),
+				Interfaces: []fabric.Interface{{Name: "eth0", Segment: link, Addresses: []netip.Prefix{far}}},
+				Sessions:   []fabric.Session{{Peer: "r0-s0", Segment: link, PeerAS: 64512, Address: []netip.Addr{near.Addr()}, Profile: "fw"}},
+				Originate:  []fabric.Origin{{Kind: fabric.OriginEndpoints, Prefix: netip.MustParsePrefix("203.0.113.0/32"), Count: 4}}})
+		}
+	}
+	for _, c := range []struct {
+		rule, spec string
+		change     func(g *fabric.Design)
+	}{
+		{"FAB-AS-001", downward, byHand},
+		{"FAB-AS-001", downward + segment, byHand},
+		{"FAB-AS-001", downward + override, byHand},
+		{"FAB-RR-001", downward + segment, byHand},
+		{"FAB-RR-001", downward + segment + ", machines: [{name: db, rack: r0}, {name: lb, rack: r0}]", nil},
+		{"FAB-NH-001", planes, appliance(func(p *fabric.Profile) { p.OwnOnly = true })},
+		{"FAB-NH-001", planes, appliance(func(p *fabric.Profile) { p.NextHopSelf = fabric.NextHopSelfEBGP })},
+		{"FAB-NH-001", planes, func(g *fabric.Design) { appliance(func(p *fabric.Profile) { p.Export = onlyPools(g) })(g) }},
+		// The border's default route has a next hop that servers do not reach, either.
+		{"FAB-NH-003", perRack + border, with("tor-server", func(p *fabric.Profile) { p.NextHopSelf = "" })},
+		{"FAB-NH-004", perRack + ", spine: {kind: l2}, bgp: {roles: on}", nil}, // nobody tells of what peers told
+		{"FAB-NH-005", perRack, func(g *fabric.Design) {
+			loopbacks("r0-t0", "r0-s0")(g)
+			address(g, "r0-t0", "r0-s0", "172.20.0.11")
+			address(g, "r0-s0", "r0-t0", "172.20.0.1")
+		}},
+		{"FAB-RR-005", planes, func(g *fabric.Design) { // whoever is a client of the second is one of the first
+			one := netip.MustParseAddr("1.1.1.1")
+			device(g, "plane0-rr0").ClusterID, device(g, "plane0-rr1").ClusterID = one, one
+			drop(g, "plane0-rr1", true, func(s fabric.Session) bool { return s.Peer == "r0-s0" })
+		}},
+		{"FAB-ECMP-001", downward + twoToRs + ", spine: {count: 3}", each(fabric.RoleSpine, func(d *fabric.Device) { d.MultipathRelax = false })},
+		{"FAB-LOOP-001", perRack + twoToRs + ", tors: {isl: true}, inRack: {sessions: mesh}", noLocalPref},
+		{"FAB-BR-001", perRack + borders, func(g *fabric.Design) {
+			drop(g, "b1", true, func(s fabric.Session) bool { return s.Peer == "spine1" })
+			drop(g, "b2", true, func(s fabric.Session) bool { return s.Peer == "spine0" })
+		}},
+		{"FAB-BR-004", planes + ", border: [{name: b1, as: 64512, default: true}]", nil},
+		{"FAB-VR-003", perRack + ", endpoints: {perServer: 4, announce: server-block}", each(fabric.RoleServer, func(d *fabric.Device) {
+			d.Discard = []netip.Prefix{netip.PrefixFrom(d.Discard[0].Addr(), 20).Masked()}
+		})},
+		{"FAB-VR-004", perRack + border, each(fabric.RoleServer, func(d *fabric.Device) { d.VRouter.LocalGateway = false })},
+		{"FAB-PHY-003", downward + twoToRs, single},
+	} {
+		g := design(t, c.spec)
+		if c.change != nil {
+			c.change(g)
+		}
+		if got := found(Design(g), c.rule); len(got) > 0 {
+			t.Errorf("%s, %s: %q", c.rule, c.spec, got)
+		}
+	}
 }
 
 // address has a device look for a peer somewhere else; nowhere in particular, if it is empty.
@@ -365,7 +525,7 @@ func found(all []*Finding, rule string) (list []string) {
 // statements are what designs of this kind are held to, by the rule that does.
 var statements = map[string]string{
 	"FAB-AS-001": "FAB-S-20", "FAB-AS-004": "FAB-S-54", "FAB-NH-001": "FAB-S-26", "FAB-NH-005": "FAB-S-77",
-	"FAB-RR-001": "FAB-S-28", "FAB-RR-002": "FAB-S-30", "FAB-SES-002": "FAB-S-29", "FAB-ECMP-001": "FAB-S-14", "FAB-CAP-001": "FAB-S-34",
+	"FAB-RR-001": "FAB-S-28", "FAB-RR-002": "FAB-S-30", "FAB-RR-004": "FAB-S-30", "FAB-RR-005": "FAB-S-30", "FAB-SES-002": "FAB-S-29", "FAB-ECMP-001": "FAB-S-14", "FAB-CAP-001": "FAB-S-34",
 	"FAB-DD-002": "FAB-S-66", "FAB-BR-003": "FAB-S-67", "FAB-AS-006": "FAB-S-17",
 	"FAB-RR-006": "FAB-S-47", "FAB-PHY-002": "FAB-S-43", "FAB-NH-004": "FAB-S-24",
 }
@@ -463,6 +623,69 @@ func TestRatesFix(t *testing.T) {
 				t.Errorf("%s mended as %s: %q", spec, mended, left)
 			}
 		}
+	}
+}
+
+// TestPaste: of the lines that mend a finding, those that are fields of the file can be put into it, and the finding is gone then.
+func TestPaste(t *testing.T) {
+	read := func(text string) (m map[string]any) {
+		text, _, _ = strings.Cut(text, "     #")
+		if !regexp.MustCompile(`^\{?[a-zA-Z]+: `).MatchString(text) || yaml.Unmarshal([]byte(text), &m) != nil {
+			return nil
+		}
+		return m
+	}
+	var merge func(a, b map[string]any) map[string]any
+	merge = func(a, b map[string]any) map[string]any {
+		out := maps.Clone(a)
+		for k, v := range b {
+			x, inner := v.(map[string]any)
+			if y, both := out[k].(map[string]any); inner && both {
+				v = merge(y, x)
+			}
+			out[k] = v
+		}
+		return out
+	}
+	of := func(spec map[string]any) []*Finding {
+		text, err := yaml.Marshal(map[string]any{"apiVersion": "fabric/v1", "kind": "Fabric", "metadata": map[string]any{"name": "a"}, "spec": spec})
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc, err := fabric.Parse(text)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			return nil
+		}
+		return Design(doc.Fabric.Design())
+	}
+	pasted := map[string]bool{}
+	for _, text := range []string{
+		perRack + ", bgp: {bfd: {segment: 'off'}}", perRack + ", spine: {kind: l2}, bgp: {bfd: {planes: 'off'}}", perRack + ", bgp: {gracefulRestart: {vrouter: 'off'}}",
+		perRack + ", bgp: {timers: {hold: 60s}}", perRack + ", bgp: {maxPrefix: restart}", perRack + ", spine: {count: 1}", perRack + ", endpoints: {perServer: 3, announce: server-block}",
+		perRack + ", spine: {as: unique, count: 4}, bgp: {roles: 'off'}, racks: {count: 8}, switches: {spine: {ram: 15090000}}", perRack + ", switches: {tor: {lpmTable: 40}}",
+		perRack + ", racks: {count: 3, tors: 2}, machines: [{name: fw, rack: r1, routing: static}]", perSrv,
+		planes + ", routeReflectors: {perPlane: 1}", planes + ", routeReflectors: {placement: all-planes}", planes + ", routeReflectors: {placement: none}, servers: {perRack: 34}",
+		downward + ", downwardDefault: {fallback: none}", downward + ", downwardDefault: {asOverride: true}", downward + ", downwardDefault: {origin: tor}, racks: {count: 3, tors: 2}",
+		downward + ", spine: {kind: l2}", downward + border + ", downwardDefault: {fallback: border}",
+	} {
+		base := map[string]any{"racks": map[string]any{"count": 3}, "servers": map[string]any{"perRack": 3}, "endpoints": map[string]any{"perServer": 3}}
+		spec := merge(base, read("{"+text+"}"))
+		for _, f := range of(spec) {
+			for _, line := range f.Fix {
+				field := read(line)
+				if field == nil || strings.HasSuffix(line, "with the next line") {
+					continue
+				}
+				pasted[f.ID] = true
+				if left := slices.IndexFunc(of(merge(spec, field)), func(o *Finding) bool { return o.ID == f.ID && o.Severity == f.Severity }); left >= 0 {
+					t.Errorf("%s, with %s: there is still %s", text, line, f.ID)
+				}
+			}
+		}
+	}
+	if len(pasted) < 15 {
+		t.Errorf("only %d: %v", len(pasted), pasted)
 	}
 }
 

@@ -12,11 +12,11 @@ import (
 // cut parts a key of two words.
 func cut(key string) (string, string, bool) { return strings.Cut(key, "\x00") }
 
-// attracts visits the sessions on which a device makes a default route for a
-// peer of a role.
+// attracts visits the sessions on which a device tells a peer of a role of a default
+// route that it makes itself, for the peer or for everybody.
 func (s *subject) attracts(from, to fabric.Role, visit func(a *adjacency)) {
 	s.each(func(a *adjacency) {
-		if a.on.Role == from && a.peer != nil && a.peer.Role == to && a.profile.Default == fabric.AlwaysDefault {
+		if a.on.Role == from && a.peer != nil && a.peer.Role == to && (a.profile.Default == fabric.AlwaysDefault || a.on.Originates(fabric.OriginDefault) && s.passesDefault(a.profile.Export)) {
 			visit(a)
 		}
 	})
@@ -65,7 +65,7 @@ func torDefault(s *subject) {
 		switch {
 		case tors[a.on.Rack] < 2:
 		case s.PlanesOf(a.on) > 0:
-			t.add(planes, a.on.Name, "", "downwardDefault: {origin: border}     # and two of different AS numbers in border, with default: true", "spine: {kind: l3}     # or this")
+			t.add(planes, a.on.Name, "", "downwardDefault: {origin: border}     # with the next line", "border: [{name: b1, as: 64999, default: true}, {name: b2, as: 64998, default: true}]", "spine: {kind: l3}     # or this")
 		default:
 			t.add(alone, a.on.Name, "", fmt.Sprintf("no neighbor %s default-originate", a.address()), "downwardDefault: {origin: spine}     # in the file")
 		}

@@ -5,8 +5,10 @@ package check
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/fabric/sim"
 )
 
 // ofRole visits the devices of a role.
@@ -25,23 +27,51 @@ func (s *subject) torsIn() map[string]int {
 	return n
 }
 
-func oneSpine(s *subject) {
-	spines := 0
-	s.ofRole(fabric.RoleSpine, func(*fabric.Device) { spines++ })
-	if spines < 2 {
-		return
-	}
-	s.ofRole(fabric.RoleBorder, func(d *fabric.Device) {
-		above := map[string]bool{}
-		for j := range d.Sessions {
-			if p := s.Device(d.Sessions[j].Peer); p.Role == fabric.RoleSpine {
-				above[p.Name] = true
-			}
+// exits: FAB-BR-001. Failures of one kind are told once, with the worst.
+func exits(s *subject) {
+	s.eachFamily(func(x *simulated) {
+		if x.tables == nil {
+			return
 		}
-		if len(above) == 1 {
-			for name := range above {
-				s.report(fmt.Sprintf("%s is on %s only: when that is down, no rack gets out by it", d.Name, name), []string{d.Name, name}, "connect "+d.Name+" with every spine")
+		list, err := x.sim.Exits(x.whatIf)
+		if err != nil {
+			return
+		}
+		worst, cases := map[string]*sim.Reach{}, map[string]int{}
+		var kinds []string
+		for i := range list {
+			r := &list[i]
+			if r.Cut+r.Partly == 0 {
+				continue
 			}
+			w := worst[r.Kind]
+			if w == nil {
+				kinds = append(kinds, r.Kind)
+			}
+			if w == nil || r.Cut > w.Cut || r.Cut == w.Cut && r.Worst > w.Worst {
+				worst[r.Kind] = r
+			}
+			cases[r.Kind] += r.Cases
+		}
+		for _, kind := range kinds {
+			r := worst[kind]
+			what := "with nothing failed"
+			if kind != "" {
+				what = r.Failure + " down"
+			}
+			message := fmt.Sprintf("%s: the default route of a border leads %s of %s servers out of the fabric no more", what, fabric.Number(r.Cut), fabric.Number(r.Pairs))
+			if r.Cut == 0 {
+				message = fmt.Sprintf("%s: %s of %s servers lose up to %d %% of what they send out of the fabric", what, fabric.Number(r.Partly), fabric.Number(r.Pairs), int(100*r.Worst+0.5))
+			}
+			if kind != "" {
+				message += fmt.Sprintf(" (%s such %s)", fabric.Number(cases[kind]), verb(cases[kind], "failure", "failures"))
+			}
+			fix := []string{"connect every border with every spine or plane", "or a second border, so connected"}
+			if s.Model == fabric.DownwardDefault {
+				fix = append(fix, "downwardDefault: {fallback: inter-spine}     # or this")
+			}
+			f := s.report(message, []string{r.From, r.At}, fix...)
+			f.Evidence = []string{fmt.Sprintf("%s: lost at %s, %s", r.From, r.At, r.Why)}
 		}
 	})
 }
@@ -61,16 +91,18 @@ func noDiscard(s *subject) {
 	})
 }
 
+// borderAS: FAB-BR-004. A border that is in one piece with those of its AS speaks iBGP with them, and they take its routes.
 func borderAS(s *subject) {
-	inside := map[uint32]string{}
-	for i := range s.Devices {
-		if d := &s.Devices[i]; d.Role != fabric.RoleBorder && inside[d.AS] == "" {
-			inside[d.AS] = d.Name
-		}
-	}
+	pieces := s.pieces()
 	s.ofRole(fabric.RoleBorder, func(d *fabric.Device) {
-		if other := inside[d.AS]; other != "" {
-			s.report(fmt.Sprintf("%s is in AS %d, as %s is: its routes are refused there", d.Name, d.AS, other), []string{d.Name}, "give the border an AS number of its own")
+		for _, piece := range pieces[d.AS] {
+			if slices.Contains(piece, d) {
+				continue
+			}
+			if i := slices.IndexFunc(piece, func(o *fabric.Device) bool { return o.Role != fabric.RoleBorder }); i >= 0 {
+				s.report(fmt.Sprintf("%s is in AS %d, as %s is: its routes are refused there", d.Name, d.AS, piece[i].Name), []string{d.Name}, "give the border an AS number of its own")
+				return
+			}
 		}
 	})
 }
@@ -82,7 +114,7 @@ func serverExport(s *subject) {
 	var t tally
 	s.ofRole(fabric.RoleServer, func(d *fabric.Device) {
 		for _, o := range d.Originate {
-			bad := o.Kind == fabric.OriginSubnet
+			bad := o.Kind == fabric.OriginSubnet || o.Prefix.Bits() > 0 && s.onPort(d, o.Prefix)
 			for _, n := range never {
 				bad = bad || n.Overlaps(o.Prefix) && o.Prefix.Bits() > 0
 			}
@@ -96,11 +128,19 @@ func serverExport(s *subject) {
 	})
 }
 
-// vrouters reports the servers of which something holds.
+// onPort tells whether a prefix has addresses of a segment that a device is on.
+func (s *subject) onPort(d *fabric.Device, p netip.Prefix) bool {
+	return slices.ContainsFunc(d.Interfaces, func(i fabric.Interface) bool {
+		g := s.Segment(i.Segment)
+		return g != nil && slices.ContainsFunc(g.Subnets, p.Overlaps)
+	})
+}
+
+// vrouters reports the servers of which something holds. Of one that says nothing, v is nil.
 func (s *subject) vrouters(bad func(d *fabric.Device, v *fabric.VRouter) bool, message string, fix ...string) {
 	var list []string
 	s.ofRole(fabric.RoleServer, func(d *fabric.Device) {
-		if d.VRouter != nil && bad(d, d.VRouter) {
+		if bad(d, d.VRouter) {
 			list = append(list, d.Name)
 		}
 	})
@@ -109,46 +149,70 @@ func (s *subject) vrouters(bad func(d *fabric.Device, v *fabric.VRouter) bool, m
 	}
 }
 
+// preferLocal: FAB-VR-002. BIRD is so by itself.
 func preferLocal(s *subject) {
-	s.vrouters(func(_ *fabric.Device, v *fabric.VRouter) bool { return !v.PreferLocal },
+	s.vrouters(func(d *fabric.Device, v *fabric.VRouter) bool {
+		return v == nil && d.Software == fabric.BIRD || v != nil && !v.PreferLocal
+	},
 		"local endpoints are less preferred than BGP", "preference = 300;                   # BIRD, in the import filter of protocol kernel")
 }
 
+// noBlackhole: FAB-VR-003, for the blocks of ToRs, too.
 func noBlackhole(s *subject) {
 	var t tally
-	s.ofRole(fabric.RoleServer, func(d *fabric.Device) {
+	for i := range s.Devices {
+		d := &s.Devices[i]
 		for _, o := range d.Originate {
-			if o.Kind != fabric.OriginBlock {
+			if o.Kind != fabric.OriginBlock && o.Kind != fabric.OriginRack {
 				continue
 			}
-			covered := false
-			for _, x := range d.Discard {
-				covered = covered || x == o.Prefix
+			covered := func(x netip.Prefix) bool {
+				return x.Bits() > 0 && x.Bits() <= o.Prefix.Bits() && x.Contains(o.Prefix.Addr())
 			}
-			if !covered {
+			if !slices.ContainsFunc(d.Discard, covered) {
 				t.add("", d.Name, fmt.Sprintf("%s announces %s", d.Name, o.Prefix), fmt.Sprintf("ip route add blackhole %s", o.Prefix))
 			}
 		}
-	})
+	}
 	t.report(s, func(_ string, c *sameCase) string {
 		return fmt.Sprintf("%s announce%s a block without a discard route for it: packets to addresses that are not in use loop", names(c.devices), verb(len(c.devices), "s", ""))
 	})
 }
 
-// gateway: FAB-VR-004. A server has a default route if a border's or an
-// artificial one reaches it.
+// gateway: FAB-VR-004. Whether a server has a default route is simulated; without that, it is taken to have one that
+// somebody makes.
 func gateway(s *subject) {
-	some := false
+	some, known := false, map[string]bool{}
 	s.each(func(a *adjacency) { some = some || a.profile.Default == fabric.AlwaysDefault })
-	s.ofRole(fabric.RoleBorder, func(d *fabric.Device) {
-		some = some || d.Originates(fabric.OriginDefault)
-	})
-	s.vrouters(func(_ *fabric.Device, v *fabric.VRouter) bool { return !v.LocalGateway && !some },
+	for i := range s.Devices {
+		some = some || s.Devices[i].Originates(fabric.OriginDefault)
+	}
+	s.vrouters(func(d *fabric.Device, v *fabric.VRouter) bool {
+		return v != nil && !v.LocalGateway && !(some && s.wayOut(d, known))
+	},
 		"169.254.1.1 is no address of theirs and there is no default route: endpoints get no answer to ARP", "ip addr add 169.254.1.1/32 scope link dev cali…")
 }
 
+// wayOut tells whether a device has a default route, as far as that is known; known is of those that others stand for.
+func (s *subject) wayOut(d *fabric.Device, known map[string]bool) bool {
+	for i := range s.simulated {
+		x := &s.simulated[i]
+		if x.tables == nil || x.family != fabric.IPv4 {
+			continue
+		}
+		like := x.tables.Like(d.Name)
+		if yes, asked := known[like]; asked {
+			return yes
+		}
+		p, err := x.sim.Path(d.Name, never[0].Addr().Next(), sim.Failure{})
+		known[like] = err != nil || len(p.Branches) > 0 && len(p.Branches[0].Hops) > 1
+		return known[like]
+	}
+	return true
+}
+
 func linkDown(s *subject) {
-	s.vrouters(func(_ *fabric.Device, v *fabric.VRouter) bool { return !v.IgnoreLinkDown },
+	s.vrouters(func(_ *fabric.Device, v *fabric.VRouter) bool { return v != nil && !v.IgnoreLinkDown },
 		"ports without carrier stay in use until BGP has reacted", "sysctl -w net.ipv4.conf.all.ignore_routes_with_linkdown=1", "sysctl -w net.ipv6.conf.all.ignore_routes_with_linkdown=1")
 }
 
@@ -180,7 +244,7 @@ func noAuthentication(s *subject) {
 	n := 0
 	s.each(func(a *adjacency) {
 		if shared(a.segment) && !a.profile.Authentication.On() {
-			t.add("", a.on.Name, "", "bgp: {authentication: tcp-ao}")
+			t.add("", a.on.Name, "", "bgp: {authentication: md5}")
 			n += a.n
 		}
 	})
@@ -209,7 +273,7 @@ func maxPrefix(s *subject) {
 	var t tally
 	s.each(func(a *adjacency) {
 		if a.profile.MaxPrefix > 0 && a.profile.MaxPrefixAction == fabric.MaxPrefixRestart {
-			t.add(fmt.Sprint(a.profile.MaxPrefix), a.on.Name, "", fmt.Sprintf("neighbor %s maximum-prefix %d warning-only", a.address(), a.profile.MaxPrefix))
+			t.add(fmt.Sprint(a.profile.MaxPrefix), a.on.Name, "", fmt.Sprintf("neighbor %s maximum-prefix %d warning-only", a.address(), a.profile.MaxPrefix), "bgp: {maxPrefix: warning}     # in the file")
 		}
 	})
 	t.report(s, func(key string, c *sameCase) string {

@@ -38,9 +38,9 @@ func (s *subject) reflectors(clients map[*fabric.Device]map[*fabric.Device]bool)
 
 // coverage: FAB-RR-001. In a connected piece of an AS those that are no
 // client of a reflector have to be meshed. Two reflectors with the same clients
-// can do without: what one learns the other has from the same client. Servers
-// under Downward Default can, too: a segment makes one piece of those of a rack,
-// but they reach each other, as everything, by the default route of their ToR.
+// can do without: what one learns the other has from the same client. Servers and
+// machines under Downward Default can, too: a segment makes one piece of those of a
+// rack, but they reach each other, as everything, by the default route of their ToR.
 // So can borders of one AS: what the one is told the fabric tells the other.
 func coverage(s *subject) {
 	clients := s.clients()
@@ -55,7 +55,7 @@ func coverage(s *subject) {
 		for _, piece := range pieces[as] {
 			var flat []*fabric.Device // neither clients nor all in one mesh
 			for _, d := range piece {
-				if !isClient[d] && (s.Model != fabric.DownwardDefault || d.Role != fabric.RoleServer) {
+				if !isClient[d] && !s.byDefault(d) {
 					flat = append(flat, d)
 				}
 			}
@@ -75,6 +75,21 @@ func coverage(s *subject) {
 			f.Evidence = missing[:min(len(missing), 5)]
 		}
 	}
+}
+
+// byDefault tells whether a server or machine is told of a default route and nothing else.
+func (s *subject) byDefault(d *fabric.Device) bool {
+	switch {
+	case d.Role != fabric.RoleServer && d.Role != fabric.RoleMachine:
+		return false
+	case s.Model == fabric.DownwardDefault:
+		return true
+	}
+	more := func(x fabric.Session) bool {
+		end := s.End(d, &x)
+		return end == nil || s.passesSpecific(s.Profile(end.Profile).Export) && s.passesSpecific(s.Profile(x.Profile).Import)
+	}
+	return len(d.Sessions) > 0 && len(s.MeshesOf(d)) == 0 && !slices.ContainsFunc(d.Sessions, more)
 }
 
 // meshed tells whether one iBGP mesh holds all of the devices.
@@ -109,6 +124,9 @@ func (s *subject) missing(list []*fabric.Device, clients map[*fabric.Device]map[
 		for _, b := range list[i+1:] {
 			if a.Role == fabric.RoleBorder && b.Role == fabric.RoleBorder {
 				continue
+			}
+			if clients[a] != nil && clients[b] != nil && !s.meet(a, b) {
+				continue // reflectors of different planes, of which each tells of what is there
 			}
 			if !peers[b.Name] && !(s.hears(b, a, clients) && s.hears(a, b, clients)) {
 				out = append(out, a.Name+"–"+b.Name)
@@ -176,11 +194,17 @@ func verb(n int, one, many string) string {
 	return many
 }
 
+// severalPaths tells whether a device sends several paths of a prefix, and its peer takes them (RFC 7911 section 4).
+func (s *subject) severalPaths(a *adjacency) bool {
+	end := s.End(a.on, a.session)
+	return a.profile.AddPath.Sends() && end != nil && s.Profile(end.Profile).AddPath.Receives()
+}
+
 func allPlanes(s *subject) {
 	planes := map[*fabric.Device]map[string]bool{}
 	var list []string
 	s.each(func(a *adjacency) {
-		if a.peer == nil || !a.profile.ReflectorClient || a.segment == nil || a.segment.Kind != fabric.Plane || a.profile.AddPath.Sends() {
+		if a.peer == nil || !a.profile.ReflectorClient || a.segment == nil || a.segment.Kind != fabric.Plane || s.severalPaths(a) {
 			return
 		}
 		if planes[a.on] == nil {
@@ -210,6 +234,16 @@ func manyClients(s *subject) {
 	})
 }
 
+// lacks tells whether something of a set is not in another.
+func lacks(set, of map[*fabric.Device]bool) bool {
+	for d := range of {
+		if !set[d] {
+			return true
+		}
+	}
+	return false
+}
+
 func clusterID(s *subject) {
 	clients := s.clients()
 	by := map[string]*fabric.Device{}
@@ -221,7 +255,8 @@ func clusterID(s *subject) {
 			by[key] = d
 			continue
 		}
-		if !maps.Equal(clients[first], clients[d]) {
+		// Whoever is a client of both hears of those that one of them lacks from the other.
+		if lacks(clients[first], clients[d]) && lacks(clients[d], clients[first]) {
 			s.report(fmt.Sprintf("%s and %s share the cluster ID %s, and each has clients that the other lacks: routes between these are lost", first.Name, d.Name, id),
 				[]string{first.Name, d.Name}, fmt.Sprintf("bgp cluster-id %s                 ! on %s: its router ID", d.RouterID, d.Name))
 		}

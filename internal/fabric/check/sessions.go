@@ -4,20 +4,36 @@ package check
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/fabric/sim"
 )
 
 // oneSided: FAB-SES-001, sessions that never come up. What the ends make of each other's AS number is FAB-AS-005.
 func oneSided(s *subject) {
-	var t tally
+	var t, away tally
 	s.each(func(a *adjacency) {
+		if a.mesh != nil {
+			if a.on.Interface(a.mesh.Segment) == nil && !s.hostOn(a.on, a.mesh.Segment) {
+				away.many(a.n, "mesh "+a.mesh.Name+"\x00"+a.mesh.Segment, a.on.Name, "", "attach it to "+a.mesh.Segment+", or take it out of the mesh")
+			}
+			return
+		}
 		if a.session == nil || a.peer == nil {
 			return
 		}
 		back := s.End(a.on, a.session)
+		if on := a.session.Segment; back != nil && on != "" && s.meet(a.on, a.peer) { // else FAB-NH-005 has it
+			for _, d := range []*fabric.Device{a.on, a.peer} {
+				if d.Interface(on) == nil && !s.hostOn(d, on) {
+					away.add("sessions\x00"+on, d.Name, a.on.Name+" has one with "+a.peer.Name, "name the segment that both are on")
+					return
+				}
+			}
+		}
 		if back == nil {
 			s.report(fmt.Sprintf("the session of %s with %s exists on one side only", a.on.Name, a.peer.Name), []string{a.on.Name, a.peer.Name},
 				fmt.Sprintf("%s: {peer: %s, segment: %s, peerAS: %d}", a.peer.Name, a.on.Name, a.session.Segment, a.on.AS))
@@ -35,12 +51,29 @@ func oneSided(s *subject) {
 	t.report(s, func(why string, c *sameCase) string {
 		return fmt.Sprintf("sessions of %s never come up: %s", names(c.devices), why)
 	})
+	away.report(s, func(key string, c *sameCase) string {
+		of, segment, _ := cut(key)
+		return fmt.Sprintf("%s of %s never come up: no port on %s", of, names(c.devices), segment)
+	})
+}
+
+// hostOn tells whether a device without ports of its own uses one of its host on a segment.
+func (s *subject) hostOn(d *fabric.Device, segment string) bool {
+	h := s.Device(d.Host)
+	return h != nil && h.Interface(segment) != nil && !slices.ContainsFunc(d.Interfaces, func(x fabric.Interface) bool { return x.Segment != "" })
 }
 
 // usualPeers is what a device can take, where nothing is known of it.
 const usualPeers = 1000
 
+// Routers in a full mesh of iBGP, at which something is said: each knows all others.
+const (
+	meshWarns = 100
+	meshEnds  = 1000
+)
+
 func manyPeers(s *subject) {
+	s.largeMeshes()
 	var t tally
 	for i := range s.Devices {
 		d := &s.Devices[i]
@@ -55,6 +88,23 @@ func manyPeers(s *subject) {
 	t.report(s, func(key string, c *sameCase) string { return names(c.devices) + ": " + key })
 }
 
+// largeMeshes finds full meshes of iBGP that are large, or too large.
+func (s *subject) largeMeshes() {
+	alike := map[int][]string{} // by how many are in them
+	for i := range s.Meshes {
+		if m := &s.Meshes[i]; m.Kind == fabric.MeshIBGP && len(m.Members) > meshWarns {
+			alike[len(m.Members)] = append(alike[len(m.Members)], m.Name)
+		}
+	}
+	for _, n := range slices.Sorted(maps.Keys(alike)) {
+		f := s.report(fmt.Sprintf("%s %s of %s routers: one more is a session more on each", names(alike[n]), verb(len(alike[n]), "is a mesh", "are meshes"), fabric.Number(n)), nil,
+			"routeReflectors: {placement: per-plane}     # in the file")
+		if n > meshEnds {
+			f.Severity = Error
+		}
+	}
+}
+
 func noPolicy(s *subject) {
 	var t tally
 	s.each(func(a *adjacency) {
@@ -67,13 +117,13 @@ func noPolicy(s *subject) {
 	})
 }
 
-// relax: FAB-ECMP-001. Towards another rack there is one path by way of each
-// spine or each neighbour above, and these have different AS numbers.
+// relax: FAB-ECMP-001. Which paths are equal but for their AS numbers, is simulated; without that, a device that has
+// routers with several AS numbers above it is taken to have such paths.
 func relax(s *subject) {
 	var t tally
 	for i := range s.Devices {
 		d := &s.Devices[i]
-		if d.MultipathRelax || d.Multipath < 2 {
+		if d.MultipathRelax || d.Multipath < 2 || d.Role == fabric.RoleReflector {
 			continue
 		}
 		above := map[uint32]bool{}
@@ -83,8 +133,13 @@ func relax(s *subject) {
 				above[x.PeerAS] = true
 			}
 		}
-		if len(above) > 1 {
+		prefixes, known := s.uneven(d)
+		switch {
+		case known && prefixes == 0:
+		case len(above) > 1:
 			t.add(fmt.Sprintf("1 of %d uplinks is used", len(above)), d.Name, "", "bgp bestpath as-path multipath-relax")
+		case known:
+			t.add(fmt.Sprintf("routes to which not all ways are used: %s", fabric.Number(prefixes)), d.Name, "", "bgp bestpath as-path multipath-relax")
 		}
 	}
 	t.report(s, func(key string, c *sameCase) string {
@@ -92,12 +147,24 @@ func relax(s *subject) {
 	})
 }
 
+// uneven is to how many prefixes a device has paths that are equal but for their AS numbers, where the design is simulated.
+func (s *subject) uneven(d *fabric.Device) (prefixes int, known bool) {
+	for i := range s.simulated {
+		if s.simulated[i].tables == nil {
+			return 0, false
+		}
+		row, _ := s.simulated[i].tables.Of(d.Name)
+		prefixes = max(prefixes, row.Uneven)
+	}
+	return prefixes, len(s.simulated) > 0
+}
+
 // width: FAB-ECMP-002.
 func width(s *subject) {
 	several := map[string]bool{} // reflectors that tell of one path for several planes
 	seen := map[string]string{}
 	s.each(func(a *adjacency) {
-		if a.profile.ReflectorClient && a.segment != nil && a.segment.Kind == fabric.Plane && a.profile.AddPath == fabric.AddPathNone {
+		if a.peer != nil && a.profile.ReflectorClient && a.segment != nil && a.segment.Kind == fabric.Plane && !s.severalPaths(a) {
 			if was, ok := seen[a.on.Name]; ok && was != a.segment.Name {
 				several[a.on.Name] = true
 			}
@@ -112,7 +179,11 @@ func width(s *subject) {
 			one = one || several[d.Sessions[j].Peer]
 		}
 		if planes := s.PlanesOf(d); d.Role == fabric.RoleServer && planes > 1 && one {
-			t.add(fmt.Sprint(planes), d.Name, "", "routeReflectors: {placement: per-plane}, and multipath on the servers")
+			fix := "routeReflectors: {placement: per-plane}     # in the file"
+			if d.Multipath < 2 {
+				fix = "merge paths on;                     # BIRD, in protocol kernel; multipath: 64 of a design"
+			}
+			t.add(fmt.Sprint(planes), d.Name, "", fix)
 		}
 	}
 	t.report(s, func(key string, c *sameCase) string {
@@ -130,11 +201,22 @@ func islLoop(s *subject) {
 		if other == nil || a.on.Multipath < 2 || a.profile.NextHopSelf != fabric.NextHopSelfAll {
 			return
 		}
-		if a.profile.LocalPref == 0 && s.Profile(other.Profile).LocalPref == 0 {
+		if a.profile.LocalPref == 0 && s.Profile(other.Profile).LocalPref == 0 && s.mayLoop() {
 			s.report(fmt.Sprintf("%s and %s send a part of the traffic for the same destinations to each other: a loop for some flows, for ever", a.on.Name, a.peer.Name),
 				[]string{a.on.Name, a.peer.Name}, "route-map ISL permit 10", " set local-preference 90", fmt.Sprintf("neighbor %s route-map ISL in", a.address()))
 		}
 	})
+}
+
+// mayLoop tells whether flows loop, healthy or after one failure, as far as it is known.
+func (s *subject) mayLoop() bool {
+	for i := range s.simulated {
+		x := &s.simulated[i]
+		if x.err != nil || x.whatIf.Healthy.Looping > 0 || slices.ContainsFunc(x.whatIf.Cases, func(r sim.Reach) bool { return r.Looping > 0 }) {
+			return true
+		}
+	}
+	return len(s.simulated) == 0
 }
 
 func noBFD(s *subject) {
@@ -145,7 +227,7 @@ func noBFD(s *subject) {
 			if a.profile.Hold.On() {
 				hold = "after " + a.profile.Hold.String()
 			}
-			t.many(a.n, string(a.segment.Kind)+"\x00"+hold, a.on.Name, "", fmt.Sprintf("neighbor %s bfd", a.address()), "bfd: {segment: 100ms, planes: 100ms}     # in the file")
+			t.many(a.n, string(a.segment.Kind)+"\x00"+hold, a.on.Name, "", fmt.Sprintf("neighbor %s bfd", a.address()), "bgp: {bfd: {segment: 100ms, planes: 100ms}}     # in the file")
 		}
 	})
 	t.report(s, func(key string, c *sameCase) string {
@@ -172,7 +254,7 @@ func longHold(s *subject) {
 			}
 		}
 		if hold > longest {
-			t.many(a.n, hold.String()+said, a.on.Name, "", "hold 9")
+			t.many(a.n, hold.String()+said, a.on.Name, "", "timers bgp 3 9                      ! FRR", "hold time 9;                        # BIRD", "bgp: {timers: {hold: 9s}}     # in the file")
 		}
 	})
 	t.report(s, func(key string, c *sameCase) string {
@@ -207,7 +289,7 @@ func noGR(s *subject) {
 	var t tally
 	s.each(func(a *adjacency) {
 		if (a.on.Role == fabric.RoleServer || a.on.Role == fabric.RoleReflector) && !a.profile.GracefulRestart.On() {
-			t.many(a.n, string(a.on.Role), a.on.Name, "", "graceful restart on;                # BIRD", "gracefulRestart: {vrouter: 120s, rr: 120s}     # in the file")
+			t.many(a.n, string(a.on.Role), a.on.Name, "", "graceful restart on;                # BIRD", "bgp: {gracefulRestart: {vrouter: 120s, rr: 120s}}     # in the file")
 		}
 	})
 	t.report(s, func(key string, c *sameCase) string {

@@ -71,38 +71,28 @@ func lossText(r *sim.Reach) string {
 	return fmt.Sprintf("%s to %s: lost at %s, %s", r.From, r.To, r.At, r.Why)
 }
 
-// vanished: FAB-AS-002. Paths with the own AS number in them are refused in every healthy fabric, too: what counts is that
-// the pair which is lost has no other, as others are lost for other reasons.
+// vanished: FAB-AS-002. Paths with the own AS number in them are refused in every healthy fabric, too: what counts is who has no
+// other way to endpoints.
 func vanished(s *subject) {
 	s.eachFamily(func(x *simulated) {
 		h := &x.whatIf.Healthy
-		if h.Cut == 0 || x.tables == nil || !x.looped(h.To) {
+		if h.Whole() || x.tables == nil {
 			return
 		}
 		var at []string
-		refused := 0
+		routes := 0
 		for _, t := range x.tables.Devices {
-			// Refused by every device, and known by no other way.
-			if n := t.Refused["loop"]; n > 0 && t.Role == fabric.RoleServer || n > 0 && t.Role == fabric.RoleToR {
-				refused += n * t.Devices
+			if t.Looped > 0 && (t.Role == fabric.RoleServer || t.Role == fabric.RoleToR) {
+				routes += t.Looped * t.Devices
 				at = append(at, t.Device)
 			}
 		}
-		if refused > 0 {
-			f := s.report(fmt.Sprintf("routes vanish, since routers find their own AS number in the path: %s", pairText(h)), at, "give every rack an AS number of its own", "or as-override at both tiers, with its reason in bgp.advanced")
+		if routes > 0 {
+			f := s.report(fmt.Sprintf("%s vanish%s, since routers find their own AS number in the path: %s", fabric.Amount(routes, "route"), verb(routes, "es", ""), pairText(h)), at,
+				"give every rack an AS number of its own", "or as-override at both tiers, with its reason in bgp.advanced")
 			f.Evidence = []string{lossText(h)}
 		}
 	})
-}
-
-// looped tells whether the endpoints of a device are unknown to some since their paths come back there.
-func (x *simulated) looped(device string) bool {
-	to, ok := x.sim.Endpoint(device)
-	if !ok {
-		return false
-	}
-	yes, err := x.sim.Looped(to)
-	return yes && err == nil
 }
 
 // unusable: FAB-NH-002. Where no traffic is lost, healthy or after one failure,

@@ -3,23 +3,33 @@
 package check
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 
 	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/fabric/sim"
 )
 
 func routerID(s *subject) {
 	seen := map[netip.Addr]*fabric.Device{}
+	var none []string
 	for i := range s.Devices {
 		d := &s.Devices[i]
+		if !d.RouterID.IsValid() {
+			none = append(none, d.Name)
+			continue
+		}
 		if first := seen[d.RouterID]; first != nil {
 			s.report(fmt.Sprintf("router ID %s is used by %s and %s", d.RouterID, first.Name, d.Name), []string{first.Name, d.Name}, "bgp router-id, of its own on each: the loopback's address")
 			continue
 		}
 		seen[d.RouterID] = d
+	}
+	if len(none) > 0 {
+		s.report(fmt.Sprintf("%s ha%s no router ID", names(none), verb(len(none), "s", "ve")), none, "bgp router-id, of its own on each: the loopback's address")
 	}
 }
 
@@ -39,6 +49,21 @@ func twice(s *subject) {
 		}
 	}
 	s.endpointTwice()
+	at := slices.SortedFunc(maps.Keys(seen), netip.Addr.Compare)
+	for i := range s.Devices {
+		d := &s.Devices[i]
+		for _, o := range d.Originate {
+			if o.Kind != fabric.OriginEndpoints && o.Kind != fabric.OriginAnycast {
+				continue
+			}
+			first := o.Prefix.Masked().Addr()
+			for n, _ := slices.BinarySearchFunc(at, first, netip.Addr.Compare); n < len(at) && at[n].Compare(o.Last()) <= 0 && at[n].Is4() == first.Is4(); n++ {
+				if was := seen[at[n]]; was.device != d.Name {
+					s.report(fmt.Sprintf("%s is on %s, and an endpoint of %s", at[n], was.device, d.Name), []string{was.device, d.Name}, "give each interface and endpoint an address of its own")
+				}
+			}
+		}
+	}
 	type subnet struct {
 		net  netip.Prefix
 		name string
@@ -138,7 +163,9 @@ func isOwn(d *fabric.Device, p netip.Prefix) bool {
 	return false
 }
 
+// missingSpine: FAB-PHY-001, of ToRs below spines, and of whoever is on planes.
 func missingSpine(s *subject) {
+	s.missingPlane()
 	var spines []string
 	s.ofRole(fabric.RoleSpine, func(d *fabric.Device) { spines = append(spines, d.Name) })
 	s.ofRole(fabric.RoleToR, func(d *fabric.Device) {
@@ -155,6 +182,39 @@ func missingSpine(s *subject) {
 	})
 }
 
+// missingPlane finds ToRs, or servers where those are on planes, that are on some and not on all.
+func (s *subject) missingPlane() {
+	var planes []string
+	on := map[string]map[fabric.Role]bool{}
+	for i := range s.Segments {
+		if x := &s.Segments[i]; x.Kind == fabric.Plane {
+			planes = append(planes, x.Name)
+			on[x.Name] = map[fabric.Role]bool{}
+			for _, at := range s.On(x.Name) {
+				on[x.Name][at.Device.Role] = true
+			}
+		}
+	}
+	for i := range s.Devices {
+		d := &s.Devices[i]
+		if d.Role != fabric.RoleToR && d.Role != fabric.RoleServer {
+			continue
+		}
+		var missing []string
+		for _, name := range planes {
+			if on[name][d.Role] && d.Interface(name) == nil {
+				missing = append(missing, name)
+			}
+		}
+		if len(missing) < len(planes) || d.Role == fabric.RoleToR {
+			for _, name := range missing {
+				s.report(fmt.Sprintf("%s is not connected to %s: %d %% less, and its routes differ from those of others", d.Name, name, 100/len(planes)), []string{d.Name},
+					fmt.Sprintf("add the port and the sessions of %s on %s", d.Name, name))
+			}
+		}
+	}
+}
+
 func spineCount(s *subject) {
 	n, what := 0, "spine"
 	s.ofRole(fabric.RoleSpine, func(*fabric.Device) { n++ })
@@ -166,13 +226,18 @@ func spineCount(s *subject) {
 	}
 }
 
-// oneOfTwo: FAB-PHY-003.
+// oneOfTwo: FAB-PHY-003. Under Downward Default the other ToR has a default route, which leads there.
 func oneOfTwo(s *subject) {
 	tors := map[string][]*fabric.Device{}
 	s.ofRole(fabric.RoleToR, func(d *fabric.Device) { tors[d.Rack] = append(tors[d.Rack], d) })
 	single := map[string][]string{} // devices by their only ToR
 	for i := range s.Devices {
 		d := &s.Devices[i]
+		for _, r := range d.Static { // machines without BGP
+			if list := single[d.Name]; d.Role == fabric.RoleToR && r.Machine != "" && !slices.Contains(list, r.Machine) {
+				single[d.Name] = append(list, r.Machine)
+			}
+		}
 		if d.Role != fabric.RoleServer && d.Role != fabric.RoleMachine || len(tors[d.Rack]) != 2 {
 			continue
 		}
@@ -200,6 +265,9 @@ func oneOfTwo(s *subject) {
 		for i, d := range pair {
 			if list := single[d.Name]; len(list) > 0 && !talk {
 				other := pair[1-i].Name
+				if list = slices.DeleteFunc(list, func(name string) bool { return s.arrives(other, d, name) }); len(list) == 0 {
+					continue
+				}
 				s.report(fmt.Sprintf("rack %s: %s and %s share AS %d and do not speak with each other, and %s %s on %s only: %s cannot reach it", rack, pair[0].Name, pair[1].Name,
 					d.AS, names(list), verb(len(list), "is", "are"), d.Name, other), append([]string{other}, list...), "tors: {isl: true}", "or attach the device to both ToRs")
 			}
@@ -207,11 +275,37 @@ func oneOfTwo(s *subject) {
 	}
 }
 
+// arrives tells whether what a ToR sends to a device, or to a machine that another ToR has routes to, gets there.
+func (s *subject) arrives(from string, tor *fabric.Device, to string) bool {
+	for i := range s.simulated {
+		x := &s.simulated[i]
+		if x.err != nil {
+			return false
+		}
+		a, ok := x.sim.Endpoint(to)
+		for _, r := range tor.Static {
+			if r.Machine == to && fabric.FamilyOf(r.Prefix.Addr()) == x.family {
+				a, ok = r.Prefix.Addr(), true
+			}
+		}
+		if !ok {
+			continue
+		}
+		if p, err := x.sim.Path(from, a, sim.Failure{}); err != nil || p.Lost > 0 {
+			return false
+		}
+	}
+	return len(s.simulated) > 0
+}
+
+// usualMTU is that of Ethernet, of a segment that says none.
+const usualMTU = 1500
+
 func mtu(s *subject) {
 	by := map[int]string{}
 	for i := range s.Segments {
-		if x := &s.Segments[i]; x.MTU > 0 && by[x.MTU] == "" {
-			by[x.MTU] = x.Name
+		if x := &s.Segments[i]; by[cmp.Or(x.MTU, usualMTU)] == "" {
+			by[cmp.Or(x.MTU, usualMTU)] = x.Name
 		}
 	}
 	if len(by) < 2 {
@@ -270,26 +364,34 @@ func urpf(s *subject) {
 // kernelNeighbours is gc_thresh3 of Linux, unless it is changed.
 const kernelNeighbours = 1024
 
+// neighbours: FAB-CAP-007. The kernel has one table of them for all ports, in each family.
 func neighbours(s *subject) {
-	alike := map[int][]string{} // segments by how many are on them
-	var counts []int
-	for i := range s.Segments {
-		n := len(s.On(s.Segments[i].Name))
-		if n <= kernelNeighbours {
-			continue
+	var t tally
+	for i := range s.Devices {
+		d := &s.Devices[i]
+		n, ports := s.NeighboursOf(d), 0
+		for _, x := range d.Interfaces {
+			if x.Segment != "" {
+				ports++
+			}
 		}
-		if alike[n] == nil {
-			counts = append(counts, n)
+		if n > kernelNeighbours && !s.inSilicon(d) {
+			var fix []string
+			for _, f := range s.Families {
+				fix = append(fix, fmt.Sprintf("sysctl -w net.%s.neigh.default.gc_thresh3=%d", f, 4*n))
+			}
+			t.add(fmt.Sprintf("%s neighbours on %s", fabric.Number(n), fabric.Amount(ports, "port")), d.Name, "", fix...)
 		}
-		alike[n] = append(alike[n], s.Segments[i].Name)
 	}
-	for _, n := range counts {
-		var fix []string
-		for _, f := range s.Families {
-			fix = append(fix, fmt.Sprintf("sysctl -w net.%s.neigh.default.gc_thresh3=%d", f, 4*n))
-		}
-		s.report(fmt.Sprintf("%s ha%s %s neighbours; Linux keeps %s", names(alike[n]), verb(len(alike[n]), "s", "ve"), fabric.Number(n), fabric.Number(kernelNeighbours)), nil, fix...)
-	}
+	t.report(s, func(key string, c *sameCase) string {
+		return fmt.Sprintf("%s: %s; Linux keeps %s", names(c.devices), key, fabric.Number(kernelNeighbours))
+	})
+}
+
+// inSilicon tells whether a device is of a platform whose tables are known.
+func (s *subject) inSilicon(d *fabric.Device) bool {
+	p := s.Platform(d.Platform)
+	return p != nil && (p.HostTable > 0 || p.LPMTable > 0)
 }
 
 // polarised: FAB-WI-005. A spine has equal ways where a rack has two ToRs, and gets from a
@@ -316,23 +418,41 @@ func polarised(s *subject) {
 	})
 }
 
-// ecmpWidth: FAB-CAP-009, for the ways up.
+// ecmpWidth: FAB-CAP-009. How wide groups are is simulated, or, without that, taken to be the ways up.
 func ecmpWidth(s *subject) {
 	var t tally
-	s.ofRole(fabric.RoleToR, func(d *fabric.Device) {
+	for i := range s.Devices {
+		d := &s.Devices[i]
 		p := s.Platform(d.Platform)
 		if p == nil || p.ECMP == 0 {
-			return
+			continue
 		}
-		up := 0
-		for j := range d.Sessions {
-			if s.Device(d.Sessions[j].Peer).Role == fabric.RoleSpine {
-				up++
-			}
+		if wide := s.widest(d); wide > int(p.ECMP) {
+			t.add(fmt.Sprintf("%d-way groups, %d are needed", p.ECMP, wide), d.Name, "", "fewer spines, or other silicon")
 		}
-		if up > int(p.ECMP) {
-			t.add(fmt.Sprintf("%d-way groups, %d are needed", p.ECMP, up), d.Name, "", "fewer spines, or other silicon")
-		}
-	})
+	}
 	t.report(s, func(key string, c *sameCase) string { return "hardware ECMP of " + names(c.devices) + ": " + key })
+}
+
+// widest is how many next hops the widest group of a device has.
+func (s *subject) widest(d *fabric.Device) (n int) {
+	known := len(s.simulated) > 0
+	for i := range s.simulated {
+		if s.simulated[i].tables == nil {
+			known = false
+			break
+		}
+		row, _ := s.simulated[i].tables.Of(d.Name)
+		n = max(n, row.Width)
+	}
+	if known {
+		return n
+	}
+	n = 0
+	for j := range d.Sessions {
+		if d.Role == fabric.RoleToR && s.Device(d.Sessions[j].Peer).Role == fabric.RoleSpine {
+			n++
+		}
+	}
+	return n
 }

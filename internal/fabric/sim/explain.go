@@ -79,24 +79,6 @@ func (s *Sim) Explain(device string, to netip.Addr, f Failure) (out *Explanation
 	return out, err
 }
 
-// Looped tells whether some device has no route to an address since it finds its own AS number in every path that it is
-// sent (RFC 4271 section 9.1.2), in health.
-func (s *Sim) Looped(to netip.Addr) (yes bool, err error) {
-	err = s.follow(s.g.devices[0].Name, to, Failure{}, func(sc *scene, k *walk, _ int) {
-		for _, w := range k.over[:min(len(k.over), 1)] {
-			for n := range w.state {
-				own := w.of(n).AS
-				for _, list := range w.state[n].in {
-					yes = yes || w.state[n].best < 0 && slices.ContainsFunc(list, func(a arrival) bool {
-						return a.refused == bgp.RefusedLoop && slices.Contains(a.received.Path(), own)
-					})
-				}
-			}
-		}
-	})
-	return yes, err
-}
-
 // judge says what becomes of packets from a node.
 func (k *walk) judge(out *Explanation, n int) {
 	by, ways, end := k.choose(n)
