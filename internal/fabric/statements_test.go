@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -110,6 +111,12 @@ func (w *world) table(t *testing.T, s *sim.Sim, role fabric.Role) sim.Table {
 	return sim.Table{}
 }
 
+// comments and addresses are those in what is written for a device.
+var (
+	comments  = regexp.MustCompile(`(?m)^#.*\n`)
+	addresses = regexp.MustCompile(`'?(\d+\.\d+\.\d+\.\d+|fd00:[0-9a-f:]+)'?`)
+)
+
 // all are the models, each with both kinds of spine.
 var all = map[string]string{
 	"rack l3": "model: as-per-rack", "rack l2": "model: as-per-rack, spine: {kind: l2}",
@@ -122,9 +129,20 @@ var all = map[string]string{
 // simulated. Each is named by its number.
 var statements = map[string]func(t *testing.T){
 	"FAB-S-03": func(t *testing.T) { // an Ethernet fabric takes the fewest considerations
-		for _, f := range check.Design(worldOf(t, all["ethernet"]).Design) {
-			if f.Severity == check.Error || f.Severity == check.Advanced {
-				t.Error(f.ID, f.Message)
+		considered := map[string]int{}
+		for name, spec := range all {
+			for _, f := range check.Design(worldOf(t, spec).Design) {
+				if f.Severity == check.Error || f.Severity == check.Advanced {
+					t.Error(name, f.ID, f.Message)
+				}
+				if f.Severity != check.Info {
+					considered[name]++
+				}
+			}
+		}
+		for name, n := range considered {
+			if n < considered["ethernet"] {
+				t.Errorf("%s has %d findings, ethernet %d", name, n, considered["ethernet"])
 			}
 		}
 	},
@@ -233,12 +251,14 @@ var statements = map[string]func(t *testing.T){
 			})
 		}
 	},
-	"FAB-S-15": func(t *testing.T) { // a vRouter's BGP takes 60 lines at most, for up to two sessions
-		w := worldOf(t, all["rack l3"]+", racks: {count: 3, tors: 2}, families: [ipv4]")
-		e, _ := emit.New(w.Design)
-		text, err := e.Device(w.Device("r0-s0"), emit.VRouter)
-		if n := strings.Count(text, "\n"); err != nil || n > 60 {
-			t.Error(n, err)
+	"FAB-S-15": func(t *testing.T) { // a vRouter's BGP takes 60 lines at most, for up to four sessions
+		for _, spec := range []string{all["rack l3"] + ", racks: {count: 3, tors: 2}", all["ethernet"], all["server l3"] + ", servers: {perRack: 2, uplinks: unnumbered}"} {
+			w := worldOf(t, spec)
+			e, _ := emit.New(w.Design)
+			text, err := e.Device(w.Device("r0-s0"), emit.VRouter)
+			if n := strings.Count(text, "\n"); err != nil || n > 60 || len(w.Device("r0-s0").Sessions) > 4 {
+				t.Error(spec, n, err)
+			}
 		}
 	},
 	"FAB-S-16": func(t *testing.T) { // no policy but prefixes, next hops, reflection and roles
@@ -325,6 +345,14 @@ var statements = map[string]func(t *testing.T){
 			t.Error(n)
 		}
 	},
+	"FAB-S-43": func(t *testing.T) { // below spines a ToR peers with its servers and every spine, a spine with all ToRs
+		for _, tors := range []int{1, 2} {
+			w := worldOf(t, fmt.Sprintf("%s, spine: {count: 3}, racks: {count: 4, tors: %d}", all["rack l3"], tors))
+			if n, m := w.Peers(w.Device("r0-t0")), w.Peers(w.Device("spine2")); n != 2+3 || m != 4*tors {
+				t.Error(tors, n, m)
+			}
+		}
+	},
 	"FAB-S-44": func(t *testing.T) { // the inside of a rack does not depend on the spine
 		inside := func(spec string) string {
 			w := worldOf(t, spec)
@@ -337,7 +365,15 @@ var statements = map[string]func(t *testing.T){
 					out = append(out, s, w.Profile(s.Profile))
 				}
 			}
-			b, _ := json.Marshal(out)
+			e, err := emit.New(w.Design)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := e.Device(w.Device("r0-s0"), emit.VRouter)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, _ := json.Marshal(append(out, comments.ReplaceAllString(text, "")))
 			return string(b)
 		}
 		if a, b := inside(all["rack l3"]), inside(all["rack l2"]); a != b {
@@ -467,6 +503,21 @@ var statements = map[string]func(t *testing.T){
 		}
 		if shape("r0-s0") != shape("r2-s1") {
 			t.Error(shape("r0-s0"), shape("r2-s1"))
+		}
+		e, err := emit.New(w.Design)
+		if err != nil {
+			t.Fatal(err)
+		}
+		written := func(name, rack string) string {
+			text, err := e.Device(w.Device(name), emit.VRouter)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = strings.NewReplacer(name, "SERVER", rack, "RACK").Replace(comments.ReplaceAllString(text, ""))
+			return addresses.ReplaceAllString(text, "ADDRESS")
+		}
+		if a, b := written("r0-s0", "r0-"), written("r2-s1", "r2-"); a != b || !strings.Contains(a, "ADDRESS") {
+			t.Errorf("%s\n%s", a, b)
 		}
 	},
 	"FAB-S-63": func(t *testing.T) { // down there is the default route and nothing else
