@@ -11,7 +11,10 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -317,14 +320,30 @@ func TestRights(t *testing.T) {
 	t.Parallel()
 	a, _ := two(t)
 	r := a.want("Up")
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.PID))
-	if err != nil {
-		t.Fatal(err)
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", r.PID))
+	if err != nil || len(tasks) < 2 {
+		t.Fatalf("threads %v, %v", tasks, err)
 	}
-	for _, want := range []string{"Uid:\t53784\t53784\t53784\t53784", "Gid:\t53784\t53784\t53784\t53784", "CapEff:\t0000000000000000", "CapPrm:\t0000000000000000", "Groups:\t \n"} {
-		if !strings.Contains(string(status), want) {
-			t.Errorf("%q is not in\n%s", want, status)
+	inTime := 0
+	for _, task := range tasks {
+		status, err := os.ReadFile(task + "/status")
+		if err != nil {
+			t.Fatal(err)
 		}
+		for _, want := range []string{"Uid:\t53784\t53784\t53784\t53784", "Gid:\t53784\t53784\t53784\t53784", "CapEff:\t0000000000000000", "CapPrm:\t0000000000000000", "Groups:\t \n"} {
+			if !strings.Contains(string(status), want) {
+				t.Errorf("%s: %q is not in\n%s", task, want, status)
+			}
+		}
+		tid, _ := strconv.Atoi(filepath.Base(task))
+		if a, err := unix.SchedGetAttr(tid, 0); err != nil {
+			t.Error(err)
+		} else if a.Policy == unix.SCHED_RR && a.Priority == 10 {
+			inTime++
+		}
+	}
+	if inTime != 1 || !strings.HasPrefix(r.Rights, "real-time; ") {
+		t.Errorf("%d threads have real-time priority, want the loop's alone; rights: %s", inTime, r.Rights)
 	}
 	if sid, err := unix.Getsid(r.PID); err != nil || sid != r.PID {
 		t.Errorf("session %d, %v: it is not in one of its own", sid, err)
@@ -343,6 +362,44 @@ func TestRights(t *testing.T) {
 	}
 	if p.Wait() == nil || !strings.Contains(text.String(), fmt.Sprintf("pid %d", r.PID)) {
 		t.Errorf("a second process: %s", text.String())
+	}
+}
+
+// TestStartOnOneProcessor: when the process starts, its real-time thread waits for none of its others, which would
+// wait for the processor that it has. There is only one here, and a start that takes it for the
+// kernel's limit, nearly a second, costs as much.
+func TestStartOnOneProcessor(t *testing.T) {
+	labtest.Require(t)
+	var all, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Fatal(err)
+	}
+	for cpu := 0; one.Count() == 0; cpu++ {
+		if all.IsSet(cpu) {
+			one.Set(cpu)
+		}
+	}
+	dir := t.TempDir()
+	cmd := exec.Command("/proc/self/exe", "process", dir)
+	cmd.Stderr = t.Output()
+	runtime.LockOSThread()
+	err := unix.SchedSetaffinity(0, &one) // a child has its parent's
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err := errors.Join(err, unix.SchedSetaffinity(0, &all)); err != nil {
+		t.Fatal(err)
+	}
+	runtime.UnlockOSThread()
+	defer func() { _, _ = cmd.Process.Kill(), cmd.Wait() }()
+	labtest.Poll(t, 10*time.Second, func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		_, err := bfdd.Ask(ctx, dir)
+		return err
+	})
+	if took := cpu(t, cmd.Process.Pid); took > 400*time.Millisecond {
+		t.Errorf("to start took %v of the processor", took)
 	}
 }
 

@@ -35,11 +35,32 @@ func realTime() error {
 	return fmt.Errorf("no real-time scheduling, nice -15 instead: %w", err)
 }
 
-// drop gives up everything that root has, for good.
-func drop() error {
+// settle gives up everything that root has, for good, and then asks for real time for the calling thread, which must be
+// locked. The other order would stop the machine: to change the user, Go signals every thread of the process and
+// turns in a loop until all have answered, and before ordinary threads it would keep the processor from one of those
+// until the kernel stops real-time threads, after nearly a second (sched(7), sched_rt_runtime_us). So this
+// thread alone keeps what it may have, for as long as it takes to ask.
+func settle() (rt, given error) {
 	if os.Geteuid() != 0 {
-		return nil
+		return realTime(), nil
 	}
+	if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0); err != nil {
+		rt = fmt.Errorf("keep capabilities: %w", err)
+	}
+	given = drop()
+	if err := capabilities(1 << unix.CAP_SYS_NICE); err == nil {
+		rt = realTime()
+	} else if rt == nil {
+		rt = fmt.Errorf("no real-time scheduling: %w", err)
+	}
+	if err := errors.Join(capabilities(0), unix.Prctl(unix.PR_SET_KEEPCAPS, 0, 0, 0, 0)); err != nil {
+		given = errors.Join(given, fmt.Errorf("give up capabilities: %w", err))
+	}
+	return rt, given
+}
+
+// drop has all threads be of user, who has no capabilities but what the calling thread keeps.
+func drop() error {
 	if err := errors.Join(
 		os.Chdir("/"),
 		syscall.Setgroups(nil),
@@ -53,6 +74,12 @@ func drop() error {
 		return fmt.Errorf("no_new_privs: %w", errno)
 	}
 	return nil
+}
+
+// capabilities sets those of the calling thread, as bits of the first 32.
+func capabilities(set uint32) error {
+	data := [2]unix.CapUserData{{Effective: set, Permitted: set}}
+	return unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0])
 }
 
 // rights says in words what came of both.

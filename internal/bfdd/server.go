@@ -41,8 +41,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	defer socket.Close()
 
 	runtime.LockOSThread()
-	rt := realTime()
-	given := drop()
+	rt, given := settle()
 	log, records := queued(log.With("part", "bfd"))
 	s := &server{log: log, clients: map[*client]bool{}}
 	l, err := newLoop(log, Report{
