@@ -615,6 +615,9 @@ func (n *named) parts(at string, d *Device) {
 		here := fmt.Sprintf("%s.originate[%d]", at, i)
 		given(n.e, here+".kind", o.Kind)
 		checkRun(n.e, here, o.Prefix, o.Count)
+		if most := min(maxRun, size(o.Prefix)); o.Kind == OriginBlock && o.Endpoints > most {
+			n.e.add(here+".endpoints", fmt.Sprintf("want %s at most", Number(most)), "%s", Number(o.Endpoints))
+		}
 	}
 	for i, r := range d.Static {
 		here := fmt.Sprintf("%s.static[%d]", at, i)
@@ -659,8 +662,8 @@ func (n *named) mesh(at string, m *Mesh) {
 	}
 }
 
-// maxRun bounds how many prefixes one line of a design stands for: emitters and labs write each of them out. It is
-// what a plan may keep for the endpoints of a server.
+// maxRun bounds how many prefixes, or endpoints, one line of a design stands for: emitters and labs write each of them
+// out. It is what a plan may keep for the endpoints of a server.
 const maxRun = 1 << 20
 
 // checkRun refuses prefixes that cannot be counted from the first.

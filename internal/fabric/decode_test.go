@@ -191,6 +191,7 @@ devices:
 		{"as: 65002}", "as: 65002, originate: [{kind: endpoints, prefix: 10.64.0.0/32, count: 100000000}]}", `line 17: devices[1].originate[0].count: 100,000,000: want 1 to 1,048,576 prefixes`},
 		{"as: 65002}", "as: 65002, originate: [{kind: endpoints, prefix: 10.64.0.0/32, count: 0}]}", `line 17: devices[1].originate[0].count: 0: want 1 to 1,048,576 prefixes`},
 		{"as: 65002}", "as: 65002, originate: [{kind: endpoints, prefix: 128.0.0.0/1, count: 3}]}", `line 17: devices[1].originate[0].count: 3: there are 2 prefixes of this length: want fewer`},
+		{"as: 65002}", "as: 65002, originate: [{kind: block, prefix: 10.64.0.0/26, count: 1, endpoints: 2000000000}]}", `line 17: devices[1].originate[0].endpoints: 2,000,000,000: want 64 at most`},
 		{"as: 65002}", "as: 65002, originate: [{kind: endpoints, count: 3}]}", `line 17: devices[1].originate[0].prefix: missing: want one such as 10.64.0.0/32`},
 		{"as: 65002}", "as: 65002, static: [{prefix: 10.64.0.0/32, count: 100000000}]}", `line 17: devices[1].static[0].count: 100,000,000: want 1 to 1,048,576 prefixes`},
 		{"as: 65002}", "as: 65002}\nmeshes: [{name: m, segment: net, profile: q, members: [t0]}]", `line 18: meshes[0]: name "m", segment "net", profile "q": want a name, a segment of segments and a profile of profiles`},
