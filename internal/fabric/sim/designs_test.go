@@ -146,3 +146,32 @@ func healthy(t *testing.T, d *fabric.Design, family fabric.Family) (*Sim, map[st
 	}
 	return s, all
 }
+
+// TestBlocksAreAlike: servers and racks that announce blocks change places as those do that announce endpoints one by one: each discards
+// what is in its own block, and no more are looked at by themselves.
+func TestBlocksAreAlike(t *testing.T) {
+	for _, spec := range []string{"model: as-per-rack", "model: as-per-rack, racks: TWO", "model: as-per-server", "model: downward-default"} {
+		for _, announce := range []string{"one-by-one", "server-block", "rack-block"} {
+			g := designed(t, spec+", endpoints: {perServer: 3, announce: "+announce+"}", 6, 7)
+			s, err := New(g, fabric.IPv4)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if racks, servers := len(s.g.kinds.of), len(s.g.kinds.leafKind); racks != 1 || servers != 1 {
+				t.Errorf("%s, %s: %d kinds of racks and %d of servers", spec, announce, racks, servers)
+			}
+		}
+	}
+	// Who discards the block of another one is not like those that discard their own.
+	g := designed(t, "model: as-per-rack, endpoints: {perServer: 3, announce: server-block}", 6, 7)
+	x := g.Index()
+	p, q := x.Device("r2-s3"), x.Device("r2-s4")
+	p.Discard, q.Discard = q.Discard, p.Discard
+	s, err := New(g, fabric.IPv4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if racks, servers := len(s.g.kinds.of), len(s.g.kinds.leafKind); racks != 2 || servers != 2 {
+		t.Errorf("two that discard each other's: %d kinds of racks and %d of servers", racks, servers)
+	}
+}

@@ -233,8 +233,8 @@ func newSigner(g *graph) *signer {
 		c := x.Cluster()
 		s.clusters[c] = append(s.clusters[c], i)
 		for _, o := range x.Originate {
-			if o.Kind == fabric.OriginEndpoints {
-				s.endpoints = append(s.endpoints, placed{o.Prefix.Addr(), x.rack})
+			if o.Kind == fabric.OriginEndpoints || o.Kind == fabric.OriginBlock {
+				s.endpoints = append(s.endpoints, placed{o.Prefix.Addr(), x.rack, i})
 			}
 		}
 	}
@@ -311,7 +311,7 @@ func (s *signer) device(d int) string {
 		}
 	}
 	for _, p := range x.Discard {
-		lines = append(lines, "discard "+s.prefix(x, p))
+		lines = append(lines, "discard "+s.prefix(x, d, p))
 	}
 	slices.Sort(lines)
 	for _, l := range lines {
@@ -356,23 +356,27 @@ func (s *signer) segment(x *device, d, seg int) string {
 	return fmt.Sprint("segment", seg)
 }
 
-// prefix names a prefix that has endpoints of this rack only by its length, any other as it is.
-func (s *signer) prefix(x *device, p netip.Prefix) string {
+// prefix names a prefix that has endpoints of this device only, or of its rack, by its length, any other as it is.
+func (s *signer) prefix(x *device, d int, p netip.Prefix) string {
 	i, _ := slices.BinarySearchFunc(s.endpoints, p.Addr(), func(e placed, a netip.Addr) int { return e.addr.Compare(a) })
-	n := i
+	n, whose := i, "mine/"
 	for ; n < len(s.endpoints) && p.Contains(s.endpoints[n].addr); n++ {
 		if s.endpoints[n].rack != x.rack {
 			return p.String()
+		}
+		if s.endpoints[n].device != d {
+			whose = "ours/"
 		}
 	}
 	if n == i {
 		return p.String()
 	}
-	return fmt.Sprint("ours/", p.Bits())
+	return fmt.Sprint(whose, p.Bits())
 }
 
 // placed is the first of a server's endpoints.
 type placed struct {
-	addr netip.Addr
-	rack int
+	addr   netip.Addr
+	rack   int
+	device int
 }
