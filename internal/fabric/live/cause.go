@@ -122,7 +122,7 @@ func (c *checker) announced(d *fabric.Device, p netip.Prefix) string {
 // missing says what there is instead of a path, why, and whether another finding says so.
 func (c *checker) missing(d *fabric.Device, p netip.Prefix, w Path) (seen, cause string, follows bool) {
 	seen = "not received"
-	if c.down[[2]string{d.Name, w.From}] {
+	if c.down[carries{d.Name, w.From, fabric.FamilyOf(p.Addr())}] {
 		return seen, "the session with " + w.From + " is not up", true
 	}
 	s := c.seen[d.Name]

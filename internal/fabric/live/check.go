@@ -53,6 +53,12 @@ type Answer struct {
 	Findings []Finding `json:"findings"`
 }
 
+// carries is what a session of a device does: routes of a family, from a peer.
+type carries struct {
+	device, peer string
+	family       fabric.Family
+}
+
 // checker is one comparison.
 type checker struct {
 	x     *fabric.Index
@@ -62,10 +68,12 @@ type checker struct {
 	doc     *Document
 	seen    map[string]*Seen // by device
 	nodes   map[string]*Node
-	// down are the sessions of a device that are not up, by its peer; idle are devices without any.
-	down map[[2]string]bool
+	// down are the sessions of a device that are not up; idle are devices without any.
+	down map[carries]bool
 	idle map[string]bool
-	out  *Answer
+	// too are the vRouters that announce what another one has, or nobody, by prefix.
+	too map[netip.Prefix]string
+	out *Answer
 }
 
 // Check holds what was seen against a design. An error is that the two cannot be compared.
@@ -74,7 +82,7 @@ func Check(g *fabric.Design, doc *Document) (*Answer, error) {
 		return nil, fmt.Errorf("no vRouter was asked")
 	}
 	placed, again := place(g, doc.Nodes)
-	c := &checker{x: placed.Index(), doc: doc, seen: map[string]*Seen{}, nodes: map[string]*Node{}, down: map[[2]string]bool{}, idle: map[string]bool{},
+	c := &checker{x: placed.Index(), doc: doc, seen: map[string]*Seen{}, nodes: map[string]*Node{}, down: map[carries]bool{}, too: map[netip.Prefix]string{}, idle: map[string]bool{},
 		out: &Answer{Name: g.Metadata.Name, VRouters: []string{}, Findings: []Finding{}}}
 	c.names, c.origins = NewNames(c.x), spans(c.x)
 	for i := range doc.VRouters {
@@ -95,6 +103,9 @@ func Check(g *fabric.Design, doc *Document) (*Answer, error) {
 	c.datastore(again)
 	for _, name := range c.out.VRouters {
 		c.sessions(c.x.Device(name), c.seen[name])
+	}
+	for _, name := range c.out.VRouters {
+		c.announces(c.x.Device(name), c.seen[name])
 	}
 	for _, family := range placed.Families {
 		s, err := sim.New(placed, family)
@@ -213,7 +224,13 @@ func (c *checker) sessions(d *fabric.Device, s *Seen) {
 				continue
 			}
 			c.find(f)
-			c.down[[2]string{d.Name, n.Name}] = true
+			families := c.x.Families
+			if a, err := netip.ParseAddr(key); err == nil {
+				families = []fabric.Family{fabric.FamilyOf(a)}
+			}
+			for _, family := range families {
+				c.down[carries{d.Name, n.Name, family}] = true
+			}
 		}
 	}
 	c.idle[d.Name] = c.idle[d.Name] || up == 0
@@ -221,6 +238,23 @@ func (c *checker) sessions(d *fabric.Device, s *Seen) {
 		p := has[key]
 		c.find(Finding{Device: d.Name, Kind: Session, Peer: c.names.Device(p.Addr.Addr(), p.Name), Expected: "none", Seen: fmt.Sprintf("one with %s at %s, %s", asNumber(p.ASN), key, p.State), Cause: c.unasked(p)})
 	}
+}
+
+// announces notes what a vRouter announces and should not: others have paths to it.
+func (c *checker) announces(d *fabric.Device, s *Seen) {
+	for _, r := range s.Paths.Routes {
+		if r.Peer == "" && c.too[r.Prefix] == "" && !originates(d, r.Prefix) {
+			c.too[r.Prefix] = d.Name
+		}
+	}
+}
+
+// originates tells whether a prefix is among what a device originates by the design.
+func originates(d *fabric.Device, p netip.Prefix) bool {
+	return slices.ContainsFunc(d.Originate, func(o fabric.Origin) bool {
+		last := fabric.Nth(o.Prefix, max(o.Count, 1)-1)
+		return o.Prefix.Bits() == p.Bits() && !p.Addr().Less(o.Prefix.Addr()) && !last.Addr().Less(p.Addr())
+	})
 }
 
 // tables compares what a device has of every prefix.
@@ -275,6 +309,13 @@ func (c *checker) paths(d *fabric.Device, family fabric.Family, p netip.Prefix, 
 		f.Cause = c.announced(d, p)
 		c.find(f)
 	}
+	find := c.find
+	if by := c.too[p]; by != "" && by != d.Name {
+		find = func(f Finding) {
+			f.Cause, f.Follows = by+" announces it, and should not", true
+			c.find(f)
+		}
+	}
 	missing, more := without(want.Paths, got.Paths), without(got.Paths, want.Paths)
 	for _, w := range missing {
 		f := Finding{Device: d.Name, Family: family, Prefix: p, Peer: w.From, Kind: Prefix, Expected: w.String(), Seen: "not received"}
@@ -282,7 +323,7 @@ func (c *checker) paths(d *fabric.Device, family fabric.Family, p netip.Prefix, 
 		if at < 0 {
 			f.Expected = fmt.Sprintf("received with path %v", w.ASPath)
 			f.Seen, f.Cause, f.Follows = c.missing(d, p, w)
-			c.find(f)
+			find(f)
 			continue
 		}
 		g := more[at]
@@ -290,18 +331,18 @@ func (c *checker) paths(d *fabric.Device, family fabric.Family, p netip.Prefix, 
 		if g.NextHop != w.NextHop || g.Unusable != w.Unusable {
 			f.Kind, f.Expected, f.Seen = NextHop, hopText(w), hopText(g)
 			f.Cause = hopCause(d, w, g)
-			c.find(f)
+			find(f)
 		}
 		if !slices.Equal(g.ASPath, w.ASPath) {
 			f.Kind, f.Expected, f.Seen = ASPath, fmt.Sprint(w.ASPath), fmt.Sprint(g.ASPath)
 			f.Cause = c.pathCause(w, g)
-			c.find(f)
+			find(f)
 		}
 	}
 	for _, g := range more {
 		f := Finding{Device: d.Name, Family: family, Prefix: p, Peer: g.From, Kind: Prefix, Expected: "not received", Seen: fmt.Sprintf("received with path %v", g.ASPath)}
 		f.Cause = c.unexpected(p, g)
-		c.find(f)
+		find(f)
 	}
 }
 
