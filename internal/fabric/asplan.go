@@ -21,7 +21,13 @@ type asPlan struct {
 	start uint32
 }
 
-func (f *Fabric) as() asPlan { return asPlan{f, f.Spec.Pools.AS.Start} }
+// as is the plan of the file: a smaller copy keeps the numbers that it has there.
+func (f *Fabric) as() asPlan {
+	if f.whole != nil {
+		f = f.whole
+	}
+	return asPlan{f, f.Spec.Pools.AS.Start}
+}
 
 func (a asPlan) two() bool { return a.f.Spec.Pools.AS.Style == TwoByte }
 

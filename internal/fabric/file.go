@@ -21,6 +21,7 @@ type Fabric struct {
 
 	given Spec  // what the file says, without defaults
 	lines lines // where in the file the fields are
+	whole *Fabric // of which it is a smaller copy; nil if it is none
 }
 
 // Metadata names a Fabric or a Design.

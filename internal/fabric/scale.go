@@ -2,7 +2,10 @@
 
 package fabric
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // Scale makes the fabric smaller and keeps its plan: what is left has the
 // names, addresses and AS numbers that it had. A number of 0 leaves that
@@ -10,6 +13,7 @@ import "slices"
 // gone go with them, and anycast addresses lose the servers that are.
 func (f *Fabric) Scale(racks, servers, endpoints int) *Fabric {
 	out := *f
+	out.whole = cmp.Or(f.whole, f)
 	s := &out.Spec
 	less := func(n *int, to int) {
 		if to > 0 {
