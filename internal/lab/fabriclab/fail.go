@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -85,16 +86,20 @@ func (l *Lab) Fail(f Failed) error {
 			return fmt.Errorf("%s: no cable of the lab is that", f.What)
 		}
 	}
-	// Written down first, so that what is half done is healed.
+	// Written down first, so that what is half done is healed; and not done if that cannot be.
 	l.Failed = append(l.Failed, f)
-	return errors.Join(l.save(), l.inflict(f))
+	if err := l.save(); err != nil {
+		l.Failed = l.Failed[:len(l.Failed)-1]
+		return err
+	}
+	return l.inflict(f)
 }
 
 // Heal mends a thing that was made to fail.
 func (l *Lab) Heal(ctx context.Context, what string) error {
 	i := slices.IndexFunc(l.Failed, func(f Failed) bool { return f.What == what })
 	if i < 0 {
-		return fmt.Errorf("%s has not failed", what)
+		return fmt.Errorf("%s has not failed: %s", what, l.hasFailed())
 	}
 	f := l.Failed[i]
 	l.Failed = slices.Delete(l.Failed, i, i+1)
@@ -104,14 +109,19 @@ func (l *Lab) Heal(ctx context.Context, what string) error {
 		}
 		return l.save()
 	}
-	var errs []error
-	for _, c := range l.cut(f.What) {
-		// A cable that another failure takes stays down.
-		if !slices.ContainsFunc(l.Failed, func(o Failed) bool { return o.How != ByDaemon && slices.Contains(l.cut(o.What), c) }) {
-			errs = append(errs, l.cable(c, f.How, true))
-		}
+	return errors.Join(l.plug(l.cut(f.What)), l.save())
+}
+
+// hasFailed says what has.
+func (l *Lab) hasFailed() string {
+	var list []string
+	for _, f := range l.Failed {
+		list = append(list, fmt.Sprintf("%s (%s)", f.What, f.How))
 	}
-	return errors.Join(append(errs, l.followBorders(), l.save())...)
+	if list == nil {
+		return "nothing has"
+	}
+	return "what has is " + strings.Join(list, ", ")
 }
 
 // downNames are what the simulation is told to be down: a daemon's routes are kept by its neighbours.
@@ -128,27 +138,37 @@ func (l *Lab) inflict(f Failed) error {
 	if f.How == ByDaemon {
 		return l.killDaemon(f.What)
 	}
-	var errs []error
-	for _, c := range l.cut(f.What) {
-		errs = append(errs, l.cable(c, f.How, false))
-	}
-	return errors.Join(append(errs, l.followBorders())...)
+	return l.plug(l.cut(f.What))
 }
 
-// cable unplugs a cable or plugs it in: at the bridge, so that the port of the device is up all the time.
-func (l *Lab) cable(c Cable, how How, up bool) error {
-	b, err := l.space(c.Bridge.Space)
-	switch {
-	case err != nil:
-		return err
-	case how == Silent && up:
-		return b.Enslave(c.Link, c.Bridge.Link)
-	case how == Silent:
-		return b.Release(c.Link)
-	case up:
-		return b.LinkUp(c.Link)
+// plug makes cables what all that has failed says: each may be taken by several failures, in one way or in both. It is done at the
+// bridge, so that the port of the device is up all the time.
+func (l *Lab) plug(list []Cable) error {
+	taken := map[How]map[Cable]bool{ByCarrier: {}, Silent: {}}
+	for _, f := range l.Failed {
+		for _, c := range l.cut(f.What) {
+			if f.How != ByDaemon {
+				taken[f.How][c] = true
+			}
+		}
 	}
-	return b.LinkDown(c.Link)
+	var errs []error
+	for _, c := range list {
+		b, err := l.space(c.Bridge.Space)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		carrier, passes := b.LinkUp, func(link string) error { return b.Enslave(link, c.Bridge.Link) }
+		if taken[ByCarrier][c] {
+			carrier = b.LinkDown
+		}
+		if taken[Silent][c] {
+			passes = b.Release
+		}
+		errs = append(errs, carrier(c.Link), passes(c.Link))
+	}
+	return errors.Join(append(errs, l.followBorders())...)
 }
 
 // daemons are the processes that speak BGP, by device. They are found by their command line:

@@ -99,18 +99,29 @@ func claim(name string) (*os.File, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("a lab is made of network namespaces: run it as root")
 	}
-	if err := os.MkdirAll(root, 0o755); err != nil { // FRR's user goes through it
-		return nil, err
+	file := filepath.Join(root, name+".lock")
+	for {
+		if err := os.MkdirAll(root, 0o755); err != nil { // FRR's user goes through it
+			return nil, err
+		}
+		f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o600)
+		if errors.Is(err, fs.ErrNotExist) { // somebody's down has removed root
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("lab %s: another command is at work on it", name)
+		}
+		mine, err1 := f.Stat()
+		there, err2 := os.Stat(file)
+		if err1 == nil && err2 == nil && os.SameFile(mine, there) {
+			return f, nil
+		}
+		f.Close() // whoever had it removed it, and the next one makes another
 	}
-	f, err := os.OpenFile(filepath.Join(root, name+".lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lab %s: another command is at work on it", name)
-	}
-	return f, nil
 }
 
 // Open finds a lab that is up. Close it.
