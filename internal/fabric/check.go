@@ -595,6 +595,12 @@ func (n *named) device(at string, d *Device) {
 // parts looks at what a device has: IDs, ports, sessions and routes.
 func (n *named) parts(at string, d *Device) {
 	n.known(at+".host", d.Host, n.devices, "devices")
+	if d.AS == 0 {
+		n.e.add(at+".as", "want the AS number of this router (0 is none, RFC 7607)", "missing")
+	}
+	if !d.RouterID.IsValid() || d.RouterID.IsUnspecified() {
+		n.e.add(at+".routerId", "want 32 bits that are not all 0, written as an IPv4 address (RFC 6286)", "missing")
+	}
 	n.id(at+".routerId", d.RouterID)
 	n.id(at+".clusterId", d.ClusterID)
 	n.word(at+".rack", d.Rack)
@@ -642,6 +648,9 @@ func (n *named) sessions(at string, list []Session) {
 		n.known(here+".segment", x.Segment, n.segments, "segments")
 		n.needed(here+".peer", x.Peer, n.devices, "devices")
 		n.needed(here+".profile", x.Profile, n.profiles, "profiles")
+		if x.PeerAS == 0 {
+			n.e.add(here+".peerAS", "want the AS number that the peer has", "missing")
+		}
 		if first, twice := seen[with{x.Peer, x.Segment}]; twice {
 			n.e.add(here, "leave one out", "%s is the peer of sessions[%d] already, on the same segment", clip(x.Peer), first)
 			continue

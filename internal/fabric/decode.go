@@ -170,6 +170,9 @@ func parseYAML(input []byte) (*yaml.Node, error) {
 		if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
 			f.Line, _ = strconv.Atoi(m[1])
 			f.Problem = "not YAML: " + m[2]
+			if f.Line == 0 {
+				f.Line = lineOf(input, m[2])
+			}
 		}
 		if err.Error() == "EOF" {
 			f.Problem, f.Fix = "the file is empty", "`muslin fabric init` prints one to start from"
@@ -180,6 +183,26 @@ func parseYAML(input []byte) (*yaml.Node, error) {
 		return nil, &Fault{Line: next.Content[0].Line, Problem: "a second document", Fix: "put each fabric into a file of its own"}
 	}
 	return doc.Content[0], nil
+}
+
+var unknownAnchor = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
+
+// lineOf is where a mistake is that the library tells no line of: of characters, of anchors, and in the first line.
+func lineOf(input []byte, problem string) int {
+	wrong := func(string) bool { return true }
+	if m := unknownAnchor.FindStringSubmatch(problem); m != nil {
+		wrong = func(l string) bool { return strings.Contains(l, "*"+m[1]) }
+	} else if strings.Contains(problem, "character") || strings.Contains(problem, "UTF-8") {
+		wrong = func(l string) bool {
+			return !utf8.ValidString(l) || strings.ContainsFunc(l, func(r rune) bool { return unicode.IsControl(r) && r != '\t' && r != '\r' })
+		}
+	}
+	for i, l := range strings.Split(string(input), "\n") {
+		if wrong(l) {
+			return i + 1
+		}
+	}
+	return 0
 }
 
 // member finds a member's scalar at the top, before it is known which type to

@@ -171,6 +171,13 @@ devices:
 		{"families: [ipv4]", "families: [ipv4, ipv6, ipv4]", "line 4: families[2]: ipv4 is given twice: leave one out"},
 		{good[strings.Index(good, "devices:"):], "devices: []\n", "line 7: devices: none: `muslin fabric design FILE -o json` prints a design"},
 		{"role: tor\n", "role: torr\n", `line 9: devices[0].role: "torr": did you mean tor?`},
+		{"  routerId: 10.0.0.1\n", "", `line 8: devices[0].routerId: missing: want 32 bits that are not all 0`},
+		{"  as: 65001\n", "", `line 8: devices[0].as: missing: want the AS number of this router`},
+		{"peerAS: 65002, ", "", `line 16: devices[0].sessions[0].peerAS: missing: want the AS number that the peer has`},
+		{"metadata: {name: a}", "metadata: {name: *a}", `line 3: not YAML: unknown anchor 'a' referenced`},
+		{"metadata: {name: a}", "metadata: {name: a\x01}", `line 3: not YAML: control characters`},
+		{"metadata: {name: a}", "metadata: {name: a\xff}", `line 3: not YAML: `},
+		{"apiVersion: fabric/v1", "apiVersion: fabric/v1: a", `line 1: not YAML: mapping values`},
 		{"routerId: 10.0.0.1", "routerId: fe80::1", `line 11: devices[0].routerId: fe80::1: want 32 bits, written as an IPv4 address`},
 		{"  software: frr\n", "", `line 8: devices[0].software: missing: want one of muslin, frr`},
 		{"{name: eth0, segment: net}", "{name: eth0, segment: ent}", `line 14: devices[0].interfaces[0].segment: "ent" is not there: name one of segments`},
@@ -257,7 +264,7 @@ func TestPrivateASNumbers(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(podA))
-	f.Add([]byte("kind: FabricDesign\napiVersion: fabric/v1\nmetadata: {name: a}\nfamilies: [ipv4]\nprofiles: [{name: x}]\ndevices: [{name: a, role: tor, software: frr, as: 65001, routerId: 10.0.0.1, sessions: [{peer: a, profile: x}]}]"))
+	f.Add([]byte("kind: FabricDesign\napiVersion: fabric/v1\nmetadata: {name: a}\nfamilies: [ipv4]\nprofiles: [{name: x}]\ndevices: [{name: a, role: tor, software: frr, as: 65001, routerId: 10.0.0.1, sessions: [{peer: a, peerAS: 65001, profile: x}]}]"))
 	f.Add([]byte("kind: FabricDesign\napiVersion: fabric/v1\n\"\": [{a: b}]"))
 	f.Add([]byte("kind: Fabric\nspec: {racks: [{name: a, tors: 2}], bgp: {timers: {hold: off}}}"))
 	f.Fuzz(func(t *testing.T, input []byte) {
@@ -302,7 +309,7 @@ profiles: [{name: PROFILE, import: FILTER}]
 segments: [{name: SEGMENT, kind: link}]
 meshes: [{name: MESH, kind: ibgp, segment: SEGMENT, profile: PROFILE, members: [t0]}]
 devices:
-- {name: t0, role: tor, software: frr, as: 65001, rack: RACK, clusterId: CLUSTER, interfaces: [{name: PORT, segment: SEGMENT}],
+- {name: t0, role: tor, software: frr, as: 65001, routerId: 10.0.0.1, rack: RACK, clusterId: CLUSTER, interfaces: [{name: PORT, segment: SEGMENT}],
    static: [{prefix: 10.64.0.0/32, count: 1, via: VIA, machine: MACHINE}], sessions: [{peer: t0, peerAS: 1, profile: PROFILE, address: [ADDRESS]}]}
 `
 	right := map[string]string{"META": "a", "HASH": "any words, of ports; and {seed 5}", "CLUSTER": "10.0.0.1", "VIA": "10.0.0.1", "ADDRESS": "fd00::1"}

@@ -200,3 +200,18 @@ func TestIPv6TakesTwo(t *testing.T) {
 		t.Errorf("%d of IPv4, %d of IPv6, %d of both", v4, v6, both)
 	}
 }
+
+// TestNoPort: a server with nothing but its loopback, or not even that, is counted like others.
+func TestNoPort(t *testing.T) {
+	for n := range 2 {
+		g := fabricOf(t, variants["ethernet"], 2, 2, 2).Design()
+		for i := range g.Devices {
+			if d := &g.Devices[i]; d.Name == "r0-s0" {
+				d.Interfaces = d.Interfaces[:n]
+			}
+		}
+		if list, _, _ := g.Index().Entries(); len(list) == 0 {
+			t.Errorf("with %d interfaces nothing is counted", n)
+		}
+	}
+}
