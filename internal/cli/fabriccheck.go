@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	v3 "github.com/muslin-net/muslin/api/v3"
 	"github.com/muslin-net/muslin/internal/fabric"
@@ -66,12 +67,15 @@ read.`,
 		case !ask && (len(dirs) > 0 || record != ""):
 			return usagef("--run-dirs and --record go with --live")
 		}
+		if err := fromOne(f, "racks", "servers"); err != nil {
+			return err
+		}
 		g, file, err := a.readFabric(files[0])
 		switch {
 		case err != nil:
 			return err
-		case racks < 0 || servers < 0 || file == nil && racks+servers > 0:
-			return usagef("--racks and --servers: want numbers from 1 on, and a Fabric, which alone can be made smaller")
+		case file == nil && racks+servers > 0:
+			return usagef("%s is a FabricDesign: only a Fabric can be made smaller", files[0])
 		case racks+servers > 0:
 			g = file.Scale(racks, servers, 0).Design()
 		}
@@ -105,6 +109,16 @@ read.`,
 		return err
 	}
 	return cmd
+}
+
+// fromOne refuses flags that say fewer than one.
+func fromOne(f *pflag.FlagSet, names ...string) error {
+	for _, name := range names {
+		if n, err := f.GetInt(name); err != nil || f.Changed(name) && n < 1 {
+			return usagef("--%s %d: want 1 or more", name, n)
+		}
+	}
+	return nil
 }
 
 // look asks the daemons of run directories, and the datastore of the first.

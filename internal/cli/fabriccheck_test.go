@@ -3,7 +3,10 @@
 package cli
 
 import (
+	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 
 	"github.com/muslin-net/muslin/internal/fabric"
 	"github.com/muslin-net/muslin/internal/fabric/live"
@@ -30,5 +33,28 @@ r0-s1: session with r0-t0
 `
 	if got := checkText(answer, &fabric.Design{}, false); got != want {
 		t.Errorf("%s\nwant\n%s", got, want)
+	}
+}
+
+// TestSmallerCopy: a copy of no racks is refused, rather than to be the whole.
+func TestSmallerCopy(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{nil, ""},
+		{[]string{"--racks", "1"}, ""},
+		{[]string{"--racks", "0"}, "--racks 0: want 1 or more"},
+		{[]string{"--racks", "2", "--servers", "-1"}, "--servers -1: want 1 or more"},
+	} {
+		cmd := &cobra.Command{}
+		cmd.Flags().Int("racks", 0, "")
+		cmd.Flags().Int("servers", 0, "")
+		if err := cmd.ParseFlags(c.args); err != nil {
+			t.Fatal(err)
+		}
+		if err := fromOne(cmd.Flags(), "racks", "servers"); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v: %v, want %q", c.args, err, c.want)
+		}
 	}
 }

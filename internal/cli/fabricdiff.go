@@ -66,6 +66,9 @@ read.`,
 		if err := a.show(*form, c, func() error { return a.showChange(c) }); err != nil {
 			return err
 		}
+		if !c.Counted() {
+			return fmt.Errorf("%s: no server is in both", now.Metadata.Name)
+		}
 		if !c.Lossless() {
 			return fmt.Errorf("%s: traffic is lost on the way", now.Metadata.Name)
 		}
@@ -90,10 +93,20 @@ func (a *app) showChange(c *change.Change) error {
 		if n := len(s.Devices); n > 1 {
 			devices += fmt.Sprintf(" and %s more, one by one", fabric.Number(n-1))
 		}
-		rows = append(rows, []string{strconv.Itoa(i + 1), devices, strings.Join(s.What, "; "), meanwhile(&s.Worst, len(s.Devices))})
+		lost := "not counted"
+		if c.Counted() {
+			lost = meanwhile(&s.Worst, len(s.Devices))
+		}
+		rows = append(rows, []string{strconv.Itoa(i + 1), devices, strings.Join(s.What, "; "), lost})
 	}
 	if err := writeTable(a.Out, []string{"STEP", "DEVICES", "CHANGE", "MEANWHILE"}, rows); err != nil {
 		return err
+	}
+	if !c.Counted() {
+		fmt.Fprint(a.Out, "\nno server is in both, by its name: nothing is known of what is lost on the way\n")
+	}
+	for _, f := range c.Ends {
+		fmt.Fprintf(a.Out, "\n%s is routed by the first alone: what it carries ends on the way, and is not counted\n", f)
 	}
 	after := "nothing is lost"
 	if c.After.Cut+c.After.Partly > 0 {

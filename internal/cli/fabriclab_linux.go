@@ -86,8 +86,8 @@ host; with --install=false they are named only.`,
 		if daemon != "" && program != fabric.FRR && program != fabric.BIRD {
 			return usagef("--daemon %s: want frr or bird", daemon)
 		}
-		if racks < 0 || servers < 0 || endpoints < 0 {
-			return usagef("--racks, --servers and --endpoints: want numbers from 1 on")
+		if err := fromOne(f, "racks", "servers", "endpoints"); err != nil {
+			return err
 		}
 		g, file, err := a.readFabric(files[0])
 		if err != nil {

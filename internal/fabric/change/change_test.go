@@ -214,3 +214,22 @@ func TestWorseFamily(t *testing.T) {
 		}
 	}
 }
+
+// TestNothingInCommon: a change between which nothing can be compared is none that loses nothing, and a family that ends is named.
+func TestNothingInCommon(t *testing.T) {
+	const rack = "model: as-per-rack"
+	if _, err := Plan(design(t, rack+", families: [ipv4]"), design(t, rack+", families: [ipv6]")); err == nil || !strings.Contains(err.Error(), "both families") {
+		t.Errorf("from IPv4 to IPv6: %v", err)
+	}
+	p, err := Plan(design(t, rack), design(t, rack+", families: [ipv4]"))
+	if err != nil || !slices.Equal(p.Ends, []fabric.Family{fabric.IPv6}) || p.Servers != 6 || !p.Lossless() {
+		t.Errorf("without IPv6: %+v, %v", p, err)
+	}
+	p, err = Plan(design(t, rack), design(t, rack+", racks: [{name: x0}, {name: x1}, {name: x2}]"))
+	if err != nil || p.Servers != 0 || p.Counted() || p.Lossless() {
+		t.Errorf("renamed racks: %+v, %v", p, err)
+	}
+	if p, err = Plan(design(t, rack), design(t, rack)); err != nil || !p.Counted() || !p.Lossless() || p.Ends != nil {
+		t.Errorf("no change: %+v, %v", p, err)
+	}
+}

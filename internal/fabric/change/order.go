@@ -11,11 +11,15 @@ import (
 
 // Change is the way from one design to another.
 type Change struct {
-	From   string `json:"from"` // in one line
-	To     string `json:"to"`
-	Before State  `json:"before"`
-	Steps  []Step `json:"steps"`
-	After  State  `json:"after"` // with what is new in use
+	From string `json:"from"` // in one line
+	To   string `json:"to"`
+	// Servers is how many are in both, between which what is lost is counted.
+	Servers int `json:"servers"`
+	// Ends are families that the first routes alone: what they carry ends on the way, and is not counted.
+	Ends   []fabric.Family `json:"ends,omitempty"`
+	Before State           `json:"before"`
+	Steps  []Step          `json:"steps"`
+	After  State           `json:"after"` // with what is new in use
 }
 
 // Step is one group, whose devices follow one another.
@@ -48,7 +52,12 @@ func Plan(a, b *fabric.Design) (*Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Change{From: a.Summary(), To: b.Summary(), Steps: []Step{}}
+	c := &Change{From: a.Summary(), To: b.Summary(), Servers: m.servers(), Steps: []Step{}}
+	for _, f := range a.Families {
+		if !slices.Contains(b.Families, f) {
+			c.Ends = append(c.Ends, f)
+		}
+	}
 	if c.Before, err = judge(a); err != nil {
 		return nil, err
 	}
@@ -81,9 +90,12 @@ func Plan(a, b *fabric.Design) (*Change, error) {
 	return c, nil
 }
 
+// Counted tells whether there is anything between which losses are counted: else nobody knows what is lost.
+func (c *Change) Counted() bool { return c.Servers > 0 || len(c.Steps) == 0 }
+
 // Lossless tells whether nothing is lost on the way.
 func (c *Change) Lossless() bool {
-	return c.After.loss() == 0 && !slices.ContainsFunc(c.Steps, func(s Step) bool { return s.Worst.loss() > 0 })
+	return c.Counted() && c.After.loss() == 0 && !slices.ContainsFunc(c.Steps, func(s Step) bool { return s.Worst.loss() > 0 })
 }
 
 // try is the worst state while the devices of a group follow one another.

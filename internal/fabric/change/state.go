@@ -36,9 +36,22 @@ func newMix(a, b *fabric.Index) (*mix, error) {
 			m.base.Segments = append(m.base.Segments, s)
 		}
 	}
+	if len(m.base.Families) == 0 {
+		return nil, fmt.Errorf("the first routes %s and the second %s: nothing would reach anything on the way: go by way of a file with both families", a.Families[0], b.Families[0])
+	}
 	m.profiles(0, a)
 	m.profiles(1, b)
 	return m, m.meshes()
+}
+
+// servers is how many are in both.
+func (m *mix) servers() (n int) {
+	for i := range m.a.Devices {
+		if d := m.b.Device(m.a.Devices[i].Name); d != nil && d.Role == fabric.RoleServer {
+			n++
+		}
+	}
+	return n
 }
 
 // profiles puts those of a version into base, with their filters: under their own names, but for one of the
