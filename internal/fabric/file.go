@@ -19,8 +19,8 @@ type Fabric struct {
 	Metadata   Metadata `json:"metadata"`
 	Spec       Spec     `json:"spec"`
 
-	given Spec  // what the file says, without defaults
-	lines lines // where in the file the fields are
+	given Spec    // what the file says, without defaults
+	lines lines   // where in the file the fields are
 	whole *Fabric // of which it is a smaller copy; nil if it is none
 }
 
