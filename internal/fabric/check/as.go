@@ -100,14 +100,14 @@ func continuity(s *subject) {
 // apart tells whether no group is told of routes, other than a default route, that
 // have been in another group of the same AS: then none is refused. Of each device it
 // follows which groups' routes it has; of more than two, two are enough to find one
-// that is not the group's own.
+// that is not the group's own. What a device has already, it may refuse elsewhere.
 func (s *subject) apart(groups [][]*fabric.Device) bool {
 	type label struct {
 		of    any // a device or a mesh
 		group int
 	}
 	group, labels := map[*fabric.Device]int{}, map[any]int{}
-	seen := map[label]bool{}
+	seen := map[label]bool{} // it has routes of the group
 	first := func(x any, n int) bool {
 		if seen[label{x, n}] || labels[x] == 2 {
 			return false
@@ -128,7 +128,7 @@ func (s *subject) apart(groups [][]*fabric.Device) bool {
 		if !s.passesSpecific(sent.Export) || !s.passesSpecific(taken.Import) {
 			return true
 		}
-		if g := group[to]; g != 0 && g != n && from.AS != to.AS && !sent.ASOverride && taken.AllowOwnAS == 0 {
+		if g := group[to]; g != 0 && g != n && !seen[label{to, n}] && from.AS != to.AS && !sent.ASOverride && taken.AllowOwnAS == 0 {
 			return false
 		}
 		if first(to, n) {

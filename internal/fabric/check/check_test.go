@@ -121,6 +121,20 @@ var cases = []struct {
 	says   string // part of the message
 }{
 	{"FAB-AS-001", perRack, func(g *fabric.Design) { renumber(g, "r2", device(g, "r0-t0").AS) }, "", "AS 4200001000 is used by 2 groups of routers that reach each other only through other ASes: rack r0, rack r2"},
+	{"FAB-AS-001", downward, func(g *fabric.Design) { // one rack is told of the others, which are told of a default route only
+		g.Model = ""
+		for _, name := range []string{"spine-tor", "tor-spine"} {
+			p := *profile(g, name)
+			p.Name, p.Import, p.Export = name+"-open", "", ""
+			g.Profiles = append(g.Profiles, p)
+		}
+		for _, spine := range []string{"spine0", "spine1"} {
+			for _, end := range [][3]string{{spine, "r0-t0", "spine-tor-open"}, {"r0-t0", spine, "tor-spine-open"}} {
+				d := device(g, end[0])
+				d.Sessions[slices.IndexFunc(d.Sessions, func(s fabric.Session) bool { return s.Peer == end[1] })].Profile = end[2]
+			}
+		}
+	}, "", "AS 64513 is used by 3 groups of routers"},
 	{"FAB-AS-002", perRack, func(g *fabric.Design) { renumber(g, "r2", device(g, "r0-t0").AS) }, "", "routes vanish, since routers find their own AS number in the path: 8 of 30 pairs of servers are cut"},
 	{"FAB-AS-004", perRack, func(g *fabric.Design) { renumber(g, "r2", 3356) }, "", "AS 3356 is no private number: r2-t0, r2-s0, r2-s1"},
 	{"FAB-AS-005", perRack, func(g *fabric.Design) { device(g, "spine1").Sessions[0].PeerAS++ }, "", "spine1 says that its neighbour r0-t0 is AS 4200001001, which is 4200001000"},
@@ -145,10 +159,16 @@ var cases = []struct {
 	{"FAB-NH-006", perRack, with("tor-server", func(p *fabric.Profile) { p.NextHopSelf = fabric.NextHopSelfAll }), "", "next-hop-self for all routes on 6 sessions of r0-t0, r1-t0, r2-t0"},
 	{"FAB-RR-001", perRack, with("tor-server", func(p *fabric.Profile) { p.ReflectorClient = false }), "", "AS 4200001000: 3 routers, 3 iBGP pairs, 1 missing and no reflector"},
 	{"FAB-RR-001", downward + ", spine: {kind: l2}, racks: {count: 2}", func(g *fabric.Design) { g.Meshes = nil }, "", "AS 64513: 2 routers, 1 iBGP pair, 1 missing and no reflector"},
+	{"FAB-RR-001", perRack, func(g *fabric.Design) { drop(g, "r0-s0", true, func(fabric.Session) bool { return true }) }, "", "AS 4200001000: 2 routers, 1 iBGP pair, 1 missing and no reflector"},
+	{"FAB-RR-001", planes + ", routeReflectors: {placement: none}", func(g *fabric.Design) {
+		for i := range g.Meshes {
+			g.Meshes[i].Members = g.Meshes[i].Members[1:]
+		}
+	}, "", "AS 64512: 6 routers, 15 iBGP pairs, 5 missing and no reflector"},
 	{"FAB-RR-002", planes + ", routeReflectors: {perPlane: 1}", nil, planes, "plane0-rr0 is the only reflector on plane0: if it dies, r0-s0, r0-s1 and 4 more lose all remote routes there"},
 	{"FAB-RR-003", planes + ", routeReflectors: {placement: all-planes}", nil, planes + ", routeReflectors: {placement: all-planes, addPath: true}", "rr0, rr1 serve several planes without ADD-PATH"},
 	{"FAB-RR-003", planes + ", routeReflectors: {placement: all-planes, addPath: true}", with("client", func(p *fabric.Profile) { p.AddPath = "" }), "", "rr0, rr1 serve several planes without ADD-PATH"},
-	{"FAB-RR-004", planes + ", racks: {count: 13}, servers: {perRack: 40}", nil, planes + ", racks: {count: 12}, servers: {perRack: 40}", "520 clients of plane0-rr0"},
+	{"FAB-RR-004", planes + ", racks: {count: 3}, servers: {perRack: 167}", nil, planes + ", racks: {count: 4}, servers: {perRack: 125}", "501 clients of plane0-rr0"},
 	{"FAB-RR-005", planes, func(g *fabric.Design) {
 		one := netip.MustParseAddr("1.1.1.1")
 		device(g, "plane0-rr0").ClusterID, device(g, "plane0-rr1").ClusterID = one, one
@@ -200,11 +220,13 @@ var cases = []struct {
 	{"FAB-LOOP-001", perRack + ", racks: {count: 3, tors: 2}, tors: {isl: true}", with("isl", func(p *fabric.Profile) { p.LocalPref = 0 }), "", "r0-t0 and r0-t1 send a part of the traffic"},
 	{"FAB-TIM-001", perRack + ", bgp: {bfd: {segment: off}}", nil, perRack, "6 sessions of r0-t0, r0-s0 and 7 more on a rack without BFD: a dead link is noticed after 9s instead of 0.36 s"},
 	{"FAB-TIM-002", perRack + ", bgp: {timers: {hold: 180s}}", nil, perRack, "hold time 3m0s"},
+	{"FAB-TIM-002", perRack + ", bgp: {timers: {hold: 31s}}", nil, perRack + ", bgp: {timers: {hold: 30s}}", "hold time 31s"},
 	{"FAB-TIM-002", perRack, func(g *fabric.Design) {
 		profile(g, "tor-spine").Hold = 0
 		each(fabric.RoleToR, func(d *fabric.Device) { d.Software = fabric.BIRD })(g)
 	}, "", "hold time 4m0s, BIRD's own on 6 ends of sessions of r0-t0, r1-t0, r2-t0"},
 	{"FAB-TIM-003", perRack + ", servers: {perRack: 40}, bgp: {bfd: {segment: 10ms}}", nil, perRack + ", servers: {perRack: 40}", "40 sessions of BFD, 4,000 packets a second each way"},
+	{"FAB-TIM-003", perRack + ", servers: {perRack: 21}, bgp: {bfd: {segment: 10ms}}", nil, perRack + ", servers: {perRack: 20}, bgp: {bfd: {segment: 10ms}}", "21 sessions of BFD, 2,100 packets a second each way"},
 	{"FAB-TIM-004", perRack + ", bgp: {gracefulRestart: {vrouter: off}}", nil, perRack, "no graceful restart on 6 sessions"},
 	{"FAB-TIM-005", perRack, nil, "", "a dead path is noticed on a rack: BFD, 360ms (6 sessions)"},
 	{"FAB-CAP-001", perRack + note + ", switches: {tor: {lpmTable: 128k, hostRoutesIn: lpm}}", nil, perRack + note + ", switches: {tor: {lpmTable: 256k, hostRoutesIn: lpm}}", "r0-t0: 128,018 routes of 131,072 (97 %) (so 8 devices)"},
@@ -224,10 +246,11 @@ var cases = []struct {
 		perRack + ", endpoints: {perServer: 4, announce: server-block, strays: 10}, switches: {tor: {lpmTable: 100}}", "routes of 100"},
 	{"FAB-CAP-001", perRack + ", endpoints: {perServer: 4, announce: server-block}, racks: {count: 30}, switches: {tor: {hostTable: 1k, lpmTable: 64, hostRoutesIn: host}}", nil,
 		perRack + ", endpoints: {perServer: 4, announce: server-block}, racks: {count: 20}, switches: {tor: {hostTable: 1k, lpmTable: 64, hostRoutesIn: host}}", "r0-t0: 60 routes to prefixes of 64 in the LPM table (93 %) (so 30 devices)"},
+	{"FAB-CAP-001", perRack + ", endpoints: {perServer: 5}, switches: {tor: {lpmTable: 54}}", nil, perRack + ", endpoints: {perServer: 5}, switches: {tor: {lpmTable: 55}}", "r0-t0: 38 routes of 54 (70 %)"},
 	{"FAB-CAP-001", perRack + ", switches: {tor: {lpmTable: 64, hostRoutesIn: lpm}}", func(g *fabric.Design) { g.Platforms[0].URPF = true }, "", "r0-t0: 32 routes of 32 (100 %)"},
 	{"FAB-CAP-001", downward + ", switches: {tor: {lpmTable: 15, hostRoutesIn: lpm}}", nil, downward + ", switches: {tor: {lpmTable: 16, hostRoutesIn: lpm}}", "r0-t0: 11 routes of 15 (73 %)"},
 	{"FAB-CAP-006", perRack + ", switches: {tor: {lpmTable: 128k}}", func(g *fabric.Design) { g.Platforms[0].URPF = true }, "", "strict uRPF on tor: 65,536 of 131,072 LPM entries are left"},
-	{"FAB-CAP-007", planes + ", racks: {count: 13}, servers: {perRack: 40}", nil, planes + ", racks: {count: 12}, servers: {perRack: 40}", "r0-s0, r0-s1 and 518 more: 1,042 neighbours on 2 ports; Linux keeps 1,024"},
+	{"FAB-CAP-007", planes + ", racks: {count: 8}, servers: {perRack: 64}", nil, planes + ", racks: {count: 7}, servers: {perRack: 73}", "r0-s0, r0-s1 and 510 more: 1,026 neighbours on 2 ports; Linux keeps 1,024"},
 	{"FAB-CAP-008", perRack + note + ", spine: {count: 4}", nil, "", "672 UPDATE messages in all of the fabric"},
 	{"FAB-CAP-009", perRack + ", spine: {count: 4}, switches: {tor: {ecmp: 2}}", nil, perRack + ", spine: {count: 4}, switches: {tor: {ecmp: 4}}", "2-way groups, 4 are needed"},
 	{"FAB-DD-001", downward + ", downwardDefault: {fallback: none}", nil, downward, "50 % of the traffic for that rack is dropped at the spine until the repair (3 racks, spine0, spine1)"},
@@ -285,6 +308,7 @@ var cases = []struct {
 	{"FAB-PHY-001", perRack + ", spine: {kind: l2}", func(g *fabric.Design) { unplug(g, "r1-t0", "plane1") }, "", "r1-t0 is not connected to plane1: 50 % less"},
 	{"FAB-PHY-001", planes, func(g *fabric.Design) { unplug(g, "r1-s0", "plane1") }, "", "r1-s0 is not connected to plane1: 50 % less"},
 	{"FAB-PHY-002", perRack + ", spine: {count: 1}", nil, perRack, "1 spine"},
+	{"FAB-PHY-002", perRack + ", spine: {count: 17}", nil, perRack + ", spine: {count: 16}", "17 spines"},
 	{"FAB-PHY-002", planes + ", spine: {count: 1}", nil, planes, "1 plane"},
 	{"FAB-PHY-003", perRack + ", racks: {count: 3, tors: 2}", func(g *fabric.Design) {
 		drop(g, "r1-s1", true, func(s fabric.Session) bool { return s.Peer == "r1-t1" })
@@ -398,6 +422,7 @@ func TestNothingWrong(t *testing.T) {
 		{"FAB-AS-001", downward, byHand},
 		{"FAB-AS-001", downward + segment, byHand},
 		{"FAB-AS-001", downward + override, byHand},
+		{"FAB-AS-001", downward + ", endpoints: {perServer: 4, announce: server-block}, downwardDefault: {exceptions: 9}", byHand}, // they take their own number once
 		{"FAB-RR-001", downward + segment, byHand},
 		{"FAB-RR-001", downward + segment + ", machines: [{name: db, rack: r0}, {name: lb, rack: r0}]", nil},
 		{"FAB-NH-001", planes, appliance(func(p *fabric.Profile) { p.OwnOnly = true })},
@@ -405,6 +430,7 @@ func TestNothingWrong(t *testing.T) {
 		{"FAB-NH-001", planes, func(g *fabric.Design) { appliance(func(p *fabric.Profile) { p.Export = onlyPools(g) })(g) }},
 		// The border's default route has a next hop that servers do not reach, either.
 		{"FAB-NH-003", perRack + border, with("tor-server", func(p *fabric.Profile) { p.NextHopSelf = "" })},
+		{"FAB-NH-004", perSrv + ", servers: {perRack: 1, uplinks: segment}", nil}, // nobody is a third there
 		{"FAB-NH-004", perRack + ", spine: {kind: l2}, bgp: {roles: on}", nil}, // nobody tells of what peers told
 		{"FAB-NH-005", perRack, func(g *fabric.Design) {
 			loopbacks("r0-t0", "r0-s0")(g)
@@ -416,8 +442,10 @@ func TestNothingWrong(t *testing.T) {
 			device(g, "plane0-rr0").ClusterID, device(g, "plane0-rr1").ClusterID = one, one
 			drop(g, "plane0-rr1", true, func(s fabric.Session) bool { return s.Peer == "r0-s0" })
 		}},
+		{"FAB-RR-007", planes + ", routeReflectors: {hosts: servers, perPlane: 1}", nil}, // one is not a group: FAB-RR-002
 		{"FAB-ECMP-001", downward + twoToRs + ", spine: {count: 3}", each(fabric.RoleSpine, func(d *fabric.Device) { d.MultipathRelax = false })},
 		{"FAB-LOOP-001", perRack + twoToRs + ", tors: {isl: true}, inRack: {sessions: mesh}", noLocalPref},
+		{"FAB-DD-001", downward + ", spine: {count: 1}, downwardDefault: {fallback: none}", nil}, // the rack is off
 		{"FAB-BR-001", perRack + borders, func(g *fabric.Design) {
 			drop(g, "b1", true, func(s fabric.Session) bool { return s.Peer == "spine1" })
 			drop(g, "b2", true, func(s fabric.Session) bool { return s.Peer == "spine0" })
@@ -775,6 +803,28 @@ spec:
 	// downwardDefault: {fallback: inter-spine}
 }
 
+// TestFillSeverity: a table that is full, or will be at 85 % when the growth is over, is an error, and one at 70 % a warning.
+func TestFillSeverity(t *testing.T) {
+	const blocks = perRack + ", endpoints: {perServer: 4, announce: server-block}, switches: {tor: {hostTable: 1k, hostRoutesIn: host, lpmTable: "
+	const grows = perRack + ", endpoints: {perServer: 4, growth: {percentPerYear: 25, years: 1}}, switches: {tor: {lpmTable: "
+	for spec, want := range map[string]Severity{ // 32 entries, 24 of which grow to 30; 6 blocks
+		perRack + ", switches: {tor: {lpmTable: 46}}": "", perRack + ", switches: {tor: {lpmTable: 45}}": Warning, perRack + ", switches: {tor: {lpmTable: 33}}": Warning,
+		perRack + ", switches: {tor: {lpmTable: 32}}": Error,
+		grows + "46}}": "", grows + "45}}": Warning, grows + "44}}": Error,
+		blocks + "9}}": "", blocks + "8}}": Warning, blocks + "7}}": Warning, blocks + "6}}": Error,
+	} {
+		var got Severity
+		for _, f := range Design(design(t, spec)) {
+			if f.ID == "FAB-CAP-001" {
+				got = f.Severity
+			}
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", spec, got, want)
+		}
+	}
+}
+
 // TestTableFix: what is to mend a full table fits the device that has it.
 func TestTableFix(t *testing.T) {
 	const full = ", switches: {tor: {lpmTable: 20}, spine: {lpmTable: 20}}"
@@ -805,6 +855,18 @@ func TestPolarised(t *testing.T) {
 		change(g)
 		if got := found(Design(g), "FAB-WI-005"); len(got) > 0 {
 			t.Errorf("%s: %q", spec, got)
+		}
+	}
+}
+
+// TestLargeMeshes: a full mesh of more than a hundred routers is a warning, and one of more than a thousand an error.
+func TestLargeMeshes(t *testing.T) {
+	for size, want := range map[string]Severity{"racks: {count: 4}, servers: {perRack: 25}": "", "racks: {count: 1}, servers: {perRack: 101}": Warning,
+		"racks: {count: 25}, servers: {perRack: 40}": Warning, "racks: {count: 13}, servers: {perRack: 77}": Error} {
+		s := &subject{Index: design(t, planes+", routeReflectors: {placement: none}, "+size).Index(), rule: &Rule{Severity: Warning}}
+		s.largeMeshes()
+		if len(s.found) > 1 || (len(s.found) == 0) != (want == "") || want != "" && s.found[0].Severity != want {
+			t.Errorf("%s: %+v, want %q", size, s.found, want)
 		}
 	}
 }
@@ -840,6 +902,9 @@ func TestNumbersOfOthers(t *testing.T) {
 		{"FAB-AS-004", func(g *fabric.Design) { renumber(g, "r0", 0) }, "AS 0 is reserved"},
 		{"FAB-AS-004", func(g *fabric.Design) { renumber(g, "r0", 23456) }, "AS 23456 is reserved"},
 		{"FAB-AS-004", func(g *fabric.Design) { renumber(g, "r0", 4294967295) }, "AS 4294967295 is reserved"},
+		{"FAB-AS-004", func(g *fabric.Design) { renumber(g, "r0", 65535) }, "AS 65535 is reserved"},
+		{"FAB-AS-004", func(g *fabric.Design) { renumber(g, "r0", 65534) }, ""}, // the last private one
+		{"FAB-AS-004", func(g *fabric.Design) { renumber(g, "r0", 64511) }, "AS 64511 is no private number"},
 		{"FAB-AS-004", func(g *fabric.Design) { device(g, "b1").AS = public }, ""}, // that is what they are for
 		{"FAB-AS-007", remove, "keeps the AS number of the peer"},
 		{"FAB-AS-007", func(g *fabric.Design) {

@@ -95,3 +95,28 @@ func TestAnycastInARack(t *testing.T) {
 		}
 	}
 }
+
+// TestWidth: a device uses as many equal paths as it is told to, and one if it is told nothing.
+func TestWidth(t *testing.T) {
+	for multipath, want := range map[int]int{0: 1, 1: 1, 2: 2, 3: 3, 4: 4, 64: 4} {
+		d := designed(t, "model: as-per-rack, spine: {count: 4}", 3, 2)
+		for i := range d.Devices {
+			if d.Devices[i].Role == fabric.RoleToR {
+				d.Devices[i].Multipath = multipath
+			}
+		}
+		for _, family := range families {
+			s, err := New(d, family)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tables, err := s.Tables(Failure{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tor, _ := tables.Of("r1-t0"); tor.Width != want {
+				t.Errorf("%s: with %d paths at once the widest group has %d next hops, want %d", family, multipath, tor.Width, want)
+			}
+		}
+	}
+}

@@ -77,6 +77,34 @@ func TestSizesBySimulation(t *testing.T) {
 	}
 }
 
+// TestUpdatesThatAreRefused: what a filter of the peer refuses is a message all the same.
+func TestUpdatesThatAreRefused(t *testing.T) {
+	for _, family := range families {
+		d := designed(t, "model: as-per-server", 3, 4)
+		updates := func() int {
+			s, err := New(d, family)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tables, err := s.Tables(Failure{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return tables.Updates
+		}
+		before := updates()
+		d.Filters = append(d.Filters, fabric.Filter{Name: "nothing"})
+		for i := range d.Profiles {
+			if d.Profiles[i].Name == "server-tor" {
+				d.Profiles[i].Import = "nothing"
+			}
+		}
+		if after := updates(); after != before || before == 0 {
+			t.Errorf("%s: %d messages, and %d where servers refuse them", family, before, after)
+		}
+	}
+}
+
 // TestServersAreNoWay: of two ToRs in a rack neither hears from servers what these have from the other, unless roles
 // are off.
 func TestServersAreNoWay(t *testing.T) {
