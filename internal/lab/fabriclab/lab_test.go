@@ -75,6 +75,8 @@ var variants = []variant{
 	{"unnumbered", "model: as-per-server, servers: {perRack: 2, uplinks: unnumbered}", false, fabric.FRR},
 	{"server dual", "model: as-per-server, racks: {count: 3, tors: 2}", false, fabric.FRR},
 	{"default dual", "model: downward-default, racks: {count: 3, tors: 2}, downwardDefault: {fallback: dual-tor}", false, fabric.FRR},
+	{"default border", "model: downward-default, border: [{name: b1, as: 64999, default: true}], " +
+		"pools: {endpoints: [{cidr: 10.64.0.0/12, external: nat}, {cidr: 'fd00:64::/48', external: advertise}]}", false, fabric.FRR},
 	{"add-path", "model: ethernet, routeReflectors: {placement: all-planes, addPath: true}", false, fabric.FRR},
 	{"reflected default", "model: ethernet, border: [{name: b1, as: 64999, default: true}], " +
 		"pools: {endpoints: [{cidr: 10.64.0.0/12, external: nat}, {cidr: 'fd00:64::/48', external: advertise}]}", false, fabric.FRR},
@@ -219,7 +221,9 @@ func TestVariants(t *testing.T) {
 			if strings.Contains(v.spec, "border:") {
 				crosses(t, l, plain)
 				if len(l.edge()) > 1 {
-					edgeFails(t, l, plain)
+					edgeFails(t, l, plain, l.edge()[0].Name)
+				} else if slices.ContainsFunc(g.Devices, func(d fabric.Device) bool { return d.Role == fabric.RoleSpine }) {
+					edgeFails(t, l, plain, "spine0-"+l.edge()[0].Name)
 				}
 			}
 			if len(shared) > 0 {

@@ -41,10 +41,11 @@ func crosses(t *testing.T, l *Lab, endpoints int) {
 	}
 }
 
-// edgeFails: with a border down, and its port to the outside with it, the others carry everything.
-func edgeFails(t *testing.T, l *Lab, endpoints int) {
+// edgeFails: with a border down, and its port to the outside with it, the others carry everything; with a cable to it, the
+// other spines.
+func edgeFails(t *testing.T, l *Lab, endpoints int, what string) {
 	t.Helper()
-	down := Failed{l.edge()[0].Name, ByCarrier}
+	down := Failed{what, ByCarrier}
 	if err := l.Fail(down); err != nil {
 		t.Fatal(err)
 	}
