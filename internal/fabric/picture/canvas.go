@@ -62,7 +62,7 @@ const style = `
 svg{font-family:system-ui,sans-serif}
 text{fill:#1c2430;font-size:11px}
 .m{text-anchor:middle}.e{text-anchor:end}
-.b{font-weight:600}.s{font-size:10px;fill:#44505f}.t{font-size:15px;font-weight:600}
+.b{font-weight:600}.n{paint-order:stroke;stroke:#f4f6f8;stroke-width:4px}.s{font-size:10px;fill:#44505f}.t{font-size:15px;font-weight:600}
 .box{stroke:#5b6878;stroke-width:1}
 .rack{fill:#f4f6f8;stroke:#c9d1da}
 .plane{fill:#dfe5ec;stroke:#8a97a6}

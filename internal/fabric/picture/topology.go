@@ -338,7 +338,7 @@ func (t *topology) rack(r *rackView, x, y, w, h float64, detailed bool) {
 	if r.many > 1 {
 		name = fmt.Sprintf("%s × %s", r.name, fabric.Number(r.many))
 	}
-	t.text(x+7, y+15, "b", name, w-10)
+	t.text(x+7, y+15, "b n", name, w-10) // lines to its ToRs may cross it
 	y += 26
 	lay := func(list []*fabric.Device) {
 		n := perLine(len(list), w+8)
