@@ -320,6 +320,8 @@ var cases = []struct {
 	{"FAB-PHY-004", perRack, func(g *fabric.Design) { g.Segments[0].MTU, g.Segments[1].MTU = 1500, 9000 }, "", "MTU 1500 on r0-t0--rack, 9000 on r1-t0--rack"},
 	{"FAB-WI-001", perRack, with("tor-server", func(p *fabric.Profile) { p.NextHopSelf = "" }), "", "with nothing failed, 24 of 30 pairs of servers are cut"},
 	{"FAB-WI-001", downward + ", downwardDefault: {fallback: none}", nil, downward, "spine0-r0-t0 down: 8 of 30 pairs lose up to 50 % of their flows, until it is repaired (6 such failures)"},
+	{"FAB-WI-001", downward + ", racks: {count: 3, tors: 2}, endpoints: {perServer: 4, announce: rack-block}", nil, downward + ", racks: {count: 3, tors: 2}, endpoints: {perServer: 4, announce: server-block}",
+		"r0-t0-r0-s0 down: 5 of 30 pairs lose up to 50 %"},
 	{"FAB-WI-001", planes + ", routeReflectors: {placement: all-planes}", nil, planes + ", routeReflectors: {placement: all-planes, addPath: true}", "5 of 30 pairs of servers are cut, until it is repaired (6 such failures)"},
 	// 2 servers send 40G each. 4 uplinks of 25G are enough for that, and 3 of them are not.
 	{"FAB-WI-003", perRack + ", spine: {count: 4}, rates: {uplink: 25G, load: 40G}", nil, perRack + ", spine: {count: 5}, rates: {uplink: 25G, load: 40G}",
@@ -749,6 +751,7 @@ func TestDefaultsAreClean(t *testing.T) {
 		perRack + ", spine: {as: unique}", perRack + ", inRack: {sessions: mesh}", perRack + ", inRack: {reflector: server}", perRack + ", inRack: {reflector: standalone}",
 		perSrv + ", tors: {as: shared}, spine: {kind: l2}", planes + ", routeReflectors: {placement: none}",
 		perRack + ", racks: {count: 3, tors: 2}, tors: {isl: true}", perRack + ", racks: {count: 3, tors: 2}", downward + override,
+		perRack + ", racks: {count: 3, tors: 2}, inRack: {sessions: mesh}", perRack + ", racks: {count: 3, tors: 2}, inRack: {sessions: mesh}, tors: {isl: true}",
 		downward + ", endpoints: {perServer: 4, announce: server-block}, downwardDefault: {exceptions: 9}",
 		perRack + ", machines: [{name: db, rack: r0, addresses: 2}, {name: lb, rack: r0, attach: port}, {name: fw, rack: r1, routing: static}]",
 		downward + ", servers: {perRack: 2, uplinks: segment}", downward + override + ", servers: {perRack: 2, uplinks: segment}",
@@ -840,6 +843,21 @@ func TestTableFix(t *testing.T) {
 	for _, f := range Design(design(t, perRack+", endpoints: {perServer: 4, announce: rack-block}, switches: {spine: {lpmTable: 8}}")) {
 		if f.ID == "FAB-CAP-001" && strings.Contains(strings.Join(f.Fix, "\n"), "rack-block") {
 			t.Errorf("blocks of racks are advised for what has them: %q", f.Fix)
+		}
+	}
+}
+
+// TestRackBlockFix: what is advised against the loss of a ToR that attracts its whole rack mends it.
+func TestRackBlockFix(t *testing.T) {
+	for _, model := range []string{perRack, perSrv, downward} {
+		spec := model + ", racks: {count: 3, tors: 2}, endpoints: {perServer: 4, announce: BLOCK}"
+		for _, f := range Design(design(t, strings.Replace(spec, "BLOCK", "rack-block", 1))) {
+			if f.ID == "FAB-WI-001" && !strings.HasPrefix(f.Fix[0], "endpoints: {announce: server-block}") {
+				t.Errorf("%s: %q", model, f.Fix)
+			}
+		}
+		if got := found(Design(design(t, strings.Replace(spec, "BLOCK", "server-block", 1))), "FAB-WI-001"); len(got) > 0 {
+			t.Errorf("%s: mended as it says: %q", model, got)
 		}
 	}
 }

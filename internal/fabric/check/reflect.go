@@ -41,7 +41,8 @@ func (s *subject) reflectors(clients map[*fabric.Device]map[*fabric.Device]bool)
 // can do without: what one learns the other has from the same client. Servers and
 // machines under Downward Default can, too: a segment makes one piece of those of a
 // rack, but they reach each other, as everything, by the default route of their ToR.
-// So can borders of one AS: what the one is told the fabric tells the other.
+// So can borders of one AS: what the one is told the fabric tells the other. And so can the two ToRs of a rack that
+// share no segment: each hears of the servers on its own. Of who is on one of them only, FAB-PHY-003 tells.
 func coverage(s *subject) {
 	clients := s.clients()
 	isClient := map[*fabric.Device]bool{}
@@ -122,7 +123,7 @@ func (s *subject) missing(list []*fabric.Device, clients map[*fabric.Device]map[
 			}
 		}
 		for _, b := range list[i+1:] {
-			if a.Role == fabric.RoleBorder && b.Role == fabric.RoleBorder {
+			if a.Role == fabric.RoleBorder && b.Role == fabric.RoleBorder || s.twins(a, b) {
 				continue
 			}
 			if clients[a] != nil && clients[b] != nil && !s.meet(a, b) {
@@ -134,6 +135,12 @@ func (s *subject) missing(list []*fabric.Device, clients map[*fabric.Device]map[
 		}
 	}
 	return out
+}
+
+// twins tells whether two devices are ToRs of a rack without a segment that both are on.
+func (s *subject) twins(a, b *fabric.Device) bool {
+	return a.Role == fabric.RoleToR && b.Role == fabric.RoleToR && a.Rack == b.Rack && a.Rack != "" &&
+		!slices.ContainsFunc(a.Interfaces, func(x fabric.Interface) bool { return x.Segment != "" && b.Interface(x.Segment) != nil })
 }
 
 // hears tells whether a reflector learns of the clients of another without a session with it: from the same client, or

@@ -169,14 +169,17 @@ func singleFailure(s *subject) {
 		}
 		for _, kind := range kinds {
 			r := worst[kind]
-			f := s.report(fmt.Sprintf("%s down: %s, until it is repaired (%s such %s)", r.Failure, pairText(r), fabric.Number(cases[kind]), verb(cases[kind], "failure", "failures")), []string{r.At}, s.wayAround()...)
+			f := s.report(fmt.Sprintf("%s down: %s, until it is repaired (%s such %s)", r.Failure, pairText(r), fabric.Number(cases[kind]), verb(cases[kind], "failure", "failures")), []string{r.At}, s.wayAround(r.At)...)
 			f.Evidence = []string{lossText(r)}
 		}
 	})
 }
 
-// wayAround is what gives traffic another way.
-func (s *subject) wayAround() []string {
+// wayAround is what gives traffic another way past the device that loses it.
+func (s *subject) wayAround(at string) []string {
+	if d := s.Device(at); d != nil && slices.ContainsFunc(d.Originate, func(o fabric.Origin) bool { return o.Kind == fabric.OriginRack }) {
+		return []string{"endpoints: {announce: server-block}     # with the block of its rack a ToR attracts what only the other ToR has a port to"}
+	}
 	if s.Model == fabric.DownwardDefault {
 		return []string{"downwardDefault: {fallback: inter-spine}", "racks: {tors: 2}     # or this"}
 	}
