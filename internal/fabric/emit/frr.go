@@ -44,6 +44,10 @@ func (e *Emitter) frr(d *fabric.Device) (string, error) {
 			t.line("!")
 		}
 	}
+	if stands(d) {
+		t.line("route-map %s permit 10", everything)
+		t.line("!")
+	}
 	frrRouter(&t, d)
 	e.frrGroups(&t, profiles, peers)
 	for _, p := range peers {
@@ -204,12 +208,27 @@ func (e *Emitter) frrFamily(t *text, d *fabric.Device, family fabric.Family, pro
 	paths := max(1, d.Multipath)
 	t.line("  maximum-paths %d", paths)
 	t.line("  maximum-paths ibgp %d", paths)
-	eachGroup(profiles, in(family), peers, func(p *fabric.Profile, n string) { frrActivate(t, p, group(p, n), gives(d, family)) })
+	eachGroup(profiles, in(family), peers, func(p *fabric.Profile, n string) {
+		frrActivate(t, p, group(p, n), gives(d, family), e.seesInside(d, p, peers))
+	})
 	t.line(" exit-address-family")
 }
 
+// everything is a route map that lets all pass.
+const everything = "everything"
+
+// seesInside tells whether those with a profile are told what the block of the rack stands for elsewhere: they are in it.
+func (e *Emitter) seesInside(d *fabric.Device, p *fabric.Profile, peers []peer) bool {
+	return stands(d) && slices.ContainsFunc(peers, func(x peer) bool { return x.Profile == p && e.x.Device(x.Name).Rack == d.Rack })
+}
+
+// stands tells whether a device announces the block of its rack, instead of what is in it.
+func stands(d *fabric.Device) bool {
+	return slices.ContainsFunc(d.Originate, func(o fabric.Origin) bool { return o.Kind == fabric.OriginRack })
+}
+
 // frrActivate writes what a profile says in an address family.
-func frrActivate(t *text, p *fabric.Profile, g string, gives bool) {
+func frrActivate(t *text, p *fabric.Profile, g string, gives, seesInside bool) {
 	set := t.setter("  neighbor " + g)
 	set(true, "activate")
 	set(p.ReflectorClient, "route-reflector-client")
@@ -224,6 +243,7 @@ func frrActivate(t *text, p *fabric.Profile, g string, gives bool) {
 	set(p.Default == fabric.AlwaysDefault || gives, "default-originate")
 	set(p.Import != "", "prefix-list %s in", p.Import)
 	set(outgoing(p) != "", "prefix-list %s out", outgoing(p))
+	set(seesInside, "unsuppress-map %s", everything) // else servers of a rack would reach each other by way of the ToR's router
 	set(p.AddPath.Sends(), "addpath-tx-all-paths")
 	ends := p.MaxPrefixAction == fabric.MaxPrefixRestart
 	set(p.MaxPrefix > 0 && ends, "maximum-prefix %d restart 5", p.MaxPrefix)
