@@ -91,12 +91,14 @@ func (a *app) fabricInitCommand() *cobra.Command {
 		Short: "Write a commented file to start from",
 		Long: `Writes a file that describes a fabric, with the fields that its model has as comments. MODEL is
 as-per-rack, as-per-server, downward-default or ethernet, as is that of --model. Without
-FILE it is printed. A file that is there already is not touched.`,
+FILE it is printed. A file that is there already is not touched. With -o json or yaml it has no
+comments, and every field has the value that holds without it.`,
 		Example: `  muslin fabric init pod-a.yaml
   muslin fabric init downward-default --racks 80`,
 		Args:              args(cobra.MaximumNArgs(2)),
 		ValidArgsFunction: completeInit,
 	}
+	form := answerForm(cmd)
 	f := cmd.Flags()
 	f.StringVar(&model, "model", string(fabric.ASPerRack), "`model`: as-per-rack, as-per-server, downward-default or ethernet")
 	completeFlag(cmd, "model", modelNames()...)
@@ -104,6 +106,9 @@ FILE it is printed. A file that is there already is not touched.`,
 	f.IntVar(&servers, "servers", 40, "servers in each rack")
 	f.IntVar(&endpoints, "endpoints", 100, "endpoints on each server")
 	cmd.RunE = func(cmd *cobra.Command, files []string) error {
+		if err := checkForm(*form, answerForms); err != nil {
+			return err
+		}
 		if len(files) > 0 && slices.Contains(modelNames(), files[0]) {
 			if cmd.Flags().Changed("model") && model != files[0] {
 				return usagef("%s and --model %s: give one", files[0], model)
@@ -131,8 +136,16 @@ FILE it is printed. A file that is there already is not touched.`,
 			name = strings.TrimSuffix(filepath.Base(files[0]), filepath.Ext(files[0]))
 		}
 		text := fabric.Template(name, fabric.Model(model), racks, servers, endpoints)
-		if _, err := fabric.Parse([]byte(text)); err != nil {
+		doc, err := fabric.Parse([]byte(text))
+		if err != nil {
 			return usage(err)
+		}
+		if *form != formTable {
+			var b strings.Builder
+			if err := writeValue(&b, *form, doc.Fabric); err != nil {
+				return err
+			}
+			text = b.String()
 		}
 		if len(files) == 0 || files[0] == "-" {
 			_, err := io.WriteString(a.Out, text)
@@ -179,7 +192,7 @@ as diagram.svg and a report as REPORT.html into a directory.`,
 			return err
 		}
 		if out != "" {
-			return a.writeDesign(out, g, f)
+			return a.writeDesign(out, g, f, *form)
 		}
 		x := g.Index()
 		if device == "" {
@@ -201,8 +214,13 @@ as diagram.svg and a report as REPORT.html into a directory.`,
 }
 
 // writeDesign writes a design and its tables into a directory.
-func (a *app) writeDesign(dir string, g *fabric.Design, f *fabric.Fabric) error {
+func (a *app) writeDesign(dir string, g *fabric.Design, f *fabric.Fabric, form string) error {
 	r := picture.New(g, f)
+	answer := struct {
+		Name    string   `json:"name"`
+		Summary string   `json:"summary"`
+		Files   []string `json:"files"`
+	}{Name: g.Metadata.Name, Summary: g.Summary()}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -225,9 +243,12 @@ func (a *app) writeDesign(dir string, g *fabric.Design, f *fabric.Fabric) error 
 		if err := errors.Join(file.write(w), w.Close()); err != nil {
 			return err
 		}
+		answer.Files = append(answer.Files, file.name)
 	}
-	_, err := fmt.Fprintf(a.Out, "%s\nwritten to %s: design.json, devices.txt, addresses.txt, sessions.txt, diagram.svg, REPORT.html\n", g.Summary(), dir)
-	return err
+	return a.show(form, answer, func() error {
+		_, err := fmt.Fprintf(a.Out, "%s\nwritten to %s: %s\n", g.Summary(), dir, strings.Join(answer.Files, ", "))
+		return err
+	})
 }
 
 var (

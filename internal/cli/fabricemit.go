@@ -22,6 +22,7 @@ type emitted struct {
 	Target emit.Target `json:"target"`
 	File   string      `json:"file"`
 	Lines  int         `json:"lines"`
+	Text   string      `json:"text,omitempty"` // if it was written nowhere
 }
 
 // emission is a question for configurations, and what has been written of the answer.
@@ -76,10 +77,14 @@ for eos, junos, nxos and sonic, which was not run on any device, as the header s
 			}
 		}
 		e.target = emit.Target(target)
-		if err := a.emit(&e, g); err != nil || e.out == "" {
+		if err := a.emit(&e, g); err != nil {
 			return err
 		}
 		return a.show(*form, e.list, func() error {
+			if e.out == "" {
+				_, err := fmt.Fprint(a.Out, e.list[0].Text)
+				return err
+			}
 			var rows [][]string
 			for _, x := range e.list {
 				rows = append(rows, []string{dash(x.Device), string(x.Target), x.File, strconv.Itoa(x.Lines)})
@@ -106,7 +111,7 @@ func (a *app) emit(e *emission, g *fabric.Design) error {
 		found, vrouters = true, vrouters || t == emit.VRouter
 		text, err := w.Device(d, t)
 		if err == nil {
-			err = a.emitFile(e, d.Name, t, emit.Files[t], text)
+			err = e.file(d.Name, t, emit.Files[t], text)
 		}
 		if err != nil {
 			return err
@@ -126,7 +131,7 @@ func (a *app) emit(e *emission, g *fabric.Design) error {
 	if err != nil {
 		return err
 	}
-	return a.emitFile(e, "", emit.VRouter, "common.yaml", text)
+	return e.file("", emit.VRouter, "common.yaml", text)
 }
 
 // wants tells whether a device is asked for, and for which program it is written.
@@ -141,18 +146,20 @@ func (e *emission) wants(w *emit.Emitter, d *fabric.Device) (emit.Target, bool) 
 	return t, e.target == "" || w.Means(t, d)
 }
 
-// emitFile writes one configuration, or prints it.
-func (a *app) emitFile(e *emission, device string, t emit.Target, name, text string) error {
+// file writes one configuration into the directory, or keeps it to be printed.
+func (e *emission) file(device string, t emit.Target, name, text string) error {
+	x := emitted{Device: device, Target: t, File: filepath.Join(e.out, device, name), Lines: strings.Count(text, "\n")}
 	if e.out == "" {
-		_, err := fmt.Fprint(a.Out, text)
+		x.File, x.Text = name, text
+	}
+	e.list = append(e.list, x)
+	if e.out == "" {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(x.File), 0o755); err != nil {
 		return err
 	}
-	file := filepath.Join(e.out, device, name)
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		return err
-	}
-	e.list = append(e.list, emitted{device, t, file, strings.Count(text, "\n")})
-	return os.WriteFile(file, []byte(text), 0o644)
+	return os.WriteFile(x.File, []byte(text), 0o644)
 }
 
 func targetNames() (names []string) {

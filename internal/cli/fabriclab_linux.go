@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -75,6 +76,7 @@ host; with --install=false they are named only.`,
   muslin fabric lab down pod-a.yaml`,
 		Args: args(cobra.ExactArgs(1)),
 	}
+	form := answerForm(cmd)
 	f := cmd.Flags()
 	f.IntVar(&racks, "racks", 0, "`number` of racks, if less than in the file")
 	f.IntVar(&servers, "servers", 0, "`number` of servers in each rack, if less than in the file")
@@ -82,6 +84,9 @@ host; with --install=false they are named only.`,
 	f.StringVar(&daemon, "daemon", "", "the `program` of switches and borders, frr or bird, instead of the file's")
 	f.BoolVar(&install, "install", true, "install Debian packages of switches and borders that are missing")
 	cmd.RunE = func(cmd *cobra.Command, files []string) error {
+		if err := checkForm(*form, answerForms); err != nil {
+			return err
+		}
 		program := fabric.Software(daemon)
 		if daemon != "" && program != fabric.FRR && program != fabric.BIRD {
 			return usagef("--daemon %s: want frr or bird", daemon)
@@ -103,33 +108,50 @@ host; with --install=false they are named only.`,
 			fabriclab.SetDaemon(g, program)
 		}
 		if install {
-			if err := a.labInstall(cmd.Context(), g); err != nil {
+			if err := a.labInstall(cmd.Context(), g, a.progress(*form)); err != nil {
 				return err
 			}
 		}
-		return a.labUp(cmd.Context(), g)
+		return a.labUp(cmd.Context(), g, *form)
 	}
 	return cmd
 }
 
+// progress is where a command says what it is doing: where the answer is for a program, that has its output for itself.
+func (a *app) progress(form string) io.Writer {
+	if form == formTable {
+		return a.Out
+	}
+	return a.Err
+}
+
 // labInstall installs what the switches and borders of a design run, if it is missing.
-func (a *app) labInstall(ctx context.Context, g *fabric.Design) error {
+func (a *app) labInstall(ctx context.Context, g *fabric.Design, progress io.Writer) error {
 	missing, err := fabriclab.Missing(g)
 	if err != nil || len(missing) == 0 {
 		return err
 	}
-	fmt.Fprintf(a.Out, "installing Debian packages: %s\n", strings.Join(missing, " "))
+	fmt.Fprintf(progress, "installing Debian packages: %s\n", strings.Join(missing, " "))
 	return fabriclab.Install(ctx, missing)
 }
 
-func (a *app) labUp(ctx context.Context, g *fabric.Design) error {
+// labIsUp is what up answers.
+type labIsUp struct {
+	Name      string  `json:"name"`
+	Summary   string  `json:"summary"`
+	Endpoints int     `json:"endpoints"` // that are namespaces
+	Seconds   float64 `json:"seconds"`   // until all was as simulated, or the wait for that was over
+	*live.Comparison
+}
+
+func (a *app) labUp(ctx context.Context, g *fabric.Design, form string) error {
 	binary, err := os.Executable()
 	if err != nil {
 		return err
 	}
 	start := time.Now()
 	say := func(format string, v ...any) {
-		fmt.Fprintf(a.Out, "[%5.1fs] %s\n", time.Since(start).Seconds(), fmt.Sprintf(format, v...))
+		fmt.Fprintf(a.progress(form), "[%5.1fs] %s\n", time.Since(start).Seconds(), fmt.Sprintf(format, v...))
 	}
 	say("%s", g.Summary())
 	l, err := fabriclab.Up(ctx, g, fabriclab.Options{Binary: binary, Say: say})
@@ -143,7 +165,11 @@ func (a *app) labUp(ctx context.Context, g *fabric.Design) error {
 		return err
 	}
 	say("up: %s", c.Summary())
-	return a.labDifferences(c, formTable)
+	answer := labIsUp{l.Name, g.Summary(), len(l.Endpoints()), time.Since(start).Seconds(), c}
+	if err := a.show(form, answer, func() error { return nil }); err != nil {
+		return err
+	}
+	return a.labDifferences(c, form)
 }
 
 // labDifferences is an error if devices differ from the simulation, and prints where, if the answer has not said so.
@@ -225,25 +251,37 @@ func (a *app) labTest(ctx context.Context, l *fabriclab.Lab, form string) error 
 }
 
 func (a *app) fabricLabDownCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "down FILE",
 		Short: "End a lab and remove it",
 		Long: `Ends every process in the lab's namespaces, whoever started it, and removes the namespaces
 and the lab's files. It goes by names, and so removes what a crash left, too. FILE is the
 file that the lab was booted from, or the name of the lab.`,
 		Args: args(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, words []string) error {
-			name, err := a.labName(words[0])
-			if err != nil {
-				return err
-			}
-			found, err := fabriclab.Down(name)
-			if err == nil && !found {
-				err = fmt.Errorf("lab %s is not up", name)
-			}
-			return err
-		},
 	}
+	form := answerForm(cmd)
+	cmd.RunE = func(_ *cobra.Command, words []string) error {
+		if err := checkForm(*form, answerForms); err != nil {
+			return err
+		}
+		name, err := a.labName(words[0])
+		if err != nil {
+			return err
+		}
+		found, err := fabriclab.Down(name)
+		if err == nil && !found {
+			err = fmt.Errorf("lab %s is not up", name)
+		}
+		if err != nil {
+			return err
+		}
+		answer := struct {
+			Name string `json:"name"`
+			Down bool   `json:"down"`
+		}{name, true}
+		return a.show(*form, answer, func() error { return nil })
+	}
+	return cmd
 }
 
 func (a *app) fabricLabFailCommand() *cobra.Command {
