@@ -171,9 +171,13 @@ func (b *builder) rackParts() {
 	for r := range s.Racks.Count {
 		rack, parts := b.f.rack(r), rackParts{}
 		if s.Model != Ethernet {
+			tor := "tor"
+			if rack.ToR != "" {
+				tor = b.silicon(rack.ToR, &s.Switches.ToR)
+			}
 			for t := range rack.ToRs {
 				d := b.device(fmt.Sprintf("%s-t%d", rack.Name, t), RoleToR, b.as.tor(r, t), b.f.rackLoopback(r, t))
-				d.Rack, d.Software, d.Platform, d.MultipathRelax = rack.Name, s.Switches.ToR.Software, "tor", true
+				d.Rack, d.Software, d.Platform, d.MultipathRelax = rack.Name, s.Switches.ToR.Software, tor, true
 				announceLoopback(d)
 				parts.tors = append(parts.tors, d)
 			}
@@ -233,6 +237,7 @@ func (b *builder) finish() *Design {
 		add(r.servers)
 	}
 	b.rates()
+	b.override()
 	// A profile or filter that this fabric has no use for is left out.
 	used := map[string]bool{}
 	for i := range b.out.Devices {
@@ -250,6 +255,16 @@ func (b *builder) finish() *Design {
 	}
 	b.out.Filters = slices.DeleteFunc(b.out.Filters, func(x Filter) bool { return !filters[x.Name] })
 	return b.out
+}
+
+// silicon is the platform of switches that are another entry of the catalogue than the others of their kind. What is no
+// table holds for them, too.
+func (b *builder) silicon(catalog string, of *SwitchSpec) string {
+	if !slices.ContainsFunc(b.out.Platforms, func(p Platform) bool { return p.Name == catalog }) {
+		other := SwitchSpec{Catalog: catalog, RAM: of.RAM, Peers: of.Peers, ECMP: of.ECMP}
+		b.out.Platforms = append(b.out.Platforms, other.platform(catalog))
+	}
+	return catalog
 }
 
 // platform is what a switch of a spec can hold: what the spec says, and for the

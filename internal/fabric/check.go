@@ -64,6 +64,9 @@ func (f *Fabric) check(e *faults) {
 		f.checkAnycast(e)
 		f.checkMachines(e)
 	}
+	if len(e.list) == 0 {
+		f.checkOverrides(e)
+	}
 }
 
 // number is one in a file, by its field.
@@ -135,11 +138,16 @@ func (f *Fabric) checkPlan(e *faults) {
 
 // checkSwitch refuses a switch that nobody knows, or that is none.
 func checkSwitch(e *faults, at string, s *SwitchSpec) {
-	if _, ok := silicon(s.Catalog); !ok && s.Catalog != "" {
-		e.add(at+".catalog", meant(s.Catalog, siliconNames(), reflect.TypeFor[struct{}]())+"; `muslin fabric switches` lists them", "%q is not in the catalogue", clip(s.Catalog))
-	}
+	checkSilicon(e, at+".catalog", s.Catalog)
 	if s.Software == Muslin {
 		e.add(at+".software", "want frr, bird or gobgp: muslin runs on servers", "%s", s.Software)
+	}
+}
+
+// checkSilicon refuses a name that the catalogue does not have.
+func checkSilicon(e *faults, at, name string) {
+	if _, ok := silicon(name); !ok && name != "" {
+		e.add(at, meant(name, siliconNames(), reflect.TypeFor[struct{}]())+"; `muslin fabric switches` lists them", "%q is not in the catalogue", clip(name))
 	}
 }
 
@@ -236,6 +244,10 @@ func (f *Fabric) checkRacks(e *faults) {
 		}
 		if r.ToRs > 2 {
 			e.add(at+".tors", "want 1 or 2 ToRs", "%d", r.ToRs)
+		}
+		checkSilicon(e, at+".tor", r.ToR)
+		if r.ToR != "" && f.Spec.Model == Ethernet {
+			e.add(at+".tor", "leave it out: the switches of planes route nothing", "%s", clip(r.ToR))
 		}
 	}
 }
@@ -459,6 +471,13 @@ func (f *Fabric) checkAnycastAddress(e *faults, at string, ip netip.Addr) {
 	}
 	if server := f.serverWith(ip); server != "" {
 		e.add(at, "want one that is nobody's", "%s is that of an endpoint of %s", ip, server)
+		return
+	}
+	for _, p := range f.Spec.Pools.Endpoints {
+		if p.CIDR.Contains(ip) {
+			e.add(at, "want one outside of the pools, such as "+map[bool]string{true: "192.168.99.1", false: "fd00:99::1"}[ip.Is4()],
+				"%s is in %s%s, of which every address is one endpoint's", ip, p.CIDR, f.whose(p.CIDR))
+		}
 	}
 }
 

@@ -17,7 +17,8 @@ type Design struct {
 	APIVersion string         `json:"apiVersion"`
 	Kind       string         `json:"kind"`
 	Metadata   Metadata       `json:"metadata"`
-	Model      Model          `json:"model,omitempty"` // empty: written by hand, after no model
+	Model      Model          `json:"model,omitempty"`  // empty: written by hand, after no model
+	Edited     bool           `json:"edited,omitempty"` // by hand, so that the formulas of the model do not hold
 	Families   []Family       `json:"families"`
 	Pools      []EndpointPool `json:"pools,omitempty"`
 	Growth     Growth         `json:"growth,omitzero"`

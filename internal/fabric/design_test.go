@@ -328,6 +328,39 @@ func TestParseRackList(t *testing.T) {
 	}
 }
 
+// TestParseRackSwitch: ToRs of a rack are what the catalogue has by the name that the rack says; the others are what
+// spec.switches.tor says, and so is what has no entry there. An Ethernet fabric has no use for it.
+func TestParseRackSwitch(t *testing.T) {
+	const other = "trident2/junos-l3-profile"
+	text := strings.Replace(podA, "racks: {count: 32, tors: 1}", "racks: [{name: r0}, {name: r1, tors: 2, tor: "+other+"}, {name: r7, tor: "+other+"}]", 1)
+	doc, err := Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := doc.Fabric.Design().Index()
+	for device, want := range map[string]Platform{
+		"r0-t0": {HostTable: 16 << 10, RAM: 4 << 30}, "r1-t0": {HostTable: 208 << 10, HostRoutesIn: HostTable, RAM: 4 << 30}, "r1-t1": {HostTable: 208 << 10, HostRoutesIn: HostTable, RAM: 4 << 30},
+		"r7-t0": {HostTable: 208 << 10, HostRoutesIn: HostTable, RAM: 4 << 30},
+	} {
+		if p := x.Platform(x.Device(device).Platform); p.HostTable != want.HostTable || p.HostRoutesIn != want.HostRoutesIn || p.RAM != want.RAM {
+			t.Errorf("%s is %+v, want %+v", device, p, want)
+		}
+	}
+	if len(x.Platforms) != 3 {
+		t.Errorf("%+v", x.Platforms)
+	}
+	list, _, _ := x.Entries()
+	for _, e := range list {
+		if e.Role == RoleToR && (e.Devices == 4 || e.Platform == other && e.Holds != 208<<10) {
+			t.Errorf("%+v", e)
+		}
+	}
+	v, err := doc.Fabric.Variant(func(s *Spec) { s.Become(Ethernet, L2) })
+	if err != nil || v.Spec.Racks.List[1].ToR != "" || doc.Fabric.Spec.Racks.List[1].ToR != other {
+		t.Errorf("as an Ethernet fabric: %v, %+v", err, v.Spec.Racks)
+	}
+}
+
 // TestNothingTwice: with as many spines, borders and servers as there can be, every address, subnet, router ID and endpoint
 // is there once, and every AS number of a server.
 func TestNothingTwice(t *testing.T) {

@@ -49,6 +49,7 @@ type Spec struct {
 	Switches   SwitchSpecs `json:"switches,omitzero"`
 	Rates      Rates       `json:"rates,omitzero"`
 	Plan       Plan        `json:"plan,omitzero"`
+	Overrides  Overrides   `json:"overrides,omitzero"`
 }
 
 // SpineSpec is the top of the fabric: routers, or isolated Ethernet planes.
@@ -70,6 +71,8 @@ type Rack struct {
 	Name    string `json:"name"`
 	Servers int    `json:"servers,omitempty"`
 	ToRs    int    `json:"tors,omitempty"`
+	// ToR names the entry of the catalogue that its ToRs are, where they are others than Switches.ToR says.
+	ToR string `json:"tor,omitempty"`
 }
 
 // ToRSpec is what holds for all top-of-rack switches.

@@ -68,9 +68,9 @@ type counts struct {
 }
 
 // Sizes computes what each device holds, by the closed formulas for the model
-// that the design is made after. A design after no model has none: ok is false.
+// that the design is made after. A design after no model, or edited by hand, has none: ok is false.
 func (x *Index) Sizes(family Family) (s Sizes, ok bool) {
-	if x.Model == "" {
+	if !x.byFormula() {
 		return s, false
 	}
 	c := x.counts(family)
@@ -90,6 +90,9 @@ func (x *Index) Sizes(family Family) (s Sizes, ok bool) {
 	s.Updates = c.updates()
 	return s, true
 }
+
+// byFormula tells whether the closed formulas of a model hold for the design.
+func (x *Index) byFormula() bool { return x.Model != "" && !x.Edited }
 
 func (x *Index) counts(family Family) *counts {
 	c := &counts{x: x, family: family, own: map[string]int{}, rack: map[string]int{}, inside: map[string]int{}, tors: map[string]int{}, loopbacks: map[string]int{}}
@@ -410,7 +413,7 @@ func (x *Index) NeighboursOf(d *Device) int {
 // Alike is, of each device, the first on the same platform that holds as much in every family. A design after no model has none.
 func (x *Index) Alike() map[string]string {
 	of := map[string]string{}
-	if x.Model == "" {
+	if !x.byFormula() {
 		return of
 	}
 	var all []*counts
@@ -449,7 +452,7 @@ type Entries struct {
 // Entries are the sizes of a design as its hardware sees them. ok is false for
 // a design after no model.
 func (x *Index) Entries() (list []Entries, updates int, ok bool) {
-	if x.Model == "" {
+	if !x.byFormula() {
 		return nil, 0, false
 	}
 	var all []*counts

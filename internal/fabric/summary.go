@@ -36,6 +36,9 @@ func (g *Design) Summary() string {
 	if model == "" {
 		model = "after no model"
 	}
+	if g.Edited {
+		model += ", edited by hand"
+	}
 	parts := []string{fmt.Sprintf("%s: %s", g.Metadata.Name, model), Amount(len(racks), "rack"), Amount(roles[RoleServer], "server"),
 		Amount(max(endpoints[IPv4], endpoints[IPv6]), "endpoint")}
 	if n := roles[RoleSpine]; n > 0 {

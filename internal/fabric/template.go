@@ -51,9 +51,10 @@ func Template(name string, model Model, racks, servers, endpoints int) string {
 	case DownwardDefault:
 		line("  # downwardDefault: {origin: spine, fallback: inter-spine}   # or border, dual-tor; exceptions: N with blocks")
 	}
-	line("  # anycast: [{ip: 10.99.0.1, servers: [r0/s0, r1/s0]}]")
+	line("  # anycast: [{ip: 192.168.99.1, servers: [r0/s0, r1/s0]}]")
 	line("  # machines: [{name: db, rack: r0}]         # bare metal: attach: segment, port; routing: bgp, static")
 	line("  # border: [{name: b1, as: 64999, default: true}]")
+	line("  # overrides: {devices: [{name: %s, multipath: 8}]}   # edits by hand; sessions: [{on: NAME, with: NAME, set: {…}}]", map[bool]string{true: "r0-s0", false: "r0-t0"}[model == Ethernet])
 	line("")
 	line("  # pools:")
 	line("  #   endpoints: [{cidr: %s, external: nat}]     # or advertise", p.Endpoints[0].CIDR)

@@ -17,8 +17,9 @@ func (f *Fabric) Variant(change func(*Spec)) (*Fabric, error) {
 	return v, e.err()
 }
 
-// Resize changes the number of racks, which are equal. What is in racks that are gone goes with them.
+// Resize changes the number of racks, which are equal. What is in racks that are gone goes with them, and so do edits by hand.
 func (s *Spec) Resize(racks int) {
+	s.Overrides = Overrides{}
 	s.Racks = Racks{Count: racks, ToRs: s.Racks.ToRs}
 	f := Fabric{Spec: *s}
 	s.Machines, s.Anycast = f.present()
@@ -27,6 +28,7 @@ func (s *Spec) Resize(racks int) {
 // Become changes the model, and with it what only the one or the other has; what is common to
 // all stays as the file says.
 func (s *Spec) Become(m Model, spine SpineKind) {
+	s.Overrides = Overrides{} // they are of devices that another model may not have
 	if s.Model == m && s.Spine.Kind == spine {
 		return
 	}
@@ -36,6 +38,12 @@ func (s *Spec) Become(m Model, spine SpineKind) {
 		s.Machines = slices.Clone(s.Machines)
 		for i := range s.Machines {
 			s.Machines[i].Attach = ""
+		}
+		if m == Ethernet { // whose ToRs hold no routes
+			s.Racks.List = slices.Clone(s.Racks.List)
+			for i := range s.Racks.List {
+				s.Racks.List[i].ToR = ""
+			}
 		}
 	}
 	if s.Spine.Kind != spine {

@@ -33,7 +33,7 @@ func TestFirstLimit(t *testing.T) {
 		"model: downward-default, switches: {tor: {hostTable: 1k, hostRoutesIn: host}}":                        "",
 		"model: ethernet": "",
 		// A machine and an address of a rack that is not there yet are no limit.
-		"model: as-per-rack, machines: [{name: db, rack: r1}], anycast: [{ip: 10.99.0.1, servers: [r1/s0]}], switches: {tor: {lpmTable: 64}}": "r0-t0: ",
+		"model: as-per-rack, machines: [{name: db, rack: r1}], anycast: [{ip: 192.168.99.1, servers: [r1/s0]}], switches: {tor: {lpmTable: 64}}": "r0-t0: ",
 	} {
 		f := read(t, spec)
 		g := Cost(f, []int{1, 2, 4, 8, 16, 20})

@@ -23,11 +23,12 @@ var specs = map[string]string{
 	"rack mesh":      "model: as-per-rack, inRack: {sessions: mesh}, bgp: {maxPrefix: restart}",
 	"rack reflector": "model: as-per-rack, inRack: {reflector: standalone}",
 	"rack planes":    "model: as-per-rack, spine: {kind: l2}, bgp: {roles: on}, border: [{name: b1, as: 64999, default: true}]",
-	"server":         "model: as-per-server, anycast: [{ip: 10.99.0.1, servers: [r0/s0, r1/s1]}]",
+	"server":         "model: as-per-server, anycast: [{ip: 192.168.99.1, servers: [r0/s0, r1/s1]}]",
 	"unnumbered":     "model: as-per-server, servers: {perRack: 2, uplinks: unnumbered}",
 	"transit":        "model: as-per-server, spine: {kind: l2}, tors: {as: shared}",
 	"default":        "model: downward-default, endpoints: {perServer: 4, announce: server-block}",
 	"override":       "model: downward-default, downwardDefault: {asOverride: true}",
+	"overrides":      "model: as-per-rack, overrides: {devices: [{name: spine1, as: 65001}], sessions: [{on: r0-t0, with: spine0, set: {localPref: 200}}]}",
 	"exceptions":     "model: downward-default, endpoints: {perServer: 4, announce: server-block}, downwardDefault: {exceptions: 9}",
 	"default planes": "model: downward-default, spine: {kind: l2}",
 	"default dual":   "model: downward-default, racks: {count: 2, tors: 2}",
@@ -41,7 +42,7 @@ var specs = map[string]string{
 func design(t *testing.T, spec string, families string) *fabric.Design {
 	t.Helper()
 	if !strings.Contains(families, "ipv4") {
-		spec = strings.Replace(spec, "10.99.0.1", "fd00:99::1", 1)
+		spec = strings.Replace(spec, "192.168.99.1", "fd00:99::1", 1)
 	}
 	for _, field := range []string{"racks: {count: 2}", "servers: {perRack: 2}", "endpoints: {perServer: 4}"} {
 		name, _, _ := strings.Cut(field, ":")

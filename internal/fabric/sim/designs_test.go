@@ -63,7 +63,7 @@ var designs = []struct {
 	{"model: downward-default, machines: [{name: db, rack: r1}, {name: fw, rack: r0, routing: static, addresses: 2}]", 0},
 	{"model: ethernet, machines: [{name: db, rack: r1, addresses: 2}]", 0},
 	{"model: ethernet, routeReflectors: {placement: none}, machines: [{name: db, rack: r1}]", 0},
-	{"model: as-per-rack, anycast: [{ip: 10.99.0.1, servers: [r0/s0, r1/s1]}]", 0},
+	{"model: as-per-rack, anycast: [{ip: 192.168.99.1, servers: [r0/s0, r1/s1]}]", 0},
 }
 
 // designed reads a spec at a size.

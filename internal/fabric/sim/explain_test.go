@@ -14,7 +14,7 @@ import (
 func TestExplain(t *testing.T) {
 	for name, spec := range map[string]string{
 		"rack":     "model: as-per-rack, spine: {as: unique}, bgp: {roles: off}",
-		"server":   "model: as-per-server, anycast: [{ip: 10.99.0.1, servers: [r0/s0, r1/s1]}]",
+		"server":   "model: as-per-server, anycast: [{ip: 192.168.99.1, servers: [r0/s0, r1/s1]}]",
 		"default":  "model: downward-default, downwardDefault: {fallback: none}",
 		"ethernet": "model: ethernet",
 	} {
