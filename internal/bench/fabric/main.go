@@ -4,8 +4,9 @@
 // how much memory, against its size.
 //
 // The walk: for each model and each size a file is written, parsed and designed;
-// the design is prepared for simulation; the tables of all devices and all pairs
-// of servers are simulated healthy; and once more with a link down.
+// the design is held against every rule, which takes all single failures; it is prepared for
+// simulation; the tables of all devices and all pairs of servers are simulated healthy; and
+// once more with a link down. Up to 10,000 servers there are limits, and what is missed says so.
 package main
 
 import (
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"github.com/muslin-net/muslin/internal/fabric"
+	"github.com/muslin-net/muslin/internal/fabric/check"
 	"github.com/muslin-net/muslin/internal/fabric/sim"
 )
 
@@ -46,6 +48,14 @@ var shapes = []struct{ model, spine, more string }{
 	{"ethernet", "l2", "  routeReflectors: {placement: none}\n"},
 }
 
+// Limits of a fabric of up to 10,000 servers: all but the failure together, the failure, and memory.
+const (
+	limitServers = 10_000
+	limitAll     = 10 * time.Second
+	limitFailure = time.Second
+	limitMemory  = 2 << 30
+)
+
 func main() {
 	racks := flag.String("racks", "25,50,100,250", "`counts` of racks of 40 servers, 10,000 at most")
 	endpoints := flag.Int("endpoints", 200, "endpoints on each server")
@@ -59,7 +69,7 @@ func main() {
 
 func run(racks []string, endpoints int, only string) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "model\tservers\tendpoints\tdesign\tprepare\ttables\tpairs\thealthy\tone failure\tmemory\tclasses\tof\t")
+	fmt.Fprintln(w, "model\tservers\tendpoints\tdesign\tvalidate\tprepare\ttables\tpairs\ttogether\tone failure\tmemory\tclasses\tof\tlimits\t")
 	for _, shape := range shapes {
 		if only != "" && shape.model != only {
 			continue
@@ -73,7 +83,7 @@ func run(racks []string, endpoints int, only string) error {
 			if count > 250 {
 				text += pools
 			}
-			row, err := measure(text)
+			row, err := measure(text, 40*count <= limitServers)
 			if err != nil {
 				return fmt.Errorf("%s, %d racks: %w", shape.model, count, err)
 			}
@@ -88,8 +98,8 @@ func run(racks []string, endpoints int, only string) error {
 	return nil
 }
 
-// measure is a row of the table.
-func measure(text string) (string, error) {
+// measure is a row of the table; limited is whether there are limits at this size.
+func measure(text string, limited bool) (string, error) {
 	runtime.GC()
 	clock := time.Now()
 	lap := func() time.Duration {
@@ -103,6 +113,12 @@ func measure(text string) (string, error) {
 	}
 	d := doc.Fabric.Design()
 	design := lap()
+	for _, f := range check.Design(d) {
+		if f.Severity == check.Error || f.Severity == check.Advanced {
+			return "", fmt.Errorf("%s %s", f.ID, f.Message)
+		}
+	}
+	validate := lap()
 	s, err := sim.New(d, fabric.IPv4)
 	if err != nil {
 		return "", err
@@ -134,8 +150,16 @@ func measure(text string) (string, error) {
 	failed := lap()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return fmt.Sprintf("%v\t%v\t%v\t%v\t%v\t%v\t%d MB\t%d\t%d", design, prepare, healthy, pairs, design+prepare+healthy+pairs, failed,
-		(m.Sys-m.HeapReleased)>>20, tables.Simulated, tables.Classes), nil
+	together, memory, verdict := design+validate+prepare+healthy+pairs, m.Sys-m.HeapReleased, "-"
+	switch {
+	case !limited:
+	case together > limitAll || failed > limitFailure || memory > limitMemory:
+		verdict = "missed"
+	default:
+		verdict = "met"
+	}
+	return fmt.Sprintf("%v\t%v\t%v\t%v\t%v\t%v\t%v\t%d MB\t%d\t%d\t%s", design, validate, prepare, healthy, pairs, together, failed,
+		memory>>20, tables.Simulated, tables.Classes, verdict), nil
 }
 
 // link is one of the links, or ports, of a design.
