@@ -135,6 +135,8 @@ func (b *builder) onPlanes(kind MeshKind, tor, border Profile) {
 	b.profile(border, bfd)
 	toBorder := tor
 	toBorder.Name = torBorder
+	// eBGP sets it by itself, unless the ToR that has a route is on the plane, too: then the border sends straight to that.
+	toBorder.NextHopSelf = NextHopSelfNone
 	b.profile(toBorder, bfd)
 	for p := range b.f.Spec.Spine.Count {
 		s := b.plane(p)

@@ -21,8 +21,8 @@ type behaviour struct {
 	// echoes: what a peer sent is sent back to it, as peers with one policy share one table. The peer knows its
 	// own route by AS_PATH or ORIGINATOR_ID, unless an AS override hid that.
 	echoes bool
-	// guards: a route to an endpoint that the server has itself is refused, unless the address is anycast: the
-	// origin guard.
+	// guards: a route to an endpoint that the server has itself is refused, unless the address is anycast and the next
+	// hop another server that has it: the origin guard.
 	guards bool
 }
 

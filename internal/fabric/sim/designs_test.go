@@ -64,6 +64,11 @@ var designs = []struct {
 	{"model: ethernet, machines: [{name: db, rack: r1, addresses: 2}]", 0},
 	{"model: ethernet, routeReflectors: {placement: none}, machines: [{name: db, rack: r1}]", 0},
 	{"model: as-per-rack, anycast: [{ip: 192.168.99.1, servers: [r0/s0, r1/s1]}]", 0},
+	{"model: as-per-rack, anycast: [{ip: 192.168.99.1, servers: [r0/s0, r0/s1]}]", 0},
+	{"model: as-per-server, anycast: [{ip: 192.168.99.1, servers: [r0/s0, r1/s1]}, {ip: 'fd00:99::1', servers: [r0/s0, r0/s1]}]", 0},
+	{"model: downward-default, downwardDefault: {asOverride: true}, bgp: {advanced: [{name: as-override, reason: anycast}]}, anycast: [{ip: 192.168.99.1, servers: [r0/s0, r1/s1]}, {ip: 'fd00:99::1', servers: [r0/s0, r0/s1]}]", 0},
+	{"model: ethernet, anycast: [{ip: 192.168.99.1, servers: [r0/s0, r1/s1]}, {ip: 'fd00:99::1', servers: [r0/s0, r0/s1]}]", 0},
+	{"model: ethernet, border: [{name: b1, as: 64999, default: true}], anycast: [{ip: 192.168.99.1, servers: [r0/s0, r1/s1]}, {ip: 'fd00:99::1', servers: [r0/s0, r0/s1]}]", 0},
 }
 
 // designed reads a spec at a size.

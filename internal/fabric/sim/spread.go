@@ -227,7 +227,7 @@ func (w *spread) hear(n, k int, sent []arrival) {
 		a.refused, a.why = v.Refused, v.Detail
 		switch {
 		case a.refused != bgp.Accepted:
-		case w.guarded(n):
+		case w.guarded(n, k, a.received.NextHop()):
 			a.accepted, a.refused, a.why = bgp.Attributes{}, bgp.RefusedFilter, "served here: the origin guard"
 		case w.elsewhere(n, k):
 			a.accepted, a.refused, a.why = bgp.Attributes{}, bgp.RefusedFilter, "not of that server: the origin guard"
@@ -238,10 +238,30 @@ func (w *spread) hear(n, k int, sent []arrival) {
 	w.state[n].in[k] = in
 }
 
-// guarded tells whether a node refuses whatever it is told of the class.
-func (w *spread) guarded(n int) bool {
-	kind := w.classes[w.class].kind
-	return w.state[n].own && w.of(n).does.guards && (kind == fabric.OriginEndpoints || kind == fabric.OriginMoved)
+// guarded tells whether a node refuses what a peer tells it of the class, since it serves that itself. Of an anycast
+// address it takes what another server that has it says for itself, and nothing by way of a router, or of a reflector for
+// routers, whom it believes whatever else they pass on.
+func (w *spread) guarded(n, k int, nextHop netip.Addr) bool {
+	c := &w.classes[w.class]
+	if !w.state[n].own || !w.devices[w.nodes[n].device].does.guards {
+		return false
+	}
+	switch c.kind {
+	case fabric.OriginEndpoints, fabric.OriginMoved:
+		return true
+	case fabric.OriginAnycast:
+		h, ok := w.hops[nextHop]
+		return !ok || !slices.Contains(c.origins, w.nodes[h.node].device) || w.reflectsRouters(w.nodes[n].edges[k].to)
+	}
+	return false
+}
+
+// reflectsRouters tells whether a node is a vRouter that reflects for others and has a session with one that is none.
+func (w *spread) reflectsRouters(n int) bool {
+	node := &w.nodes[n]
+	return w.devices[node.device].Software == fabric.Muslin &&
+		slices.ContainsFunc(node.edges, func(e edge) bool { return w.profs[e.prof].ReflectorClient }) &&
+		slices.ContainsFunc(node.edges, func(e edge) bool { return w.devices[w.nodes[e.to].device].Software != fabric.Muslin })
 }
 
 // elsewhere tells whether a node refuses the class from a peer, a server that does not have it and reflects nothing.

@@ -43,6 +43,7 @@ type twinSession struct {
 type twinRIB struct {
 	own    bool
 	served bool         // by this vRouter alone
+	shared bool         // by this vRouter, and others
 	in     [][]twinPath // by session
 	usable int
 	via    []string // device@segment
@@ -134,6 +135,12 @@ func (w *twin) binds(from, to string) bool {
 		!slices.ContainsFunc(w.sessions[from], func(s twinSession) bool { return s.mine.ReflectorClient })
 }
 
+// trusted tells whether a vRouter reflects for routers.
+func (w *twin) trusted(name string) bool {
+	return w.device[name].Software == fabric.Muslin && slices.ContainsFunc(w.sessions[name], func(s twinSession) bool { return s.mine.ReflectorClient }) &&
+		slices.ContainsFunc(w.sessions[name], func(s twinSession) bool { return w.device[s.peer].Software != fabric.Muslin })
+}
+
 // exports is the policy of what a peer is told.
 func (w *twin) exports(p *fabric.Profile) bgp.Policy {
 	listed := w.policy(p.Export, 0)
@@ -218,6 +225,7 @@ func (w *twin) run(prefix netip.Prefix) (ribs map[string]*twinRIB, ok bool) {
 				if !w.down[name] && fabric.Nth(o.Prefix, i) == prefix {
 					r.own = true
 					r.served = x.Software == fabric.Muslin && (o.Kind == fabric.OriginEndpoints || o.Kind == fabric.OriginMoved)
+					r.shared = x.Software == fabric.Muslin && o.Kind == fabric.OriginAnycast
 				}
 			}
 		}
@@ -237,7 +245,8 @@ func (w *twin) run(prefix netip.Prefix) (ribs map[string]*twinRIB, ok bool) {
 					if back.peer == name && back.seg == s.seg {
 						told := w.tell(name, k, prefix, ribs[name], s.peer, j)
 						for i := range told {
-							if ribs[s.peer].served || !ribs[name].own && w.binds(name, s.peer) { // the origin guard
+							shared := ribs[s.peer].shared && (w.trusted(name) || ribs[w.owner[told[i].got.NextHop()][0]] == nil || !ribs[w.owner[told[i].got.NextHop()][0]].own)
+							if ribs[s.peer].served || shared || !ribs[name].own && w.binds(name, s.peer) { // the origin guard
 								told[i].ok = bgp.Attributes{}
 							}
 						}
