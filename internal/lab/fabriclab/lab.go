@@ -79,6 +79,11 @@ func checkSpaces(g *fabric.Design) error {
 			claims(e.Name, "endpoint "+e.Name)
 		}
 	}
+	for _, m := range machinesOf(g) {
+		if m.tor != nil { // else it is a device
+			claims(m.Name, "machine "+m.Name)
+		}
+	}
 	return errors.Join(errs...)
 }
 

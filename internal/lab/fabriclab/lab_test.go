@@ -46,9 +46,9 @@ func TestMain(m *testing.M) {
 // variant is a fabric of 3 racks with 2 servers and 2 endpoints each.
 type variant struct {
 	name   string
-	spec   string // fields beside those
-	short  bool   // also in the ordinary tests
-	daemon fabric.Software
+	spec   string          // fields beside those
+	short  bool            // also in the ordinary tests
+	daemon fabric.Software // of switches; empty: what the file says
 }
 
 // edges are a border, one public pool, and addresses that two servers have.
@@ -79,12 +79,38 @@ var variants = []variant{
 		"pools: {endpoints: [{cidr: 10.64.0.0/12, external: nat}, {cidr: 'fd00:64::/48', external: advertise}]}", false, fabric.FRR},
 	{"add-path", "model: ethernet, routeReflectors: {placement: all-planes, addPath: true}", false, fabric.FRR},
 	{"reflected default", "model: ethernet, border: [{name: b1, as: 64999, default: true}], " +
+		"anycast: [{ip: 10.199.0.1, servers: [r0/s0, r2/s0]}, {ip: 'fd00:99::1', servers: [r0/s0, r2/s0]}], " +
 		"pools: {endpoints: [{cidr: 10.64.0.0/12, external: nat}, {cidr: 'fd00:64::/48', external: advertise}]}", false, fabric.FRR},
 	{"ethernet mesh", "model: ethernet, routeReflectors: {placement: none}, border: [{name: b1, as: 64999, default: true}, {name: b2, as: 64999, default: true}], " +
 		"pools: {endpoints: [{cidr: 10.64.0.0/12, external: advertise}, {cidr: 'fd00:64::/48', external: nat}]}", false, fabric.FRR},
 	{"transit", "model: as-per-server, spine: {kind: l2}, tors: {as: shared}", false, fabric.FRR},
 	{"machines", "model: as-per-rack, machines: [{name: db, rack: r0, addresses: 2}, {name: lb, rack: r1, attach: port, prefixes: [203.0.113.0/28]}, {name: fw, rack: r2, routing: static}]", false, fabric.FRR},
+	{"machines dual", "model: as-per-rack, racks: {count: 3, tors: 2}, machines: [{name: db, rack: r0}, {name: fw, rack: r2, routing: static, attach: port, prefixes: [203.0.113.0/28]}]", false, fabric.FRR},
 	{"blocks", "model: as-per-rack, endpoints: {perServer: 2, announce: server-block}", false, fabric.FRR},
+	{"rack standalone", "model: as-per-rack, inRack: {reflector: standalone}", false, fabric.FRR},
+	{"rack blocks", "model: as-per-rack, endpoints: {perServer: 2, announce: rack-block}", false, fabric.FRR},
+	{"rack L2 dual", "model: as-per-rack, spine: {kind: l2}, racks: {count: 3, tors: 2}", false, fabric.FRR},
+	{"server segment", "model: as-per-server, servers: {perRack: 2, uplinks: segment}", false, fabric.FRR},
+	{"server unique", "model: as-per-server, spine: {as: unique}", false, fabric.FRR},
+	{"unnumbered dual", "model: as-per-server, racks: {count: 3, tors: 2}, servers: {perRack: 2, uplinks: unnumbered}", false, fabric.FRR},
+	{"server machines", "model: as-per-server, machines: [{name: db, rack: r0, addresses: 2}, {name: fw, rack: r2, routing: static, addresses: 2}]", false, fabric.FRR},
+	{"default border", "model: downward-default, downwardDefault: {fallback: border}, border: [{name: b1, as: 64999, default: true}, {name: b2, as: 64998, default: true}], " +
+		"pools: {endpoints: [{cidr: 10.64.0.0/12, external: nat}, {cidr: 'fd00:64::/48', external: advertise}]}", false, fabric.FRR},
+	{"default override", "model: downward-default, downwardDefault: {asOverride: true}, bgp: {advanced: [{name: as-override, reason: anycast}]}, " +
+		"anycast: [{ip: 192.168.99.1, servers: [r0/s0, r1/s1]}, {ip: 'fd00:99::1', servers: [r0/s0, r1/s1]}]", false, fabric.FRR},
+	{"default segment", "model: downward-default, servers: {perRack: 2, uplinks: segment}", false, fabric.FRR},
+	{"default unnumbered", "model: downward-default, servers: {perRack: 2, uplinks: unnumbered}", false, fabric.FRR},
+	{"default unique", "model: downward-default, spine: {as: unique}", false, fabric.FRR},
+	{"default L2 dual", "model: downward-default, spine: {kind: l2}, racks: {count: 3, tors: 2}, downwardDefault: {origin: border}, " +
+		"border: [{name: b1, as: 64999, default: true}, {name: b2, as: 64999, default: true}], " +
+		"pools: {endpoints: [{cidr: 10.64.0.0/12, external: advertise}, {cidr: 'fd00:64::/48', external: nat}]}", false, fabric.FRR},
+	{"default machines", "model: downward-default, machines: [{name: db, rack: r0}, {name: fw, rack: r1, routing: static}]", false, fabric.FRR},
+	{"ethernet servers reflect", "model: ethernet, routeReflectors: {hosts: servers}", false, fabric.FRR},
+	{"ethernet machines", "model: ethernet, machines: [{name: db, rack: r0, addresses: 2}, {name: lb, rack: r1, software: bird}]", false, fabric.FRR},
+	{"edited", "model: as-per-rack, overrides: {devices: [{name: spine1, software: bird, as: 65001}, {name: r2-t0, software: bird}], sessions: [{on: r0-t0, with: spine0, set: {localPref: 200}}]}", false, ""},
+	{"IPv4", "model: as-per-rack, families: [ipv4]", false, fabric.FRR},
+	{"IPv6", "model: as-per-rack, families: [ipv6]", false, fabric.FRR},
+	{"IPv6 default", "model: downward-default, families: [ipv6]", false, fabric.FRR},
 	{"rack L3 on BIRD", "model: as-per-rack, " + edges, false, fabric.BIRD},
 	{"server L2 on BIRD", "model: as-per-server, spine: {kind: l2}", false, fabric.BIRD},
 	{"default L3 on BIRD", "model: downward-default", false, fabric.BIRD},
@@ -97,8 +123,11 @@ func design(t *testing.T, spec string) *fabric.Design {
 			spec += ", " + field
 		}
 	}
+	if !strings.Contains(spec, "families: [") {
+		spec += ", families: [ipv4, ipv6]"
+	}
 	name := "t-" + strings.ToLower(rand.Text()[:10])
-	doc, err := fabric.Parse([]byte("apiVersion: fabric/v1\nkind: Fabric\nmetadata: {name: " + name + "}\nspec: {" + spec + ", families: [ipv4, ipv6]}"))
+	doc, err := fabric.Parse([]byte("apiVersion: fabric/v1\nkind: Fabric\nmetadata: {name: " + name + "}\nspec: {" + spec + "}"))
 	if err != nil {
 		t.Fatalf("%s: %v", spec, err)
 	}
@@ -197,7 +226,9 @@ func TestVariants(t *testing.T) {
 				t.Skip("make test-fabric boots it")
 			}
 			g := design(t, v.spec)
-			SetDaemon(g, v.daemon)
+			if v.daemon != "" {
+				SetDaemon(g, v.daemon)
+			}
 			l := boot(t, g)
 			settled(t, l)
 			r, err := l.Probe(t.Context())
@@ -212,8 +243,15 @@ func TestVariants(t *testing.T) {
 					shared[e.Addrs[0]] = true
 				}
 			}
-			if r.Probes != plain*((plain-1)*2+len(shared)) || plain < 12 {
-				t.Errorf("%d probes among %d endpoints, with %d addresses that several have", r.Probes, plain, len(shared))
+			machines := 0
+			for _, m := range machinesOf(g) {
+				machines += len(m.Addrs)
+			}
+			if r.Probes+r.Apart != plain*((plain-1)*len(g.Families)+len(shared)+machines) || plain < 12 || (machines > 0) != strings.Contains(v.spec, "machines:") {
+				t.Errorf("%d probes among %d endpoints, with %d addresses that several have and %d of machines", r.Probes, plain, len(shared), machines)
+			}
+			if r.Apart > 0 {
+				t.Errorf("%d pairs are apart", r.Apart)
 			}
 			for _, u := range r.Unreached {
 				t.Errorf("%+v", u)

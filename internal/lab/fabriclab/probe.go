@@ -33,7 +33,7 @@ type Reach struct {
 	Apart int `json:"apart,omitempty"`
 }
 
-// Probe sends an echo request from every endpoint to every address of the others, and again if
+// Probe sends an echo request from every endpoint to every address of the others and of machines, and again if
 // none came back: neighbours have to be found first.
 func (l *Lab) Probe(ctx context.Context) (*Reach, error) {
 	all := l.Endpoints()
@@ -42,8 +42,9 @@ func (l *Lab) Probe(ctx context.Context) (*Reach, error) {
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(4 * parallel)
+	machines := machinesOf(l.Design)
 	lost := func(Gap) bool { return false }
-	if len(l.Failed) > 0 {
+	if len(l.Failed) > 0 || len(machines) > 0 { // of two ToRs one has no way to a machine that speaks no BGP
 		var err error
 		if lost, err = l.lost(); err != nil {
 			return nil, err
@@ -57,6 +58,25 @@ func (l *Lab) Probe(ctx context.Context) (*Reach, error) {
 		if err != nil {
 			return nil, err
 		}
+		ask := func(to string, a netip.Addr) {
+			if lost(Gap{From: from.Name, To: to, Addr: a}) {
+				r.Apart++
+				return
+			}
+			r.Probes++
+			g.Go(func() error {
+				var o lab.Outcome
+				for range 2 {
+					if o = n.Probe(ctx, lab.Probe{Proto: lab.ICMP, Dst: a, Timeout: 2 * time.Second}); o.Verdict == lab.Reached {
+						return nil
+					}
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				r.Unreached = append(r.Unreached, Unreached{from.Name, to, a, fmt.Sprintf("%s: %v", o.Verdict, o.Err)})
+				return ctx.Err()
+			})
+		}
 		for _, to := range all {
 			if from.Name == to.Name {
 				continue
@@ -65,26 +85,14 @@ func (l *Lab) Probe(ctx context.Context) (*Reach, error) {
 				if asked[a] == "" {
 					asked[a] = to.Name
 				}
-				if asked[a] != to.Name {
-					continue
+				if asked[a] == to.Name {
+					ask(to.Name, a)
 				}
-				if lost(Gap{From: from.Name, To: to.Name, Addr: a}) {
-					r.Apart++
-					continue
-				}
-				r.Probes++
-				g.Go(func() error {
-					var o lab.Outcome
-					for range 2 {
-						if o = n.Probe(ctx, lab.Probe{Proto: lab.ICMP, Dst: a, Timeout: 2 * time.Second}); o.Verdict == lab.Reached {
-							return nil
-						}
-					}
-					mu.Lock()
-					defer mu.Unlock()
-					r.Unreached = append(r.Unreached, Unreached{from.Name, to.Name, a, fmt.Sprintf("%s: %v", o.Verdict, o.Err)})
-					return ctx.Err()
-				})
+			}
+		}
+		for _, m := range machines {
+			for _, a := range m.Addrs {
+				ask(m.Name, a)
 			}
 		}
 	}

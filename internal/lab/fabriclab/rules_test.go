@@ -81,7 +81,7 @@ var ruleCases = []ruleCase{
 			d.Originate = append(d.Originate, fabric.Origin{Kind: fabric.OriginLoopback, Prefix: leak, Count: 1})
 		})(g)
 	}, shows: leaked},
-	{rule: "FAB-VR-002", spec: perRack + ", anycast: [{ip: 10.99.0.1, servers: [r0/s0, r0/s1]}]", change: func(g *fabric.Design) {
+	{rule: "FAB-VR-002", spec: perRack + ", anycast: [{ip: 192.168.99.1, servers: [r0/s0, r0/s1]}]", change: func(g *fabric.Design) {
 		for _, name := range []string{"r0-s0", "r0-s1"} {
 			withBIRD(name, func(d *fabric.Device) { d.VRouter.PreferLocal = false })(g)
 		}
@@ -622,7 +622,7 @@ func oneOfAnycast(t *testing.T, l *Lab) {
 		if err != nil {
 			return err
 		}
-		e := table[netip.MustParsePrefix("10.99.0.1/32")]
+		e := table[netip.MustParsePrefix("192.168.99.1/32")]
 		if in++; e == nil || len(e.Paths) != 1 {
 			in = 0
 		}

@@ -24,7 +24,7 @@ func TestSpaces(t *testing.T) {
 		"r0-s0-a0":   "endpoint r0-s0-a0: in the lab border r0-s0-a0 is called so, too",
 	} {
 		doc, err := fabric.Parse([]byte("apiVersion: fabric/v1\nkind: Fabric\nmetadata: {name: a}\nspec: {model: as-per-rack, racks: {count: 1}, servers: {perRack: 1}, endpoints: {perServer: 2}, " +
-			"anycast: [{ip: 10.99.0.1, servers: [r0/s0]}], border: [{name: " + border + ", as: 64999, default: true}]}"))
+			"anycast: [{ip: 192.168.99.1, servers: [r0/s0]}], border: [{name: " + border + ", as: 64999, default: true}]}"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -74,7 +74,7 @@ func (l *Lab) boot(ctx context.Context, o Options) error {
 		return err
 	}
 	o.Say("%d devices, %d endpoints: namespaces and cables", len(l.Design.Devices), len(l.Endpoints()))
-	if err := l.wire(); err != nil {
+	if err := errors.Join(l.wire(), l.placeMachines()); err != nil {
 		return err
 	}
 	for _, p := range l.Endpoints() {
