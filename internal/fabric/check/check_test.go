@@ -433,7 +433,7 @@ func TestNothingWrong(t *testing.T) {
 		// The border's default route has a next hop that servers do not reach, either.
 		{"FAB-NH-003", perRack + border, with("tor-server", func(p *fabric.Profile) { p.NextHopSelf = "" })},
 		{"FAB-NH-004", perSrv + ", servers: {perRack: 1, uplinks: segment}", nil}, // nobody is a third there
-		{"FAB-NH-004", perRack + ", spine: {kind: l2}, bgp: {roles: on}", nil}, // nobody tells of what peers told
+		{"FAB-NH-004", perRack + ", spine: {kind: l2}, bgp: {roles: on}", nil},    // nobody tells of what peers told
 		{"FAB-NH-005", perRack, func(g *fabric.Design) {
 			loopbacks("r0-t0", "r0-s0")(g)
 			address(g, "r0-t0", "r0-s0", "172.20.0.11")
