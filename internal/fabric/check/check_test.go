@@ -295,7 +295,6 @@ var cases = []struct {
 	{"FAB-SEC-004", perRack + ", bgp: {maxPrefix: restart}", nil, perRack, "6 sessions of r0-t0, r1-t0, r2-t0 end at more than 16 prefixes"},
 	{"FAB-ADR-001", perRack, func(g *fabric.Design) { device(g, "r1-s0").RouterID = device(g, "r0-s0").RouterID }, "", "is used by r0-s0 and r1-s0"},
 	{"FAB-ADR-002", perRack, func(g *fabric.Design) { device(g, "r0-s1").Interfaces[1] = device(g, "r0-s0").Interfaces[1] }, "", "172.20.0.11 is on r0-s0 and on r0-s1"},
-	{"FAB-ADR-001", perRack, func(g *fabric.Design) { device(g, "r1-s0").RouterID = netip.Addr{} }, "", "r1-s0 has no router ID"},
 	{"FAB-ADR-002", perRack, func(g *fabric.Design) {
 		device(g, "r1-s1").Originate[0].Prefix = netip.MustParsePrefix("172.20.0.10/32")
 	}, "", "172.20.0.11 is on r0-s0, and an endpoint of r1-s1"},

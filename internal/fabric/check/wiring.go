@@ -15,21 +15,13 @@ import (
 
 func routerID(s *subject) {
 	seen := map[netip.Addr]*fabric.Device{}
-	var none []string
 	for i := range s.Devices {
 		d := &s.Devices[i]
-		if !d.RouterID.IsValid() {
-			none = append(none, d.Name)
-			continue
-		}
 		if first := seen[d.RouterID]; first != nil {
 			s.report(fmt.Sprintf("router ID %s is used by %s and %s", d.RouterID, first.Name, d.Name), []string{first.Name, d.Name}, "bgp router-id, of its own on each: the loopback's address")
 			continue
 		}
 		seen[d.RouterID] = d
-	}
-	if len(none) > 0 {
-		s.report(fmt.Sprintf("%s ha%s no router ID", names(none), verb(len(none), "s", "ve")), none, "bgp router-id, of its own on each: the loopback's address")
 	}
 }
 
