@@ -4,9 +4,13 @@ package e2e
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/muslin-net/muslin/internal/lab"
+	"github.com/muslin-net/muslin/internal/node/api"
 )
 
 // TestExplainNotes: what keeps packets from an endpoint beside policy is noted.
@@ -55,4 +59,49 @@ func TestExplainNotes(t *testing.T) {
 		t.Fatal(err)
 	}
 	note("a", far.V6.String(), false, "default/n1-muslin-a-eth0 is cut off", a.Interface+" is down", "is on node n2")
+}
+
+// TestExplainSharedNextHops: of two routes over the same next hops explain names the one that a packet follows, also
+// after packets have followed the other: the kernel names that one for both.
+func TestExplainSharedNextHops(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 3)
+	apply(t, c, pools+allowAll)
+	n := c.Nodes[0]
+	from := attach(t, n, "from")
+	both := []netip.Addr{netip.MustParseAddr("fd99::1"), netip.MustParseAddr("fd99::2")}
+	for i, a := range both {
+		for j, far := range c.Nodes[1:] {
+			serve(t, attach(t, far, fmt.Sprintf("any%d%d", i, j), "--ip", a.String(), "--anycast"), 7)
+		}
+	}
+	eventually(t, 10*time.Second, func() error {
+		var routes []api.Route
+		if err := n.API().Get(t.Context(), "/v1/routes", nil, &routes); err != nil {
+			return err
+		}
+		wide := 0
+		for _, r := range routes {
+			if len(r.NextHops) == 2 {
+				wide++
+			}
+		}
+		if wide != len(both) {
+			return fmt.Errorf("%d routes have two next hops", wide)
+		}
+		return nil
+	})
+	for _, first := range both {
+		for range 8 { // over either next hop
+			if o := from.Probe(t.Context(), lab.Probe{Proto: lab.UDP, Dst: first, Port: 7, Timeout: 2 * time.Second}); o.Verdict != lab.Reached {
+				t.Fatalf("%s: %v %v", first, o.Verdict, o.Err)
+			}
+		}
+		for _, a := range both {
+			out, err := n.Muslin(t.Context(), "explain", "from", a.String(), "udp", "7")
+			if err != nil || !strings.Contains(out, a.String()+"/128 via") || !strings.Contains(out, a.String()+"/128 was learned from") {
+				t.Errorf("after packets to %s: explain %s: %v\n%s", first, a, err, out)
+			}
+		}
+	}
 }

@@ -188,6 +188,24 @@ func (w *world) mayHave(id policy.EndpointID, src netip.Addr) api.ExplainStep {
 	return step("anti-spoof", false, object, "%s is no address of %s: %s", src, id, why)
 }
 
+// learned is the prefix of the route that packets to an address follow, if BGP learned it; else what the kernel
+// named. Of routes of IPv6 with a group of next hops in common the kernel may name another one (it keeps a route
+// for each next hop, and whose it was).
+func (d *Daemon) learned(dst netip.Addr, named netip.Prefix) netip.Prefix {
+	for bits := dst.BitLen(); dst.Is6() && bits >= 0; bits-- {
+		p := netip.PrefixFrom(dst, bits).Masked()
+		list := d.speaker.Routes(bgp.RouteFilter{Prefix: p, Exact: true, View: bgp.ViewBest, Limit: 1})
+		switch {
+		case len(list) == 0:
+		case list[0].PeerName == "": // this server's own: not the route that was asked about
+			return named
+		default:
+			return p
+		}
+	}
+	return named
+}
+
 // walkRoute asks the kernel which way the packet goes, and BGP who said so. It is
 // not ok if it does not come by here, or goes nowhere.
 func (d *Daemon) walkRoute(ctx context.Context, k *walk, f policy.Flow, local bool) (way route.Way, ok bool) {
@@ -212,6 +230,9 @@ func (d *Daemon) walkRoute(ctx context.Context, k *walk, f policy.Flow, local bo
 		if local {
 			object = "WorkloadEndpoint " + f.To.String()
 		}
+	}
+	if object == "BGP" && way.Refused == "" {
+		way.Prefix = d.learned(f.Dst, way.Prefix)
 	}
 	s := step("route", way.Refused == "", object, "%s", way)
 	if way.Refused != "" {
