@@ -47,7 +47,7 @@ func (c *checker) notUp(d *fabric.Device, peer string, p *Peer, wrong bool) (cau
 	case strings.Contains(text, "refused"):
 		return "no BGP daemon listens at " + peer, false
 	case strings.Contains(text, "route to host") || strings.Contains(text, "unreachable") || strings.Contains(text, "timeout") || strings.Contains(text, "timed out"):
-		return peer + " does not answer: the cable, its port, or its address", false
+		return peer + " does not answer: the cable, a port at either end, or its address", false
 	}
 	return "", false
 }
@@ -135,6 +135,9 @@ func (c *checker) missing(d *fabric.Device, p netip.Prefix, w Path) (seen, cause
 	from, _ := c.origin(p)
 	if from != "" && c.idle[from] {
 		return seen, from + " announces it to nobody: none of its sessions is up", true
+	}
+	if from != "" && c.down[[2]string{from, w.From}] {
+		return seen, "the session of " + from + " with " + w.From + " is not up", true
 	}
 	for _, name := range []string{from, w.From} {
 		if o := c.seen[name]; o != nil && !slices.ContainsFunc(o.Paths.Routes, func(r BGPRoute) bool { return r.Prefix == p }) {

@@ -245,6 +245,15 @@ func TestEachDifference(t *testing.T) {
 		{"a session that is down", "", func(doc *Document) {
 			edit(doc, "r0-s0", func(s *Seen) { s.Peers.Peers[0].State, s.Peers.Peers[0].LastError = "Active", "connection refused" })
 		}, "session r0-s0 | up | Active: connection refused | no BGP daemon listens at r0-t0", 0},
+		{"a session that is down, whose routes others lack", "model: as-per-rack, racks: {count: 3, tors: 2}", func(doc *Document) {
+			lost := netip.MustParsePrefix("10.64.0.0/32") // of r0-s0
+			edit(doc, "r0-s0", func(s *Seen) {
+				s.Peers.Peers[0].State, s.Peers.Peers[0].LastError = "Active", "network is unreachable"
+			})
+			edit(doc, "r0-s1", func(s *Seen) {
+				s.Paths.Routes = slices.DeleteFunc(s.Paths.Routes, func(r BGPRoute) bool { return r.Prefix == lost && r.Peer == s.Peers.Peers[0].Name })
+			})
+		}, "session r0-s0 | up | unreachable | a port at either end", 0},
 		{"a session too many", "", func(doc *Document) {
 			edit(doc, "r0-s0", func(s *Seen) {
 				s.Peers.Peers = append(s.Peers.Peers, Peer{Name: "x", Addr: netip.MustParseAddrPort("192.0.2.1:179"), ASN: 65000, State: established})
