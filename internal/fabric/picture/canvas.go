@@ -40,6 +40,11 @@ func (c *canvas) text(x, y float64, class, s string, room float64) {
 	c.printf(`<text class="%s" x="%.1f" y="%.1f">%s</text>`, class, x, y, escape(s))
 }
 
+// dot is where a line ends on what it could also pass by.
+func (c *canvas) dot(x, y float64, class string) {
+	c.printf(`<circle class="%s" cx="%.0f" cy="%.0f" r="2.5" style="fill:#fff"/>`, class, x, y)
+}
+
 // escape makes text of whatever names are: of characters that XML has, with those that mean something in it written out.
 func escape(s string) string {
 	return html.EscapeString(strings.Map(func(r rune) rune {
@@ -62,7 +67,8 @@ const style = `
 svg{font-family:system-ui,sans-serif}
 text{fill:#1c2430;font-size:11px}
 .m{text-anchor:middle}.e{text-anchor:end}
-.b{font-weight:600}.n{paint-order:stroke;stroke:#f4f6f8;stroke-width:4px}.s{font-size:10px;fill:#44505f}.t{font-size:15px;font-weight:600}
+.r{font-weight:600;paint-order:stroke;stroke:#f4f6f8;stroke-width:4px}.p{font-size:10px;fill:#44505f;paint-order:stroke;stroke:#dfe5ec;stroke-width:4px}
+.b{font-weight:600}.s{font-size:10px;fill:#44505f}.t{font-size:15px;font-weight:600}
 .box{stroke:#5b6878;stroke-width:1}
 .rack{fill:#f4f6f8;stroke:#c9d1da}
 .plane{fill:#dfe5ec;stroke:#8a97a6}

@@ -3,8 +3,10 @@
 package picture
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/muslin-net/muslin/internal/fabric"
 	"github.com/muslin-net/muslin/internal/fabric/advise"
@@ -62,7 +64,7 @@ func growth(g *advise.Growth) *canvas {
 	c := &chart{canvas: &canvas{w: 760, h: chartHigh}, first: first, span: math.Max(math.Log(last/first), 1e-9),
 		low: math.Floor(math.Log10(math.Min(least, most))), up: math.Ceil(math.Log10(most))}
 	c.axes(g.Rows)
-	labels := newLabels(c.canvas, c.w-chartRight+8)
+	labels := &labels{}
 	for _, v := range curves {
 		c.curve(v, g.Rows, labels)
 	}
@@ -71,6 +73,7 @@ func growth(g *advise.Growth) *canvas {
 		c.line(chartLeft, at, c.w-chartRight, at, "limit", l.name)
 		labels.put(at, fmt.Sprintf("%s %s", l.name, fabric.Number(l.holds)))
 	}
+	labels.draw(c.canvas, c.w-chartRight+8, chartHigh-chartBottom)
 	if g.First > 0 && float64(g.First) >= first {
 		c.line(c.x(g.First), chartTop, c.x(g.First), chartHigh-chartBottom, "limit", "the first limit")
 		c.text(c.x(g.First)+4, chartTop+10, "s", fmt.Sprintf("first limit: %s racks", fabric.Number(g.First)), 0)
@@ -139,25 +142,25 @@ func (c *chart) curve(v curve, rows []advise.Row, labels *labels) {
 	}
 }
 
-// labels are texts at the right of a chart, none over another.
-type labels struct {
-	c    *canvas
-	x    float64
-	used []float64
+// labels are texts at the right of a chart.
+type labels struct{ list []label }
+
+type label struct {
+	y    float64
+	text string
 }
 
-func newLabels(c *canvas, x float64) *labels { return &labels{c: c, x: x} }
+func (l *labels) put(y float64, s string) { l.list = append(l.list, label{y, s}) }
 
-func (l *labels) put(y float64, s string) {
+// draw writes them in the order of what they stand for, none over another and none below the bottom.
+func (l *labels) draw(c *canvas, x, bottom float64) {
 	const line = 13.0
-	for moved := true; moved; {
-		moved = false
-		for _, u := range l.used {
-			if math.Abs(u-y) < line-.5 {
-				y, moved = u+line, true
-			}
-		}
+	slices.SortStableFunc(l.list, func(a, b label) int { return cmp.Compare(a.y, b.y) })
+	for i := 1; i < len(l.list); i++ {
+		l.list[i].y = max(l.list[i].y, l.list[i-1].y+line)
 	}
-	l.used = append(l.used, y)
-	l.c.text(l.x, y+4, "s", s, 0)
+	for i := len(l.list) - 1; i >= 0; i-- {
+		l.list[i].y = min(l.list[i].y, bottom-line*float64(len(l.list)-1-i))
+		c.text(x, l.list[i].y+4, "s", l.list[i].text, 0)
+	}
 }

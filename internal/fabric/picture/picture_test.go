@@ -139,6 +139,60 @@ func TestPictures(t *testing.T) {
 	}
 }
 
+// TestLinesBesideBoxes: the line to a server that is drawn below another one does not pass behind it, as if the two were
+// connected.
+func TestLinesBesideBoxes(t *testing.T) {
+	for _, spec := range []string{"model: as-per-rack, servers: {perRack: 5}", "model: as-per-server, racks: {count: 6}, servers: {perRack: 4}"} {
+		f := read(t, spec)
+		type area struct{ x, y, w, h float64 }
+		var boxes []area
+		var paths []string
+		for _, e := range wellFormed(t, spec, New(f.Design(), f).SVG()) {
+			if box(e) {
+				boxes = append(boxes, area{attribute(t, e, "x"), attribute(t, e, "y"), attribute(t, e, "width"), attribute(t, e, "height")})
+			}
+			if e.Name.Local == "path" && strings.HasSuffix(e.Attr[0].Value, "bgp") {
+				paths = append(paths, e.Attr[1].Value)
+			}
+		}
+		elbows := 0
+		for _, path := range paths {
+			var x, y float64
+			for _, m := range regexp.MustCompile(`([MLVH])([0-9.]+)(?: ([0-9.]+))?`).FindAllStringSubmatch(path, -1) {
+				toX, toY := x, y
+				first, err := strconv.ParseFloat(m[2], 64)
+				if err != nil {
+					t.Fatal(err)
+				}
+				switch m[1] {
+				case "V":
+					toY = first
+					elbows++
+				case "H":
+					toX = first
+				default:
+					toX = first
+					if toY, err = strconv.ParseFloat(m[3], 64); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for part := 0.0; m[1] != "M" && part <= 1; part += .01 {
+					px, py := x+(toX-x)*part, y+(toY-y)*part
+					for _, b := range boxes {
+						if px > b.x+1 && px < b.x+b.w-1 && py > b.y+1 && py < b.y+b.h-1 {
+							t.Fatalf("%s: line %s is behind the box %+v", spec, path, b)
+						}
+					}
+				}
+				x, y = toX, toY
+			}
+		}
+		if elbows == 0 {
+			t.Errorf("%s: no server is below another", spec)
+		}
+	}
+}
+
 // TestHand: a design that was written by hand has a picture whatever its names are.
 func TestHand(t *testing.T) {
 	g := read(t, specs["rack"]).Design()

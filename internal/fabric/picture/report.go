@@ -130,7 +130,7 @@ func (r *Report) verdict() string {
 			health = "BROKEN with nothing failed: " + loss(h)
 		}
 	}
-	return fmt.Sprintf("%s; %s of %s single failures lose traffic; %d errors, %d warnings", health, fabric.Number(lossy), fabric.Number(cases), n[check.Error]+n[check.Advanced], n[check.Warning])
+	return fmt.Sprintf("%s; %s of %s single failures lose traffic; %s, %s", health, fabric.Number(lossy), fabric.Number(cases), fabric.Amount(n[check.Error]+n[check.Advanced], "error"), fabric.Amount(n[check.Warning], "warning"))
 }
 
 // table writes one. Cells are HTML, heads are text.
@@ -198,9 +198,9 @@ func (r *Report) tables(b *strings.Builder) {
 		if e.UpTo {
 			paths = "up to " + paths
 		}
-		rows = append(rows, []string{escape(e.Device), fabric.Number(e.Devices), string(e.Role), fabric.Number(e.Peers), paths, fabric.Number(e.Routes), fmt.Sprintf("%d MB", (e.Memory+5e5)/1e6), fill})
+		rows = append(rows, []string{escape(e.Device), fabric.Number(e.Devices), string(e.Role), fabric.Number(e.Peers), paths, fabric.Number(e.Routes), fabric.Number(int((e.Memory+5e5)/1e6)) + " MB", fill})
 	}
-	table(b, []string{"device", "so many", "role", "peers", "paths", "endpoint routes", "bgpd", "table"}, rows)
+	table(b, []string{"device", "devices", "role", "peers", "paths", "endpoint routes", "bgpd", "table"}, rows)
 	fmt.Fprintf(b, "<p>%s.</p>\n", x.UpdateCost(updates))
 }
 

@@ -35,10 +35,13 @@ type topology struct {
 	marks   Marks
 	at      map[string]point // middle of what is drawn
 	plane   map[string]point
-	back    canvas // what is below lines: racks and planes
-	under   canvas // lines, which are below boxes
-	below   bool   // what is placed now is below the first row of racks: its lines are left out
-	partial bool   // lines were left out
+	beside  map[string]point   // of a device below others of its rack: x and top of the way down between them, and where it ends
+	edge    map[string]float64 // the right side of such a device
+	back    canvas             // what is below lines: racks and planes
+	under   canvas             // lines, which are below boxes
+	below   bool               // what is placed now is below the first row of racks: its lines are left out
+	partial bool               // lines were left out
+	grows   bool               // a bar has the mark of growth
 }
 
 type point struct{ x, top, bottom float64 }
@@ -59,7 +62,7 @@ func Topology(g *fabric.Design, marks Marks) string {
 }
 
 func topologyOf(g *fabric.Design, marks Marks) *canvas {
-	t := &topology{x: g.Index(), colours: map[uint32]string{}, marks: marks, at: map[string]point{}, plane: map[string]point{}}
+	t := &topology{x: g.Index(), colours: map[uint32]string{}, marks: marks, at: map[string]point{}, plane: map[string]point{}, beside: map[string]point{}, edge: map[string]float64{}}
 	t.w = width
 	t.weigh()
 	t.text(margin, 24, "t", g.Metadata.Name, 0)
@@ -126,6 +129,7 @@ func (t *topology) box(d *fabric.Device, x, y, w float64, name string) {
 		t.text(x+w/2, y+43, "m s", fabric.Number(e.Used)+" entries", w-4)
 	default:
 		t.bar(x+6, y+32, w-12, 7, e)
+		t.grows = t.grows || e.Grown > e.Used
 		text := fabric.Number(e.Used) + " / " + fabric.Number(int(e.Holds))
 		if len(text) > 18 {
 			text = fmt.Sprintf("%d %% of %s", 100*e.Used/int(e.Holds), fabric.Number(int(e.Holds)))
@@ -219,7 +223,7 @@ func (t *topology) planes(y float64) float64 {
 			nets = append(nets, p.String())
 		}
 		t.back.rect(margin, y, width-2*margin, 18, "plane", "", s.Name)
-		t.text(margin+8, y+13, "s", fmt.Sprintf("%s on %s · %s · %s routers", s.Name, s.Switch, strings.Join(nets, " · "), fabric.Number(len(t.x.On(s.Name)))), 0)
+		t.text(margin+8, y+13, "p", fmt.Sprintf("%s on %s · %s · %s routers", s.Name, s.Switch, strings.Join(nets, " · "), fabric.Number(len(t.x.On(s.Name)))), 0)
 		t.plane[s.Name] = point{width / 2, y, y + 18}
 		y += 26
 		n++
@@ -338,16 +342,21 @@ func (t *topology) rack(r *rackView, x, y, w, h float64, detailed bool) {
 	if r.many > 1 {
 		name = fmt.Sprintf("%s × %s", r.name, fabric.Number(r.many))
 	}
-	t.text(x+7, y+15, "b n", name, w-10) // lines to its ToRs may cross it
+	t.text(x+7, y+15, "r", name, w-10) // lines to its ToRs may cross it
 	y += 26
 	lay := func(list []*fabric.Device) {
 		n := perLine(len(list), w+8)
 		for i := 0; i < len(list); i += n {
 			line := list[i:min(len(list), i+n)]
-			step := w / float64(len(line))
+			step := w / float64(n)
 			for j, d := range line {
 				wide := min(boxWide, w-8)
-				t.box(d, x+step*(float64(j)+.5)-wide/2, y, wide, strings.TrimPrefix(d.Name, r.name+"-"))
+				left := x + step*(float64(j)+.5) - wide/2
+				t.box(d, left, y, wide, strings.TrimPrefix(d.Name, r.name+"-"))
+				if i > 0 && !t.below { // lines come down beside the boxes above it
+					t.beside[d.Name] = point{x: left + wide + min(gap, step-wide)/2, top: y - boxHigh*float64(i/n) - gap*float64(i/n), bottom: y + boxHigh/2}
+					t.edge[d.Name] = left + wide
+				}
 			}
 			y += boxHigh + gap
 		}
@@ -439,6 +448,7 @@ func (t *topology) ports(d *fabric.Device, onPlane map[string]string) {
 			}
 		}
 		t.under.line(x, from, x, to, class, title)
+		t.under.dot(x, to, strings.Fields(class)[0])
 	}
 }
 
@@ -464,6 +474,12 @@ func (t *topology) link(d *fabric.Device, peer, class string, seen map[string]bo
 		t.under.printf(`<path class="%s" d="M%.0f %.0fQ%.0f %.0f %.0f %.0f">%s</path>`, class, p.x, p.bottom, (p.x+q.x)/2, p.bottom+34, q.x, q.bottom, titleOf(title))
 		return
 	}
+	for _, name := range []string{d.Name, peer} {
+		if down, ok := t.beside[name]; ok && q == t.at[name] {
+			t.under.printf(`<path class="%s" d="M%.0f %.0fL%.1f %.0fV%.0fH%.1f">%s</path>`, class, p.x, p.bottom, down.x, down.top-4, down.bottom, t.edge[name], titleOf(title))
+			return
+		}
+	}
 	t.under.line(p.x, p.bottom, q.x, q.top, class, title)
 }
 
@@ -482,6 +498,9 @@ func (t *topology) legend(y float64) float64 {
 		put("lossy", t.marks.Means)
 	}
 	text := fmt.Sprintf("a colour for each of %s; bars: how full the table is, ticks at %d and %d %%", fabric.Amount(len(t.colours), "AS number"), check.FillWarns, check.FillGrown)
+	if t.grows {
+		text += ", a red mark: with growth"
+	}
 	if t.partial {
 		text += "; racks below the first row are connected as those in it"
 	}
