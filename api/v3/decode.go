@@ -277,6 +277,9 @@ func kindNames() string {
 }
 
 func suggestKind(word string) string {
+	if word == "Fabric" || word == "FabricDesign" {
+		return " of the datastore: `muslin fabric emit` makes objects of such a file"
+	}
 	if k, ok := LookupKind(word); ok {
 		return fmt.Sprintf(", did you mean %q?", k.Kind)
 	}

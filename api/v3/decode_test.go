@@ -162,6 +162,7 @@ func TestDecodeErrors(t *testing.T) {
 		{edit("  order: 100", "  order: 100\n  order: 200"), "line 9: " + `key "order" already set in map`},
 		{edit("kind: NetworkPolicy", "kind: NetworkPolcy"), `line 3: kind: "NetworkPolcy": unknown kind, did you mean "NetworkPolicy"?`},
 		{edit("kind: NetworkPolicy", "kind: gnp"), `line 3: kind: "gnp": unknown kind, did you mean "GlobalNetworkPolicy"?`},
+		{edit("kind: NetworkPolicy", "kind: Fabric"), "line 3: kind: \"Fabric\": unknown kind of the datastore: `muslin fabric emit` makes objects of such a file"},
 		{edit("kind: NetworkPolicy", "kind: Pod"), `line 3: kind: "Pod": unknown kind; want one of ` + kindNames()},
 		{edit("kind: NetworkPolicy", "type: x"), "line 2: kind: missing: want one of " + kindNames()},
 		{edit("projectcalico.org/v3", "v1"), "line 2: " + web + `apiVersion: "v1": want "projectcalico.org/v3"`},

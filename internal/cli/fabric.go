@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -133,12 +134,13 @@ comments, and every field has the value that holds without it.`,
 		}
 		name := "pod-a"
 		if len(files) > 0 && files[0] != "-" {
-			name = strings.TrimSuffix(filepath.Base(files[0]), filepath.Ext(files[0]))
+			name = fabric.NameOf(strings.TrimSuffix(filepath.Base(files[0]), filepath.Ext(files[0])))
 		}
 		text := fabric.Template(name, fabric.Model(model), racks, servers, endpoints)
 		doc, err := fabric.Parse([]byte(text))
 		if err != nil {
-			return usage(err)
+			// Nobody has seen the lines of a file that is not written.
+			return usage(errors.New(regexp.MustCompile(`(?m)^line \d+: `).ReplaceAllString(err.Error(), "")))
 		}
 		if *form != formTable {
 			var b strings.Builder
@@ -465,6 +467,11 @@ func (a *app) fabricRulesCommand() *cobra.Command {
 				list = append(list, rule{r.ID, r.Severity, r.What, r.Why})
 			}
 			unknown = slices.DeleteFunc(unknown, func(id string) bool { return strings.EqualFold(id, r.ID) })
+		}
+		for _, id := range unknown {
+			if what := check.Refused[strings.ToUpper(id)]; what != "" {
+				return fmt.Errorf("%s is no rule: a file is refused for %s when it is read", strings.ToUpper(id), what)
+			}
 		}
 		if len(unknown) > 0 {
 			return fmt.Errorf("no rule %s: `muslin fabric rules` lists them", strings.Join(unknown, ", "))

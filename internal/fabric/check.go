@@ -23,6 +23,15 @@ const (
 
 var deviceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
+// NameOf makes a name of a fabric of what a file is called: small letters, digits and - for what else there is.
+func NameOf(word string) string {
+	name := strings.Trim(regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(word), "-"), "-")
+	if !deviceName.MatchString(name) {
+		return "pod-a"
+	}
+	return name
+}
+
 const wantName = "want small letters, digits and - inside, 63 at most"
 
 // smaller ends what is said of a name that would do in small letters.
@@ -222,7 +231,7 @@ func (f *Fabric) checkDeviceName(e *faults, at, name string, seen places) {
 	}
 	switch {
 	case !deviceName.MatchString(name):
-		e.add(at+".name", wantName, "%q", clip(name))
+		e.add(at+".name", wantName+smaller(name), "%q", clip(name))
 	case m != nil && (m[1] == "" || racks()):
 		e.add(at+".name", "want another name", "%q: so a switch, server or reflector of the fabric itself is called", name)
 	default:
@@ -278,6 +287,9 @@ func (f *Fabric) checkModel(e *faults) {
 	only("spec.tors.isl", s.ToRs.ISL, ASPerRack)
 	only("spec.rates.uplink", s.Rates.Uplink != 0, ASPerRack, ASPerServer, DownwardDefault)
 	only("spec.servers.uplinks", s.Servers.Uplinks != "", ASPerRack, ASPerServer, DownwardDefault)
+	if s.Model == ASPerRack && s.ToRs.ISL && !f.dualToRs() {
+		e.add("spec.tors.isl", "say racks.tors: 2, or leave it out", "true, and no rack has two ToRs to link")
+	}
 	if s.Model == Ethernet && s.Spine.Kind == L3 {
 		e.add("spec.spine.kind", "want l2: an Ethernet fabric has planes", "l3")
 	}

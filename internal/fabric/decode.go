@@ -141,7 +141,11 @@ func Parse(input []byte) (Document, error) {
 		return Document{Design: g}, d.err()
 	case kindNode != nil:
 		d.lines["kind"] = kindNode.Line
-		d.add("kind", wantOneOf(kind, []string{KindFabric, KindDesign}), "%q", clip(kind))
+		want := wantOneOf(kind, []string{KindFabric, KindDesign})
+		if _, known := v3.LookupKind(kind); known {
+			want += "; objects of the datastore are for `muslin apply`"
+		}
+		d.add("kind", want, "%q", clip(kind))
 	default:
 		d.add("kind", "begin with `kind: "+KindFabric+"`; `muslin fabric init` prints a file to start from", "missing")
 	}
@@ -179,7 +183,9 @@ func parseYAML(input []byte) (*yaml.Node, error) {
 		}
 		return nil, f
 	}
-	if dec.Decode(&next) == nil && len(next.Content) > 0 {
+	// Several objects of something else are told of by their kind.
+	kind, _ := member(doc.Content[0], "kind")
+	if dec.Decode(&next) == nil && len(next.Content) > 0 && (kind == "" || kind == KindFabric || kind == KindDesign) {
 		return nil, &Fault{Line: next.Content[0].Line, Problem: "a second document", Fix: "put each fabric into a file of its own"}
 	}
 	return doc.Content[0], nil

@@ -2,6 +2,9 @@
 
 package check
 
+// Refused are findings that no design comes to have, since its file is refused: they are in the message, and are no rules.
+var Refused = map[string]string{"FAB-AS-003": "too few AS numbers", "FAB-ADR-003": "a pool that is too small"}
+
 // Rules is the catalogue, in the order in which findings are shown.
 var Rules = []Rule{
 	{"FAB-AS-001", Error, "an AS in pieces that reach each other only through others", "a router refuses routes with its own AS number in the path (RFC 4271 section 9.1.2): the pieces cannot talk", continuity},
