@@ -97,7 +97,7 @@ func (a *app) simulateTo(file, word, family string) (s simulated, to netip.Addr,
 // explainText is an explanation for people: the verdict first.
 func explainText(e *sim.Explanation) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s at %s, %s: ", e.To, e.Device, e.Failure)
+	fmt.Fprintf(&b, "%s at %s, %s: ", e.To, e.Device, withDown(e.Failure))
 	switch {
 	case e.Discard.IsValid():
 		fmt.Fprintf(&b, "dropped by its discard route %s\n", e.Discard)

@@ -291,10 +291,18 @@ func shared(from string, h sim.Hop) bool {
 	return h.Segment != "" && h.Segment != from+"--"+h.Device && h.Segment != h.Device+"--"+from
 }
 
+// withDown says what is down, by the names of it; healthy is said as it is.
+func withDown(failure string) string {
+	if failure == sim.Healthy {
+		return failure
+	}
+	return "with " + failure + " down"
+}
+
 // pathText is the ways of packets for people.
 func pathText(p *sim.Path) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s → %s, %s: ", p.From, p.To, p.Failure)
+	fmt.Fprintf(&b, "%s → %s, %s: ", p.From, p.To, withDown(p.Failure))
 	if p.Lost < 1e-9 {
 		fmt.Fprintf(&b, "everything arrives, by %s\n", fabric.Amount(len(p.Branches)+p.LeftOut, "way"))
 	} else {

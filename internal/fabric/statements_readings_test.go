@@ -25,7 +25,7 @@ var readings = map[string]string{
 	"FAB-S-53": "1,023 numbers of two octets and 94,967,295 of four (RFC 6996)",
 	"FAB-S-56": "by way of the ToR on ports of their own; on a segment the next hop of a third party leads past it",
 	"FAB-S-60": "no specific route travels down, so that nothing is stripped; AS override at both tiers is there for anycast and moved endpoints",
-	"FAB-S-65": "neighbours and loopbacks count too: 16,000 endpoint routes are 16,163 entries, a warning at 16,384 and an error beyond",
+	"FAB-S-65": "neighbours and loopbacks count too: 16,000 endpoint routes are 16,163 entries with two spines (16,165 with four), a warning up to 16,384 and an error beyond",
 	"FAB-S-67": "to the spine and no further; with a border's default route to the border, which discards the endpoint pools",
 	"FAB-S-75": "vRouters check sources at the endpoint; no switch is told to, and one that does has half of its LPM table (FAB-CAP-006)",
 }

@@ -68,7 +68,7 @@ func (s *subject) fillLPM(e fabric.Entries) {
 // asMany tells of how many devices a finding speaks.
 func (s *subject) asMany(e fabric.Entries) string {
 	if e.Devices > 1 {
-		return fmt.Sprintf(" (so %s devices)", fabric.Number(e.Devices))
+		return fmt.Sprintf(" (and on %s like it)", fabric.Amount(e.Devices-1, "device"))
 	}
 	return ""
 }

@@ -98,13 +98,16 @@ func (g *graph) elementName(e element) string {
 
 func (s *segment) isCable() bool { return s.carrier < 0 && s.Switch == "" && len(s.members) == 2 }
 
+// Healthy is the name of no failure.
+const Healthy = "healthy"
+
 func (g *graph) failureName(f Failure) string {
 	var names []string
 	for _, e := range f.list() {
 		names = append(names, g.elementName(e))
 	}
 	if len(names) == 0 {
-		return "healthy"
+		return Healthy
 	}
 	return strings.Join(names, " + ")
 }
