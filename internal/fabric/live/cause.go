@@ -136,7 +136,7 @@ func (c *checker) missing(d *fabric.Device, p netip.Prefix, w Path) (seen, cause
 	if from != "" && c.idle[from] {
 		return seen, from + " announces it to nobody: none of its sessions is up", true
 	}
-	if from != "" && c.down[[2]string{from, w.From}] {
+	if from != "" && c.down[carries{from, w.From, fabric.FamilyOf(p.Addr())}] {
 		return seen, "the session of " + from + " with " + w.From + " is not up", true
 	}
 	for _, name := range []string{from, w.From} {
