@@ -488,7 +488,7 @@ func (f *Fabric) checkAnycastAddress(e *faults, at string, ip netip.Addr) {
 	for _, p := range f.Spec.Pools.Endpoints {
 		if p.CIDR.Contains(ip) {
 			e.add(at, "want one outside of the pools, such as "+map[bool]string{true: "192.168.99.1", false: "fd00:99::1"}[ip.Is4()],
-				"%s is in %s%s, of which every address is one endpoint's", ip, p.CIDR, f.whose(p.CIDR))
+				"%s is in %s%s, of which every address is one endpoint's", ip, p.CIDR, strings.TrimSuffix(f.whose(p.CIDR), ","))
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 // TestScale: what is left of a fabric that is made smaller has the AS number, the router ID, the ports and the addresses that it had,
 // and announces the first of its endpoints.
 func TestScale(t *testing.T) {
-	const edges = ", border: [{name: b1, as: 64999, default: true}], anycast: [{ip: 10.99.0.1, servers: [r0/s0, r3/s2]}, {ip: 10.99.0.2, servers: [r3/s2]}]" +
+	const edges = ", border: [{name: b1, as: 64999, default: true}], anycast: [{ip: 192.168.99.1, servers: [r0/s0, r3/s2]}, {ip: 192.168.99.2, servers: [r3/s2]}]" +
 		", machines: [{name: db, rack: r0, addresses: 2}, {name: fw, rack: r1}, {name: lb, rack: r3}]"
 	for _, spec := range []string{
 		"model: as-per-rack, racks: {count: 4}" + edges,

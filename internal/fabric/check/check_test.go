@@ -245,7 +245,7 @@ var cases = []struct {
 	{"FAB-CAP-001", perRack + ", endpoints: {perServer: 4, announce: server-block, strays: 100}, switches: {tor: {lpmTable: 100}}", nil,
 		perRack + ", endpoints: {perServer: 4, announce: server-block, strays: 10}, switches: {tor: {lpmTable: 100}}", "routes of 100"},
 	{"FAB-CAP-001", perRack + ", endpoints: {perServer: 4, announce: server-block}, racks: {count: 30}, switches: {tor: {hostTable: 1k, lpmTable: 64, hostRoutesIn: host}}", nil,
-		perRack + ", endpoints: {perServer: 4, announce: server-block}, racks: {count: 20}, switches: {tor: {hostTable: 1k, lpmTable: 64, hostRoutesIn: host}}", "r0-t0: 60 routes to prefixes of 64 in the LPM table (93 %) (so 30 devices)"},
+		perRack + ", endpoints: {perServer: 4, announce: server-block}, racks: {count: 20}, switches: {tor: {hostTable: 1k, lpmTable: 64, hostRoutesIn: host}}", "r0-t0: 60 routes to prefixes of 64 in the LPM table (93 %) (and on 29 devices like it)"},
 	{"FAB-CAP-001", perRack + ", endpoints: {perServer: 5}, switches: {tor: {lpmTable: 54}}", nil, perRack + ", endpoints: {perServer: 5}, switches: {tor: {lpmTable: 55}}", "r0-t0: 38 routes of 54 (70 %)"},
 	{"FAB-CAP-001", perRack + ", switches: {tor: {lpmTable: 64, hostRoutesIn: lpm}}", func(g *fabric.Design) { g.Platforms[0].URPF = true }, "", "r0-t0: 32 routes of 32 (100 %)"},
 	{"FAB-CAP-001", downward + ", switches: {tor: {lpmTable: 15, hostRoutesIn: lpm}}", nil, downward + ", switches: {tor: {lpmTable: 16, hostRoutesIn: lpm}}", "r0-t0: 11 routes of 15 (73 %)"},

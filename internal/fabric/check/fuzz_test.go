@@ -21,11 +21,11 @@ func FuzzDesign(f *testing.F) {
 		f.Add(text)
 	}
 	for _, text := range []string{
-		`"segments": [{"name": "s", "kind": "rack"}], "devices": [{"name": "a", "role": "tor", "software": "frr", "as": 65001, "sessions": [{"peer": "b", "profile": "p", "address": ["10.0.0.1"]}]},
-			{"name": "b", "role": "server", "software": "muslin"}], "meshes": [{"name": "m", "kind": "ibgp", "segment": "s", "profile": "p", "members": ["a", "b", "b"]}]`,
+		`"segments": [{"name": "s", "kind": "rack"}], "devices": [{"name": "a", "role": "tor", "software": "frr", "as": 65001, "routerId": "10.0.0.9", "sessions": [{"peer": "b", "peerAS": 65002, "profile": "p", "address": ["10.0.0.1"]}]},
+			{"name": "b", "role": "server", "software": "muslin", "as": 65002, "routerId": "10.0.0.1"}], "meshes": [{"name": "m", "kind": "ibgp", "segment": "s", "profile": "p", "members": ["a", "b", "b"]}]`,
 		// A model, and a server without a port.
-		`"model": "ethernet", "segments": [{"name": "s", "kind": "plane"}], "devices": [{"name": "rr", "role": "reflector", "software": "muslin", "interfaces": [{"name": "eth0", "segment": "s"}]},
-			{"name": "b", "role": "server", "software": "muslin", "sessions": [{"peer": "rr", "profile": "p", "segment": "s"}]}]`,
+		`"model": "ethernet", "segments": [{"name": "s", "kind": "plane"}], "devices": [{"name": "rr", "role": "reflector", "software": "muslin", "as": 64512, "routerId": "10.0.0.9", "interfaces": [{"name": "eth0", "segment": "s"}]},
+			{"name": "b", "role": "server", "software": "muslin", "as": 64512, "routerId": "10.0.0.1", "sessions": [{"peer": "rr", "peerAS": 64512, "profile": "p", "segment": "s"}]}]`,
 	} {
 		text = `{"apiVersion": "fabric/v1", "kind": "FabricDesign", "metadata": {"name": "a"}, "families": ["ipv4"], "profiles": [{"name": "p"}], ` + text + "}"
 		if _, err := fabric.Parse([]byte(text)); err != nil {
