@@ -135,6 +135,6 @@ func announces(d *fabric.Device, protocol string, p netip.Prefix) bool {
 		return true
 	}
 	return strings.HasPrefix(protocol, "direct") && slices.ContainsFunc(d.Originate, func(o fabric.Origin) bool {
-		return (o.Kind == fabric.OriginLoopback || o.Kind == fabric.OriginSubnet) && slices.Contains(slices.Collect(o.Each()), p)
+		return (o.Kind == fabric.OriginLoopback || o.Kind == fabric.OriginSubnet || o.Kind == fabric.OriginEndpoints && d.Role == fabric.RoleMachine) && slices.Contains(slices.Collect(o.Each()), p)
 	})
 }
