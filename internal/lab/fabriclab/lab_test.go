@@ -104,7 +104,7 @@ var variants = []variant{
 	{"default machines", "model: downward-default, machines: [{name: db, rack: r0}, {name: fw, rack: r1, routing: static}]", false, fabric.FRR},
 	{"ethernet servers reflect", "model: ethernet, routeReflectors: {hosts: servers}", false, fabric.FRR},
 	{"ethernet machines", "model: ethernet, machines: [{name: db, rack: r0, addresses: 2}, {name: lb, rack: r1, software: bird}]", false, fabric.FRR},
-	{"edited", "model: as-per-rack, overrides: {devices: [{name: spine1, software: bird, as: 65001}, {name: r2-t0, software: bird}], sessions: [{on: r0-t0, with: spine0, set: {localPref: 200}}]}", false, ""},
+	{"edited", "model: as-per-rack, overrides: {devices: [{name: spine1, software: bird}, {name: r2-t0, software: bird}], sessions: [{on: r0-t0, with: spine0, set: {localPref: 200}}]}", false, ""},
 	{"IPv4", "model: as-per-rack, families: [ipv4]", false, fabric.FRR},
 	{"IPv6", "model: as-per-rack, families: [ipv6]", false, fabric.FRR},
 	{"IPv6 default", "model: downward-default, families: [ipv6]", false, fabric.FRR},
