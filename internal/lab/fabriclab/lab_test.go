@@ -94,7 +94,7 @@ var variants = []variant{
 	{"server unique", "model: as-per-server, spine: {as: unique}", false, fabric.FRR},
 	{"unnumbered dual", "model: as-per-server, racks: {count: 3, tors: 2}, servers: {perRack: 2, uplinks: unnumbered}", false, fabric.FRR},
 	{"server machines", "model: as-per-server, machines: [{name: db, rack: r0, addresses: 2}, {name: fw, rack: r2, routing: static, addresses: 2}]", false, fabric.FRR},
-	{"default border", "model: downward-default, downwardDefault: {fallback: border}, border: [{name: b1, as: 64999, default: true}, {name: b2, as: 64998, default: true}], " +
+	{"default fallback", "model: downward-default, downwardDefault: {fallback: border}, border: [{name: b1, as: 64999, default: true}, {name: b2, as: 64998, default: true}], " +
 		"pools: {endpoints: [{cidr: 10.64.0.0/12, external: nat}, {cidr: 'fd00:64::/48', external: advertise}]}", false, fabric.FRR},
 	{"default override", "model: downward-default, downwardDefault: {asOverride: true}, bgp: {advanced: [{name: as-override, reason: anycast}]}, " +
 		"anycast: [{ip: 192.168.99.1, servers: [r0/s0, r1/s1]}, {ip: 'fd00:99::1', servers: [r0/s0, r1/s1]}]", false, fabric.FRR},
