@@ -32,7 +32,8 @@ func (a *app) fabricCheckCommand() *cobra.Command {
 		Short: "Compare a design with what the vRouters of a running fabric see",
 		Long: `Holds a fabric that runs against its design: the sessions of vRouters, AS numbers, received and
 announced prefixes, next hops, AS paths, and the kernel's routes. Each difference is named
-with the device, what is expected, what is seen, and what probably made it so. Which endpoints
+with the device, what is expected, what is seen, and what probably made it so. Of several
+daemons one that does not answer is a difference, too, named by its directory. Which endpoints
 there are is what the datastore says; how they travel, the simulation of the design.
 
 With --live the daemon of this server is asked, or with --run-dirs several: run directories,
@@ -121,7 +122,7 @@ func fromOne(f *pflag.FlagSet, names ...string) error {
 	return nil
 }
 
-// look asks the daemons of run directories, and the datastore of the first.
+// look asks the daemons of run directories, and the datastore of the first that answers. If none does that is an error.
 func (a *app) look(ctx context.Context, dirs []string) (*live.Document, error) {
 	dirs, err := runDirs(dirs)
 	if err != nil {
@@ -130,21 +131,23 @@ func (a *app) look(ctx context.Context, dirs []string) (*live.Document, error) {
 	if len(dirs) == 0 {
 		dirs = []string{a.runDir}
 	}
-	doc := &live.Document{}
+	doc, first := &live.Document{}, *a
 	var errs []error
 	for _, dir := range dirs {
 		s, err := seenOf(ctx, dir)
 		if err != nil {
-			errs = append(errs, err)
+			errs = append(errs, fmt.Errorf("%s: %w", dir, err))
+			doc.Mute = append(doc.Mute, live.Mute{Dir: dir, Why: err.Error()})
 			continue
+		}
+		if len(doc.VRouters) == 0 {
+			first.runDir = dir
 		}
 		doc.VRouters = append(doc.VRouters, *s)
 	}
-	if len(errs) > 0 {
+	if len(doc.VRouters) == 0 {
 		return nil, errors.Join(errs...)
 	}
-	first := *a
-	first.runDir = dirs[0]
 	doc.Nodes, err = first.liveNodes(ctx)
 	return doc, err
 }
@@ -184,7 +187,7 @@ func seenOf(ctx context.Context, dir string) (*live.Seen, error) {
 		{"/v1/routes", nil, &s.Routes},
 	} {
 		if err := c.Get(ctx, question.path, question.query, question.answer); err != nil {
-			return nil, fmt.Errorf("%s: %w", dir, err) // the others would fail alike
+			return nil, err // the others would fail alike
 		}
 	}
 	return s, nil
@@ -262,6 +265,7 @@ func readSeen(files []string) (*live.Document, error) {
 			return nil, inputError{fmt.Errorf("%s: %w: --record writes such a file", name, err)}
 		}
 		all.VRouters = append(all.VRouters, doc.VRouters...)
+		all.Mute = append(all.Mute, doc.Mute...)
 		if all.Nodes == nil {
 			all.Nodes = doc.Nodes
 		}

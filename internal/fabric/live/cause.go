@@ -30,6 +30,9 @@ func (c *checker) unasked(p *Peer) string {
 
 // notUp is why a session does not come up, and whether another finding says so.
 func (c *checker) notUp(d *fabric.Device, peer string, p *Peer, wrong bool) (cause string, follows bool) {
+	if c.mute[peer] {
+		return "the daemon of " + peer + " does not answer", true
+	}
 	text := strings.ToLower(p.LastError)
 	switch {
 	case wrong:
@@ -133,6 +136,11 @@ func (c *checker) missing(d *fabric.Device, p netip.Prefix, w Path) (seen, cause
 		}
 	}
 	from, _ := c.origin(p)
+	for _, name := range []string{from, w.From} {
+		if c.mute[name] {
+			return seen, "the daemon of " + name + " does not answer", true
+		}
+	}
 	if from != "" && c.idle[from] {
 		return seen, from + " announces it to nobody: none of its sessions is up", true
 	}

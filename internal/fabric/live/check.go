@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -19,7 +20,7 @@ type Kind string
 
 // The kinds of Finding.
 const (
-	Device  Kind = "device"   // a server that is in the design or in the datastore alone
+	Device  Kind = "device"   // a server that is in the design or in the datastore alone, or whose daemon does not answer
 	AS      Kind = "as"       // an AS number, of a vRouter or of its peer
 	Session Kind = "session"  // one that is not there, not up, or not in the design
 	Prefix  Kind = "prefix"   // one that is not received or announced, or should not be
@@ -71,6 +72,8 @@ type checker struct {
 	// down are the sessions of a device that are not up; idle are devices without any.
 	down map[carries]bool
 	idle map[string]bool
+	// mute are devices whose daemon does not answer.
+	mute map[string]bool
 	// too are the vRouters that announce what another one has, or nobody, by prefix.
 	too map[netip.Prefix]string
 	out *Answer
@@ -82,7 +85,7 @@ func Check(g *fabric.Design, doc *Document) (*Answer, error) {
 		return nil, fmt.Errorf("no vRouter was asked")
 	}
 	placed, again := place(g, doc.Nodes)
-	c := &checker{x: placed.Index(), doc: doc, seen: map[string]*Seen{}, nodes: map[string]*Node{}, down: map[carries]bool{}, too: map[netip.Prefix]string{}, idle: map[string]bool{},
+	c := &checker{x: placed.Index(), doc: doc, seen: map[string]*Seen{}, nodes: map[string]*Node{}, down: map[carries]bool{}, too: map[netip.Prefix]string{}, idle: map[string]bool{}, mute: map[string]bool{},
 		out: &Answer{Name: g.Metadata.Name, VRouters: []string{}, Findings: []Finding{}}}
 	c.names, c.origins = NewNames(c.x), spans(c.x)
 	for i := range doc.VRouters {
@@ -101,6 +104,7 @@ func Check(g *fabric.Design, doc *Document) (*Answer, error) {
 		c.out.VRouters = append(c.out.VRouters, d.Name)
 	}
 	c.datastore(again)
+	c.answered()
 	for _, name := range c.out.VRouters {
 		c.sessions(c.x.Device(name), c.seen[name])
 	}
@@ -155,6 +159,22 @@ func (c *checker) datastore(again []twice) {
 	for _, t := range again {
 		c.find(Finding{Device: t.too, Kind: Prefix, Family: fabric.FamilyOf(t.addr), Prefix: netip.PrefixFrom(t.addr, t.addr.BitLen()), Expected: "not here", Seen: "an endpoint of it",
 			Cause: t.first + " has an endpoint with this address, too: an address on several servers belongs in the file, under anycast"})
+	}
+}
+
+// answered tells of the vRouters that did not answer.
+func (c *checker) answered() {
+	for _, m := range c.doc.Mute {
+		name := filepath.Base(m.Dir)
+		switch d := c.x.Device(name); {
+		case d == nil || d.Software != fabric.Muslin:
+			name = m.Dir
+		case c.seen[name] != nil || c.mute[name]: // by another directory, or recorded twice
+			continue
+		default:
+			c.mute[name] = true
+		}
+		c.find(Finding{Device: name, Kind: Device, Expected: "a daemon that answers", Seen: m.Why})
 	}
 }
 

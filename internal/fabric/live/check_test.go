@@ -153,7 +153,7 @@ func TestPerfect(t *testing.T) {
 		g := designOf(t, v)
 		doc := perfect(t, g)
 		for _, nodes := range [][]Node{doc.Nodes, nil} {
-			a, err := Check(g, &Document{doc.VRouters, nodes})
+			a, err := Check(g, &Document{VRouters: doc.VRouters, Nodes: nodes})
 			if err != nil {
 				t.Fatalf("%s: %v", v, err)
 			}
@@ -370,12 +370,12 @@ func TestEndpointsThatThereAre(t *testing.T) {
 	}
 	doc := perfect(t, placed)
 	for i, v := range [][]Node{nodes, doc.Nodes} {
-		a, err := Check(g, &Document{doc.VRouters, v})
+		a, err := Check(g, &Document{VRouters: doc.VRouters, Nodes: v})
 		if err != nil || len(a.Findings) > 0 {
 			t.Errorf("%d: %v, %+v", i, err, a.Findings)
 		}
 	}
-	if a, err := Check(g, &Document{doc.VRouters, nil}); err != nil || len(a.Findings) == 0 {
+	if a, err := Check(g, &Document{VRouters: doc.VRouters, Nodes: nil}); err != nil || len(a.Findings) == 0 {
 		t.Errorf("without the datastore those of the file are expected: %v, %+v", err, a)
 	}
 }

@@ -79,3 +79,38 @@ func TestAnnouncedByAnother(t *testing.T) {
 		t.Errorf("%+v", a.Findings)
 	}
 }
+
+// TestMute: a daemon that does not answer is told of once, what others lack for it follows, and the others are compared.
+func TestMute(t *testing.T) {
+	g := designOf(t, "model: as-per-rack")
+	doc := perfect(t, g)
+	own := netip.MustParsePrefix("10.64.0.0/32") // of r0-s0
+	doc.VRouters = slices.DeleteFunc(doc.VRouters, func(s Seen) bool { return s.Peers.Node == "r0-s0" })
+	doc.Mute = []Mute{{"/run/muslin-lab/x/r0-s0", "refused"}, {"/elsewhere/r0-s0", "refused"}, {"/run/muslin", "gone"}}
+	edit(doc, "r1-s0", func(s *Seen) {
+		n := len(s.Paths.Routes)
+		s.Paths.Routes = slices.DeleteFunc(s.Paths.Routes, func(r BGPRoute) bool { return r.Prefix == own })
+		if len(s.Paths.Routes) == n {
+			t.Fatalf("r1-s0 has no path to %v", own)
+		}
+	})
+	a, err := Check(g, doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var first []string
+	for _, f := range a.Findings {
+		switch {
+		case !f.Follows && f.Kind == Device:
+			first = append(first, f.Device+": "+f.Seen)
+		case f.Device != "r1-s0" || f.Prefix != own || f.Kind == Prefix && !(f.Follows && strings.Contains(f.Cause, "r0-s0 does not answer")):
+			t.Errorf("beside: %+v", f)
+		}
+	}
+	if want := []string{"r0-s0: refused", "/run/muslin: gone"}; !slices.Equal(first, want) || len(a.Findings) < 3 {
+		t.Errorf("%q, want %q; %+v", first, want, a.Findings)
+	}
+	if slices.Contains(a.VRouters, "r0-s0") {
+		t.Errorf("asked: %v", a.VRouters)
+	}
+}

@@ -14,8 +14,16 @@ import (
 // Document is what was seen of a fabric: by its vRouters, as far as they were asked, and in the datastore.
 type Document struct {
 	VRouters []Seen `json:"vrouters"`
+	// Mute are those that were asked and did not answer.
+	Mute []Mute `json:"mute,omitempty"`
 	// Nodes of the datastore; none if it was not asked.
 	Nodes []Node `json:"nodes,omitempty"`
+}
+
+// Mute is a vRouter that did not answer. Of its name only its run directory is known, which in a lab has it.
+type Mute struct {
+	Dir string `json:"dir"`
+	Why string `json:"why"`
 }
 
 // Node is a server as the datastore has it.

@@ -144,6 +144,21 @@ func TestCheckLive(t *testing.T) {
 	apply(text)
 	l.whole(t, all...)
 
+	// A daemon that is dead is named, that of the first directory, too, and the others are compared.
+	if err := l.Fail(Failed{"r0-s0", ByDaemon}); err != nil {
+		t.Fatal(err)
+	}
+	a = l.until(t, "a dead daemon", func(f live.Finding) bool {
+		return f.Device == "r0-s0" && f.Kind == live.Device && strings.Contains(f.Seen, "is not running")
+	}, all...)
+	if len(a.VRouters) != 3 || a.Sessions != 6 {
+		t.Errorf("beside a dead daemon: %v, %d sessions", a.VRouters, a.Sessions)
+	}
+	if err := l.Heal(t.Context(), "r0-s0"); err != nil {
+		t.Fatal(err)
+	}
+	l.whole(t, all...)
+
 	// An endpoint whose interface is gone is announced in neither family.
 	gone := l.Endpoints()[0]
 	n, err := l.space(gone.Name)
