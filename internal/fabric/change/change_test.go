@@ -4,6 +4,7 @@ package change
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -47,12 +48,12 @@ func TestPlan(t *testing.T) {
 		{"model: ethernet", "model: ethernet, racks: {count: 4}", 2, ""},
 		{"model: ethernet, routeReflectors: {placement: none}", "model: ethernet, routeReflectors: {placement: none}, racks: {count: 4}", 2, ""},
 		// A new spine attracts what it cannot deliver until it has all racks, or a way to those
-		// that have them: then the links between spines go first.
-		{downward + "none}", downward + "none}, spine: {count: 3}", 2, "0 cut, 8 partly, spine2: no route"},
+		// that have them: it comes last, when all ToRs expect it, or the links between spines go first.
+		{downward + "none}", downward + "none}, spine: {count: 3}", 2, ""},
 		{downward + "inter-spine}", downward + "inter-spine}, spine: {count: 3}", 3, ""},
 		{downward + "none}", downward + "inter-spine}", 1, ""},
 		// One AS number for both ends of the only session.
-		{"model: as-per-server, pools: {as: {start: 4200000000}}", "model: as-per-server, pools: {as: {start: 4200500000}}", 3, "24 cut, 0 partly, r1-s0: no route"},
+		{"model: as-per-server, pools: {as: {start: 4200000000}}", "model: as-per-server, pools: {as: {start: 4200500000}}", 3, "30 cut, 0 partly, r0-s1: no route"},
 	} {
 		p, err := Plan(design(t, c.from), design(t, c.to))
 		if err != nil {
@@ -71,6 +72,129 @@ func TestPlan(t *testing.T) {
 			}
 			t.Errorf("%s to %s: %q, want %q in %d steps\n%s", c.from, c.to, lost, c.lost, c.steps, strings.Join(steps, "\n"))
 		}
+	}
+}
+
+// TestOrder: the steps lose no more than in any other order, and what is said of one is the worst of all counts.
+func TestOrder(t *testing.T) {
+	const rack, server, downward = "model: as-per-rack", "model: as-per-server", "model: downward-default"
+	for _, c := range []struct {
+		from, to string
+		lost     int
+	}{
+		{downward + ", spine: {as: unique}", downward + ", downwardDefault: {fallback: none}", 0},
+		{downward + ", downwardDefault: {fallback: none}", downward + ", downwardDefault: {fallback: none}, spine: {count: 3}", 0},
+		{rack, rack + ", inRack: {reflector: standalone}", 100}, // of which 52 at 5 of 6
+		{rack, rack + ", spine: {as: unique}", 0},
+		{rack, rack + ", pools: {as: {start: 4200500000}}", 116},
+		{rack + ", spine: {kind: l2}", rack + ", spine: {count: 3}", 32},
+		{server + ", pools: {as: {start: 4200000000}}", server + ", pools: {as: {start: 4200500000}}", 116},
+		{server, downward, 120},
+		{"model: ethernet", "model: ethernet, routeReflectors: {placement: none}", 36},
+		{"model: ethernet, spine: {count: 3}", "model: ethernet, spine: {count: 1}", 0},
+	} {
+		a, b := design(t, c.from), design(t, c.to)
+		p, err := Plan(a, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := newMix(a.Index(), b.Index())
+		if err != nil {
+			t.Fatal(err)
+		}
+		groups := compare(m.a, m.b)
+		if len(groups) > maxOrdered {
+			t.Fatalf("%s to %s: %d steps", c.from, c.to, len(groups))
+		}
+		known := map[string]int{}
+		lost := func(done map[string]bool) int {
+			key := fmt.Sprint(done)
+			if _, ok := known[key]; !ok {
+				s, err := judge(m.at(done))
+				if err != nil {
+					t.Fatal(err)
+				}
+				known[key] = s.loss()
+			}
+			return known[key]
+		}
+		// along is what an order loses in each step.
+		along := func(order []*Group) (list []int) {
+			done := map[string]bool{}
+			for _, g := range order {
+				worst := 0
+				for _, d := range g.Devices {
+					done[d] = true
+					worst = max(worst, lost(done))
+				}
+				list = append(list, worst)
+			}
+			return list
+		}
+		sum := func(list []int) (n int) {
+			for _, v := range list {
+				n += v
+			}
+			return n
+		}
+		best := math.MaxInt
+		permute(groups, 0, func(order []*Group) { best = min(best, sum(along(order))) })
+		var order []*Group
+		var said []int
+		for _, s := range p.Steps {
+			order, said = append(order, s.Group), append(said, s.Worst.loss())
+		}
+		if is := along(order); !slices.Equal(is, said) || sum(is) != best || best != c.lost {
+			t.Errorf("%s to %s: said %v, is %v, the best order %d, want %d", c.from, c.to, said, is, best, c.lost)
+		}
+		again, err := Plan(a, b)
+		if err != nil || !reflect.DeepEqual(p, again) {
+			t.Errorf("%s to %s: another plan the second time: %v", c.from, c.to, err)
+		}
+	}
+}
+
+// permute visits all orders of a list.
+func permute(list []*Group, from int, visit func([]*Group)) {
+	if from == len(list) {
+		visit(list)
+	}
+	for i := from; i < len(list); i++ {
+		list[from], list[i] = list[i], list[from]
+		permute(list, from+1, visit)
+		list[from], list[i] = list[i], list[from]
+	}
+}
+
+// TestLargeSteps: of a step with more devices each count is judged, too, in a small fabric, and three in a large one.
+func TestLargeSteps(t *testing.T) {
+	const spec = "model: as-per-rack, racks: {count: 5}"
+	p, err := Plan(design(t, spec), design(t, spec+", inRack: {reflector: standalone}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := newMix(design(t, spec).Index(), design(t, spec+", inRack: {reflector: standalone}").Index())
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := map[string]bool{}
+	for _, s := range p.Steps {
+		worst := 0
+		for _, d := range s.Devices {
+			done[d] = true
+			now, err := judge(m.at(done))
+			if err != nil {
+				t.Fatal(err)
+			}
+			worst = max(worst, now.loss())
+		}
+		if worst != s.Worst.loss() {
+			t.Errorf("%v: said %d, is %d", s.Devices, s.Worst.loss(), worst)
+		}
+	}
+	large := design(t, "model: as-per-rack, racks: {count: 60}").Index()
+	if m, err = newMix(large, large); err != nil || m.small() || !slices.Equal(m.counts(&Group{Devices: make([]string, 6)}), []int{1, 3, 6}) {
+		t.Error("each count in a large fabric", err)
 	}
 }
 
