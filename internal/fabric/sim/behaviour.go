@@ -24,12 +24,15 @@ type behaviour struct {
 	// guards: a route to an endpoint that the server has itself is refused, unless the address is anycast and the next
 	// hop another server that has it: the origin guard.
 	guards bool
+	// linkLocal: an eBGP peer on the same subnet is told the device's own link-local address beside the next hop of an
+	// IPv6 route, even that of a third party, and packets go to the link-local address that a peer told.
+	linkLocal bool
 }
 
 // behaviours are those that were seen with FRR 8.4 and BIRD 2.0.
 var behaviours = map[fabric.Software]behaviour{
 	fabric.Muslin: {echoes: true, guards: true},
-	fabric.FRR:    {sendsLoops: true, echoes: true},
+	fabric.FRR:    {sendsLoops: true, echoes: true, linkLocal: true},
 	fabric.BIRD:   {sendsLoops: true, prefersLearned: true},
 	fabric.GoBGP:  {},
 }

@@ -4,6 +4,8 @@ package sim
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -123,6 +125,46 @@ func TestBorderOfReflectors(t *testing.T) {
 			if n < 50 {
 				t.Errorf("%s, %s: %d next hops", placement, family, n)
 			}
+		}
+	}
+}
+
+// TestLinkLocalNextHops: a ToR tells a border on its plane of the routes of the others, too, with their own next hops. A
+// border with FRR takes for IPv6 the link-local address beside that, which is the ToR's that told of it.
+func TestLinkLocalNextHops(t *testing.T) {
+	pools := []netip.Prefix{netip.MustParsePrefix("10.64.0.0/12"), netip.MustParsePrefix("fd00:64::/48")}
+	for _, c := range []struct {
+		border fabric.Software
+		family fabric.Family
+		want   int // next hops of an endpoint of a rack with two ToRs, of three racks on two planes
+	}{
+		{fabric.FRR, fabric.IPv4, 8}, // on one plane the two, on the other all
+		{fabric.FRR, fabric.IPv6, 12},
+		{fabric.BIRD, fabric.IPv6, 8},
+	} {
+		d := designed(t, "model: downward-default, spine: {kind: l2}, racks: {count: 3, tors: 2}, downwardDefault: {origin: border}, "+
+			"border: [{name: b1, as: 64999, default: true}]", 3, 2)
+		d.Devices[slices.IndexFunc(d.Devices, func(x fabric.Device) bool { return x.Name == "b1" })].Software = c.border
+		_, tables := healthy(t, d, c.family)
+		seen := 0
+		for _, r := range tables["b1"] {
+			if !pools[0].Contains(r.Prefix.Addr()) && !pools[1].Contains(r.Prefix.Addr()) {
+				continue
+			}
+			seen++
+			if len(r.Via) != c.want || len(r.Paths) != 12 {
+				t.Errorf("%s, %s: %s has %d next hops, want %d, of %d paths", c.border, c.family, r.Prefix, len(r.Via), c.want, len(r.Paths))
+			}
+			of := map[netip.Addr]int{} // paths that have it for a next hop
+			for _, p := range r.Paths {
+				of[p.NextHop]++
+			}
+			if len(of) != 8 {
+				t.Errorf("%s, %s: %s is told with %d next hops, want 8", c.border, c.family, r.Prefix, len(of))
+			}
+		}
+		if seen != 6 { // each stands for two
+			t.Errorf("%s, %s: %d endpoints", c.border, c.family, seen)
 		}
 	}
 }

@@ -220,6 +220,7 @@ func (s *scene) summed(n, peer int, prefix netip.Prefix) bool {
 // hear puts what a peer sent in the place of what it sent before.
 func (w *spread) hear(n, k int, sent []arrival) {
 	node, prefix := &w.nodes[n], w.classes[w.class].prefix
+	e := &node.edges[k]
 	in := w.state[n].in[k][:0]
 	for _, a := range sent {
 		var v bgp.Verdict
@@ -232,10 +233,21 @@ func (w *spread) hear(n, k int, sent []arrival) {
 		case w.elsewhere(n, k):
 			a.accepted, a.refused, a.why = bgp.Attributes{}, bgp.RefusedFilter, "not of that server: the origin guard"
 		}
-		a.on = w.resolve(n, a.received.NextHop())
+		if a.on = w.resolve(n, a.received.NextHop()); a.on.node >= 0 && w.byLinkLocal(n, k) {
+			p, _ := w.portOn(w.nodes[e.to].device, e.seg)
+			a.on = w.resolve(n, p.addr)
+		}
 		in = append(in, a)
 	}
 	w.state[n].in[k] = in
+}
+
+// byLinkLocal tells whether packets go to the peer that told of a route, whoever has its next hop: to the link-local address
+// that came with that. Whether a route is used depends on the other one still.
+func (w *spread) byLinkLocal(n, k int) bool {
+	e := &w.nodes[n].edges[k]
+	x, y := w.of(n), w.of(e.to)
+	return w.family == fabric.IPv6 && e.seg >= 0 && x.AS != y.AS && x.does.linkLocal && y.does.linkLocal
 }
 
 // guarded tells whether a node refuses what a peer tells it of the class, since it serves that itself. Of an anycast

@@ -292,7 +292,12 @@ func (w *twin) decide(name string, r *twinRIB) {
 	for i, p := range r.paths {
 		same := x.MultipathRelax || slices.Equal(p.Path(), r.paths[best].Path())
 		if i == best || equal[i] && x.Multipath > 1 && same {
-			if to := w.onLink(name, p.NextHop()); !slices.Contains(r.via, to) {
+			to := w.onLink(name, p.NextHop())
+			if s := w.sessions[name][p.Peer]; w.family == fabric.IPv6 && s.seg != "" && w.device[s.peer].AS != x.AS &&
+				x.Software == fabric.FRR && w.device[s.peer].Software == fabric.FRR {
+				to = s.peer + "@" + s.seg // by its link-local address
+			}
+			if !slices.Contains(r.via, to) {
 				r.via = append(r.via, to)
 			}
 		}
