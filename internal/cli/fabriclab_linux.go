@@ -314,8 +314,8 @@ table is what the simulation says with that failure; a difference makes the exit
 		case daemon:
 			f.How = fabriclab.ByDaemon
 		}
-		return a.labEvent(cmd.Context(), words[0], *form, func(l *fabriclab.Lab) (string, func() error) {
-			return fmt.Sprintf("%s (%s) down", f.What, f.How), func() error { return l.Fail(f) }
+		return a.labEvent(cmd.Context(), words[0], *form, func(l *fabriclab.Lab) (string, func() error, error) {
+			return fmt.Sprintf("%s (%s) down", f.What, f.How), func() error { return l.Fail(f) }, l.CanFail(f)
 		})
 	}
 	return cmd
@@ -330,10 +330,13 @@ func (a *app) fabricLabHealCommand() *cobra.Command {
 	}
 	form := answerForm(cmd)
 	cmd.RunE = func(cmd *cobra.Command, words []string) error {
-		return a.labEvent(cmd.Context(), words[0], *form, func(l *fabriclab.Lab) (string, func() error) {
+		return a.labEvent(cmd.Context(), words[0], *form, func(l *fabriclab.Lab) (string, func() error, error) {
 			what := []string{}
 			for _, w := range words[1:] {
 				what = append(what, dashed(w))
+				if err := l.CanHeal(dashed(w)); err != nil {
+					return "", nil, err
+				}
 			}
 			if len(what) == 0 {
 				for _, f := range l.Failed {
@@ -349,7 +352,7 @@ func (a *app) fabricLabHealCommand() *cobra.Command {
 					err = errors.Join(err, l.Heal(cmd.Context(), name))
 				}
 				return err
-			}
+			}, nil
 		})
 	}
 	return cmd
@@ -382,13 +385,16 @@ while flows of 200 packets a second run to it from a third server.`,
 	return cmd
 }
 
-// labEvent does something to a lab and shows what it did.
-func (a *app) labEvent(ctx context.Context, word, form string, event func(*fabriclab.Lab) (string, func() error)) error {
+// labEvent does something to a lab and shows what it did. What cannot be done is refused before flows run.
+func (a *app) labEvent(ctx context.Context, word, form string, event func(*fabriclab.Lab) (string, func() error, error)) error {
 	if err := checkForm(form, answerForms); err != nil {
 		return err
 	}
 	return a.onLab(word, func(l *fabriclab.Lab) error {
-		what, do := event(l)
+		what, do, err := event(l)
+		if err != nil {
+			return err
+		}
 		e, err := l.Watch(ctx, what, do)
 		if err != nil {
 			return err

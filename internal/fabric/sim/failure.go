@@ -115,6 +115,9 @@ func (g *graph) failureName(f Failure) string {
 // parseElement reads what a person wrote: a device, a segment, its switch, or two of these
 // with a dash between them.
 func (g *graph) parseElement(name string) (element, error) {
+	if name == "" { // as a link's switch is called
+		return element{}, fmt.Errorf("what fails has no name: name a device, a segment, or two that are connected with a dash between them")
+	}
 	if d, ok := g.deviceOf[name]; ok {
 		return element{d, -1}, nil
 	}
@@ -165,7 +168,7 @@ func (g *graph) between(a, b string) (element, bool) {
 		switch {
 		case s.isCable() && isDevice && slices.Contains(s.members, other) && other != d:
 			return element{-1, p.seg}, true
-		case !s.isCable() && (s.Name == b || s.Switch == b && s.carrier != d):
+		case !s.isCable() && (s.Name == b || s.Switch == b && b != "" && s.carrier != d):
 			return element{d, p.seg}, true
 		}
 	}

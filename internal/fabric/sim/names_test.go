@@ -29,6 +29,11 @@ func TestNamesOfTwo(t *testing.T) {
 			t.Errorf("%s is %s, %+v", name, s.Name(f), f)
 		}
 	}
+	for _, name := range []string{"", "-", "spine0-", "-spine0"} { // a link has no switch, and "" is not the name of one
+		if f, err := s.Failure(name); err == nil {
+			t.Errorf("%q is %s", name, s.Name(f))
+		}
+	}
 }
 
 // TestOutside: packets to what no pool has leave by the border that announces a default route, and are not lost; those to

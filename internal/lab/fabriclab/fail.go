@@ -40,7 +40,7 @@ func (l *Lab) cut(what string) (list []Cable) {
 	all := cables(l.x)
 	on := func(segment, name string) bool { // it is there with a port, or carries it
 		s := l.x.Segment(segment)
-		return segment == name || s.Switch == name ||
+		return segment == name || s.Switch == name && name != "" ||
 			slices.ContainsFunc(l.x.On(segment), func(a fabric.Attached) bool { return a.Device.Name == name })
 	}
 	for _, c := range all {
@@ -64,9 +64,8 @@ func (l *Lab) cut(what string) (list []Cable) {
 	return list
 }
 
-// Fail makes a thing fail: a link, a port, a switch or a device, or its daemon. It is named as for the
-// simulation.
-func (l *Lab) Fail(f Failed) error {
+// CanFail says why a thing cannot fail, if it cannot.
+func (l *Lab) CanFail(f Failed) error {
 	if slices.ContainsFunc(l.Failed, func(x Failed) bool { return x.What == f.What }) {
 		return fmt.Errorf("%s has failed already", f.What)
 	}
@@ -86,6 +85,15 @@ func (l *Lab) Fail(f Failed) error {
 			return fmt.Errorf("%s: no cable of the lab is that", f.What)
 		}
 	}
+	return nil
+}
+
+// Fail makes a thing fail: a link, a port, a switch or a device, or its daemon. It is named as for the
+// simulation.
+func (l *Lab) Fail(f Failed) error {
+	if err := l.CanFail(f); err != nil {
+		return err
+	}
 	// Written down first, so that what is half done is healed; and not done if that cannot be.
 	l.Failed = append(l.Failed, f)
 	if err := l.save(); err != nil {
@@ -95,20 +103,29 @@ func (l *Lab) Fail(f Failed) error {
 	return l.inflict(f)
 }
 
-// Heal mends a thing that was made to fail.
-func (l *Lab) Heal(ctx context.Context, what string) error {
-	i := slices.IndexFunc(l.Failed, func(f Failed) bool { return f.What == what })
-	if i < 0 {
+// CanHeal says why a thing cannot be mended, if it cannot.
+func (l *Lab) CanHeal(what string) error {
+	if !slices.ContainsFunc(l.Failed, func(f Failed) bool { return f.What == what }) {
 		return fmt.Errorf("%s has not failed: %s", what, l.hasFailed())
 	}
+	return nil
+}
+
+// Heal mends a thing that was made to fail.
+func (l *Lab) Heal(ctx context.Context, what string) error {
+	if err := l.CanHeal(what); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(l.Failed, func(f Failed) bool { return f.What == what })
 	f := l.Failed[i]
-	l.Failed = slices.Delete(l.Failed, i, i+1)
-	if f.How == ByDaemon {
+	if f.How == ByDaemon { // before it is forgotten: one that does not start may be healed again
 		if err := l.restart(ctx, f.What); err != nil {
 			return err
 		}
+		l.Failed = slices.Delete(l.Failed, i, i+1)
 		return l.save()
 	}
+	l.Failed = slices.Delete(l.Failed, i, i+1)
 	return errors.Join(l.plug(l.cut(f.What)), l.save())
 }
 
@@ -216,8 +233,12 @@ func (l *Lab) killDaemon(device string) error {
 	return nil
 }
 
-// restart starts the daemon that was killed.
+// restart starts the daemon that was killed, unless somebody has.
 func (l *Lab) restart(ctx context.Context, device string) error {
+	running, err := l.daemons()
+	if err != nil || running[device] != 0 {
+		return err
+	}
 	switch l.x.Device(device).Software {
 	case fabric.Muslin:
 		if err := l.startServer(device); err != nil {

@@ -3,8 +3,11 @@
 package fabriclab
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -61,6 +64,65 @@ func TestFailedTwice(t *testing.T) {
 		}
 	}
 	settled(t, l)
+}
+
+// TestForgottenDaemon: a daemon is healed although flows to its server do not arrive, as when it was dead for longer than its peers wait;
+// that one did not start is not forgotten.
+func TestForgottenDaemon(t *testing.T) {
+	l := boot(t, design(t, "model: as-per-rack, racks: {count: 2}, servers: {perRack: 1}"))
+	settled(t, l)
+	if err := l.Fail(Failed{"r0-s0", ByDaemon}); err != nil {
+		t.Fatal(err)
+	}
+	to := l.Endpoints()[0]
+	n, err := l.space(to.Server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := n.Handle()
+	if err != nil {
+		t.Fatal(err)
+	}
+	routes, err := h.RouteList(nil, unix.AF_UNSPEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := 0
+	for _, r := range routes { // the daemon that is healed installs them again
+		if r.Dst == nil || !slices.ContainsFunc(to.Addrs, func(a netip.Addr) bool { return r.Dst.String() == netip.PrefixFrom(a, a.BitLen()).String() }) {
+			continue
+		}
+		if err := h.RouteDel(&r); err != nil {
+			t.Fatal(err)
+		}
+		gone++
+	}
+	if gone != 2 {
+		t.Fatalf("%d routes to %v, want 2", gone, to.Addrs)
+	}
+	binary := l.Binary
+	l.Binary = "/nonexistent"
+	if err := l.Heal(t.Context(), "r0-s0"); err == nil || len(l.Failed) != 1 {
+		t.Errorf("healed without a program: %v, %v has failed", err, l.Failed)
+	}
+	l.Binary = binary
+	e, err := l.Watch(t.Context(), "r0-s0 up", func() error { return l.Heal(t.Context(), "r0-s0") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := 0
+	for _, g := range e.Flows {
+		if g.Before != (g.To == to.Name) && g.From != to.Name {
+			t.Errorf("before: %+v", g)
+		}
+		if g.Before {
+			before++
+		}
+	}
+	if before == 0 || len(e.Differences) > 0 || !strings.Contains(e.Summary(), "had arrived before") {
+		t.Errorf("%d flows without a way before; %s, %v", before, e.Summary(), e.Differences)
+	}
+	l.undisturbed(t)
 }
 
 // TestNotWrittenDown: what could not be written down does not fail, since nothing would heal it.

@@ -403,7 +403,7 @@ func TestFailures(t *testing.T) {
 		}
 		watch(c.f.What+" up", func() error { return l.Heal(t.Context(), c.f.What) })
 	}
-	for what, f := range map[string]Failed{"nothing is called": {"r9-t9", ByCarrier}, "no device": {"spine0-r0-t0", ByDaemon}} {
+	for what, f := range map[string]Failed{"nothing is called": {"r9-t9", ByCarrier}, "no name": {"", ByCarrier}, "no device": {"spine0-r0-t0", ByDaemon}} {
 		if err := l.Fail(f); err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("%+v: %v, want %q", f, err, what)
 		}
