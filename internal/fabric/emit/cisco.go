@@ -59,13 +59,16 @@ func ipRoutes(t *text, d *fabric.Device, nowhere string) {
 	})
 }
 
+// summaryOnly says that what an aggregate stands for is not told beside it.
+const summaryOnly = " summary-only"
+
 // networks is what a device announces itself.
-func networks(t *text, d *fabric.Device, family fabric.Family, indent string) {
+func networks(t *text, d *fabric.Device, family fabric.Family, indent, aggregate string) {
 	for _, o := range d.Originate {
 		switch {
 		case fabric.FamilyOf(o.Prefix.Addr()) != family || o.Kind == fabric.OriginDefault:
 		case o.Kind == fabric.OriginRack:
-			t.line("%saggregate-address %s summary-only", indent, o.Prefix)
+			t.line("%saggregate-address %s%s", indent, o.Prefix, aggregate)
 		default:
 			for p := range o.Each() {
 				t.line("%snetwork %s", indent, p)

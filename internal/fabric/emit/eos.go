@@ -25,14 +25,14 @@ func (e *Emitter) eos(d *fabric.Device) (string, error) {
 	t.line("ipv6 unicast-routing")
 	eosInterfaces(&t, d, peers)
 	ipRoutes(&t, d, "Null0")
-	e.eosPolicies(&t, profiles)
+	e.eosPolicies(&t, d, profiles, peers)
 	eosRouter(&t, d, profiles)
 	eachGroup(profiles, e.numbers(), peers, func(p *fabric.Profile, n string) { eosGroup(&t, p, group(p, n), d) })
 	for _, p := range peers {
 		e.eosNeighbor(&t, p)
 	}
 	for _, family := range e.x.Families {
-		eosFamily(&t, d, family, profiles, peers)
+		e.eosFamily(&t, d, family, profiles, peers)
 	}
 	return t.String(), nil
 }
@@ -61,8 +61,14 @@ func eosInterfaces(t *text, d *fabric.Device, peers []peer) {
 }
 
 // eosPolicies writes prefix lists and route maps.
-func (e *Emitter) eosPolicies(t *text, profiles []*fabric.Profile) {
-	for _, f := range e.filters(profiles) {
+func (e *Emitter) eosPolicies(t *text, d *fabric.Device, profiles []*fabric.Profile, peers []peer) {
+	lists := e.filters(profiles)
+	for _, p := range profiles {
+		if e.hides(d, p, peers) {
+			lists = append(lists, e.outside(d, p))
+		}
+	}
+	for _, f := range lists {
 		for _, family := range e.x.Families {
 			t.line("%s prefix-list %s", familyNames[family].ip, f.Name)
 			listLines(f, family, func(seq int, action, match string) { t.line("   seq %d %s %s", seq, action, match) })
@@ -74,6 +80,34 @@ func (e *Emitter) eosPolicies(t *text, profiles []*fabric.Profile) {
 			t.line("   set local-preference %d", p.LocalPref)
 		}
 	}
+}
+
+// hides tells whether those with a profile are told the block of the rack alone. This system has nothing that takes
+// back summary-only for some neighbours: what the block stands for is kept from the others.
+func (e *Emitter) hides(d *fabric.Device, p *fabric.Profile, peers []peer) bool {
+	return stands(d) && !e.seesInside(d, p, peers)
+}
+
+// outsideOf is the name of the filter for those outside of the rack.
+func outsideOf(p *fabric.Profile) string { return "outside-" + p.Name }
+
+// outside is the filter of what a profile's sessions are told outside of the rack.
+func (e *Emitter) outside(d *fabric.Device, p *fabric.Profile) *fabric.Filter {
+	f := &fabric.Filter{Name: outsideOf(p)}
+	for _, o := range d.Originate {
+		if bits := o.Prefix.Bits(); o.Kind == fabric.OriginRack && bits < o.Prefix.Addr().BitLen() {
+			f.Rules = append(f.Rules, fabric.FilterRule{Within: o.Prefix, Min: bits + 1, Max: o.Prefix.Addr().BitLen()})
+		}
+	}
+	if export := e.x.Filter(p.Export); export != nil {
+		f.Rules = append(f.Rules, export.Rules...)
+		return f
+	}
+	for _, family := range e.x.Families {
+		all := family.Default()
+		f.Rules = append(f.Rules, fabric.FilterRule{Permit: true, Within: all, Max: all.Addr().BitLen()})
+	}
+	return f
 }
 
 // eosRouter begins with what holds for all sessions.
@@ -136,16 +170,18 @@ func (e *Emitter) eosNeighbor(t *text, p peer) {
 }
 
 // eosFamily writes an address family.
-func eosFamily(t *text, d *fabric.Device, family fabric.Family, profiles []*fabric.Profile, peers []peer) {
+func (e *Emitter) eosFamily(t *text, d *fabric.Device, family fabric.Family, profiles []*fabric.Profile, peers []peer) {
 	t.line("   address-family %s", familyNames[family].unicast)
 	eachGroup(profiles, in(family), peers, func(p *fabric.Profile, n string) {
 		set := t.setter("      neighbor " + group(p, n))
 		set(true, "activate")
 		set(p.Import != "", "prefix-list %s in", p.Import)
-		set(p.Export != "", "prefix-list %s out", p.Export)
+		hides := e.hides(d, p, peers)
+		set(hides, "prefix-list %s out", outsideOf(p))
+		set(!hides && p.Export != "", "prefix-list %s out", p.Export)
 		set(p.AddPath.Sends(), "additional-paths send any")
 		set(p.AddPath.Receives(), "additional-paths receive")
 		set(n == unnumbered && family == fabric.IPv4, "next-hop address-family ipv6 originate")
 	})
-	networks(t, d, family, "      ")
+	networks(t, d, family, "      ", "") // what is in it is kept back by filters
 }

@@ -204,7 +204,7 @@ func (e *Emitter) endsByCarrier(d *fabric.Device, p peer) bool {
 func (e *Emitter) frrFamily(t *text, d *fabric.Device, family fabric.Family, profiles []*fabric.Profile, peers []peer) {
 	t.line(" !")
 	t.line(" address-family %s unicast", familyNames[family].unicast)
-	networks(t, d, family, "  ")
+	networks(t, d, family, "  ", summaryOnly)
 	paths := max(1, d.Multipath)
 	t.line("  maximum-paths %d", paths)
 	t.line("  maximum-paths ibgp %d", paths)

@@ -45,7 +45,7 @@ func (e *Emitter) junos(d *fabric.Device) (string, error) {
 		junosPolicies(&t, p)
 		for _, family := range e.x.Families {
 			if uses(p, familyNames[family].number, peers) {
-				junosGroup(&t, d, p, family, peers)
+				e.junosGroup(&t, d, p, family, peers)
 			}
 		}
 	}
@@ -115,6 +115,7 @@ func (e *Emitter) junosFilter(t *text, f *fabric.Filter) {
 // this system tells of no connected route.
 func (e *Emitter) junosAnnounced(t *text, d *fabric.Device) {
 	const at = "set policy-options policy-statement announced"
+	const outside = "set policy-options policy-statement outside"
 	t.line("%s term learned from protocol bgp", at)
 	t.line("%s term learned then next policy", at)
 	for _, family := range e.x.Families {
@@ -123,11 +124,10 @@ func (e *Emitter) junosAnnounced(t *text, d *fabric.Device) {
 			switch {
 			case fabric.FamilyOf(o.Prefix.Addr()) != family || o.Kind == fabric.OriginDefault:
 			case o.Kind == fabric.OriginRack:
-				// What is in it is not told beside it.
+				// What is in it is not told beside it outside of the rack.
 				own["aggregate"] = append(own["aggregate"], o.Prefix)
-				t.line("%s term inside-%s from route-filter %s longer", at, junosFamily[family], o.Prefix)
-				t.line("%s term inside-%s then reject", at, junosFamily[family])
-				t.line("insert policy-options policy-statement announced term inside-%s before term learned", junosFamily[family])
+				t.line("%s term inside-%s from route-filter %s longer", outside, junosFamily[family], o.Prefix)
+				t.line("%s term inside-%s then reject", outside, junosFamily[family])
 			case o.Kind == fabric.OriginStatic:
 				own["static"] = slices.AppendSeq(own["static"], o.Each())
 			default:
@@ -171,7 +171,7 @@ func junosPolicies(t *text, p *fabric.Profile) {
 }
 
 // junosGroup writes the sessions of a profile in a family.
-func junosGroup(t *text, d *fabric.Device, p *fabric.Profile, family fabric.Family, peers []peer) {
+func (e *Emitter) junosGroup(t *text, d *fabric.Device, p *fabric.Profile, family fabric.Family, peers []peer) {
 	set := t.setter("set protocols bgp group " + group(p, familyNames[family].number))
 	internal := slices.ContainsFunc(peers, func(x peer) bool { return x.Profile == p && x.AS == d.AS })
 	set(internal, "type internal")
@@ -195,7 +195,7 @@ func junosGroup(t *text, d *fabric.Device, p *fabric.Profile, family fabric.Fami
 	if p.Authentication.On() {
 		t.line("# set protocols bgp group %s authentication-key SECRET (%s)", group(p, familyNames[family].number), p.Authentication)
 	}
-	junosChains(t, d, p, family)
+	junosChains(t, d, p, family, e.hides(d, p, peers))
 	for _, x := range peers {
 		for _, a := range x.Address {
 			if x.Profile == p && fabric.FamilyOf(a) == family {
@@ -222,15 +222,18 @@ func junosUnicast(t *text, d *fabric.Device, p *fabric.Profile, family fabric.Fa
 }
 
 // junosChains writes by which policies the routes of a group go, one after the other.
-func junosChains(t *text, d *fabric.Device, p *fabric.Profile, family fabric.Family) {
+func junosChains(t *text, d *fabric.Device, p *fabric.Profile, family fabric.Family, hides bool) {
 	n := familyNames[family].number
 	set := t.setter("set protocols bgp group " + group(p, n))
 	in, out := []string{"from-" + p.Name}, []string{"announced", "to-" + p.Name}
 	if p.Import != "" {
 		in = slices.Insert(in, 0, p.Import)
 	}
+	if hides {
+		out = slices.Insert(out, 0, "outside") // what it does not reject goes on to the next one
+	}
 	if p.Export != "" {
-		out = slices.Insert(out, 1, p.Export)
+		out = slices.Insert(out, len(out)-1, p.Export)
 	}
 	set(true, "import [ %s ]", strings.Join(in, " "))
 	if p.Default == fabric.AlwaysDefault || gives(d, family) {

@@ -26,11 +26,14 @@ func (e *Emitter) nxos(d *fabric.Device) (string, error) {
 	ipRoutes(&t, d, "null0")
 	e.prefixLists(&t, e.filters(profiles))
 	nxosRouteMaps(&t, profiles)
+	if stands(d) {
+		t.line("route-map %s permit 10", everything)
+	}
 	nxosRouter(&t, d, profiles)
 	for _, family := range e.x.Families {
 		nxosFamily(&t, d, family, profiles)
 	}
-	eachGroup(profiles, e.numbers(), peers, func(p *fabric.Profile, n string) { e.nxosTemplate(&t, d, p, n) })
+	eachGroup(profiles, e.numbers(), peers, func(p *fabric.Profile, n string) { e.nxosTemplate(&t, d, p, n, e.seesInside(d, p, peers)) })
 	for _, p := range peers {
 		e.eachTarget(p, func(n, name string) {
 			t.line("  neighbor %s", name)
@@ -102,7 +105,7 @@ func nxosRouter(t *text, d *fabric.Device, profiles []*fabric.Profile) {
 // nxosFamily writes what all sessions have in an address family.
 func nxosFamily(t *text, d *fabric.Device, family fabric.Family, profiles []*fabric.Profile) {
 	t.line("  address-family %s unicast", familyNames[family].unicast)
-	networks(t, d, family, "    ")
+	networks(t, d, family, "    ", summaryOnly)
 	t.line("    maximum-paths %d", max(1, d.Multipath))
 	t.line("    maximum-paths ibgp %d", max(1, d.Multipath))
 	if slices.ContainsFunc(profiles, func(p *fabric.Profile) bool { return p.AddPath.Sends() }) {
@@ -112,7 +115,7 @@ func nxosFamily(t *text, d *fabric.Device, family fabric.Family, profiles []*fab
 }
 
 // nxosTemplate writes a peer template.
-func (e *Emitter) nxosTemplate(t *text, d *fabric.Device, p *fabric.Profile, n string) {
+func (e *Emitter) nxosTemplate(t *text, d *fabric.Device, p *fabric.Profile, n string, seesInside bool) {
 	t.line("  template peer %s", group(p, n))
 	if p.BFD.On() {
 		t.line("    bfd")
@@ -126,13 +129,13 @@ func (e *Emitter) nxosTemplate(t *text, d *fabric.Device, p *fabric.Profile, n s
 	}
 	for _, family := range e.x.Families {
 		if slices.Contains(in(family), n) {
-			nxosTemplateFamily(t, d, p, family)
+			nxosTemplateFamily(t, d, p, family, seesInside)
 		}
 	}
 }
 
 // nxosTemplateFamily writes what a template has in an address family.
-func nxosTemplateFamily(t *text, d *fabric.Device, p *fabric.Profile, family fabric.Family) {
+func nxosTemplateFamily(t *text, d *fabric.Device, p *fabric.Profile, family fabric.Family, seesInside bool) {
 	t.line("    address-family %s unicast", familyNames[family].unicast)
 	set := t.setter("     ")
 	set(p.ReflectorClient, "route-reflector-client")
@@ -147,6 +150,7 @@ func nxosTemplateFamily(t *text, d *fabric.Device, p *fabric.Profile, family fab
 	set(p.Default == fabric.AlwaysDefault || gives(d, family), "default-originate")
 	set(p.Import != "", "prefix-list %s in", p.Import)
 	set(p.Export != "", "prefix-list %s out", p.Export)
+	set(seesInside, "unsuppress-map %s", everything)
 	set(p.AddPath.Sends(), "capability additional-paths send")
 	set(p.AddPath.Receives(), "capability additional-paths receive")
 	ends := p.MaxPrefixAction == fabric.MaxPrefixRestart

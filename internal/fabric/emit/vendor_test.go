@@ -95,6 +95,53 @@ func TestVendorStory(t *testing.T) {
 	}
 }
 
+// TestRackBlocks: a ToR that announces the block of its rack tells servers of the rack what is in it, and the others the block alone.
+func TestRackBlocks(t *testing.T) {
+	g := design(t, "model: as-per-rack, endpoints: {perServer: 4, announce: rack-block}", "ipv4, ipv6")
+	e, _ := New(g)
+	d := g.Index().Device("r0-t0")
+	inside, outside := "", ""
+	for _, p := range e.peers(d) {
+		if g.Index().Device(p.Name).Rack == d.Rack {
+			inside = p.Profile.Name
+		} else {
+			outside = p.Profile.Name
+		}
+	}
+	var block string
+	for _, o := range d.Originate {
+		if o.Kind == fabric.OriginRack && o.Prefix.Addr().Is4() {
+			block = o.Prefix.String()
+		}
+	}
+	for target, want := range map[Target]struct{ is, not []string }{
+		EOS: {[]string{"aggregate-address " + block + "\n", `ip prefix-list outside-` + outside + `\n +seq 5 deny ` + block + ` ge \d+ le 32\n`,
+			"neighbor " + outside + "-4 prefix-list outside-" + outside + " out", "neighbor " + outside + "-6 prefix-list outside-" + outside + " out"},
+			[]string{"summary-only", "neighbor " + inside + "-[46] prefix-list outside"}},
+		NXOS: {[]string{"aggregate-address " + block + " summary-only", "route-map everything permit 10",
+			"template peer " + inside + "-4\n(    .*\n)*      unsuppress-map everything\n", "template peer " + inside + "-6\n(    .*\n)*      unsuppress-map everything\n"},
+			[]string{"template peer " + outside + "-[46]\n(    .*\n)*      unsuppress-map everything\n"}},
+		Junos: {[]string{"policy-statement outside term inside-inet from route-filter " + block + " longer", "policy-statement outside term inside-inet then reject",
+			"group " + outside + `-4 export \[ (.* )?outside announced `, "group " + outside + `-6 export \[ (.* )?outside announced `, "group " + inside + `-4 export \[ (.* )?announced `},
+			[]string{"policy-statement announced term inside", "group " + inside + `-[46] export \[ .*outside announced`}},
+	} {
+		text, err := e.Device(d, target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range want.is {
+			if !regexp.MustCompile(w).MatchString(text) {
+				t.Errorf("%s lacks %q:\n%s", target, w, text)
+			}
+		}
+		for _, w := range want.not {
+			if regexp.MustCompile(w).MatchString(text) {
+				t.Errorf("%s has %q:\n%s", target, w, text)
+			}
+		}
+	}
+}
+
 // TestGoBGPAccepts: gobgpd reads what is written for it, and sees a mistake.
 func TestGoBGPAccepts(t *testing.T) {
 	need(t, "gobgpd")
