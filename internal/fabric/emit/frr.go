@@ -32,8 +32,11 @@ func (e *Emitter) frr(d *fabric.Device) (string, error) {
 	frrBFD(&t, profiles)
 	lists := e.filters(profiles)
 	for _, p := range profiles {
-		if p.OwnOnly {
+		switch {
+		case p.OwnOnly:
 			lists = append(lists, e.own(d, p))
+		case e.hides(d, p, peers):
+			lists = append(lists, e.outside(d, p))
 		}
 	}
 	e.prefixLists(&t, lists)
@@ -43,10 +46,6 @@ func (e *Emitter) frr(d *fabric.Device) (string, error) {
 			t.line(" set local-preference %d", p.LocalPref)
 			t.line("!")
 		}
-	}
-	if stands(d) {
-		t.line("route-map %s permit 10", everything)
-		t.line("!")
 	}
 	frrRouter(&t, d)
 	e.frrGroups(&t, profiles, peers)
@@ -204,18 +203,17 @@ func (e *Emitter) endsByCarrier(d *fabric.Device, p peer) bool {
 func (e *Emitter) frrFamily(t *text, d *fabric.Device, family fabric.Family, profiles []*fabric.Profile, peers []peer) {
 	t.line(" !")
 	t.line(" address-family %s unicast", familyNames[family].unicast)
-	networks(t, d, family, "  ", summaryOnly)
+	// With summary-only, and an unsuppress-map for the rack, bgpd of 8.4 does not withdraw from the rack what goes while
+	// it is suppressed, now and then. Filters keep it back from the others.
+	networks(t, d, family, "  ", "")
 	paths := max(1, d.Multipath)
 	t.line("  maximum-paths %d", paths)
 	t.line("  maximum-paths ibgp %d", paths)
 	eachGroup(profiles, in(family), peers, func(p *fabric.Profile, n string) {
-		frrActivate(t, p, group(p, n), gives(d, family), e.seesInside(d, p, peers))
+		frrActivate(t, p, group(p, n), gives(d, family), e.hides(d, p, peers))
 	})
 	t.line(" exit-address-family")
 }
-
-// everything is a route map that lets all pass.
-const everything = "everything"
 
 // seesInside tells whether those with a profile are told what the block of the rack stands for elsewhere: they are in it.
 func (e *Emitter) seesInside(d *fabric.Device, p *fabric.Profile, peers []peer) bool {
@@ -228,7 +226,11 @@ func stands(d *fabric.Device) bool {
 }
 
 // frrActivate writes what a profile says in an address family.
-func frrActivate(t *text, p *fabric.Profile, g string, gives, seesInside bool) {
+func frrActivate(t *text, p *fabric.Profile, g string, gives, hides bool) {
+	list := outgoing(p)
+	if hides && !p.OwnOnly {
+		list = outsideOf(p)
+	}
 	set := t.setter("  neighbor " + g)
 	set(true, "activate")
 	set(p.ReflectorClient, "route-reflector-client")
@@ -242,8 +244,7 @@ func frrActivate(t *text, p *fabric.Profile, g string, gives, seesInside bool) {
 	set(p.RemovePrivateAS, "remove-private-AS")
 	set(p.Default == fabric.AlwaysDefault || gives, "default-originate")
 	set(p.Import != "", "prefix-list %s in", p.Import)
-	set(outgoing(p) != "", "prefix-list %s out", outgoing(p))
-	set(seesInside, "unsuppress-map %s", everything) // else servers of a rack would reach each other by way of the ToR's router
+	set(list != "", "prefix-list %s out", list)
 	set(p.AddPath.Sends(), "addpath-tx-all-paths")
 	ends := p.MaxPrefixAction == fabric.MaxPrefixRestart
 	set(p.MaxPrefix > 0 && ends, "maximum-prefix %d restart 5", p.MaxPrefix)

@@ -102,6 +102,9 @@ func nxosRouter(t *text, d *fabric.Device, profiles []*fabric.Profile) {
 	t.line("  graceful-restart restart-time %d", restart(profiles))
 }
 
+// everything is a route map that lets all pass.
+const everything = "everything"
+
 // nxosFamily writes what all sessions have in an address family.
 func nxosFamily(t *text, d *fabric.Device, family fabric.Family, profiles []*fabric.Profile) {
 	t.line("  address-family %s unicast", familyNames[family].unicast)

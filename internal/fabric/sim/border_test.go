@@ -4,6 +4,7 @@ package sim
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -165,6 +166,66 @@ func TestLinkLocalNextHops(t *testing.T) {
 		}
 		if seen != 6 { // each stands for two
 			t.Errorf("%s, %s: %d endpoints", c.border, c.family, seen)
+		}
+	}
+}
+
+// TestStaticRoutesGoWithTheirPort: what a ToR announces for a machine without BGP is there while the port to it is.
+func TestStaticRoutesGoWithTheirPort(t *testing.T) {
+	for _, spec := range []string{"model: downward-default", "model: as-per-rack", "model: as-per-rack, spine: {kind: l2}", "model: as-per-server"} {
+		d := designed(t, spec+", machines: [{name: fw, rack: r1, routing: static, attach: port}]", 3, 2)
+		for _, family := range families {
+			s, err := New(d, family)
+			if err != nil {
+				t.Fatal(err)
+			}
+			static := 0
+			for _, down := range [][]string{nil, {"r1-t0--fw"}, {"r1-t0-r1-t0--fw"}} {
+				f, err := s.Failure(down...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all, err := s.RoutesOfAll(f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				n := 0
+				for _, r := range slices.Concat(slices.Collect(maps.Values(all))...) {
+					if r.Prefix == d.Index().Device("r1-t0").Static[0].Prefix || r.Prefix == d.Index().Device("r1-t0").Static[1].Prefix {
+						n++
+					}
+				}
+				if down == nil {
+					static = n
+				}
+				if down == nil && n == 0 || down != nil && n > 0 {
+					t.Errorf("%s, %s: with %v down %d routes to the machine, %d before", spec, family, down, n, static)
+				}
+			}
+		}
+	}
+}
+
+// TestReflectorsForRoutersStaySo: a server with an anycast address takes the other's path from no reflector for routers,
+// whether the router is there or not.
+func TestReflectorsForRoutersStaySo(t *testing.T) {
+	d := designed(t, "model: ethernet, border: [{name: b1, as: 64999, default: true}], anycast: [{ip: 10.199.0.1, servers: [r0/s0, r2/s0]}]", 3, 2)
+	s, err := New(d, fabric.IPv4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, down := range [][]string{nil, {"b1"}, {"b1-plane0"}} {
+		f, err := s.Failure(down...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		routes, err := s.Routes("r2-s0", f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(routes, func(r Route) bool { return r.Prefix.String() == "10.199.0.1/32" })
+		if i < 0 || !routes[i].Local || slices.ContainsFunc(routes[i].Paths, func(p RoutePath) bool { return p.Refused == "" }) {
+			t.Errorf("with %v down: %+v", down, routes[max(i, 0)])
 		}
 	}
 }

@@ -47,7 +47,9 @@ type device struct {
 	mesh  []int // that it is in
 	// stands are the prefixes that it announces instead of what is in them.
 	stands []netip.Prefix
-	does   behaviour
+	// reflectsRouters: it is a vRouter that reflects, and has sessions with one that is none, be they up or not.
+	reflectsRouters bool
+	does            behaviour
 }
 
 // port attaches a device to a segment.
@@ -138,8 +140,36 @@ func newGraph(d *fabric.Design, family fabric.Family) (*graph, error) {
 	if err := g.peer(profOf); err != nil {
 		return nil, err
 	}
+	g.findReflectors()
 	g.findRacks()
 	return g, g.findClasses()
+}
+
+// findReflectors finds the vRouters that reflect for routers.
+func (g *graph) findReflectors() {
+	for i := range g.devices {
+		x := &g.devices[i]
+		if x.Software != fabric.Muslin {
+			continue
+		}
+		client, router := false, false
+		end := func(prof, peer int) {
+			client = client || g.profs[prof].ReflectorClient
+			router = router || g.devices[peer].Software != fabric.Muslin
+		}
+		for _, h := range x.halfs {
+			end(h.prof, h.peer)
+		}
+		for _, m := range x.mesh {
+			if !g.profs[g.meshes[m].prof].ReflectorClient {
+				continue
+			}
+			for _, d := range g.meshes[m].members {
+				end(g.meshes[m].prof, d)
+			}
+		}
+		x.reflectsRouters = client && router
+	}
 }
 
 // attach gives devices their ports, and segments their members.

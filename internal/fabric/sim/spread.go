@@ -101,16 +101,34 @@ func (s *scene) spread(class int) (out *spread, many int) {
 func (s *scene) gives(e edge) bool { return s.profs[e.prof].Default == fabric.AlwaysDefault }
 
 // makes tells whether an origin has what it announces: the prefix of a rack stands for
-// those of its servers, and is there as long as one of them is.
+// those of its servers, and is there as long as one of them is; a static route goes with the port that it leads to.
 func (s *scene) makes(n int, c *class) bool {
-	if c.kind != fabric.OriginRack {
-		return true
+	switch c.kind {
+	case fabric.OriginRack:
+		rack := s.of(n).rack
+		return slices.ContainsFunc(s.nodes[n].edges, func(e edge) bool {
+			y := s.of(e.to)
+			return y.rack == rack && (y.Role == fabric.RoleServer || y.Role == fabric.RoleMachine)
+		})
+	case fabric.OriginStatic:
+		return s.leads(s.nodes[n].device, c.prefix)
 	}
-	rack := s.of(n).rack
-	return slices.ContainsFunc(s.nodes[n].edges, func(e edge) bool {
-		y := s.of(e.to)
-		return y.rack == rack && (y.Role == fabric.RoleServer || y.Role == fabric.RoleMachine)
-	})
+	return true
+}
+
+// leads tells whether a static route of a device to a prefix is by a port that works, or it has none.
+func (s *scene) leads(d int, p netip.Prefix) bool {
+	x, none := &s.devices[d], true
+	for _, r := range x.Static {
+		if r.Prefix.Bits() != p.Bits() || p.Addr().Less(r.Prefix.Addr()) || fabric.Nth(r.Prefix, r.Count-1).Addr().Less(p.Addr()) {
+			continue
+		}
+		none = false
+		if slices.ContainsFunc(x.ports, func(i port) bool { return i.subnet.Contains(r.Via) && s.fail.reaches(s.graph, d, i.seg) }) {
+			return true
+		}
+	}
+	return none
 }
 
 // turn has a node decide and tell its peers; it returns the nodes that are told something new.
@@ -263,17 +281,9 @@ func (w *spread) guarded(n, k int, nextHop netip.Addr) bool {
 		return true
 	case fabric.OriginAnycast:
 		h, ok := w.hops[nextHop]
-		return !ok || !slices.Contains(c.origins, w.nodes[h.node].device) || w.reflectsRouters(w.nodes[n].edges[k].to)
+		return !ok || !slices.Contains(c.origins, w.nodes[h.node].device) || w.of(w.nodes[n].edges[k].to).reflectsRouters
 	}
 	return false
-}
-
-// reflectsRouters tells whether a node is a vRouter that reflects for others and has a session with one that is none.
-func (w *spread) reflectsRouters(n int) bool {
-	node := &w.nodes[n]
-	return w.devices[node.device].Software == fabric.Muslin &&
-		slices.ContainsFunc(node.edges, func(e edge) bool { return w.profs[e.prof].ReflectorClient }) &&
-		slices.ContainsFunc(node.edges, func(e edge) bool { return w.devices[w.nodes[e.to].device].Software != fabric.Muslin })
 }
 
 // elsewhere tells whether a node refuses the class from a peer, a server that does not have it and reflects nothing.

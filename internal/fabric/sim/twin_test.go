@@ -135,10 +135,14 @@ func (w *twin) binds(from, to string) bool {
 		!slices.ContainsFunc(w.sessions[from], func(s twinSession) bool { return s.mine.ReflectorClient })
 }
 
-// trusted tells whether a vRouter reflects for routers.
+// trusted tells whether a vRouter reflects for routers, whether they are there or not.
 func (w *twin) trusted(name string) bool {
-	return w.device[name].Software == fabric.Muslin && slices.ContainsFunc(w.sessions[name], func(s twinSession) bool { return s.mine.ReflectorClient }) &&
-		slices.ContainsFunc(w.sessions[name], func(s twinSession) bool { return w.device[s.peer].Software != fabric.Muslin })
+	client, router := false, false
+	for _, s := range w.device[name].Sessions {
+		client = client || w.profile[s.Profile].ReflectorClient
+		router = router || w.device[s.Peer].Software != fabric.Muslin
+	}
+	return w.device[name].Software == fabric.Muslin && client && router
 }
 
 // exports is the policy of what a peer is told.
@@ -222,7 +226,7 @@ func (w *twin) run(prefix netip.Prefix) (ribs map[string]*twinRIB, ok bool) {
 		r := &twinRIB{in: make([][]twinPath, len(w.sessions[name]))}
 		for _, o := range x.Originate {
 			for i := range o.Count {
-				if !w.down[name] && fabric.Nth(o.Prefix, i) == prefix {
+				if !w.down[name] && fabric.Nth(o.Prefix, i) == prefix && (o.Kind != fabric.OriginStatic || w.leads(name, prefix)) {
 					r.own = true
 					r.served = x.Software == fabric.Muslin && (o.Kind == fabric.OriginEndpoints || o.Kind == fabric.OriginMoved)
 					r.shared = x.Software == fabric.Muslin && o.Kind == fabric.OriginAnycast
@@ -268,6 +272,20 @@ func (w *twin) run(prefix netip.Prefix) (ribs map[string]*twinRIB, ok bool) {
 		}
 	}
 	return ribs, false
+}
+
+// leads tells whether a static route to a prefix is by a port that works.
+func (w *twin) leads(name string, prefix netip.Prefix) bool {
+	for _, r := range w.device[name].Static {
+		for i := range r.Count {
+			for _, f := range w.device[name].Interfaces {
+				if f.Segment != "" && fabric.Nth(r.Prefix, i) == prefix && w.works(name, f.Segment) && slices.ContainsFunc(f.Addresses, func(a netip.Prefix) bool { return a.Contains(r.Via) }) {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 func (w *twin) decide(name string, r *twinRIB) {
