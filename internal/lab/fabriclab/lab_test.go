@@ -101,6 +101,9 @@ var variants = []variant{
 	{"default segment", "model: downward-default, servers: {perRack: 2, uplinks: segment}", false, fabric.FRR},
 	{"default unnumbered", "model: downward-default, servers: {perRack: 2, uplinks: unnumbered}", false, fabric.FRR},
 	{"default unique", "model: downward-default, spine: {as: unique}", false, fabric.FRR},
+	{"default L2 dual", "model: downward-default, spine: {kind: l2}, racks: {count: 3, tors: 2}, downwardDefault: {origin: border}, " +
+		"border: [{name: b1, as: 64999, default: true}, {name: b2, as: 64999, default: true}], " +
+		"pools: {endpoints: [{cidr: 10.64.0.0/12, external: advertise}, {cidr: 'fd00:64::/48', external: nat}]}", false, fabric.FRR},
 	{"default machines", "model: downward-default, machines: [{name: db, rack: r0}, {name: fw, rack: r1, routing: static}]", false, fabric.FRR},
 	{"ethernet servers reflect", "model: ethernet, routeReflectors: {hosts: servers}", false, fabric.FRR},
 	{"ethernet machines", "model: ethernet, machines: [{name: db, rack: r0, addresses: 2}, {name: lb, rack: r1, software: bird}]", false, fabric.FRR},
