@@ -82,8 +82,8 @@ func (e *Emitter) eosPolicies(t *text, d *fabric.Device, profiles []*fabric.Prof
 	}
 }
 
-// hides tells whether those with a profile are told the block of the rack alone. This system has nothing that takes
-// back summary-only for some neighbours: what the block stands for is kept from the others.
+// hides tells whether those with a profile are told the block of the rack alone, where nothing takes back summary-only for
+// some neighbours: what the block stands for is kept from the others.
 func (e *Emitter) hides(d *fabric.Device, p *fabric.Profile, peers []peer) bool {
 	return stands(d) && !e.seesInside(d, p, peers)
 }
