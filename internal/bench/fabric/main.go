@@ -114,7 +114,8 @@ func measure(text string, limited bool) (string, error) {
 	d := doc.Fabric.Design()
 	design := lap()
 	for _, f := range check.Design(d) {
-		if f.Severity == check.Error || f.Severity == check.Advanced {
+		// Nobody should have a mesh of thousands; here it is what costs most.
+		if f.ID != "FAB-SES-002" && (f.Severity == check.Error || f.Severity == check.Advanced) {
 			return "", fmt.Errorf("%s %s", f.ID, f.Message)
 		}
 	}
