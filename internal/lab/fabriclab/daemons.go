@@ -13,8 +13,10 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -239,10 +241,15 @@ func (l *Lab) live(ctx context.Context, device string) error {
 	return nil
 }
 
-// muslin runs the command line against the datastore.
+// muslin runs the command line against the datastore. It is in no namespace of the lab, where down would find it, and so dies with
+// the one that asked: if that is killed it does not go on, and write into the lab that is booted next. The kernel takes the thread
+// for the one that asked.
 func (l *Lab) muslin(ctx context.Context, stdin string, args ...string) error {
 	cmd := exec.CommandContext(ctx, l.Binary, append(args, "--run-dir", l.dir(management))...)
 	cmd.Env, cmd.Stdin = lab.CleanEnv(), strings.NewReader(stdin)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("muslin %s: %w: %s", strings.Join(args, " "), err, out)
 	}
