@@ -88,10 +88,11 @@ func (l *Lab) readFRR(d *fabric.Device, text []byte, t live.Table) error {
 		return fmt.Errorf("%s: bgpd's table: %w", d.Name, err)
 	}
 	for prefix, paths := range table.Routes {
-		e := t.At(prefix)
 		for _, p := range paths {
 			if p.PeerID == "(unspec)" {
-				e.Own = true
+				if p.Valid { // else it has no such route, by a port that works
+					t.At(prefix).Own = true
+				}
 				continue
 			}
 			from := l.peerNamed(d, p.PeerID)
@@ -105,6 +106,7 @@ func (l *Lab) readFRR(d *fabric.Device, text []byte, t live.Table) error {
 			if err != nil {
 				return fmt.Errorf("%s: %s: %w", d.Name, prefix, err)
 			}
+			e := t.At(prefix)
 			e.Paths = append(e.Paths, live.Path{From: from, NextHop: nextHop, ASPath: as, Unusable: !p.Valid})
 		}
 	}
