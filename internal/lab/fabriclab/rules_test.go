@@ -480,21 +480,26 @@ func noticedLate(t *testing.T, l *Lab) {
 
 // goesRound: packets to an address that nobody has use up their hop limit.
 func goesRound(t *testing.T, l *Lab) {
-	nobody := l.endpointsOn("r1-s0")[0].Addrs[0]
+	first := l.endpointsOn("r1-s0")[0].Addrs[0]
 	for range 7 {
-		nobody = nobody.Next()
+		first = first.Next()
 	}
 	n, err := l.space("r0-s0-e0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The kernel of a router counts what it drops for its hop limit, and says so.
+	// The kernel of a router counts what it drops for its hop limit, and says so. Which of equal ways a packet takes depends on its
+	// addresses, and on a key of the kernel's: not all need go round.
 	expired := false
 	for end := time.Now().Add(time.Minute); !expired && time.Now().Before(end); {
-		expired = timeExceeded(t, n, nobody)
+		nobody := first
+		for i := 0; i < 32 && !expired; i++ {
+			expired = timeExceeded(t, n, nobody)
+			nobody = nobody.Next()
+		}
 	}
 	if !expired {
-		t.Errorf("a packet to %s, which nobody has, does not go round", nobody)
+		t.Errorf("no packet to %s, which nobody has, or to one of the 31 addresses after it goes round", first)
 	}
 }
 
