@@ -37,24 +37,8 @@ func exits(s *subject) {
 		if err != nil {
 			return
 		}
-		worst, cases := map[string]*sim.Reach{}, map[string]int{}
-		var kinds []string
-		for i := range list {
-			r := &list[i]
-			if r.Cut+r.Partly == 0 {
-				continue
-			}
-			w := worst[r.Kind]
-			if w == nil {
-				kinds = append(kinds, r.Kind)
-			}
-			if w == nil || r.Cut > w.Cut || r.Cut == w.Cut && r.Worst > w.Worst {
-				worst[r.Kind] = r
-			}
-			cases[r.Kind] += r.Cases
-		}
-		for _, kind := range kinds {
-			r := worst[kind]
+		for _, w := range worstOfKinds(list) {
+			r, kind := w.Reach, w.Kind
 			what := "with nothing failed"
 			if kind != "" {
 				what = r.Failure + " down"
@@ -64,7 +48,7 @@ func exits(s *subject) {
 				message = fmt.Sprintf("%s: %s of %s servers lose up to %d %% of what they send out of the fabric", what, fabric.Number(r.Partly), fabric.Number(r.Pairs), int(100*r.Worst+0.5))
 			}
 			if kind != "" {
-				message += fmt.Sprintf(" (%s such %s)", fabric.Number(cases[kind]), verb(cases[kind], "failure", "failures"))
+				message += fmt.Sprintf(" (%s such %s)", fabric.Number(w.cases), verb(w.cases, "failure", "failures"))
 			}
 			fix := []string{"connect every border with every spine or plane", "or a second border, so connected"}
 			if s.Model == fabric.DownwardDefault {

@@ -151,28 +151,38 @@ func singleFailure(s *subject) {
 			f.Evidence = []string{lossText(h)}
 			return
 		}
-		worst, cases := map[string]*sim.Reach{}, map[string]int{}
-		var kinds []string
-		for i := range x.whatIf.Cases {
-			r := &x.whatIf.Cases[i]
-			if r.Cut+r.Partly == 0 {
-				continue
-			}
-			w := worst[r.Kind]
-			if w == nil {
-				kinds = append(kinds, r.Kind)
-			}
-			if w == nil || r.Cut > w.Cut || r.Cut == w.Cut && r.Worst > w.Worst {
-				worst[r.Kind] = r
-			}
-			cases[r.Kind] += r.Cases
-		}
-		for _, kind := range kinds {
-			r := worst[kind]
-			f := s.report(fmt.Sprintf("%s down: %s, until it is repaired (%s such %s)", r.Failure, pairText(r), fabric.Number(cases[kind]), verb(cases[kind], "failure", "failures")), []string{r.At}, s.wayAround(r.At)...)
+		for _, w := range worstOfKinds(x.whatIf.Cases) {
+			r := w.Reach
+			f := s.report(fmt.Sprintf("%s down: %s, until it is repaired (%s such %s)", r.Failure, pairText(r), fabric.Number(w.cases), verb(w.cases, "failure", "failures")), []string{r.At}, s.wayAround(r.At)...)
 			f.Evidence = []string{lossText(r)}
 		}
 	})
+}
+
+// worst stands for all failures of its kind that lose something: how many there are, and the one that loses most.
+type worst struct {
+	*sim.Reach
+	cases int
+}
+
+// worstOfKinds is one of each kind of failures that lose something, in their order.
+func worstOfKinds(list []sim.Reach) (kinds []worst) {
+	for i := range list {
+		r := &list[i]
+		if r.Cut+r.Partly == 0 {
+			continue
+		}
+		at := slices.IndexFunc(kinds, func(w worst) bool { return w.Kind == r.Kind })
+		if at < 0 {
+			at, kinds = len(kinds), append(kinds, worst{Reach: r})
+		}
+		w := &kinds[at]
+		if r.Cut > w.Cut || r.Cut == w.Cut && r.Worst > w.Worst {
+			w.Reach = r
+		}
+		w.cases += r.Cases
+	}
+	return kinds
 }
 
 // wayAround is what gives traffic another way past the device that loses it.

@@ -82,34 +82,6 @@ func (e *Emitter) eosPolicies(t *text, d *fabric.Device, profiles []*fabric.Prof
 	}
 }
 
-// hides tells whether those with a profile are told the block of the rack alone, where nothing takes back summary-only for
-// some neighbours: what the block stands for is kept from the others.
-func (e *Emitter) hides(d *fabric.Device, p *fabric.Profile, peers []peer) bool {
-	return stands(d) && !e.seesInside(d, p, peers)
-}
-
-// outsideOf is the name of the filter for those outside of the rack.
-func outsideOf(p *fabric.Profile) string { return "outside-" + p.Name }
-
-// outside is the filter of what a profile's sessions are told outside of the rack.
-func (e *Emitter) outside(d *fabric.Device, p *fabric.Profile) *fabric.Filter {
-	f := &fabric.Filter{Name: outsideOf(p)}
-	for _, o := range d.Originate {
-		if bits := o.Prefix.Bits(); o.Kind == fabric.OriginRack && bits < o.Prefix.Addr().BitLen() {
-			f.Rules = append(f.Rules, fabric.FilterRule{Within: o.Prefix, Min: bits + 1, Max: o.Prefix.Addr().BitLen()})
-		}
-	}
-	if export := e.x.Filter(p.Export); export != nil {
-		f.Rules = append(f.Rules, export.Rules...)
-		return f
-	}
-	for _, family := range e.x.Families {
-		all := family.Default()
-		f.Rules = append(f.Rules, fabric.FilterRule{Permit: true, Within: all, Max: all.Addr().BitLen()})
-	}
-	return f
-}
-
 // eosRouter begins with what holds for all sessions.
 func eosRouter(t *text, d *fabric.Device, profiles []*fabric.Profile) {
 	if needsKey(profiles) {

@@ -215,16 +215,6 @@ func (e *Emitter) frrFamily(t *text, d *fabric.Device, family fabric.Family, pro
 	t.line(" exit-address-family")
 }
 
-// seesInside tells whether those with a profile are told what the block of the rack stands for elsewhere: they are in it.
-func (e *Emitter) seesInside(d *fabric.Device, p *fabric.Profile, peers []peer) bool {
-	return stands(d) && slices.ContainsFunc(peers, func(x peer) bool { return x.Profile == p && e.x.Device(x.Name).Rack == d.Rack })
-}
-
-// stands tells whether a device announces the block of its rack, instead of what is in it.
-func stands(d *fabric.Device) bool {
-	return slices.ContainsFunc(d.Originate, func(o fabric.Origin) bool { return o.Kind == fabric.OriginRack })
-}
-
 // frrActivate writes what a profile says in an address family.
 func frrActivate(t *text, p *fabric.Profile, g string, gives, hides bool) {
 	list := outgoing(p)

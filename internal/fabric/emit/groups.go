@@ -77,3 +77,41 @@ func (e *Emitter) eachTarget(p peer, visit func(number, name string)) {
 		}
 	}
 }
+
+// seesInside tells whether those with a profile are told what the block of the rack stands for elsewhere: they are in it.
+func (e *Emitter) seesInside(d *fabric.Device, p *fabric.Profile, peers []peer) bool {
+	return stands(d) && slices.ContainsFunc(peers, func(x peer) bool { return x.Profile == p && e.x.Device(x.Name).Rack == d.Rack })
+}
+
+// stands tells whether a device announces the block of its rack, instead of what is in it.
+func stands(d *fabric.Device) bool {
+	return slices.ContainsFunc(d.Originate, func(o fabric.Origin) bool { return o.Kind == fabric.OriginRack })
+}
+
+// hides tells whether those with a profile are told the block of the rack alone, where nothing takes back summary-only for
+// some neighbours: what the block stands for is kept from the others.
+func (e *Emitter) hides(d *fabric.Device, p *fabric.Profile, peers []peer) bool {
+	return stands(d) && !e.seesInside(d, p, peers)
+}
+
+// outsideOf is the name of the filter for those outside of the rack.
+func outsideOf(p *fabric.Profile) string { return "outside-" + p.Name }
+
+// outside is the filter of what a profile's sessions are told outside of the rack.
+func (e *Emitter) outside(d *fabric.Device, p *fabric.Profile) *fabric.Filter {
+	f := &fabric.Filter{Name: outsideOf(p)}
+	for _, o := range d.Originate {
+		if bits := o.Prefix.Bits(); o.Kind == fabric.OriginRack && bits < o.Prefix.Addr().BitLen() {
+			f.Rules = append(f.Rules, fabric.FilterRule{Within: o.Prefix, Min: bits + 1, Max: o.Prefix.Addr().BitLen()})
+		}
+	}
+	if export := e.x.Filter(p.Export); export != nil {
+		f.Rules = append(f.Rules, export.Rules...)
+		return f
+	}
+	for _, family := range e.x.Families {
+		all := family.Default()
+		f.Rules = append(f.Rules, fabric.FilterRule{Permit: true, Within: all, Max: all.Addr().BitLen()})
+	}
+	return f
+}
