@@ -3,6 +3,7 @@
 package fabriclab
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -55,10 +56,12 @@ func TestFailedTwice(t *testing.T) {
 				}
 				want := len(l.Failed) == 0 || l.Failed[0].How == Silent
 				for _, c := range l.cut(names[0]) {
-					time.Sleep(20 * time.Millisecond) // the other end of a cable is told
-					if has := hasCarrier(t, l, c.Port); has != want {
-						t.Errorf("%v, %s healed, %v failed: carrier of %s is %v", hows, names[i], l.Failed, c.Port, has)
-					}
+					labtest.Poll(t, 5*time.Second, func() error { // the other end of a cable is told
+						if has := hasCarrier(t, l, c.Port); has != want {
+							return fmt.Errorf("%v, %s healed, %v failed: carrier of %s is %v", hows, names[i], l.Failed, c.Port, has)
+						}
+						return nil
+					})
 				}
 			}
 		}
